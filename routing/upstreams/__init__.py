@@ -1,0 +1,1 @@
+"""The providers' side. The only package that imports litellm."""

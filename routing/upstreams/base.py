@@ -1,0 +1,153 @@
+"""The one interface that the cascade knows of a provider.
+
+Three kinds of upstream implement it (``relay``, ``translate``, ``sdk``); the cascade cannot tell them
+apart. An upstream makes exactly one HTTP call per :meth:`Upstream.send`, never retries, never falls back,
+touches no database, and maps every failure to one :class:`UpstreamError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from accounting.usage import Usage
+
+#: A chat completion request, answer or stream chunk, in OpenAI's format. Bodies come from and go to JSON,
+#: and unknown keys must survive, so a plain mapping is the honest type.
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """The four limits of one attempt, in seconds."""
+
+    connect_s: float = 5.0
+    first_token_s: float = 12.0  # streams only: from the call to the first content event
+    idle_s: float = 15.0  # streams only: between two events
+    total_s: float = 600.0  # the whole attempt; for whole answers the only one after connect
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A model at a provider: everything an upstream needs to call it, without a database."""
+
+    provider: str  # the provider's public name, as the ledger shows it
+    litellm_provider: str  # litellm's word for its wire format: "openai", "anthropic", "gemini", "groq" …
+    model: str  # the model's name at the provider
+    base_url: str | None  # None: the provider's own default
+    timeouts: Timeouts
+    api_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """One attempt. ``body`` is the client's chat request in OpenAI's format with the output cap applied;
+    its ``model`` is still the alias. Upstreams must not mutate it: further attempts send it again."""
+
+    deployment: Deployment
+    api_key: str
+    body: Mapping[str, Any]
+    timeouts: Timeouts  # the deployment's, possibly narrowed by the client's x-gateway-timeout
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class WholeAnswer:
+    """A complete ``chat.completion`` object. ``usage`` is None when the provider reported none."""
+
+    body: Json
+    usage: Usage | None
+    http_status: int
+    provider_request_id: str | None
+
+
+class AnswerStream(Protocol):
+    """``chat.completion.chunk`` objects, one by one, in OpenAI's format, always with the usage chunk
+    (``choices: []``) when the provider reports usage, whatever the client asked for.
+
+    Iterating raises :class:`UpstreamError` when the provider fails in mid-stream, stalls beyond
+    ``idle_s``, exceeds ``first_token_s``/``total_s``, or ends without a finish reason. ``close()`` closes
+    the provider's connection at once and is idempotent; it may be called from another greenlet/thread.
+    """
+
+    http_status: int
+    provider_request_id: str | None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the provider has reported so far (Anthropic: input at the start, output at the end)."""
+
+    def __iter__(self) -> Iterator[Json]: ...
+
+    def __next__(self) -> Json: ...
+
+    def close(self) -> None: ...
+
+
+class Upstream(Protocol):
+    """One attempt at one deployment."""
+
+    def whole(self, request: UpstreamRequest) -> WholeAnswer:
+        """Call and wait for the complete answer. Raises UpstreamError."""
+
+    def stream(self, request: UpstreamRequest) -> AnswerStream:
+        """Call, read the status and headers, and hand back the stream. Raises UpstreamError."""
+
+
+class FailureKind(StrEnum):
+    """Why an attempt failed; the cascade decides by this alone what comes next."""
+
+    RATE_LIMITED = "rate_limited"  # 429
+    OVERLOADED = "server_error"  # 500, 502, 503, 504, Anthropic's 529
+    CONNECTION = "connection"  # refused or reset before an answer
+    TIMEOUT = "timeout"  # any of the four limits
+    AUTHENTICATION = "authentication"  # 401, 403: our key is wrong
+    NOT_FOUND = "not_found"  # 404: our model or base URL is wrong
+    NO_KEY = "no_key"  # the provider's key reference resolves to nothing
+    BAD_REQUEST = "bad_request"  # 400, 413, 422: the client's request is wrong
+    CONTEXT_WINDOW = "context_window"  # a 400 that says the prompt is too long
+    CONTENT_POLICY = "content_policy"  # a 400 that says the content is refused
+    MALFORMED = "malformed"  # not JSON, not the documented shape
+    EMPTY = "empty"  # a well-formed answer with nothing in it
+    INTERRUPTED = "interrupted"  # the stream broke after its first event
+    BREAKER_OPEN = "breaker_open"  # not called at all
+
+
+class UpstreamError(Exception):
+    """The one failure that leaves ``routing.upstreams``.
+
+    ``retryable``: the same deployment may answer a second try. ``retry_after_s``: the provider's own wish.
+    ``message``/``error_type``/``code``/``param``: the provider's words for the client, scrubbed of secrets and
+    of the upstream's URL. ``usage``: what the failed attempt nevertheless consumed, when known.
+    """
+
+    def __init__(
+        self,
+        kind: FailureKind,
+        message: str,
+        *,
+        http_status: int | None = None,
+        retry_after_s: float | None = None,
+        error_type: str | None = None,
+        code: str | None = None,
+        param: str | None = None,
+        provider_request_id: str | None = None,
+        usage: Usage | None = None,
+    ) -> None:
+        super().__init__(f"{kind}: {message}")
+        self.kind = kind
+        self.message = message
+        self.http_status = http_status
+        self.retry_after_s = retry_after_s
+        self.error_type = error_type
+        self.code = code
+        self.param = param
+        self.provider_request_id = provider_request_id
+        self.usage = usage
+
+    @property
+    def retryable(self) -> bool:
+        """The same deployment may answer a second try (contract, "When the cascade moves")."""
+        return self.kind in (FailureKind.RATE_LIMITED, FailureKind.OVERLOADED, FailureKind.CONNECTION)
