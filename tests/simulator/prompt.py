@@ -1,0 +1,71 @@
+"""What the three formats ask for, in one shape, and how its tokens are counted."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_PIECE = re.compile(r"\s*\S{1,12}|\s+")
+
+
+def pieces(text: str) -> tuple[str, ...]:
+    """The tokens of a text: a word with the space before it, long words in parts of 12. Joined, they are the text.
+
+    A token is never less than a character: a bound by bytes holds here as it does for real tokenizers.
+    """
+    return tuple(_PIECE.findall(text))
+
+
+def count(value: object) -> int:
+    """The tokens of a text, or of anything else as compact JSON."""
+    if value is None:
+        return 0
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return len(pieces(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    name: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CacheMark:
+    """A prefix that the client asked to be cached: what it is, its length, and for how long ("5m" or "1h")."""
+
+    fingerprint: str
+    tokens: int
+    ttl: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A request, read. `prefill` is the text of a last assistant message, None if the last one is not one;
+    `tool_result` the text of the tool results that came last; `forced_tool` a name, or "" for any tool."""
+
+    model: str
+    streamed: bool
+    input_tokens: int
+    user_text: str = ""
+    prefill: str | None = None
+    tool_result: str | None = None
+    tools: tuple[Tool, ...] = ()
+    forced_tool: str | None = None
+    tools_allowed: bool = True
+    parallel_tools: bool = True
+    max_tokens: int | None = None
+    answers: int = 1
+    stop: tuple[str, ...] = ()
+    json_schema: Mapping[str, Any] | None = None
+    reasons: bool = False
+    shows_reasoning: bool = False
+    logprobs: bool = False
+    top_logprobs: int = 0
+    include_usage: bool = True
+    images: int = 0
+    image_tokens: int = 0
+    cache_marks: tuple[CacheMark, ...] = ()
