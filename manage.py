@@ -1,0 +1,42 @@
+#!/usr/bin/env python
+"""Django's command line. Without ``DATABASE_URL`` it starts the embedded Postgres for as long as it runs."""
+
+import os
+import sys
+from contextlib import ExitStack
+
+# Commands that never open a connection: they must work on a machine without any database.
+WITHOUT_DATABASE = {
+    "check",
+    "collectstatic",
+    "diffsettings",
+    "findstatic",
+    "help",
+    "version",
+    "--help",
+    "--version",
+}
+
+
+def main(arguments: list[str]) -> int:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
+    from django.core.management import execute_from_command_line
+
+    from gateway_project.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+    from gateway_project.environment import InvalidEnvironment
+
+    with ExitStack() as stack:
+        try:
+            from gateway_project import settings
+
+            if settings.EMBEDDED_POSTGRES_DIR and arguments[1:] and arguments[1] not in WITHOUT_DATABASE:
+                stack.enter_context(EmbeddedPostgres(settings.EMBEDDED_POSTGRES_DIR).shared())
+        except (InvalidEnvironment, EmbeddedPostgresError) as error:
+            print(error, file=sys.stderr)
+            return 2
+        execute_from_command_line(arguments)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,30 @@
+"""What all tests share: a Postgres of their own, started when the first test asks for a database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.conf import settings
+
+from gateway_project import embedded_postgres
+from gateway_project.embedded_postgres import EmbeddedPostgres
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """A running server of this test run's own, thrown away afterwards; without fsync, as nothing in it must last."""
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data", durable=False)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(request: pytest.FixtureRequest) -> None:
+    """pytest-django's place to choose the server in which it makes its test database."""
+    if settings.EMBEDDED_POSTGRES_DIR is None:
+        return  # DATABASE_URL names one
+    server: EmbeddedPostgres = request.getfixturevalue("postgres")
+    # In place: Django's connections hold this very dictionary.
+    settings.DATABASES["default"].update(embedded_postgres.django_settings(server.data_dir))
