@@ -1,6 +1,8 @@
-"""`python -m tests.simulator`: the simulator as a process of its own. Scripted over HTTP: `POST /_sim/behave`
-(`{"where": "openai", "behaviours": [{"fault": "rate_limited"}], "forever": {"text": "hi"}}`), `GET /_sim/log`,
-`POST /_sim/reset`."""
+"""`python -m tests.simulator`: the simulator as a process of its own, scripted over HTTP.
+
+`POST /_sim/behave` takes `{"where": "openai", "behaviours": [{"fault": "rate_limited"}], "forever":
+{"text": "hi"}}`; `GET /_sim/log` shows what was received, `POST /_sim/reset` forgets all.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ def main() -> None:
         signal.signal(number, lambda *_: asked_to_stop.set())
     with simulator:
         for name in ("openai", "anthropic", "gemini"):
-            print(f"{name:10} {simulator.base_url(name)}", flush=True)
+            print(f"{name:10} {simulator.base_url(name)}", flush=True)  # noqa: T201 - a command line prints
         asked_to_stop.wait()
 
 

@@ -1,20 +1,24 @@
+# ruff: noqa: E501 - the provider's own sentences are kept whole
 """Anthropic's Messages API, version 2023-06-01, as documented in its API reference and its streaming guide."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tests.simulator.behaviour import Behaviour, Problem, Usage
 from tests.simulator.model import Answer, Choice, fresh_id
 from tests.simulator.prompt import CacheMark, Prompt, Tool, count, pieces
 from tests.simulator.wire_format import Asked, Event, Failure, compact, html_page, retry_after
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tests.simulator.behaviour import Behaviour, Problem, Usage
+
 NAME = "anthropic"
 STREAM_TYPE = "text/event-stream; charset=utf-8"
-_IMAGE_TOKENS = 1590  # (width × height) / 750, for the guide's example of 1092×1092
+_IMAGE_TOKENS = 1590  # (width x height) / 750, for the guide's example of 1092x1092
 _SIGNATURE = "EqoBCkgIARABGAIiQL2UoU0b1OHYi+6nR5dF8ZbnWzVYsimulated"
 _STOP_REASONS = {
     "stop": "end_turn",
@@ -99,7 +103,7 @@ def refuse(asked: Asked) -> Failure | None:
     return _refuse_messages(messages)
 
 
-def _refuse_messages(messages: list[Any]) -> Failure | None:
+def _refuse_messages(messages: list[Any]) -> Failure | None:  # noqa: C901 - one line a rule
     for index, message in enumerate(messages):
         role = message.get("role") if isinstance(message, dict) else None
         if role is None:
@@ -146,14 +150,14 @@ def _refuse_open_calls(messages: list[Any], index: int) -> Failure | None:
     answered = [block.get("tool_use_id") for block in blocks if block.get("type") == "tool_result"]
     if called and index < len(messages) - 1:
         following = [block.get("tool_use_id") for block in _blocks(messages[index + 1].get("content"))]
-        if missing := [str(id) for id in called if id not in following]:
+        if missing := [str(call) for call in called if call not in following]:
             return _invalid(
                 f"messages.{index}: `tool_use` ids were found without `tool_result` blocks immediately after: "
                 f"{', '.join(missing)}. Each `tool_use` block must have a corresponding `tool_result` block in the "
                 "next message."
             )
     before = [b.get("id") for b in _blocks(messages[index - 1]["content"])] if index else []
-    if unknown := [str(id) for id in answered if id not in before]:
+    if unknown := [str(call) for call in answered if call not in before]:
         return _invalid(
             f"messages.{index}.content.0: unexpected `tool_use_id` found in `tool_result` blocks: "
             f"{', '.join(unknown)}. Each `tool_result` block must have a corresponding `tool_use` block in the "
@@ -360,7 +364,9 @@ def not_json() -> Failure:
     return _invalid("The request body is not valid JSON: expected value: line 1 column 1 (char 0)")
 
 
-def failure(problem: Problem, prompt: Prompt, behaviour: Behaviour) -> Failure:
+def failure(  # noqa: C901, PLR0912 - one case a problem reads best in one place
+    problem: Problem, prompt: Prompt, behaviour: Behaviour
+) -> Failure:
     match problem:
         case "rate_limited":
             return _error(
@@ -416,10 +422,10 @@ def _invalid(message: str) -> Failure:
     return _error(400, "invalid_request_error", message, {"x-should-retry": "false"})
 
 
-def _error(status: int, type: str, message: str, headers: Mapping[str, str] | None = None) -> Failure:
+def _error(status: int, kind: str, message: str, headers: Mapping[str, str] | None = None) -> Failure:
     body = {
         "type": "error",
-        "error": {"type": type, "message": message},
+        "error": {"type": kind, "message": message},
         "request_id": fresh_id("req_", 24),
     }
     return Failure(status, body, headers or {})

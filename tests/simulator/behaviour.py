@@ -1,9 +1,8 @@
 """What a simulated provider does with one request: what it answers, how fast, and how it breaks.
 
-A `Behaviour` says nothing of a wire format: the same one can be scripted for OpenAI, Anthropic and Gemini, and
-each format module renders it as that provider would. Compose with `but`:
-`faults.slow_first_token(2).but(text="late, but here")`.
-"""
+A `Behaviour` says nothing of a wire format: the same one can be scripted for OpenAI, Anthropic and Gemini,
+and each format module renders it as that provider would. Compose with `but`:
+`faults.slow_first_token(2).but(text="late, but here")`."""
 
 from __future__ import annotations
 
@@ -49,8 +48,8 @@ Cut = Literal["close", "reset", "clean"]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts in one meaning for all formats: `input_tokens` and `output_tokens` are the totals, the other
-    input counts are parts of the first, the other output counts are parts of the second."""
+    """Token counts in one meaning for all formats: `input_tokens` and `output_tokens` are the totals, the
+    other input counts are parts of the first, the other output counts are parts of the second."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -126,7 +125,8 @@ class Behaviour:
 
 
 def behaviour_from_json(data: Mapping[str, Any]) -> Behaviour:
-    """A behaviour from its JSON form: fields of `Behaviour`, and/or `fault`, a name from `faults`, with `args`.
+    """A behaviour from its JSON form: fields of `Behaviour`, and/or `fault`, a name from `faults`, with
+    `args`.
 
     `{"fault": "rate_limited", "args": {"retry_after_s": 1}}`, `{"text": "hi", "usage": {"input_tokens": 3}}`.
     Raises ValueError for a name that does not exist.

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import select
 import socket
 import struct
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
-class ClientGone(Exception):
+class ClientGone(Exception):  # noqa: N818 - an event, not an error
     """The client closed or reset the connection."""
 
 
@@ -132,10 +136,8 @@ class Connection:
 
     def hang_up(self) -> None:
         """Wakes the thread that works on this connection, from another thread, so that it ends."""
-        try:
+        with contextlib.suppress(OSError):  # it has ended already
             self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # it has ended already
 
 
 def response_head(status: int, headers: Mapping[str, str]) -> bytes:

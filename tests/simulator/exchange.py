@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import zlib
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.simulator.behaviour import Behaviour
 from tests.simulator.connection import Connection, response_head
 from tests.simulator.model import Answer, PromptCache, answer
-from tests.simulator.prompt import Prompt
 from tests.simulator.wire_format import Failure, WireFormat, compact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.simulator.prompt import Prompt
 
 _PIECE = b"x" * 65536
 
@@ -20,11 +23,9 @@ _PIECE = b"x" * 65536
 class Exchange:
     """Plays one behaviour. `status` and `tokens_sent` say how far it came, also when ClientGone ends it."""
 
-    def __init__(
-        self, connection: Connection, format: WireFormat, note_status: Callable[[int], None]
-    ) -> None:
+    def __init__(self, connection: Connection, wire: WireFormat, note_status: Callable[[int], None]) -> None:
         self._connection = connection
-        self._format = format
+        self._wire = wire
         self._note_status = note_status
         self.tokens_sent = 0
 
@@ -48,7 +49,7 @@ class Exchange:
             return self._play_instead(prompt, behaviour, cache)
         failure = self._failure(prompt, behaviour)
         if failure and failure.status == 200 and prompt.streamed:
-            return self._stream_one(self._format.failure_event(failure), behaviour)
+            return self._stream_one(self._wire.failure_event(failure), behaviour)
         if failure:
             return self.fail(failure)
         said = answer(prompt, behaviour, cache)
@@ -58,9 +59,9 @@ class Exchange:
 
     def _failure(self, prompt: Prompt, behaviour: Behaviour) -> Failure | None:
         if behaviour.refuses_prefill and prompt.prefill is not None:
-            return self._format.failure("prefill_refused", prompt, behaviour)
+            return self._wire.failure("prefill_refused", prompt, behaviour)
         if behaviour.problem and (behaviour.problem_after is None or not prompt.streamed):
-            failure = self._format.failure(behaviour.problem, prompt, behaviour)
+            failure = self._wire.failure(behaviour.problem, prompt, behaviour)
             return dataclasses.replace(
                 failure,
                 status=behaviour.status or failure.status,
@@ -77,7 +78,7 @@ class Exchange:
         generated = len(said.reasoning) + sum(len(choice.tokens) for choice in said.choices)
         # A whole answer is only sent when its last token is there.
         self._connection.wait(float_of(behaviour.first_token_s) + behaviour.token_s * generated)
-        body = compact(self._format.whole(prompt, said))
+        body = compact(self._wire.whole(prompt, said))
         self._head(200, "application/json", dict(behaviour.headers), len(body))
         if behaviour.cut_after is not None:
             self._connection.send(body[: len(body) // 2])
@@ -93,16 +94,16 @@ class Exchange:
 
     def _stream(self, prompt: Prompt, said: Answer, behaviour: Behaviour) -> bool:
         connection = self._connection
-        self._head(200, self._format.STREAM_TYPE, dict(behaviour.headers))
+        self._head(200, self._wire.STREAM_TYPE, dict(behaviour.headers))
         stalled = False
-        for event in self._format.events(prompt, said):
+        for event in self._wire.events(prompt, said):
             # Faults strike between content tokens: before the first one, or after the last before the end.
             if event.token or self.tokens_sent:
                 if self.tokens_sent == behaviour.cut_after:
                     return self._cut(behaviour)
                 if self.tokens_sent == behaviour.problem_after and behaviour.problem:
-                    failure = self._format.failure(behaviour.problem, prompt, behaviour)
-                    connection.send_chunk(self._format.failure_event(failure))
+                    failure = self._wire.failure(behaviour.problem, prompt, behaviour)
+                    connection.send_chunk(self._wire.failure_event(failure))
                     return self._end()
                 if self.tokens_sent == behaviour.stall_after and not stalled:
                     stalled = True
@@ -120,7 +121,7 @@ class Exchange:
         return self._end()
 
     def _stream_one(self, event: bytes, behaviour: Behaviour) -> bool:
-        self._head(200, self._format.STREAM_TYPE, dict(behaviour.headers))
+        self._head(200, self._wire.STREAM_TYPE, dict(behaviour.headers))
         self._connection.send_chunk(event)
         return self._end()
 
@@ -136,9 +137,11 @@ class Exchange:
 
     # --- what comes instead of an answer ---------------------------------------------------------
 
-    def _play_instead(self, prompt: Prompt, behaviour: Behaviour, cache: PromptCache) -> bool:
+    def _play_instead(  # noqa: C901, PLR0912 - one case a fault
+        self, prompt: Prompt, behaviour: Behaviour, cache: PromptCache
+    ) -> bool:
         connection = self._connection
-        content_type = self._format.STREAM_TYPE if prompt.streamed else "application/json"
+        content_type = self._wire.STREAM_TYPE if prompt.streamed else "application/json"
         opening = b'data: {"id": "' if prompt.streamed else b'{"id": "'
         match behaviour.instead:
             case "silent":
@@ -195,7 +198,7 @@ class Exchange:
     def _endless_stream(self, prompt: Prompt, behaviour: Behaviour, cache: PromptCache) -> bool:
         unlimited = dataclasses.replace(prompt, max_tokens=None, stop=())
         said = answer(unlimited, Behaviour(tokens=("again ", "again ")), cache)
-        for event in self._format.events(unlimited, said):
+        for event in self._wire.events(unlimited, said):
             self._connection.send_chunk(event.data)
             self.tokens_sent += event.token
             while event.token:
@@ -205,7 +208,7 @@ class Exchange:
         return self._end()
 
     def _head(self, status: int, content_type: str, extra: dict[str, Any], length: int | None = None) -> None:
-        headers = {"Content-Type": content_type, **self._format.headers()}
+        headers = {"Content-Type": content_type, **self._wire.headers()}
         if length is None:
             headers |= {"Transfer-Encoding": "chunked", "Cache-Control": "no-cache"}
         else:

@@ -1,4 +1,4 @@
-"""The ways in which a provider misbehaves, by name. Each returns a `Behaviour` to script with `Simulator.behave`."""
+"""The ways in which a provider misbehaves, by name: each returns a `Behaviour` for `Simulator.behave`."""
 
 from __future__ import annotations
 
@@ -85,7 +85,8 @@ def context_length_exceeded() -> Behaviour:
 
 
 def content_filtered() -> Behaviour:
-    """The prompt is refused by a content policy: 400, and at Gemini a 200 with `promptFeedback.blockReason`."""
+    """The prompt is refused by a content policy: 400, and at Gemini a 200 with
+    `promptFeedback.blockReason`."""
     return Behaviour(problem="content_filtered")
 
 
@@ -166,8 +167,9 @@ def reset_before_headers() -> Behaviour:
 
 
 def cut_after(tokens: int, cut: Cut = "close") -> Behaviour:
-    """Ends the stream after so many content tokens: `close` without the last chunk, `reset` with an RST, `clean`
-    as if it were complete. A whole answer is cut in mid-body (`clean` makes no sense there: it closes)."""
+    """Ends the stream after so many content tokens: `close` without the last chunk, `reset` with an RST,
+    `clean` as if it were complete. A whole answer is cut in mid-body (`clean` makes no sense there: it
+    closes)."""
     return Behaviour(cut_after=tokens, cut=cut)
 
 

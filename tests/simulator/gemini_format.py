@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - the provider's own sentences are kept whole
 """Google's Gemini API (AI Studio, v1beta): generateContent and streamGenerateContent.
 
 Field names are accepted in camelCase and in snake_case, as Google's JSON mapping of protocol buffers does.
@@ -6,13 +7,15 @@ Field names are accepted in camelCase and in snake_case, as Google's JSON mappin
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.simulator.behaviour import Behaviour, Problem, ToolCall, Usage
 from tests.simulator.model import Answer, Choice, fresh_id
 from tests.simulator.prompt import Prompt, Tool, count
 from tests.simulator.wire_format import Asked, Event, Failure, compact, html_page, retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 NAME = "gemini"
 STREAM_TYPE = "text/event-stream"
@@ -279,7 +282,9 @@ def not_json() -> Failure:
     return _invalid("Invalid JSON payload received. Unexpected token.\n\n^")
 
 
-def failure(problem: Problem, prompt: Prompt, behaviour: Behaviour) -> Failure:
+def failure(  # noqa: C901, PLR0912 - one case a problem reads best in one place
+    problem: Problem, prompt: Prompt, behaviour: Behaviour
+) -> Failure:
     model = prompt.model
     match problem:
         case "rate_limited" | "insufficient_quota":

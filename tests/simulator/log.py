@@ -5,19 +5,20 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedRequest:
     """A request as it came, and how it ended. Times are `time.monotonic()` seconds.
 
-    `headers` has lower-case names. `body` is None when it was not a JSON object. `status` is None until the head
-    of a response was sent. `ended_at` is None while the request runs; `closed_by_client_at` stays None unless the
-    client hung up first, and `tokens_sent` counts the content tokens sent until then.
-    """
+    `headers` has lower-case names. `body` is None when it was not a JSON object. `status` is None until the
+    head of a response was sent. `ended_at` is None while the request runs; `closed_by_client_at` stays None
+    unless the client hung up first, and `tokens_sent` counts the content tokens sent until then."""
 
     number: int
     received_at: float

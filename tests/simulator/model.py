@@ -1,12 +1,12 @@
 """The model that the simulator pretends to run: the same prompt always gets the same answer.
 
-Without a script it echoes the user's last message, calls the tools that the user names after the word "call"
-(`call get_weather with {"city": "Paris"}`), reports what a tool answered, fills a JSON schema, thinks when asked to,
-continues a prefilled answer, and obeys stop sequences and the token limit.
-"""
+Without a script it echoes the user's last message, calls the tools that the user names after the word
+"call" (`call get_weather with {"city": "Paris"}`), reports what a tool answered, fills a JSON schema,
+thinks when asked to, continues a prefilled answer, and obeys stop sequences and the token limit."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
@@ -42,8 +42,8 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`reasoning` is the text of the thoughts, `reasoning_scripted` says that a behaviour asked for it; `usage` is
-    None when the provider does not report it."""
+    """`reasoning` is the text of the thoughts, `reasoning_scripted` says that a behaviour asked for it;
+    `usage` is None when the provider does not report it."""
 
     reasoning: tuple[str, ...]
     reasoning_scripted: bool
@@ -180,10 +180,8 @@ def _tool_calls(prompt: Prompt, behaviour: Behaviour) -> tuple[ToolCall, ...]:
     for tool in wanted:
         arguments = json.dumps(instance_of(tool.parameters), ensure_ascii=False)
         if given and len(wanted) == 1:
-            try:
+            with contextlib.suppress(ValueError):  # the braces in the message may not be arguments
                 arguments = json.dumps(json.loads(given[0]), ensure_ascii=False)
-            except ValueError:
-                pass  # the braces in the message were not arguments
         calls.append(ToolCall(tool.name, arguments, fresh_id("")))
     return tuple(calls)
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - the provider's own sentences are kept whole
 """OpenAI's chat completions, as documented in its API reference and typed in its official client.
 
 Groq, Mistral, DeepSeek, vLLM and many others speak it as well. Reasoning text is shown (as `reasoning_content`, the
@@ -8,13 +9,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tests.simulator.behaviour import Behaviour, Problem, Usage
 from tests.simulator.model import Answer, Choice, fresh_id
 from tests.simulator.prompt import Prompt, Tool, count, pieces
 from tests.simulator.wire_format import Asked, Event, Failure, compact, html_page, retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tests.simulator.behaviour import Behaviour, Problem, Usage
 
 NAME = "openai"
 STREAM_TYPE = "text/event-stream; charset=utf-8"
@@ -23,7 +27,7 @@ _IMAGE_TOKENS = {
     "low": 85,
     "high": 765,
     "auto": 765,
-}  # gpt-4o: 85, and 170 for each of four tiles of 1024×1024
+}  # gpt-4o: 85, and 170 for each of four tiles of 1024x1024
 _REASONING_MODELS = ("o1", "o3", "o4", "gpt-5")
 
 
@@ -347,7 +351,9 @@ def not_json() -> Failure:
     )
 
 
-def failure(problem: Problem, prompt: Prompt, behaviour: Behaviour) -> Failure:
+def failure(  # noqa: C901, PLR0912 - one case a problem reads best in one place
+    problem: Problem, prompt: Prompt, behaviour: Behaviour
+) -> Failure:
     model = prompt.model
     match problem:
         case "rate_limited":
@@ -399,25 +405,9 @@ def failure(problem: Problem, prompt: Prompt, behaviour: Behaviour) -> Failure:
                 "context_length_exceeded",
             )
         case "content_filtered":
-            # OpenAI's models behind Azure say this; it is the wording that clients know.
-            return Failure(
-                400,
-                {
-                    "error": {
-                        "message": "The response was filtered due to the prompt triggering Azure OpenAI's content "
-                        "management policy. Please modify your prompt and retry. To learn more about our content "
-                        "filtering policies please read our documentation: "
-                        "https://go.microsoft.com/fwlink/?linkid=2198766",
-                        "type": None,
-                        "param": "prompt",
-                        "code": "content_filter",
-                        "status": 400,
-                        "innererror": {
-                            "code": "ResponsibleAIPolicyViolation",
-                            "content_filter_result": {"violence": {"filtered": True, "severity": "high"}},
-                        },
-                    }
-                },
+            return _invalid(
+                "Invalid prompt: your prompt was flagged as potentially violating our usage policy. Please try again with a different prompt: https://platform.openai.com/docs/guides/reasoning#advice-on-prompting",
+                code="invalid_prompt",
             )
         case "invalid_key":
             return _error(
@@ -459,11 +449,11 @@ def _invalid(message: str, param: str | None = None, code: str | None = None) ->
 def _error(
     status: int,
     message: str,
-    type: str = "invalid_request_error",
+    kind: str = "invalid_request_error",
     *,
     param: str | None = None,
     code: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Failure:
-    body = {"error": {"message": message, "type": type, "param": param, "code": code}}
+    body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
     return Failure(status, body, headers or {})

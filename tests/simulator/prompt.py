@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _PIECE = re.compile(r"\s*\S{1,12}|\s+")
 
 
 def pieces(text: str) -> tuple[str, ...]:
-    """The tokens of a text: a word with the space before it, long words in parts of 12. Joined, they are the text.
+    """The tokens of a text: a word with the space before it, long words in parts of 12. Joined, they are
+    the text.
 
     A token is never less than a character: a bound by bytes holds here as it does for real tokenizers.
     """
@@ -35,7 +38,8 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class CacheMark:
-    """A prefix that the client asked to be cached: what it is, its length, and for how long ("5m" or "1h")."""
+    """A prefix that the client asked to be cached: what it is, its length, and for how long ("5m" or
+    "1h")."""
 
     fingerprint: str
     tokens: int

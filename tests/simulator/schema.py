@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _DEEPEST = 8
 _STRINGS = {
@@ -18,12 +20,15 @@ _STRINGS = {
 
 def instance_of(schema: Mapping[str, Any], hint: str = "value") -> Any:
     """A value that satisfies a simple schema: types, enum, const, required and optional properties, items,
-    bounds, formats, `$ref` into the same document, anyOf/oneOf/allOf, and Gemini's upper-case types and `nullable`.
-    Strings are the name of their property, so that a test can tell them apart. Always the same value."""
+    bounds, formats, `$ref` into the same document, anyOf/oneOf/allOf, and Gemini's upper-case types and
+    `nullable`. Strings are the name of their property, so that a test can tell them apart. Always the same
+    value."""
     return _build(schema, schema, hint, 0)
 
 
-def _build(schema: Mapping[str, Any], root: Mapping[str, Any], hint: str, depth: int) -> Any:
+def _build(  # noqa: C901, PLR0912 - one branch a keyword
+    schema: Mapping[str, Any], root: Mapping[str, Any], hint: str, depth: int
+) -> Any:
     if "$ref" in schema:
         return _build(_resolve(schema["$ref"], root), root, hint, depth + 1)
     if "const" in schema:
@@ -38,11 +43,11 @@ def _build(schema: Mapping[str, Any], root: Mapping[str, Any], hint: str, depth:
     if schema.get("allOf"):
         merged: dict[str, Any] = {}
         for part in schema["allOf"]:
-            part = _resolve(part["$ref"], root) if "$ref" in part else part
+            found = _resolve(part["$ref"], root) if "$ref" in part else part
             merged = {
                 **merged,
-                **part,
-                "properties": {**merged.get("properties", {}), **part.get("properties", {})},
+                **found,
+                "properties": {**merged.get("properties", {}), **found.get("properties", {})},
             }
         return _build(merged, root, hint, depth + 1)
     kind = schema.get("type", "object" if "properties" in schema else "string")
@@ -59,9 +64,8 @@ def _build(schema: Mapping[str, Any], root: Mapping[str, Any], hint: str, depth:
         item = schema.get("items") or {"type": "string"}
         return [_build(item, root, hint, depth + 1) for _ in range(least)]
     if kind in ("integer", "number"):
-        least = schema.get("minimum", schema.get("exclusiveMinimum", -1) + 1)
-        most = schema.get("maximum", least)
-        return type(least)(min(max(least, 1), most) if most >= 1 else most)
+        least = schema.get("minimum", schema.get("exclusiveMinimum", 0) + 1)
+        return min(least, schema.get("maximum", schema.get("exclusiveMaximum", least + 1) - 1))
     if kind == "boolean":
         return True
     if kind == "null":

@@ -8,23 +8,24 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from tests.simulator.behaviour import Behaviour
+if TYPE_CHECKING:
+    from tests.simulator.behaviour import Behaviour
 
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Selects requests; what is None matches all. `provider` is the name in `/p/<name>/…`, else the format's."""
+    """Selects requests; what is None matches all. `provider` is the name in `/p/<name>/…`, else the
+    format's."""
 
     provider: str | None = None
     format: str | None = None
     model: str | None = None
 
-    def matches(self, provider: str, format: str, model: str) -> bool:
+    def matches(self, provider: str, wire: str, model: str) -> bool:
         return (
-            self.provider in (None, provider)
-            and self.format in (None, format)
-            and self.model in (None, model)
+            self.provider in (None, provider) and self.format in (None, wire) and self.model in (None, model)
         )
 
     @property
@@ -75,11 +76,11 @@ class Script:
             self._queues.clear()
             self._dice.clear()
 
-    def take(self, provider: str, format: str, model: str) -> Behaviour:
+    def take(self, provider: str, wire: str, model: str) -> Behaviour:
         """The behaviour for this request, its ranges drawn."""
         with self._lock:
             now = time.monotonic()
-            matching = [where for where in self._queues if where.matches(provider, format, model)]
+            matching = [where for where in self._queues if where.matches(provider, wire, model)]
             for where in sorted(matching, key=lambda where: -where.exactness):
                 if (behaviour := self._queues[where].take(now)) is not None:
                     return self._drawn(behaviour)

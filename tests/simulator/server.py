@@ -6,19 +6,19 @@
         ...
         assert sim.requests[0].status == 429
 
-A thread a connection: several hundred slow streams are carried well. `/openai/…`, `/anthropic/…` and `/gemini/…` are
-providers of those names; `/p/<name>/openai/…` is a provider called `<name>`, so that a test can tell several apart.
-"""
+A thread a connection: several hundred slow streams are carried well. `/openai/…`, `/anthropic/…` and
+`/gemini/…` are providers of those names; `/p/<name>/openai/…` is a provider called `<name>`, so that a test
+can tell several apart."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl, unquote
 
 from tests.simulator import anthropic_format, gemini_format, openai_format
@@ -29,6 +29,9 @@ from tests.simulator.log import ReceivedRequest, RequestLog
 from tests.simulator.model import PromptCache
 from tests.simulator.script import Script, Where
 from tests.simulator.wire_format import Asked, WireFormat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _NAMED = re.compile(r"^/p/([^/]+)/")
 _GEMINI = re.compile(r"/models/([^/:]+):(generateContent|streamGenerateContent)$")
@@ -76,10 +79,9 @@ class Simulator:
         """Closes the port and every connection. The address is kept: `start()` comes back on the same one."""
         self._stopping = True
         if self._listener:
-            try:
-                self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
-            except OSError:
-                pass  # not connected: platforms differ in whether they call that an error
+            # Wakes accept(). Platforms differ in whether that is an error for a socket that is not connected.
+            with contextlib.suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
         with self._lock:
             connections = list(self._connections)
@@ -97,18 +99,17 @@ class Simulator:
     def url(self) -> str:
         return f"http://{self._address[0]}:{self._address[1]}"
 
-    def base_url(self, format: str, provider: str | None = None) -> str:
+    def base_url(self, wire: str, provider: str | None = None) -> str:
         """The URL to give to a client of that format as its base URL (litellm: `api_base`)."""
-        return f"{self.url}{f'/p/{provider}' if provider else ''}{_BASE_PATHS[format]}"
+        return f"{self.url}{f'/p/{provider}' if provider else ''}{_BASE_PATHS[wire]}"
 
     # --- scripting -------------------------------------------------------------------------------
 
     def behave(self, where: Where | str, *behaviours: Behaviour, forever: Behaviour | None = None) -> None:
         """Queues behaviours for matching requests, one a request; afterwards `forever`, or else the default.
 
-        A string is the provider's name. Of several selectors that match, the most exact one speaks: model before
-        provider before format.
-        """
+        A string is the provider's name. Of several selectors that match, the most exact one speaks: model
+        before provider before format."""
         self._script.add(Where(provider=where) if isinstance(where, str) else where, behaviours, forever)
 
     def reset(self) -> None:
@@ -163,9 +164,9 @@ class Simulator:
         found = _route(path)
         if not found or raw.method != "POST":
             return _send_json(connection, 404, _NOT_FOUND)
-        format, provider, model, streamed = found
+        wire, provider, model, streamed = found
         body = _json_object(raw.body)
-        if format is not gemini_format and body is not None:
+        if wire is not gemini_format and body is not None:
             model = str(body.get("model", ""))
             streamed = body.get("stream") is True
         number = self._log.add(
@@ -173,7 +174,7 @@ class Simulator:
                 number=0,
                 received_at=time.monotonic(),
                 provider=provider,
-                format=format.NAME,
+                format=wire.NAME,
                 method=raw.method,
                 path=path,
                 query=query,
@@ -184,16 +185,16 @@ class Simulator:
                 streamed=streamed,
             )
         )
-        exchange = Exchange(connection, format, lambda status: self._log.update(number, status=status))
+        exchange = Exchange(connection, wire, lambda status: self._log.update(number, status=status))
         left_at = None
         try:
             if body is None:
-                return exchange.fail(format.not_json())
+                return exchange.fail(wire.not_json())
             asked = Asked(body, raw.headers, dict(parse_qsl(query)), model, streamed)
-            if refusal := format.refuse(asked):
+            if refusal := wire.refuse(asked):
                 return exchange.fail(refusal)
-            behaviour = self._script.take(provider, format.NAME, model)
-            return exchange.play(format.read(asked), behaviour, self._cache)
+            behaviour = self._script.take(provider, wire.NAME, model)
+            return exchange.play(wire.read(asked), behaviour, self._cache)
         except ClientGone:
             if not self._stopping:
                 left_at = time.monotonic()

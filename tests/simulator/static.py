@@ -1,13 +1,14 @@
-"""The fastest upstream that plain Python gives: every answer is the same bytes, made before the first request.
+"""The fastest upstream that plain Python gives: every answer is the same bytes, made beforehand.
 
-For benchmarks, where the upstream must not be what is measured. It parses no more of a request than its length and
-whether it asks for a stream, checks no key and keeps no log. One asyncio loop on one core; run as a process:
+For benchmarks, where the upstream must not be what is measured. It parses no more of a request than its
+length and whether it asks for a stream, checks no key and keeps no log. One asyncio loop on one core; run
+as a process:
 
     python -m tests.simulator.static --port 4011 --events 50 --interval 0.02
 
-With an interval, each content event carries the time it was sent as its text: seconds of the machine-wide monotonic
-clock, in fixed width. A client on the same machine subtracts it from its own to get the event's delay.
-"""
+With an interval, each content event carries the time it was sent as its text: seconds of the machine-wide
+monotonic clock, in fixed width. A client on the same machine subtracts it from its own to get the event's
+delay."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ import argparse
 import asyncio
 import signal
 import time
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from tests.simulator import anthropic_format, gemini_format, openai_format
 from tests.simulator.behaviour import Usage
@@ -24,26 +25,29 @@ from tests.simulator.model import Answer, Choice
 from tests.simulator.prompt import Prompt
 from tests.simulator.wire_format import WireFormat, compact
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _STAMP = b"@@@@@@@@@@@@@@@@@@"  # where the time goes: 18 characters of "%018.6f"
 
 
 class Fixture:
-    """One format's answers as bytes. `events` is a stream in parts, each written at its own time: the head with what
-    comes before the content, each content event, and what comes after."""
+    """One format's answers as bytes. `events` is a stream in parts, each written at its own time: the head
+    with what comes before the content, each content event, and what comes after."""
 
-    def __init__(self, format: WireFormat, events: int, stamped: bool) -> None:
+    def __init__(self, wire: WireFormat, events: int, stamped: bool) -> None:
         tokens = tuple(_STAMP.decode() if stamped else " token" for _ in range(events))
         usage = Usage(input_tokens=20, output_tokens=events)
         said = Answer((), False, (Choice(tokens, (), "stop"),), usage)
         prompt = Prompt(model="static-model", streamed=True, input_tokens=20)
-        body = compact(format.whole(prompt, said))
-        common = {**format.headers(), "Content-Type": "application/json", "Content-Length": str(len(body))}
+        body = compact(wire.whole(prompt, said))
+        common = {**wire.headers(), "Content-Type": "application/json", "Content-Length": str(len(body))}
         self.whole = response_head(200, common) + body
 
-        head = {**format.headers(), "Content-Type": format.STREAM_TYPE, "Transfer-Encoding": "chunked"}
+        head = {**wire.headers(), "Content-Type": wire.STREAM_TYPE, "Transfer-Encoding": "chunked"}
         parts = [response_head(200, head)]
         after = False
-        for event in format.events(prompt, said):
+        for event in wire.events(prompt, said):
             chunk = b"%x\r\n%b\r\n" % (len(event.data), event.data)
             if event.token or (len(parts) > events and not after):
                 parts.append(chunk)
@@ -111,7 +115,8 @@ class _Client(asyncio.Protocol):
             self._tick(fixture.events, 1, asyncio.get_running_loop().time() + self._interval_s)
 
     def _tick(self, events: list[bytes], index: int, due: float) -> None:
-        """Writes the parts that are due; each has its own time from the start, so that lateness does not add up."""
+        """Writes the parts that are due; each has its own time from the start, so that lateness does not
+        add up."""
         loop = asyncio.get_running_loop()
         while due <= loop.time():
             self._write(events[index].replace(_STAMP, b"%018.6f" % time.monotonic(), 1))
@@ -126,13 +131,13 @@ class _Client(asyncio.Protocol):
 async def serve(host: str, port: int, events: int, interval_s: float) -> None:
     """Serves until SIGINT or SIGTERM."""
     formats = (openai_format, anthropic_format, gemini_format)
-    fixtures = {format.NAME.encode(): Fixture(format, events, interval_s > 0) for format in formats}
+    fixtures = {wire.NAME.encode(): Fixture(wire, events, interval_s > 0) for wire in formats}
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
     server = await loop.create_server(lambda: _Client(fixtures, interval_s), host, port, backlog=4096)
-    print(f"http://{host}:{server.sockets[0].getsockname()[1]}", flush=True)
+    print(f"http://{host}:{server.sockets[0].getsockname()[1]}", flush=True)  # noqa: T201 - a command line prints
     await stopped.wait()
     server.close()
 

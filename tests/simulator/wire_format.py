@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from tests.simulator.behaviour import Behaviour, Problem
-from tests.simulator.model import Answer
-from tests.simulator.prompt import Prompt
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tests.simulator.behaviour import Behaviour, Problem
+    from tests.simulator.model import Answer
+    from tests.simulator.prompt import Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,8 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Bytes of a stream. `token` says that they carry a content token; `last` that they are the end marker."""
+    """Bytes of a stream. `token` says that they carry a content token; `last` that they are the end
+    marker."""
 
     data: bytes
     token: bool = False
@@ -45,10 +48,10 @@ class WireFormat(Protocol):
     """The format modules satisfy this with their functions."""
 
     @property
-    def NAME(self) -> str: ...
+    def NAME(self) -> str: ...  # noqa: N802 - a constant in the modules
 
     @property
-    def STREAM_TYPE(self) -> str: ...
+    def STREAM_TYPE(self) -> str: ...  # noqa: N802
 
     def refuse(self, asked: Asked) -> Failure | None:
         """The provider's answer to a request that it would not run: no key, a field missing or wrong."""
