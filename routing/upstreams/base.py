@@ -113,6 +113,7 @@ class FailureKind(StrEnum):
     EMPTY = "empty"  # a well-formed answer with nothing in it
     INTERRUPTED = "interrupted"  # the stream broke after its first event
     BREAKER_OPEN = "breaker_open"  # not called at all
+    UNPRICED = "unpriced"  # not called at all: a hard budget applies and nobody has said what it costs
 
 
 class UpstreamError(Exception):

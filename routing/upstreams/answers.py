@@ -1,0 +1,125 @@
+"""What an answer in OpenAI's format must have in it to count as one, whichever upstream brought it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from routing.upstreams.base import FailureKind, Json, UpstreamError, WholeAnswer
+from routing.upstreams.usage import usage_of
+
+#: Parts of a delta or message that are an answer. `annotations`, `thinking_blocks` and the like come with these.
+_CONTENT = (
+    "content",
+    "tool_calls",
+    "reasoning_content",
+    "refusal",
+    "audio",
+    "function_call",
+    "reasoning",
+    "images",
+)
+#: An answer without content is still one when these say why.
+_SPEAKING_ENDS = frozenset({"length", "content_filter"})
+
+
+def speaks(message: object) -> bool:
+    """Whether a message or delta has content: text, a tool call, reasoning, a refusal, audio."""
+    if not isinstance(message, dict):
+        return False
+    if message.get("content"):
+        return True
+    return any(message.get(part) for part in _CONTENT)
+
+
+def has_content(chunk: Mapping[str, Any]) -> bool:
+    """Whether a stream chunk carries content or a finish reason. The first-token limit runs until the first that does."""
+    choices = chunk.get("choices")
+    if not isinstance(choices, list):
+        return False
+    return any(
+        isinstance(choice, dict) and (choice.get("finish_reason") or speaks(choice.get("delta")))
+        for choice in choices
+    )
+
+
+def ends_empty(finish_reason: object) -> bool:
+    """Whether an answer that ends so, without any content, is an empty one."""
+    return finish_reason not in _SPEAKING_ENDS
+
+
+def loads(data: bytes | str) -> Any:
+    """JSON from a provider. Raises ValueError, also for nesting that is too deep."""
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+
+
+def dumps(body: Mapping[str, Any]) -> bytes:
+    """A request's body. Escaped to ASCII: a lone surrogate, which JSON allows, has no UTF-8."""
+    try:
+        return json.dumps(body, separators=(",", ":"), allow_nan=False).encode("ascii")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UpstreamError(
+            FailureKind.BAD_REQUEST,
+            "The request cannot be written as JSON",
+            http_status=400,
+            error_type="invalid_request_error",
+            code="invalid_value",
+        ) from error
+
+
+def whole_answer(body: object, http_status: int, provider_request_id: str | None) -> WholeAnswer:
+    """Checks a `chat.completion` and fills in the fields that OpenAI's schema requires and others leave out.
+
+    Raises UpstreamError MALFORMED or EMPTY; the latter with the usage, which the provider bills all the same.
+    """
+    choices = body.get("choices") if isinstance(body, dict) else None
+    if not isinstance(body, dict) or not isinstance(choices, list) or not all(map(_is_choice, choices)):
+        raise UpstreamError(
+            FailureKind.MALFORMED,
+            "The provider's answer is not a chat completion",
+            http_status=http_status,
+            provider_request_id=provider_request_id,
+        )
+    usage = usage_of(body.get("usage"))
+    if not any(speaks(c["message"]) or not ends_empty(c.get("finish_reason")) for c in choices):
+        raise UpstreamError(
+            FailureKind.EMPTY,
+            "The provider's answer is empty",
+            http_status=http_status,
+            provider_request_id=provider_request_id,
+            usage=usage,
+        )
+    return WholeAnswer(conforming(body), usage, http_status, provider_request_id)
+
+
+def _is_choice(choice: object) -> bool:
+    return isinstance(choice, dict) and isinstance(choice.get("message"), dict)
+
+
+def conforming(body: Json) -> Json:
+    """The same object, with what OpenAI's schema requires of a `chat.completion` in place."""
+    if not isinstance(body.get("id"), str):
+        body["id"] = f"chatcmpl-{time.time_ns():x}"
+    body["object"] = "chat.completion"
+    if type(body.get("created")) is not int:
+        body["created"] = int(time.time())
+    if body.get("usage", 0) is None:
+        del body["usage"]
+    for index, choice in enumerate(body["choices"]):
+        if type(choice.get("index")) is not int:
+            choice["index"] = index
+        if not choice.get("finish_reason"):
+            choice["finish_reason"] = "tool_calls" if choice["message"].get("tool_calls") else "stop"
+        choice.setdefault("logprobs", None)
+        message = choice["message"]
+        message["role"] = "assistant"
+        message.setdefault("content", None)
+        message.setdefault("refusal", None)
+        if message.get("tool_calls", 0) is None:
+            del message["tool_calls"]
+    return body

@@ -1,0 +1,479 @@
+"""HTTP to the providers: one POST, exact limits, bounded reads, and a `close()` that works from anywhere.
+
+urllib3 carries the bytes; what it leaves open is closed here:
+
+- **Deadlines, not pauses.** urllib3's read timeout starts again with every `recv`, so a provider that trickles one
+  byte a second never runs into it. Our connections read through :class:`_TimedSocket`, which gives each `recv`
+  only what is left until the deadline of the phase: headers, chunk sizes and trailers included. Two things are
+  outside: the name look-up, which the operating system bounds, and that the connect limit holds for each
+  address of a name.
+- **Idle connections.** A connection that the provider has closed is noticed when it is taken from the pool and
+  replaced without a word. One that it closes in the very moment in which we send cannot be told from a provider
+  that read the request and died, and the request may have been billed, so it is *not* sent again here: it is
+  a CONNECTION failure, which the cascade may retry and the ledger records. Connections that have been idle
+  longer than usual servers keep them (:data:`_IDLE_HTTPS_S`, :data:`_IDLE_HTTP_S`) are not used again, which makes
+  that moment rare.
+- **No redirects, no retries, no proxies from the environment.**
+
+Bounds: :data:`MAX_BODY_BYTES` after decompression (answers and whole streams), :data:`MAX_EVENT_BYTES` for one event of
+a stream, `http.client`'s 100 headers of 64 KiB.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import os
+import socket
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from time import monotonic
+from typing import Any, Final
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    DecodeError,
+    HTTPError,
+    InvalidHeader,
+    LocationParseError,
+    LocationValueError,
+    NameResolutionError,
+    NewConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
+from urllib3.util import Timeout, parse_url
+
+from routing.upstreams.base import FailureKind, Timeouts, UpstreamError
+
+MAX_BODY_BYTES: Final = 64 * 1024 * 1024
+MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
+MAX_ERROR_BYTES: Final = 1024 * 1024
+
+#: The large providers keep idle connections for a minute and more; local servers (uvicorn, Node) for five seconds.
+_IDLE_HTTPS_S: Final = 50.0
+_IDLE_HTTP_S: Final = 4.0
+
+_READ_BYTES: Final = 65536
+_SOCKET_OPTIONS: Final = [
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+]
+#: How long the end of the HTTP message may be behind the last event for its connection to be worth keeping.
+_END_GRACE_S: Final = 0.01
+
+
+# --- connections that know their deadline --------------------------------------------------------------
+
+
+class _Watch:
+    """What a connection's current answer is read against. `sock` stays when urllib3 lets go of it."""
+
+    __slots__ = ("deadline", "last_byte_at", "sock")
+
+    def __init__(self) -> None:
+        self.deadline = 0.0
+        self.last_byte_at = monotonic()
+        self.sock: Any = None
+
+
+class _TimedSocket(io.RawIOBase):
+    """The socket's raw file, every `recv` of which ends at the deadline."""
+
+    def __init__(self, raw: io.RawIOBase, watch: _Watch) -> None:
+        self._raw = raw
+        self._watch = watch
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        watch = self._watch
+        left = watch.deadline - monotonic()
+        if left <= 0:
+            raise TimeoutError("deadline passed")
+        watch.sock.settimeout(left)
+        count = self._raw.readinto(buffer)
+        watch.last_byte_at = monotonic()
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _TimedResponse(http.client.HTTPResponse):
+    def __init__(self, sock: Any, watch: _Watch, method: str | None = None) -> None:
+        super().__init__(sock, method=method)
+        # The socket carries the limit that urllib3 was given for the head of the answer.
+        watch.sock = sock
+        watch.deadline = monotonic() + (sock.gettimeout() or 0.0)
+        self.fp = io.BufferedReader(_TimedSocket(self.fp.detach(), watch), _READ_BYTES)
+
+
+class _Connection(HTTPConnection):
+    idle_limit_s = _IDLE_HTTP_S
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.watch = _Watch()
+
+    def response_class(self, sock: Any, method: str | None = None) -> _TimedResponse:  # type: ignore[override]
+        return _TimedResponse(sock, self.watch, method)
+
+    @property
+    def is_connected(self) -> bool:
+        """urllib3 asks when it takes a connection from the pool, and replaces one that says no."""
+        return monotonic() - self.watch.last_byte_at < self.idle_limit_s and super().is_connected
+
+
+class _TlsConnection(HTTPSConnection):
+    idle_limit_s = _IDLE_HTTPS_S
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.watch = _Watch()
+
+    def response_class(self, sock: Any, method: str | None = None) -> _TimedResponse:  # type: ignore[override]
+        return _TimedResponse(sock, self.watch, method)
+
+    @property
+    def is_connected(self) -> bool:
+        return monotonic() - self.watch.last_byte_at < self.idle_limit_s and super().is_connected
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+# --- one pool a process ---------------------------------------------------------------------------------
+
+_lock = threading.Lock()
+_manager: tuple[int, urllib3.PoolManager] | None = None
+
+
+def _pool_manager() -> urllib3.PoolManager:
+    """The process's own: sockets that a fork shares would mix two workers' answers."""
+    global _manager
+    pid = os.getpid()
+    if _manager is None or _manager[0] != pid:
+        with _lock:
+            if _manager is None or _manager[0] != pid:
+                # maxsize is what is kept when idle; block=False: more are opened as needed.
+                manager = urllib3.PoolManager(
+                    num_pools=200, maxsize=256, block=False, retries=False, socket_options=_SOCKET_OPTIONS
+                )
+                manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+                _manager = (pid, manager)
+    return _manager[1]
+
+
+@lru_cache(maxsize=512)
+def _split(url: str) -> tuple[str, str, int | None, str]:
+    parsed = parse_url(url)
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise LocationValueError(f"not an http(s) URL: {parsed.scheme}")
+    return parsed.scheme, parsed.host, parsed.port, parsed.request_uri
+
+
+# --- a call ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A complete answer of any status. `headers` is case-insensitive."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Limits:
+    """The moments at which one attempt's limits run out; it starts when this is made."""
+
+    __slots__ = ("_content_seen", "connect_s", "first_token_at", "idle_s", "total_at")
+
+    def __init__(self, timeouts: Timeouts, *, streamed: bool) -> None:
+        now = monotonic()
+        self.connect_s = min(timeouts.connect_s, timeouts.total_s)
+        self.idle_s = timeouts.idle_s
+        self.total_at = now + timeouts.total_s
+        self.first_token_at = min(now + timeouts.first_token_s, self.total_at) if streamed else self.total_at
+        self._content_seen = False
+
+    def content_seen(self) -> None:
+        """The first content event has come: from here on the idle limit runs, from event to event."""
+        self._content_seen = True
+
+    def next_event_at(self) -> float:
+        if self._content_seen:
+            return min(monotonic() + self.idle_s, self.total_at)
+        return self.first_token_at
+
+
+@contextmanager
+def mapped_errors(*, answering: bool = False) -> Iterator[None]:
+    """urllib3's exceptions → one UpstreamError, without the URL that they carry.
+
+    `answering`: the answer had begun, so a broken connection is the answer's and not the route's.
+    """
+    try:
+        yield
+    except (LocationParseError, LocationValueError) as error:
+        raise UpstreamError(FailureKind.NOT_FOUND, "The provider's base URL is not valid") from error
+    except NameResolutionError as error:
+        raise UpstreamError(FailureKind.CONNECTION, "The provider's host name cannot be resolved") from error
+    except NewConnectionError as error:
+        raise UpstreamError(FailureKind.CONNECTION, "The provider refused the connection") from error
+    except ConnectTimeoutError as error:
+        raise UpstreamError(FailureKind.TIMEOUT, "No connection to the provider in time") from error
+    except (ReadTimeoutError, TimeoutError) as error:
+        message = "The provider's answer stopped" if answering else "The provider did not answer in time"
+        raise UpstreamError(FailureKind.TIMEOUT, message) from error
+    except SSLError as error:
+        raise UpstreamError(FailureKind.CONNECTION, "No trusted TLS connection to the provider") from error
+    except (DecodeError, InvalidHeader) as error:
+        raise UpstreamError(FailureKind.MALFORMED, "The provider's answer cannot be decoded") from error
+    except (HTTPError, http.client.HTTPException, OSError) as error:
+        message = "The provider's answer broke off" if answering else "The provider closed the connection"
+        raise UpstreamError(FailureKind.CONNECTION, message) from error
+
+
+def _open(url: str, headers: Mapping[str, str], body: bytes, limits: Limits) -> urllib3.HTTPResponse:
+    with mapped_errors():
+        scheme, host, port, target = _split(url)
+        pool = _pool_manager().connection_from_host(host, port, scheme)
+        left = max(0.001, limits.first_token_at - monotonic())
+        response = pool.urlopen(
+            "POST",
+            target,
+            body=body,
+            headers=headers,
+            retries=False,
+            redirect=False,
+            assert_same_host=False,
+            timeout=Timeout(connect=min(limits.connect_s, left), read=left, total=left),
+            preload_content=False,
+            decode_content=False,
+        )
+    assert isinstance(response, urllib3.HTTPResponse)
+    return response
+
+
+def _read_bounded(response: urllib3.HTTPResponse, watch: _Watch, deadline: float, limit: int) -> bytes:
+    """The decompressed body, at most `limit` bytes of it; the connection returns to its pool at the end."""
+    watch.deadline = deadline
+    parts: list[bytes] = []
+    size = 0
+    done = False
+    try:
+        with mapped_errors(answering=True):
+            while part := response.read(_READ_BYTES, decode_content=True):
+                size += len(part)
+                if size > limit:
+                    raise UpstreamError(
+                        FailureKind.MALFORMED, f"The provider's answer is larger than {limit} bytes"
+                    )
+                parts.append(part)
+        done = True
+    finally:
+        if not done:
+            response.close()
+    return b"".join(parts)
+
+
+def _watch_of(response: urllib3.HTTPResponse) -> _Watch:
+    connection = response.connection
+    assert isinstance(connection, _Connection | _TlsConnection)
+    return connection.watch
+
+
+def post(url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> Whole:
+    """One POST, its answer read to the end, whatever its status. Raises UpstreamError for all else."""
+    limits = Limits(timeouts, streamed=False)
+    response = _open(url, headers, body, limits)
+    if response.connection is None:  # an answer without a body (204, 304) has left its connection already
+        return Whole(response.status, response.headers, b"")
+    content = _read_bounded(response, _watch_of(response), limits.total_at, MAX_BODY_BYTES)
+    return Whole(response.status, response.headers, content)
+
+
+def post_stream(url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> EventReader | Whole:
+    """One POST whose answer is to be a stream of server-sent events.
+
+    An answer that is none (not 200, or JSON, or a page) comes back whole, at most MAX_ERROR_BYTES of it.
+    """
+    limits = Limits(timeouts, streamed=True)
+    response = _open(url, headers, body, limits)
+    if response.connection is None:
+        return Whole(response.status, response.headers, b"")
+    watch = _watch_of(response)
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if response.status != 200 or kind in ("application/json", "text/html"):
+        content = _read_bounded(response, watch, limits.first_token_at, MAX_ERROR_BYTES)
+        return Whole(response.status, response.headers, content)
+    return EventReader(response, watch, limits)
+
+
+# --- server-sent events -----------------------------------------------------------------------------------
+
+
+class EventReader:
+    """The data of one event after the other. Not for two readers at once; `close()` is for everybody.
+
+    Lines may end in LF, CRLF or CR; data of several lines is joined; comments and events without data are
+    skipped; a last event without its blank line counts.
+    """
+
+    def __init__(self, response: urllib3.HTTPResponse, watch: _Watch, limits: Limits) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self.limits = limits
+        self.event_name = ""  # of the event returned last
+        self._response = response
+        self._watch = watch
+        self._decode = "content-encoding" in response.headers
+        self._lines: deque[bytes] = deque()
+        self._rest: list[bytes] = []  # the beginning of a line whose end has not come
+        self._rest_bytes = 0
+        self._bytes = 0
+        self._ended = False
+        self._reading = False
+        self._closed = False
+
+    def next_event(self, within_s: float | None = None) -> bytes | None:
+        """The next event's data, or None when the body has ended. Raises UpstreamError.
+
+        Waits until the limit of the phase (first token, then idle), or `within_s` if that is less.
+        """
+        data: bytes | None = None
+        size = 0
+        name = ""
+        lines = self._lines
+        deadline = self.limits.next_event_at()
+        if within_s is not None:
+            deadline = min(deadline, monotonic() + within_s)
+        while True:
+            while lines:
+                line = lines.popleft()
+                if line:
+                    if line.startswith(b"data:"):
+                        value = line[6:] if line[5:6] == b" " else line[5:]
+                        size += len(value)
+                        if size > MAX_EVENT_BYTES:
+                            raise self._too_long()
+                        data = value if data is None else data + b"\n" + value
+                    elif line.startswith(b"event:"):
+                        name = line[6:].strip().decode("utf-8", "replace")
+                elif data is not None:
+                    self.event_name = name
+                    return data
+                else:
+                    name = ""  # an event without data is none
+            if self._ended:
+                if data is not None:
+                    self.event_name = name
+                return data
+            self._receive(deadline)
+
+    def _receive(self, deadline: float) -> None:
+        """One read from the socket, split into lines."""
+        self._watch.deadline = deadline
+        self._reading = True
+        try:
+            if self._closed:
+                raise UpstreamError(FailureKind.INTERRUPTED, "The call was closed")
+            with mapped_errors(answering=True):
+                chunk = self._response.read1(_READ_BYTES, decode_content=self._decode)
+        except Exception as error:
+            if self._closed:  # whatever a socket says that somebody else has shut
+                raise UpstreamError(FailureKind.INTERRUPTED, "The call was closed") from error
+            raise
+        finally:
+            self._reading = False
+            if self._closed:
+                self._response.close()
+        if self._closed:
+            raise UpstreamError(FailureKind.INTERRUPTED, "The call was closed")
+        if not chunk:
+            self._ended = True
+            if self._rest:
+                self._lines.extend(b"".join(self._rest).splitlines())
+                self._rest.clear()
+            return
+        self._bytes += len(chunk)
+        if self._bytes > MAX_BODY_BYTES:
+            self.close()
+            raise UpstreamError(
+                FailureKind.MALFORMED, f"The provider's stream is larger than {MAX_BODY_BYTES} bytes"
+            )
+        self._split(chunk)
+
+    def _split(self, chunk: bytes) -> None:
+        rest = self._rest
+        if chunk[-1:] != b"\n":
+            if b"\n" not in chunk and b"\r" not in chunk:
+                rest.append(chunk)  # joined once, when the line's end comes: joining each time is quadratic
+                self._rest_bytes += len(chunk)
+                if self._rest_bytes > MAX_EVENT_BYTES:
+                    raise self._too_long()
+                return
+            whole_lines = False
+        else:
+            whole_lines = True
+        if rest:
+            chunk = b"".join(rest) + chunk
+            rest.clear()
+            self._rest_bytes = 0
+        lines = chunk.splitlines()
+        if not whole_lines:
+            last = lines.pop()
+            # A CR at the very end may be half of a CRLF: it waits for what follows.
+            if chunk.endswith(b"\r"):
+                last += b"\r"
+            rest.append(last)
+            self._rest_bytes = len(last)
+        self._lines.extend(lines)
+
+    def _too_long(self) -> UpstreamError:
+        self.close()
+        return UpstreamError(
+            FailureKind.MALFORMED, f"The provider sent an event larger than {MAX_EVENT_BYTES} bytes"
+        )
+
+    def finish(self) -> None:
+        """After the last event: keep the connection if its message ends here, else close it."""
+        if not self._ended and not self._closed and not self._lines:
+            try:
+                self._receive(monotonic() + _END_GRACE_S)
+            except UpstreamError:
+                pass  # the answer is complete; only its connection is lost
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection now, unless it has been read to its end. Wakes a reader that waits.
+
+        A reader in another thread still uses the descriptor, so it is the one who gives it back.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if self._ended:
+            return  # back in the pool, perhaps in use by somebody else
+        try:
+            self._watch.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the provider was faster
+        if not self._reading:
+            self._response.close()
