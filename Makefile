@@ -1,0 +1,55 @@
+# From a bare machine with Python >= 3.11 and make: `make run`. The rest is one line each; `make` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help run psql test check format clean
+
+# The newest Python that will do; PYTHON=/path/to/python overrides it.
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+
+help: ## Print this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+run: $(BIN)/.run-installed ## Serve the gateway on http://127.0.0.1:4000, with a Postgres of its own; Ctrl-C stops all of it
+	@$(BIN)/python -m gateway_project.run --stop-with-parent
+
+psql: $(BIN)/.run-installed ## Open psql on the gateway's database
+	@$(BIN)/python manage.py dbshell
+
+# GATEWAY_ENV_FILE: tests and checks mean the same on every machine, whatever its .env says.
+test: $(BIN)/.test-installed ## Run the whole suite; make test ARGS="tests/unit -k environment" runs a part
+	@GATEWAY_ENV_FILE=/dev/null $(BIN)/python -m pytest $(ARGS)
+
+check: export GATEWAY_ENV_FILE := /dev/null
+check: $(BIN)/.test-installed ## Check format, lint, types, import direction, deployment settings and missing migrations
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@HOST=0.0.0.0 DATABASE_URL=postgresql://gateway@localhost/gateway ALLOWED_HOSTS=gateway.example \
+		SECRET_KEY=only-for-this-check-9f8d7a6b5c4e3f2a1b0c9d8e7f6a5b4c $(BIN)/python manage.py check --deploy --fail-level WARNING
+	@$(BIN)/python manage.py makemigrations --check --dry-run
+
+format: $(BIN)/.test-installed ## Format the code and fix what the linter can fix
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean: ## Remove what the tools made: .venv and caches, not .data
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One virtual environment. Each stamp is as new as the requirements it was installed from.
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11"; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "$(PYTHON) cannot make a venv; on Debian: apt-get install python3-venv"; exit 1; }
+
+$(BIN)/.run-installed: requirements.txt | $(BIN)/python
+	@echo "Installing requirements.txt into .venv ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(BIN)/.test-installed: requirements.txt requirements-dev.txt | $(BIN)/python
+	@echo "Installing requirements-dev.txt into .venv ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@ $(BIN)/.run-installed

@@ -1,0 +1,63 @@
+"""gunicorn's configuration, as the launcher starts it: ``gunicorn -c gateway_project/gunicorn.conf.py …``."""
+
+# Nothing stands above this: gevent must patch before anything imports ssl, socket or threading for itself.
+import os
+
+if os.environ.get("GATEWAY_WORKER_CLASS", "").strip() in ("", "gevent"):
+    from gevent import monkey
+
+    monkey.patch_all()
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway_project.environment import InvalidEnvironment
+
+try:
+    from gateway_project import settings
+except InvalidEnvironment as error:
+    print(error, file=sys.stderr)  # noqa: T201 - one line for the operator, not a traceback
+    sys.exit(2)
+
+if TYPE_CHECKING:
+    from gunicorn.arbiter import Arbiter
+    from gunicorn.workers.base import Worker
+
+wsgi_app = "gateway_project.wsgi"
+bind = f"[{settings.HOST}]:{settings.PORT}" if ":" in settings.HOST else f"{settings.HOST}:{settings.PORT}"
+workers = settings.WEB_CONCURRENCY
+worker_class = settings.GATEWAY_WORKER_CLASS
+worker_connections = 1000  # a worker's clients at a time; most of them wait for a provider
+threads = 64  # gthread only: there a client costs a thread
+# Loaded once, then forked: the workers share litellm's memory, and no worker pays for its import.
+preload_app = True
+
+# Streams run for minutes, so a stop waits for them; holds of what is cut here expire to `unknown`.
+graceful_timeout = 120
+# A heartbeat, not a request's time: a worker that is silent this long is stuck, and replaced.
+timeout = 60
+# Idle connections delay a stop by as much. A proxy keeps them longer than a client does, and must not see us
+# close first.
+keepalive = 5 if settings.ON_LOOPBACK else 75
+# The heartbeat must never wait for a disk.
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+
+# What a header may weigh; bodies are measured by the view (GATEWAY_MAX_BODY_BYTES).
+limit_request_line = 8190
+limit_request_fields = 100
+limit_request_field_size = 8190
+
+accesslog = None  # the gateway logs a line per request of its own
+errorlog = "-"
+loglevel = "warning"
+# gunicorn's own control socket has no user here, and would be one more door.
+control_socket_disable = True
+
+
+def post_fork(server: "Arbiter", worker: "Worker") -> None:
+    """In each new worker, before it serves: what may not be shared across a fork starts here."""
+
+
+def worker_exit(server: "Arbiter", worker: "Worker") -> None:
+    """In each worker, after its last request: what still waits to be written is written here."""

@@ -1,0 +1,165 @@
+"""The launcher, ``python -m gateway_project.run``: everything between one command and a serving gateway.
+
+Environment → embedded Postgres (without ``DATABASE_URL``) → migrations, defaults, first admin → gunicorn. It
+stays as the parent of Postgres and gunicorn. Ctrl-C or SIGTERM stops gunicorn first, which finishes what is
+running, then Postgres; a second one does not wait. If the launcher is killed, the kernel tells both to stop.
+
+Exit codes: 0 stopped as asked, 1 a part died, 2 it could not start (one line on stderr says why).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from gateway_project.embedded_postgres import (
+    EmbeddedPostgres,
+    EmbeddedPostgresError,
+    signal_when_parent_dies,
+    stop_with_parent,
+)
+from gateway_project.environment import InvalidEnvironment
+
+# How long a gateway that was killed a moment ago may take to let go of its port.
+PORT_WAIT_S = 5
+GUNICORN_CONFIG = Path(__file__).with_name("gunicorn.conf.py")
+
+
+class Launcher:
+    def __init__(self) -> None:
+        from gateway_project import settings
+
+        self.host, self.port = settings.HOST, settings.PORT
+        self.postgres = (
+            EmbeddedPostgres(settings.EMBEDDED_POSTGRES_DIR) if settings.EMBEDDED_POSTGRES_DIR else None
+        )
+        self.gunicorn: subprocess.Popen[bytes] | None = None
+        self.stopping = False
+
+    def on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self.gunicorn is None:
+            raise KeyboardInterrupt
+        # First ask for a graceful stop, which lets streams end; whoever asks twice does not want to wait.
+        self.gunicorn.send_signal(signal.SIGQUIT if self.stopping else signal.SIGTERM)
+        self.stopping = True
+
+    def run(self) -> int:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self.on_signal)
+        try:
+            if self.postgres:
+                self.postgres.start()
+            self._refuse_a_taken_port()
+            banner = self._prepare()
+            self._start_gunicorn()
+            if self._wait_until_it_listens():
+                print(banner, flush=True)
+            return self._watch()
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            if self.gunicorn is not None and self.gunicorn.poll() is None:
+                self.gunicorn.terminate()
+                self.gunicorn.wait()
+            if self.postgres:
+                self.postgres.stop()
+
+    def _refuse_a_taken_port(self) -> None:
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        deadline = time.monotonic() + PORT_WAIT_S
+        while True:
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((self.host, self.port))
+                except OSError as error:
+                    if time.monotonic() > deadline:
+                        name = "HOST" if isinstance(error, socket.gaierror) else "PORT"
+                        raise InvalidEnvironment(
+                            name,
+                            f"cannot serve on {self.host}:{self.port} ({error.strerror}); set another one",
+                        ) from None
+                    time.sleep(0.2)
+                else:
+                    return
+
+    def _prepare(self) -> str:
+        import django
+        from django.conf import settings
+
+        django.setup()
+        from gateway_project import first_start
+
+        admin = first_start.prepare()
+        shown_host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(self.host, self.host)  # noqa: S104
+        url = f"http://{shown_host}:{self.port}"
+        lines = ["", f"  Gateway   {url}/v1", f"  Admin     {url}/admin/"]
+        if admin and admin.password:
+            lines.append(
+                f"  Sign in   {admin.username}, one-time password {admin.password} (not shown again)"
+            )
+        elif admin:
+            lines.append(f"  Sign in   {admin.username}, with DJANGO_SUPERUSER_PASSWORD")
+        if settings.GATEWAY_AUTH == "open":
+            lines.append("  Keys      GATEWAY_AUTH=open: any key is accepted, accounted to “anonymous”")
+        if self.postgres:
+            lines.append(f"  Database  embedded, in {self.postgres.data_dir} (psql: make psql)")
+        return "\n".join([*lines, ""])
+
+    def _start_gunicorn(self) -> None:
+        self.gunicorn = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "--config", str(GUNICORN_CONFIG), "gateway_project.wsgi"],
+            cwd=GUNICORN_CONFIG.parent.parent,
+            # A terminal's Ctrl-C goes to the whole process group; here it must reach the launcher alone.
+            start_new_session=True,
+            # No threads here, so nothing can hold a lock across the fork.
+            preexec_fn=stop_with_parent(signal.SIGTERM),  # noqa: PLW1509
+        )
+
+    def _wait_until_it_listens(self) -> bool:
+        assert self.gunicorn is not None
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        while self.gunicorn.poll() is None and not self.stopping:
+            with contextlib.suppress(OSError), socket.create_connection((host, self.port), timeout=1):
+                return True
+            time.sleep(0.05)
+        return False
+
+    def _watch(self) -> int:
+        assert self.gunicorn is not None
+        while self.gunicorn.poll() is None:
+            if self.postgres and self.postgres.died() and not self.stopping:
+                print("The embedded Postgres died; starting it again.", file=sys.stderr, flush=True)
+                self.postgres.restart()
+            time.sleep(0.2)
+        if self.stopping:
+            return 0
+        print(
+            f"gunicorn ended by itself (exit code {self.gunicorn.returncode}).", file=sys.stderr, flush=True
+        )
+        # Its workers notice by themselves, within a second; the port should be free before that.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.gunicorn.pid, signal.SIGTERM)
+        return 1
+
+
+def main() -> int:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
+    if "--stop-with-parent" in sys.argv[1:]:  # make, which a kill -9 may hit as well
+        signal_when_parent_dies(signal.SIGTERM)
+    try:
+        return Launcher().run()
+    except (InvalidEnvironment, EmbeddedPostgresError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,279 @@
+"""The parsers of the environment, and the settings' own rules, each refusal with its one line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway_project.environment import (
+    InvalidEnvironment,
+    envbool,
+    envchoice,
+    envdatabase,
+    envhosts,
+    envint,
+    envlist,
+    envorigins,
+    envstr,
+    load_env_file,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOYED = {
+    "HOST": "0.0.0.0",
+    "DATABASE_URL": "postgresql://u:p@db/gateway",
+    "ALLOWED_HOSTS": "gateway.example",
+    "SECRET_KEY": "k" * 50,
+}
+
+
+@pytest.fixture
+def set_variable(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    monkeypatch.delenv("X", raising=False)
+    return monkeypatch
+
+
+def test_an_unset_and_an_empty_variable_give_the_default(set_variable: pytest.MonkeyPatch) -> None:
+    assert envstr("X", "d") == "d"
+    assert envbool("X", True) is True
+    assert envint("X", 7, least=1, most=9) == 7
+    assert envlist("X", ["a"]) == ["a"]
+    assert envdatabase("X") is None
+    set_variable.setenv("X", " ")
+    assert envstr("X", "d") == "d"
+    assert envbool("X", False) is False
+    assert envint("X", 7, least=1, most=9) == 7
+    assert envdatabase("X") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("True", True), ("true", True), ("False", False), ("FALSE", False)]
+)
+def test_a_switch_is_true_or_false(set_variable: pytest.MonkeyPatch, text: str, value: bool) -> None:
+    set_variable.setenv("X", text)
+    assert envbool("X", not value) is value
+
+
+def test_lists_are_separated_by_commas(set_variable: pytest.MonkeyPatch) -> None:
+    set_variable.setenv("X", "a.example, .b.example,,[::1],*")
+    assert envhosts("X") == ["a.example", ".b.example", "[::1]", "*"]
+    set_variable.setenv("X", "https://a.example,http://localhost:3000")
+    assert envorigins("X") == ["https://a.example", "http://localhost:3000"]
+
+
+def test_a_malformed_value_is_refused_in_one_line_that_names_the_variable(
+    set_variable: pytest.MonkeyPatch,
+) -> None:
+    set_variable.setenv("X", "maybe")
+    with pytest.raises(InvalidEnvironment, match=r"\AX: should be True or False, not 'maybe'\Z"):
+        envbool("X", False)
+    with pytest.raises(InvalidEnvironment, match=r"\AX: should be a whole number from 1 to 9, not 'maybe'\Z"):
+        envint("X", 5, least=1, most=9)
+    with pytest.raises(InvalidEnvironment, match=r"\AX: should be red or blue, not 'maybe'\Z"):
+        envchoice("X", "red", ("red", "blue"))
+    set_variable.setenv("X", "https://a.example/")
+    with pytest.raises(InvalidEnvironment, match=r"\AX: should be host names separated by commas, without"):
+        envhosts("X")
+    with pytest.raises(InvalidEnvironment, match=r"\AX: should be origins such as https://example.com, not"):
+        envorigins("X")
+
+
+@pytest.mark.parametrize("text", ["0", "10", "-1", "1.5", "1e3", "٣", "1" * 40])
+def test_a_number_out_of_range_or_in_another_notation_is_refused(
+    set_variable: pytest.MonkeyPatch, text: str
+) -> None:
+    set_variable.setenv("X", text)
+    with pytest.raises(InvalidEnvironment):
+        envint("X", 5, least=1, most=9)
+
+
+def test_a_database_url_is_taken_apart(set_variable: pytest.MonkeyPatch) -> None:
+    set_variable.setenv(
+        "X", "postgres://al%40ice:p%2Fw%3Ad@db.example:6543/led%20ger?sslmode=require&keepalives=1"
+    )
+    assert envdatabase("X") == {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": "led ger",
+        "USER": "al@ice",
+        "PASSWORD": "p/w:d",
+        "HOST": "db.example",
+        "PORT": "6543",
+        "OPTIONS": {"sslmode": "require", "keepalives": "1"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("postgresql:///ledger?host=/run/postgresql", "/run/postgresql"),
+        ("postgresql://u@%2Frun%2Fpostgresql/ledger", "/run/postgresql"),
+        ("postgresql://u@[::1]/ledger", "::1"),
+    ],
+)
+def test_a_database_url_may_name_a_socket_or_an_ipv6_address(
+    set_variable: pytest.MonkeyPatch, url: str, host: str
+) -> None:
+    set_variable.setenv("X", url)
+    settings = envdatabase("X")
+    assert settings is not None
+    assert (settings["HOST"], settings["PORT"], settings["NAME"]) == (host, "", "ledger")
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("mysql://u:hunter2@h/d", "should begin with postgresql://"),
+        ("u:hunter2@h/d", "should begin with postgresql://"),
+        ("postgresql://u:hunter2@h", "should end with one database's name"),
+        ("postgresql://u:hunter2@h/a/b", "should end with one database's name"),
+        ("postgresql://u:hunter2@h:port/d", "is not a URL"),
+        ("postgresql://u:hunter2@h:99999/d", "is not a URL"),
+        ("postgresql://u:hunter2@[::1/d", "is not a URL"),
+        ("postgresql://u:hunter2@h/d?sslmode", "is not a URL"),
+        ("postgresql://u:hunter2@/d", "should name a host"),
+        ("postgresql://u:hunt#er2@h/d", ""),
+    ],
+)
+def test_a_malformed_database_url_is_refused_without_repeating_its_password(
+    set_variable: pytest.MonkeyPatch, url: str, problem: str
+) -> None:
+    set_variable.setenv("X", url)
+    with pytest.raises(InvalidEnvironment) as caught:
+        envdatabase("X")
+    line = str(caught.value)
+    assert line.startswith(f"X: {problem}")
+    assert "\n" not in line
+    assert "hunt" not in line
+
+
+def test_a_file_sets_what_the_environment_does_not(set_variable: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("A", "B", "C", "D", "E", "F"):
+        set_variable.setenv(name, "")  # so that monkeypatch removes what the file sets
+        set_variable.delenv(name)
+    set_variable.setenv("A", "of the environment")
+    (tmp_path / ".env").write_text(
+        """
+        # a comment
+
+        A=of the file
+        export B = 'two words'  # said why
+        C=x#y # cut here
+        D="#"
+        E=a=b
+        F=  # none
+        """
+    )
+    load_env_file(tmp_path / ".env")
+    assert [os.environ[name] for name in ("A", "B", "C", "D", "E", "F")] == [
+        "of the environment",
+        "two words",
+        "x#y",
+        "#",
+        "a=b",
+        "",
+    ]
+
+
+def test_a_file_that_is_missing_is_no_error_and_a_broken_line_is_named(tmp_path: Path) -> None:
+    load_env_file(tmp_path / "missing")
+    (tmp_path / ".env").write_text("OK=1\nhunter2\n")
+    with pytest.raises(InvalidEnvironment) as caught:
+        load_env_file(tmp_path / ".env")
+    assert str(caught.value) == f"{tmp_path / '.env'}, line 2: should be KEY=VALUE"
+
+
+PROGRAM = """
+import sys
+from gateway_project.environment import InvalidEnvironment
+try:
+    from gateway_project import settings
+except InvalidEnvironment as error:
+    sys.exit(str(error))
+print(eval(sys.argv[1]))
+"""
+
+
+def settings_value(expression: str, tmp_path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Loads the settings in a process of their own, with these variables only, and prints an expression."""
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, expression],
+        cwd=ROOT,
+        env={"GATEWAY_ENV_FILE": os.devnull, "GATEWAY_DATA_DIR": str(tmp_path), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_on_loopback_everything_has_a_default(tmp_path: Path) -> None:
+    shown = settings_value("settings.HOST, settings.PORT, settings.GATEWAY_AUTH, settings.HTTPS", tmp_path)
+    assert shown.stdout == "('127.0.0.1', 4000, 'open', False)\n"
+    assert (
+        settings_value("settings.ALLOWED_HOSTS", tmp_path).stdout == "['localhost', '127.0.0.1', '[::1]']\n"
+    )
+
+
+def test_the_secret_key_is_made_once_and_kept_private(tmp_path: Path) -> None:
+    first = settings_value("settings.SECRET_KEY", tmp_path).stdout
+    assert len(first.strip()) == 64
+    assert settings_value("settings.SECRET_KEY", tmp_path).stdout == first
+    assert (tmp_path / "secret_key").stat().st_mode & 0o777 == 0o600
+    assert [file.name for file in tmp_path.iterdir()] == ["secret_key"]
+
+
+def test_a_deployment_requires_keys_and_https_by_default(tmp_path: Path) -> None:
+    shown = settings_value(
+        "settings.GATEWAY_AUTH, settings.HTTPS, settings.CSRF_COOKIE_SECURE, settings.EMBEDDED_POSTGRES_DIR",
+        tmp_path,
+        **DEPLOYED,
+    )
+    assert shown.stdout == "('required', True, True, None)\n"
+
+
+def test_railways_names_are_known(tmp_path: Path) -> None:
+    variables = {name: value for name, value in DEPLOYED.items() if name != "ALLOWED_HOSTS"}
+    shown = settings_value(
+        "settings.ALLOWED_HOSTS",
+        tmp_path,
+        **variables,
+        RAILWAY_PUBLIC_DOMAIN="gw.up.railway.app",
+        RAILWAY_PRIVATE_DOMAIN="gw.railway.internal",
+    )
+    assert shown.stdout == "['gw.up.railway.app', 'gw.railway.internal', 'healthcheck.railway.app']\n"
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "ALLOWED_HOSTS", "SECRET_KEY"])
+def test_a_deployment_without_a_required_variable_is_refused(tmp_path: Path, name: str) -> None:
+    refused = settings_value("1", tmp_path, **{key: value for key, value in DEPLOYED.items() if key != name})
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"{name}: is required when HOST is 0.0.0.0")
+    assert refused.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "http"),
+        ("PORT", "70000"),
+        ("GATEWAY_AUTH", "none"),
+        ("WEB_CONCURRENCY", "0"),
+        ("DATABASE_URL", "sqlite:///x"),
+        ("ALLOWED_HOSTS", "https://x"),
+        ("CSRF_TRUSTED_ORIGINS", "x.example"),
+        ("CORS_ALLOWED_ORIGINS", "*"),
+        ("GATEWAY_WORKER_CLASS", "sync"),
+        ("GATEWAY_HTTPS", "1"),
+        ("GATEWAY_MAX_BODY_BYTES", "20MB"),
+        ("GATEWAY_LOG_LEVEL", "info"),
+    ],
+)
+def test_a_malformed_setting_is_refused_by_name(tmp_path: Path, name: str, value: str) -> None:
+    refused = settings_value("1", tmp_path, **{name: value})
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"{name}: ")
+    assert refused.stderr.count("\n") == 1
