@@ -33,5 +33,19 @@ class Usage:
     audio_output_tokens: int = 0
     source: UsageSource = UsageSource.PROVIDER
 
+    def __add__(self, other: Usage) -> Usage:
+        estimated = UsageSource.ESTIMATED in (self.source, other.source)
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            cached_input_tokens=self.cached_input_tokens + other.cached_input_tokens,
+            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
+            cache_write_1h_tokens=self.cache_write_1h_tokens + other.cache_write_1h_tokens,
+            audio_input_tokens=self.audio_input_tokens + other.audio_input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            audio_output_tokens=self.audio_output_tokens + other.audio_output_tokens,
+            source=UsageSource.ESTIMATED if estimated else UsageSource.PROVIDER,
+        )
+
 
 NO_USAGE = Usage(source=UsageSource.NONE)

@@ -1,8 +1,15 @@
 """Who answers which path."""
 
 from django.contrib import admin
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, include, path
+
+from gateway_project import health
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("health", health.health),
+    path("health/", health.health),
+    path("health/live", health.live),
+    path("health/ready", health.ready),
     path("admin/", admin.site.urls),
+    path("", include("routing.urls")),
 ]

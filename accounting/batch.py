@@ -1,0 +1,393 @@
+"""One ledger transaction: many requests' holds, top-ups and settlements, decided together under the periods' locks.
+
+Three round trips and one flush, however many operations it carries: read the clock and lock the entries; lock the
+periods; write and commit. Outcomes are set on the operations only after the commit.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from accounting import sql
+from accounting.budgets import Balance, BudgetRule, held_amount, refuse_without_room
+from accounting.ledger import HeldCharge, Hold, HoldRequest, Settlement, TopUpRequest
+from accounting.models import BudgetMode, EntryState
+from accounting.periods import Window, window
+from accounting.refusals import BudgetRefusal, ConfigurationChanged, HoldLost, Refusal, Unpriced
+from accounting.usage import Usage
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """A hold whose request stopped waiting for it: void it if it was written after all."""
+
+    entry_id: UUID
+
+
+class Operation:
+    """A payload on its way through the writer's queue. The request waits on ``done``."""
+
+    __slots__ = ("abandoned", "done", "outcome", "payload")
+
+    def __init__(self, payload: HoldRequest | TopUpRequest | Settlement | Abandoned) -> None:
+        self.payload = payload
+        self.done = threading.Event()
+        self.outcome: Hold | bool | Exception | None = None
+        self.abandoned = False
+
+    def finish(self, outcome: Hold | bool | Exception) -> None:
+        self.outcome = outcome
+        self.done.set()
+
+
+class Windows:
+    """The ids of the budget windows that are open now, as this process last saw them."""
+
+    def __init__(self) -> None:
+        self._open: dict[BudgetRule, tuple[Window, int]] = {}
+
+    def period_id(self, rule: BudgetRule, now: datetime) -> int:
+        """Raises WindowClosed when the rule's window at ``now`` is not known to be open."""
+        known = self._open.get(rule)
+        if known is not None and known[0].start <= now and (known[0].end is None or now < known[0].end):
+            return known[1]
+        raise WindowClosed(rule)
+
+    def open(self, connection: Connection, rule: BudgetRule) -> None:
+        """Open (or find) the rule's window at the database's clock, in a transaction of its own: it may lock
+        running entries, which comes before any period's lock."""
+        with connection.transaction(), connection.cursor() as cursor:
+            now: datetime = _row(cursor.execute("SELECT now()"))[0]
+            opened = window(rule.period, now, rule.time_zone)
+            values = {
+                "budget_id": rule.id,
+                "period_start": opened.start,
+                "period_end": opened.end,
+            }
+            found = cursor.execute(sql.load("find_period"), values).fetchone()
+            if found is None:
+                cursor.execute(sql.load("lock_entries_in_window"), values)
+                found = cursor.execute(sql.load("open_period"), values).fetchone()
+                if found is not None:
+                    cursor.execute(sql.load("backfill_period"), {**values, "period_id": found[0]})
+                else:  # another writer was first; its commit is what we waited for
+                    found = _row(cursor.execute(sql.load("find_period"), values))
+        self._open[rule] = (opened, found[0])
+
+    def forget(self) -> None:
+        self._open.clear()
+
+
+class WindowClosed(Exception):
+    def __init__(self, rule: BudgetRule) -> None:
+        super().__init__(rule.name)
+        self.rule = rule
+
+
+class PeriodsVanished(Exception):
+    """A known period's row is gone: the database was restored or emptied under us."""
+
+
+def run(connection: Connection, operations: list[Operation], windows: Windows, writer_id: int) -> list[tuple[Operation, Any]]:
+    """Commit the operations in one transaction and return their outcomes, which the caller hands out.
+
+    Raises psycopg.Error when nothing was committed, or when it is not known whether it was.
+    """
+    for _ in range(len(operations) * 8 + 8):  # each turn opens one more window; far more than there are budgets
+        try:
+            return _Transaction(connection, windows, writer_id).commit(operations)
+        except WindowClosed as closed:
+            connection.rollback()
+            windows.open(connection, closed.rule)
+        except PeriodsVanished:
+            connection.rollback()
+            windows.forget()
+    raise AssertionError("budget windows do not stay open")
+
+
+class _Transaction:
+    def __init__(self, connection: Connection, windows: Windows, writer_id: int) -> None:
+        self.connection = connection
+        self.windows = windows
+        self.writer_id = writer_id
+        self.balances: dict[int, Balance] = {}
+        self.new_entries: list[dict[str, Any]] = []
+        self.new_charges: list[dict[str, Any]] = []
+        self.top_ups: list[dict[str, Any]] = []
+        self.settled_entries: list[dict[str, Any]] = []
+        self.settled_charges: list[dict[str, Any]] = []
+        self.attempts: list[dict[str, Any]] = []
+        self.outcomes: list[tuple[Operation, Any]] = []
+
+    def commit(self, operations: list[Operation]) -> list[tuple[Operation, Any]]:
+        entry_ids = [_entry_id(op.payload) for op in operations if not isinstance(op.payload, HoldRequest)]
+        with self.connection.pipeline():
+            clock = self.connection.execute(sql.load("read_clock"))
+            if entry_ids:
+                locked = self.connection.execute(sql.load("lock_entries"), {"entry_ids": entry_ids})
+                weighed = self.connection.execute(sql.load("entry_charges"), {"entry_ids": entry_ids})
+        self.version, self.now = _row(clock)
+        self.entries = {row[0]: row for row in locked.fetchall()} if entry_ids else {}
+        self.charges: dict[UUID, list[tuple[Any, ...]]] = {}
+        for charge in weighed.fetchall() if entry_ids else ():
+            self.charges.setdefault(charge[0], []).append(charge)
+
+        self._lock_periods(operations)
+        # What returns money comes first, so that it makes room for the holds of the same batch.
+        for operation in operations:
+            if isinstance(operation.payload, Settlement | Abandoned):
+                self._settle(operation)
+        for operation in operations:
+            if isinstance(operation.payload, TopUpRequest):
+                self._top_up(operation, operation.payload)
+        for operation in operations:
+            if isinstance(operation.payload, HoldRequest):
+                self._hold(operation, operation.payload)
+        self._write()
+        return self.outcomes
+
+    def _lock_periods(self, operations: Iterable[Operation]) -> None:
+        period_ids = {charge[1] for charges in self.charges.values() for charge in charges}
+        for operation in operations:
+            payload = operation.payload
+            if isinstance(payload, HoldRequest):
+                if payload.configuration_version == self.version:
+                    period_ids.update(self.windows.period_id(rule, self.now) for rule in payload.budgets)
+            elif isinstance(payload, TopUpRequest):
+                # Charged to the periods in which it was admitted, whatever the time is now.
+                period_ids.update(self.windows.period_id(rule, self.now) for rule in payload.budgets)
+        if not period_ids:
+            return
+        rows = self.connection.execute(sql.load("lock_periods"), {"period_ids": sorted(period_ids)}).fetchall()
+        if len(rows) != len(period_ids):
+            raise PeriodsVanished
+        for period_id, posted_usd, held_usd, limit_usd, mode, name, period_end in rows:
+            self.balances[period_id] = Balance(
+                period_id, name, mode, limit_usd, posted_usd, held_usd, period_end
+            )
+
+    def _settle(self, operation: Operation) -> None:
+        payload = operation.payload
+        assert isinstance(payload, Settlement | Abandoned)
+        entry_id = _entry_id(payload)
+        entry = self.entries.get(entry_id)
+        if entry is None or entry[1] not in (EntryState.HELD, EntryState.UNKNOWN):
+            # Already settled: this batch is a repetition, or an operator was faster. Attempts are facts all the same.
+            if entry is not None and isinstance(payload, Settlement):
+                self.attempts.extend(_attempt_rows(payload))
+            self.outcomes.append((operation, False))
+            return
+        for _, period_id, held_usd, posted_usd, scope, scope_value, _mode in self.charges.get(entry_id, ()):
+            cost_usd = payload.posted_usd(scope, scope_value) if isinstance(payload, Settlement) else Decimal(0)
+            self.settled_charges.append(
+                {"entry_id": str(entry_id), "period_id": period_id, "posted_usd": str(cost_usd)}
+            )
+            balance = self.balances[period_id]
+            self.balances[period_id] = balance.moved(held_usd=-held_usd, posted_usd=cost_usd - posted_usd)
+        if isinstance(payload, Settlement):
+            self.settled_entries.append(_settlement_row(payload))
+            self.attempts.extend(_attempt_rows(payload))
+        else:
+            self.settled_entries.append(_abandoned_row(payload, provider=entry[3]))
+        self.outcomes.append((operation, True))
+
+    def _hold(self, operation: Operation, request: HoldRequest) -> None:
+        if request.configuration_version != self.version:
+            self.outcomes.append((operation, ConfigurationChanged()))
+            return
+        charges: list[HeldCharge] = []
+        try:
+            for rule in request.budgets:
+                period_id = self.windows.period_id(rule, self.now)
+                charges.append(self._charge(rule, period_id, request.hold_usd, request.provider, request.model))
+        except Refusal as refusal:
+            self.outcomes.append((operation, refusal))
+            return
+        self._weigh(request.entry_id, charges)
+        self.new_entries.append(_entry_row(request, self.writer_id))
+        self.outcomes.append((operation, Hold(request.entry_id, self.now, request.hold_usd, tuple(charges))))
+
+    def _charge(
+        self, rule: BudgetRule, period_id: int, hold_usd: Decimal | None, provider: str, model: str
+    ) -> HeldCharge:
+        """What a hold weighs in one budget. Raises the refusal when it has no room."""
+        balance = self.balances[period_id]
+        if hold_usd is None and balance.mode == BudgetMode.HARD:
+            raise Unpriced(provider, model, balance.budget)
+        held_usd = held_amount(balance.mode, hold_usd)
+        refuse_without_room(balance, held_usd)
+        return HeldCharge(period_id, rule, held_usd)
+
+    def _top_up(self, operation: Operation, request: TopUpRequest) -> None:
+        hold = request.hold
+        entry = self.entries.get(hold.entry_id)
+        if entry is None or entry[1] != EntryState.HELD:
+            self.outcomes.append((operation, HoldLost()))
+            return
+        hold_usd = None if hold.hold_usd is None else hold.hold_usd + request.more_usd
+        charges: list[HeldCharge] = []
+        try:
+            for charge in hold.charges:
+                balance = self.balances[charge.period_id]
+                more_usd = held_amount(balance.mode, request.more_usd)
+                refuse_without_room(balance, more_usd, topping_up=True)
+                charges.append(HeldCharge(charge.period_id, charge.rule, more_usd))
+            for rule in request.budgets:
+                period_id = self.windows.period_id(rule, self.now)
+                charges.append(self._charge(rule, period_id, hold_usd, "", ""))
+        except Refusal as refusal:
+            self.outcomes.append((operation, refusal))
+            return
+        self._weigh(hold.entry_id, charges)
+        self.top_ups.append({"id": str(hold.entry_id), "more_usd": str(request.more_usd)})
+        held = {charge.period_id: charge.held_usd for charge in hold.charges}
+        grown = tuple(
+            HeldCharge(c.period_id, c.rule, held.get(c.period_id, Decimal(0)) + c.held_usd) for c in charges
+        )
+        self.outcomes.append((operation, Hold(hold.entry_id, hold.created_at, hold_usd, grown)))
+
+    def _weigh(self, entry_id: UUID, charges: Iterable[HeldCharge]) -> None:
+        for charge in charges:
+            balance = self.balances[charge.period_id]
+            self.balances[charge.period_id] = balance.moved(held_usd=charge.held_usd, posted_usd=Decimal(0))
+            self.new_charges.append(
+                {"entry_id": str(entry_id), "period_id": charge.period_id, "held_usd": str(charge.held_usd)}
+            )
+
+    def _write(self) -> None:
+        statements = (
+            ("settle_charges", self.settled_charges),
+            ("settle_entries", self.settled_entries),
+            ("insert_attempts", self.attempts),
+            ("insert_entries", self.new_entries),
+            ("top_up_entries", self.top_ups),
+            ("hold_charges", self.new_charges),
+        )
+        with self.connection.pipeline():
+            for name, rows in statements:
+                if rows:
+                    self.connection.execute(sql.load(name), {"rows": json.dumps(rows)})
+            self.connection.commit()
+
+
+def _entry_id(payload: TopUpRequest | Settlement | Abandoned | HoldRequest) -> UUID:
+    return payload.entry_id if isinstance(payload, HoldRequest | Abandoned) else payload.hold.entry_id
+
+
+def _row(cursor: psycopg.Cursor[tuple[Any, ...]]) -> tuple[Any, ...]:
+    row = cursor.fetchone()
+    assert row is not None
+    return row
+
+
+def _entry_row(request: HoldRequest, writer_id: int) -> dict[str, Any]:
+    return {
+        "id": str(request.entry_id),
+        "expires_after_s": request.expires_after_s,
+        "writer_id": writer_id,
+        "request_id": request.request_id,
+        "key": request.key,
+        "key_id": request.key_id,
+        "alias": request.alias,
+        "provider": request.provider,
+        "model": request.model,
+        "streamed": request.streamed,
+        "hold_usd": _text(request.hold_usd),
+        "end_user": request.end_user,
+        "tags": dict(request.tags),
+    }
+
+
+def _settlement_row(settlement: Settlement) -> dict[str, Any]:
+    served = settlement.served or (settlement.attempts[-1] if settlement.attempts else None)
+    return {
+        "id": str(settlement.hold.entry_id),
+        "state": settlement.state.value,
+        "served_alias": settlement.served.alias if settlement.served else "",
+        "provider": served.provider if served else "",
+        "model": served.model if served else "",
+        "attempt_count": len(settlement.attempts),
+        "fallback": settlement.fallback,
+        "http_status": settlement.http_status,
+        "error_code": settlement.error_code,
+        "provider_request_id": (served.provider_request_id if served else None) or "",
+        **_usage_columns(settlement.usage),
+        "cost_usd": _text(settlement.cost_usd),
+        "price": served.price.as_json() if served and served.price else None,
+        "first_token_ms": settlement.first_token_ms,
+        "duration_ms": settlement.duration_ms,
+    }
+
+
+def _abandoned_row(abandoned: Abandoned, *, provider: str) -> dict[str, Any]:
+    return {
+        "id": str(abandoned.entry_id),
+        "state": EntryState.VOIDED.value,
+        "served_alias": "",
+        "provider": provider,
+        "model": "",
+        "attempt_count": 0,
+        "fallback": False,
+        "http_status": 503,
+        "error_code": "ledger_unavailable",
+        "provider_request_id": "",
+        **_usage_columns(Usage()),
+        "usage_source": "none",
+        "cost_usd": "0",
+        "price": None,
+        "first_token_ms": None,
+        "duration_ms": None,
+    }
+
+
+def _attempt_rows(settlement: Settlement) -> list[dict[str, Any]]:
+    return [
+        {
+            "entry_id": str(settlement.hold.entry_id),
+            "position": position,
+            "alias": attempt.alias,
+            "provider": attempt.provider,
+            "model": attempt.model,
+            "outcome": attempt.outcome,
+            "http_status": attempt.http_status,
+            "error": attempt.error[:500],
+            "started_at": attempt.started_at.isoformat(),
+            "duration_ms": attempt.duration_ms,
+            "first_token_ms": attempt.first_token_ms,
+            **_usage_columns(attempt.usage),
+            "cost_usd": _text(attempt.cost_usd),
+            "price": attempt.price.as_json() if attempt.price else None,
+            "provider_request_id": (attempt.provider_request_id or "")[:200],
+        }
+        for position, attempt in enumerate(settlement.attempts, start=1)
+    ]
+
+
+def _usage_columns(usage: Usage) -> dict[str, int | str]:
+    return {
+        "input_tokens": usage.input_tokens,
+        "cached_input_tokens": usage.cached_input_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "cache_write_1h_tokens": usage.cache_write_1h_tokens,
+        "audio_input_tokens": usage.audio_input_tokens,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "audio_output_tokens": usage.audio_output_tokens,
+        "usage_source": usage.source.value,
+    }
+
+
+def _text(amount_usd: Decimal | None) -> str | None:
+    """Decimals go to Postgres as text: JSON numbers would pass through a float."""
+    return None if amount_usd is None else str(amount_usd)

@@ -1,0 +1,135 @@
+"""Which budgets apply to a request, and whether they have room for it. Pure: no database, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+
+from accounting.models import Budget, BudgetMode, BudgetScope
+from accounting.periods import Period
+from accounting.refusals import BudgetExceeded, BudgetInFlight, RequestExceedsBudget
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRule:
+    """A budget as the configuration's snapshot knows it. Its limit is not here: the ledger reads that under lock."""
+
+    id: int
+    name: str
+    scope: str
+    key_id: int | None
+    scope_value: str
+    mode: str
+    period: Period
+    time_zone: str
+
+    def applies_to(
+        self, *, key_id: int | None, alias: str, provider: str, end_user: str, tags: Mapping[str, str]
+    ) -> bool:
+        match self.scope:
+            case BudgetScope.GLOBAL:
+                return True
+            case BudgetScope.KEY:
+                return key_id is not None and key_id == self.key_id
+            case BudgetScope.ALIAS:
+                return alias == self.scope_value
+            case BudgetScope.PROVIDER:
+                return provider == self.scope_value
+            case BudgetScope.USER:
+                return end_user == self.scope_value
+            case BudgetScope.TAG:
+                name, _, value = self.scope_value.partition("=")
+                return tags.get(name) == value
+            case _:
+                raise AssertionError(f"a budget with the scope {self.scope}")
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """A budget period as read under its lock."""
+
+    period_id: int
+    budget: str
+    mode: str
+    limit_usd: Decimal
+    posted_usd: Decimal
+    held_usd: Decimal
+    resets_at: datetime | None
+
+    def moved(self, *, held_usd: Decimal, posted_usd: Decimal) -> Balance:
+        """The balance after a hold, or after a settlement, of the same transaction."""
+        return replace(self, held_usd=self.held_usd + held_usd, posted_usd=self.posted_usd + posted_usd)
+
+
+def held_amount(mode: str, hold_usd: Decimal | None) -> Decimal:
+    """What a request holds in a budget of this mode: only hard budgets hold."""
+    return hold_usd or Decimal(0) if mode == BudgetMode.HARD else Decimal(0)
+
+
+def refuse_without_room(balance: Balance, hold_usd: Decimal, *, topping_up: bool = False) -> None:
+    """Raise the refusal that the balance asks for; return when it has room.
+
+    A hard budget: ``posted + held + hold <= limit``. A soft one refuses once ``posted`` has reached the limit.
+    A top-up may be for a request that is larger than the budget as a whole, which is then simply exceeded.
+    """
+
+    def details() -> tuple[str, Decimal, Decimal, Decimal, Decimal, datetime | None]:
+        return (
+            balance.budget,
+            balance.limit_usd,
+            balance.posted_usd,
+            balance.held_usd,
+            hold_usd,
+            balance.resets_at,
+        )
+
+    if balance.mode == BudgetMode.ALERT:
+        return
+    if balance.mode == BudgetMode.SOFT:
+        if balance.posted_usd >= balance.limit_usd:
+            raise BudgetExceeded(*details())
+        return
+    if balance.posted_usd + balance.held_usd + hold_usd <= balance.limit_usd:
+        return
+    if hold_usd > balance.limit_usd and not topping_up and balance.posted_usd < balance.limit_usd:
+        raise RequestExceedsBudget(*details())
+    if balance.posted_usd + hold_usd > balance.limit_usd:
+        raise BudgetExceeded(*details())
+    raise BudgetInFlight(*details())
+
+
+def load_rules() -> tuple[BudgetRule, ...]:
+    """The enabled budgets, for the configuration's snapshot."""
+    return tuple(_rule(budget) for budget in Budget.objects.filter(enabled=True).order_by("id"))
+
+
+def _rule(budget: Budget) -> BudgetRule:
+    return BudgetRule(
+        id=budget.pk,
+        name=budget.name,
+        scope=budget.scope,
+        key_id=budget.api_key_id,
+        scope_value=budget.scope_value,
+        mode=budget.mode,
+        period=Period(budget.period),
+        time_zone=budget.time_zone,
+    )
+
+
+def applicable(
+    rules: Iterable[BudgetRule],
+    *,
+    key_id: int | None,
+    alias: str,
+    provider: str,
+    end_user: str,
+    tags: Mapping[str, str],
+) -> tuple[BudgetRule, ...]:
+    """The budgets that a request counts against. ``alias`` is the one asked for; ``provider`` the one called."""
+    return tuple(
+        rule
+        for rule in rules
+        if rule.applies_to(key_id=key_id, alias=alias, provider=provider, end_user=end_user, tags=tags)
+    )

@@ -1,0 +1,78 @@
+"""API keys of ours: made once, stored as their SHA-256, looked up in the configuration's snapshot.
+
+A key is 32 random bytes, so a plain SHA-256 is enough: there is nothing to guess, and no salt to slow a request down.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from accounting.models import ANONYMOUS, ApiKey
+
+PREFIX = "sk-gw-"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key as the configuration's snapshot knows it."""
+
+    id: int | None
+    name: str
+    digest: str
+    enabled: bool
+    expires_at: datetime | None
+    allowed_aliases: frozenset[str]  # empty: all
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    concurrent_requests: int | None
+
+    def may_use(self, alias: str) -> bool:
+        return not self.allowed_aliases or alias in self.allowed_aliases
+
+
+#: Who requests are accounted to when GATEWAY_AUTH is open and they bring no key of ours.
+ANONYMOUS_KEY = Key(None, ANONYMOUS, "", True, None, frozenset(), None, None, None)
+
+
+def new_secret() -> str:
+    """A fresh key in clear. Show it once; store nothing but :func:`fields_for` of it."""
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def fields_for(secret: str) -> dict[str, str]:
+    """The columns of an ApiKey that come from the key itself. Nobody can read the key back from them."""
+    return {"prefix": secret[:10], "digest": digest(secret)}
+
+
+def find(keys: Mapping[str, Key], secret: str) -> Key | None:
+    """The key with this secret, dead or alive. ``keys`` is by digest; the compare is constant in time."""
+    presented = digest(secret)
+    key = keys.get(presented)
+    return key if key is not None and hmac.compare_digest(key.digest, presented) else None
+
+
+def load_keys() -> dict[str, Key]:
+    """All keys by digest, disabled ones too, for the configuration's snapshot."""
+    return {
+        row.digest: Key(
+            id=row.pk,
+            name=row.name,
+            digest=row.digest,
+            enabled=row.enabled,
+            expires_at=row.expires_at,
+            allowed_aliases=frozenset(row.allowed_aliases),
+            requests_per_minute=row.requests_per_minute,
+            tokens_per_minute=row.tokens_per_minute,
+            concurrent_requests=row.concurrent_requests,
+        )
+        for row in ApiKey.objects.all()
+    }

@@ -1,0 +1,175 @@
+"""The ledger: hold, top up, settle, expire, resolve, adjust. The ONLY writer of entries and balances.
+
+A request's money goes in two phases. ``hold`` writes a durable row and weighs an upper bound of the cost in every
+budget that applies, all or nothing, before any provider is called. ``settle`` replaces the hold by the true cost
+(``posted``), or by nothing (``voided``). A hold whose worker died becomes ``unknown``, charged at the hold.
+
+Requests do not talk to Postgres themselves: they queue operations at their process's writer
+(``accounting.writer``), which commits many of them in one transaction (``accounting.batch``), and wait.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from accounting.budgets import BudgetRule
+from accounting.models import BudgetScope, EntryState
+from accounting.pricing import PriceList
+from accounting.usage import NO_USAGE, Usage
+
+ANSWERED = "answered"  # the outcome of an attempt that served; every other outcome is a failure's kind
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRequest:
+    """Everything the ledger needs to admit a request. ``hold_usd`` None: unpriced."""
+
+    configuration_version: int
+    request_id: str
+    key: str
+    key_id: int | None
+    alias: str
+    provider: str
+    model: str
+    hold_usd: Decimal | None
+    budgets: tuple[BudgetRule, ...]
+    streamed: bool
+    end_user: str
+    tags: Mapping[str, str]
+    expires_after_s: float
+    entry_id: UUID = field(default_factory=lambda: new_entry_id())
+
+
+@dataclass(frozen=True, slots=True)
+class HeldCharge:
+    """What an entry weighs in one budget period, and by which rule."""
+
+    period_id: int
+    rule: BudgetRule
+    held_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The receipt of an admitted request; immutable, so that a top-up returns a new one."""
+
+    entry_id: UUID
+    created_at: datetime
+    hold_usd: Decimal | None
+    charges: tuple[HeldCharge, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TopUpRequest:
+    """More money for a running request: ``more_usd`` in every budget it counts against, and the whole new
+    hold in ``budgets``, those that apply only now (another provider's)."""
+
+    hold: Hold
+    more_usd: Decimal
+    budgets: tuple[BudgetRule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One call of a provider, for the books. Times in UTC; durations in milliseconds."""
+
+    alias: str
+    provider: str
+    model: str
+    outcome: str
+    http_status: int | None
+    error: str
+    started_at: datetime
+    duration_ms: int
+    first_token_ms: int | None
+    usage: Usage
+    cost_usd: Decimal | None
+    price: PriceList | None
+    provider_request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The end of a request. ``served`` is the attempt that answered, None when none did."""
+
+    hold: Hold
+    served: AttemptRecord | None
+    attempts: tuple[AttemptRecord, ...]
+    fallback: bool
+    http_status: int
+    error_code: str
+    first_token_ms: int | None
+    duration_ms: int
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """The sum over all attempts; None when one of them consumed something that has no price."""
+        total = Decimal(0)
+        for attempt in self.attempts:
+            if attempt.cost_usd is None:
+                if attempt.usage != NO_USAGE:
+                    return None
+                continue
+            total += attempt.cost_usd
+        return total
+
+    @property
+    def state(self) -> EntryState:
+        consumed = any(attempt.usage != NO_USAGE for attempt in self.attempts)
+        return EntryState.POSTED if consumed or self.served is not None else EntryState.VOIDED
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens of all attempts together. The source is the least certain of them."""
+        consumed = [attempt.usage for attempt in self.attempts if attempt.usage != NO_USAGE]
+        if not consumed:
+            return NO_USAGE
+        total = consumed[0]
+        for usage in consumed[1:]:
+            total = total + usage
+        return total
+
+    def posted_usd(self, scope: str, scope_value: str) -> Decimal:
+        """What the request weighs in a budget of this scope: everything, or that provider's part."""
+        if scope != BudgetScope.PROVIDER:
+            return self.cost_usd or Decimal(0)
+        return sum(
+            (a.cost_usd for a in self.attempts if a.provider == scope_value and a.cost_usd is not None),
+            Decimal(0),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    entry_id: UUID
+    request_id: str
+    hold_usd: Decimal | None
+
+
+def new_entry_id() -> UUID:
+    """A UUID version 7 (RFC 9562): ordered by time, so that new rows go to the end of the index."""
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(secrets.token_bytes(10))
+    value = value & ~(0xF << 76) | 7 << 76
+    return UUID(int=value & ~(0x3 << 62) | 2 << 62)
+
+
+_writers: dict[int, Any] = {}  # by process id: a forked worker must not use its parent's queue and connection
+
+
+def writer() -> Any:
+    """This process's ledger writer, started at first use."""
+    from accounting.writer import Writer
+
+    pid = os.getpid()
+    if pid not in _writers:
+        # Two threads may race here; setdefault keeps one, and an unstarted writer costs nothing.
+        _writers.setdefault(pid, Writer())
+    return _writers[pid]

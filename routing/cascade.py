@@ -1,0 +1,336 @@
+"""THE attempt loop: the only place that retries or falls back.
+
+A request goes through its chain step by step. A step is retried when its failure may pass (429, 5xx, a refused
+connection), left when it will not (timeouts, wrong keys, malformed answers), and the whole chain is left when the
+provider says that the *request* is wrong. Before each attempt the hold must cover it.
+
+No database transaction is open while a provider is called. What comes out is either an answer (whole, or a stream
+whose first content event has arrived) with the attempts behind it, or :class:`Failed` with the error for the client.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Generic, TypeVar
+
+from accounting import refusals
+from accounting.ledger import ANSWERED, AttemptRecord
+from accounting.pricing import cost_usd
+from accounting.usage import NO_USAGE, Usage
+from routing import breaker
+from routing.admission import Admission
+from routing.catalog import Step
+from routing.exceptions import AllModelsFailed, GatewayError, ProviderRefused
+from routing.models import ChainKind
+from routing.upstreams import upstream_for
+from routing.upstreams.base import (
+    AnswerStream,
+    FailureKind,
+    Json,
+    Upstream,
+    UpstreamError,
+    UpstreamRequest,
+    WholeAnswer,
+)
+from routing.upstreams.answers import has_content
+
+log = logging.getLogger("gateway.cascade")
+
+MAX_RETRY_AFTER_S = 5.0  # a provider that asks for more is left for the next step
+BACKOFF_S = 0.25  # before the first retry; doubles, with jitter
+REFUSED = frozenset({FailureKind.BAD_REQUEST, FailureKind.CONTEXT_WINDOW, FailureKind.CONTENT_POLICY})
+#: Failures that mean that our configuration is wrong: an operator must hear of them.
+ALERTS = frozenset({FailureKind.AUTHENTICATION, FailureKind.NOT_FOUND, FailureKind.NO_KEY, FailureKind.UNPRICED})
+
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class OpenStream:
+    """A stream whose first content event has arrived. ``head`` are the events up to and including it."""
+
+    stream: AnswerStream
+    head: list[Json]
+
+
+@dataclass
+class Clock:
+    """When an attempt, or a request, began; both clocks, as durations must not jump with the wall's."""
+
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    monotonic: float = field(default_factory=time.monotonic)
+
+    def ms(self) -> int:
+        return round((time.monotonic() - self.monotonic) * 1000)
+
+
+@dataclass
+class Served(Generic[Answer]):
+    """An answer, the step that gave it, and the failed attempts before it. The serving attempt is recorded by
+    whoever knows its usage: at once for a whole answer, at the end for a stream."""
+
+    answer: Answer
+    step: Step
+    admission: Admission
+    failed: list[AttemptRecord]
+    started: Clock
+    first_token_ms: int | None
+
+    @property
+    def is_fallback(self) -> bool:
+        return self.step.alias != self.admission.chat.alias or bool(
+            self.failed and any(not _same_deployment(a, self.step) for a in self.failed)
+        )
+
+    def record(self, usage: Usage, http_status: int | None, provider_request_id: str | None, *,
+               outcome: str = ANSWERED, error: str = "") -> AttemptRecord:  # fmt: skip
+        return record_attempt(
+            self.admission, self.step, self.started, outcome, usage,
+            http_status=http_status, provider_request_id=provider_request_id, error=error,
+            first_token_ms=self.first_token_ms,
+        )  # fmt: skip
+
+
+class Failed(Exception):
+    """No step answered. ``error`` is for the client, ``attempts`` for the books, ``admission`` has the last hold."""
+
+    def __init__(self, error: GatewayError, attempts: list[AttemptRecord], admission: Admission) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.attempts = attempts
+        self.admission = admission
+
+
+def whole(admission: Admission) -> Served[WholeAnswer]:
+    """Call until a step gives a whole answer. Raises Failed."""
+
+    def call(upstream: Upstream, request: UpstreamRequest, _: Clock) -> tuple[WholeAnswer, None]:
+        return upstream.whole(request), None
+
+    return _Cascade(admission, call).run()
+
+
+def stream(admission: Admission) -> Served[OpenStream]:
+    """Call until a step's stream has given its first content event. Raises Failed."""
+
+    def call(upstream: Upstream, request: UpstreamRequest, started: Clock) -> tuple[OpenStream, int]:
+        events = upstream.stream(request)
+        try:
+            head = []
+            for event in events:
+                head.append(event)
+                if has_content(event):
+                    return OpenStream(events, head), started.ms()
+        except BaseException:
+            events.close()
+            raise
+        events.close()
+        raise UpstreamError(FailureKind.EMPTY, "the stream ended without content", http_status=events.http_status)
+
+    return _Cascade(admission, call).run()
+
+
+class _Cascade(Generic[Answer]):
+    def __init__(
+        self,
+        admission: Admission,
+        call: Callable[[Upstream, UpstreamRequest, Clock], tuple[Answer, int | None]],
+    ) -> None:
+        self.admission = admission
+        self.call = call
+        self.failed: list[AttemptRecord] = []
+        self.last_error: UpstreamError | None = None
+        self.longest_retry_after_s: float | None = None
+
+    def run(self) -> Served[Answer]:
+        steps = self._steps()
+        for step in steps:
+            for attempt in range(1 + step.provider.retries):
+                served = self._attempt(step)
+                if served is not None:
+                    return served
+                assert self.last_error is not None
+                wait_s = _wait_before_retry_s(self.last_error, attempt)
+                if wait_s is None:
+                    break
+                if attempt < step.provider.retries:
+                    time.sleep(wait_s)
+        raise Failed(self._all_failed(), self.failed, self.admission)
+
+    def _steps(self) -> Iterator[Step]:
+        """The chain, or what a refusal turns it into: the separate chain for its kind, each taken once."""
+        queue = list(self.admission.steps)
+        turned: set[ChainKind] = set()
+        while queue:
+            yield queue.pop(0)
+            kind = self.last_error.kind if self.last_error else None
+            if kind in REFUSED:
+                chain = {
+                    FailureKind.CONTEXT_WINDOW: ChainKind.CONTEXT_WINDOW,
+                    FailureKind.CONTENT_POLICY: ChainKind.CONTENT_POLICY,
+                }.get(kind)  # type: ignore[arg-type]  # None is not a key, and get() says so
+                if chain is not None and chain not in turned and self.admission.chain(chain):
+                    turned.add(chain)
+                    queue = list(self.admission.chain(chain))
+                elif not turned or not queue:
+                    raise Failed(self._refused(), self.failed, self.admission)
+
+    def _attempt(self, step: Step) -> Served[Answer] | None:
+        started = Clock()
+        try:
+            key = step.provider.key()
+            if key is None:
+                raise UpstreamError(FailureKind.NO_KEY, f"the provider's key ({step.provider.key_reference}) is not there")
+            if not breaker.lets_through(step):
+                raise UpstreamError(FailureKind.BREAKER_OPEN, "the breaker is open")
+            self._cover(step)
+            answer, first_token_ms = self.call(
+                upstream_for(step.deployment.litellm_provider), self._request(step, key), started
+            )
+        except UpstreamError as error:
+            breaker.failed(step, error)
+            self._note(step, started, error)
+            return None
+        breaker.succeeded(step)
+        return Served(answer, step, self.admission, self.failed, started, first_token_ms)
+
+    def _cover(self, step: Step) -> None:
+        spent = sum((a.cost_usd for a in self.failed if a.cost_usd is not None), Decimal(0))
+        try:
+            self.admission = self.admission.cover(step, spent)
+        except refusals.Unpriced as refusal:
+            raise UpstreamError(FailureKind.UNPRICED, f"no price is known for {refusal.model}") from None
+        except refusals.BudgetRefusal as refusal:
+            raise UpstreamError(FailureKind.UNPRICED, f"no room in the budget '{refusal.budget}'") from None
+        except refusals.Refusal as refusal:
+            from routing.exceptions import LedgerUnavailable
+
+            raise Failed(LedgerUnavailable(), self.failed, self.admission) from refusal
+
+    def _request(self, step: Step, key: str) -> UpstreamRequest:
+        body = dict(self.admission.chat.body)
+        if self.admission.chat.output_cap_tokens is None:
+            # The hold counts with this cap, so the provider must know it.
+            name = "max_completion_tokens" if step.deployment.litellm_provider in ("openai", "azure") else "max_tokens"
+            body[name] = self.admission.ceiling(step).output_cap_tokens
+        return UpstreamRequest(
+            deployment=step.deployment,
+            api_key=key,
+            body=body,
+            timeouts=step.deployment.timeouts,
+            request_id=self.admission.request_id,
+        )
+
+    def _note(self, step: Step, started: Clock, error: UpstreamError) -> None:
+        self.last_error = error
+        self.failed.append(
+            record_attempt(
+                self.admission,
+                step,
+                started,
+                error.kind.value,
+                error.usage or NO_USAGE,
+                http_status=error.http_status,
+                provider_request_id=error.provider_request_id,
+                error=error.message,
+            )
+        )
+        log.log(
+            logging.ERROR if error.kind in ALERTS else logging.WARNING,
+            "attempt failed",
+            extra={
+                "request_id": self.admission.request_id,
+                "alias": step.alias,
+                "provider": step.provider.name,
+                "model": step.deployment.model,
+                "kind": error.kind.value,
+                "status": error.http_status,
+                "alert": error.kind in ALERTS,
+            },
+        )
+
+    def _refused(self) -> GatewayError:
+        error = self.last_error
+        assert error is not None
+        return ProviderRefused(
+            error.message,
+            status=error.http_status or 400,
+            type=error.error_type,
+            code=error.code,
+            param=error.param,
+        )
+
+    def _all_failed(self) -> GatewayError:
+        kinds = {attempt.outcome for attempt in self.failed}
+        status, retry_after_s = 502, None
+        if kinds == {FailureKind.TIMEOUT.value}:
+            status = 504
+        elif kinds == {FailureKind.RATE_LIMITED.value}:
+            status = 429
+            assert self.last_error is not None
+            retry_after_s = max(1, round(self.last_error.retry_after_s or 1))
+        attempts = [
+            {"alias": a.alias, "provider": a.provider, "kind": a.outcome, "status": a.http_status}
+            for a in self.failed
+        ]
+        tried = "; ".join(f"{a.alias} at {a.provider}: {a.outcome}" for a in self.failed)
+        return AllModelsFailed(
+            f"All models failed for '{self.admission.chat.alias}'. {tried}.",
+            status=status,
+            attempts=attempts,
+            retry_after_s=retry_after_s,
+        )
+
+
+def record_attempt(
+    admission: Admission,
+    step: Step,
+    started: Clock,
+    outcome: str,
+    usage: Usage,
+    *,
+    http_status: int | None,
+    provider_request_id: str | None,
+    error: str = "",
+    first_token_ms: int | None = None,
+) -> AttemptRecord:
+    """The attempt as the books keep it, at the price that was in force when the request was admitted."""
+    price = admission.ceiling(step).price
+    if usage == NO_USAGE:
+        cost: Decimal | None = Decimal(0)
+    else:
+        cost = None if price is None else cost_usd(usage, price)
+    return AttemptRecord(
+        alias=step.alias,
+        provider=step.provider.name,
+        model=step.deployment.model,
+        outcome=outcome,
+        http_status=http_status,
+        error=error.replace("\x00", "").encode("utf-8", "replace").decode("utf-8"),
+        started_at=started.at,
+        duration_ms=started.ms(),
+        first_token_ms=first_token_ms,
+        usage=usage,
+        cost_usd=cost,
+        price=price,
+        provider_request_id=provider_request_id,
+    )
+
+
+def _wait_before_retry_s(error: UpstreamError, attempt: int) -> float | None:
+    """How long to wait before the same deployment is tried again; None: go to the next step."""
+    if not error.retryable:
+        return None
+    if error.retry_after_s is not None:
+        return error.retry_after_s if error.retry_after_s <= MAX_RETRY_AFTER_S else None
+    return float(BACKOFF_S * 2**attempt * random.uniform(0.75, 1.25))  # noqa: S311  jitter, not a secret
+
+
+def _same_deployment(attempt: AttemptRecord, step: Step) -> bool:
+    return (attempt.provider, attempt.model) == (step.provider.name, step.deployment.model)

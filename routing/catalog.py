@@ -1,0 +1,196 @@
+"""An immutable snapshot of the configuration, for the hot path: no query per request.
+
+"Live" means that the first request after an operator's save uses it, on every worker and replica. A request that is
+admitted proves its snapshot in the hold's own transaction (``ConfigurationChanged`` otherwise, and it starts again with
+a fresh one); a request that is about to be *refused* from a snapshot asks the database for the version first
+(:func:`fresh`). So there is no window in which an old configuration decides.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+
+from django.db import connection, transaction
+
+from accounting.budgets import BudgetRule, load_rules
+from accounting.keys import Key, load_keys
+from accounting.models import ConfigurationVersion, Price
+from accounting.pricing import PriceList
+from routing.models import ChainKind, ModelAlias
+from routing.models import Provider as ProviderRow
+from routing.upstreams.base import Deployment, Timeouts
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    name: str
+    litellm_provider: str
+    enabled: bool
+    key_reference: str
+    retries: int
+    breaker_failures: int
+    breaker_cooldown_s: float
+
+    def key(self) -> str | None:
+        """The provider's key, read now: a rotated secret needs no restart. Empty when the provider needs none,
+        None when the reference leads to nothing."""
+        if not self.key_reference:
+            return ""
+        kind, _, place = self.key_reference.partition(":")
+        if kind == "env":
+            return os.environ.get(place, "").strip() or None
+        try:
+            return Path(place).read_text(encoding="utf-8").strip() or None
+        except (OSError, UnicodeDecodeError):
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One deployment on the way of a request, and the alias that it answers for."""
+
+    alias: str
+    output_cap_tokens: int
+    provider: Provider
+    deployment: Deployment
+
+
+@dataclass(frozen=True)
+class Alias:
+    name: str
+    enabled: bool
+    output_cap_tokens: int
+    created: int  # unix time for /v1/models; configuration has no better answer than 0
+    own: tuple[Step, ...]  # the alias's own deployments, in order
+    chains: Mapping[str, tuple[str, ...]]  # ChainKind → names of aliases
+
+
+@dataclass(frozen=True)
+class Catalog:
+    version: int
+    aliases: Mapping[str, Alias]  # in their order
+    keys: Mapping[str, Key]
+    budgets: tuple[BudgetRule, ...]
+    prices: Mapping[tuple[str, str], tuple[tuple[datetime, PriceList], ...]]  # newest first
+
+    @cached_property
+    def enabled_aliases(self) -> tuple[str, ...]:
+        return tuple(alias.name for alias in self.aliases.values() if alias.enabled)
+
+    def chain(self, name: str, kind: str = ChainKind.GENERAL) -> tuple[Step, ...]:
+        """The steps of a request for an alias: its own deployments, then those of its fallbacks, in order. With the
+        other kinds: the fallbacks' alone. Disabled aliases and providers are not in it."""
+        alias = self.aliases[name]
+        steps = list(alias.own) if kind == ChainKind.GENERAL else []
+        for target in alias.chains.get(kind, ()):
+            steps.extend(self.aliases[target].own if self.aliases[target].enabled else ())
+        return tuple(step for step in steps if step.provider.enabled)
+
+    def price(self, provider: str, model: str, at: datetime) -> PriceList | None:
+        """What the provider charges for the model at that time; None: nobody has said."""
+        for effective_from, price in self.prices.get((provider, model), ()):
+            if effective_from <= at:
+                return price
+        return None
+
+
+_lock = threading.Lock()
+_current: Catalog | None = None
+
+
+def current() -> Catalog:
+    """The process's snapshot, perhaps outdated: whoever admits a request with it proves it in the same breath."""
+    return _current or fresh()
+
+
+def fresh() -> Catalog:
+    """A snapshot as new as the database. One indexed one-row query when nothing has changed.
+
+    Raises django.db.Error when Postgres cannot be reached."""
+    global _current  # noqa: PLW0603  the process's one snapshot
+    known = _current
+    if known is not None and known.version == _version():
+        return known
+    with _lock:  # one reader loads, the others wait for it; nobody reads half a snapshot
+        if _current is None or _current.version != _version():
+            _current = _load()
+        return _current
+
+
+def _version() -> int:
+    return ConfigurationVersion.objects.values_list("version", flat=True).get()
+
+
+def _load() -> Catalog:
+    outermost = not connection.in_atomic_block
+    with transaction.atomic():
+        if outermost:  # repeatable read: the version and the tables are of one moment
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        version = _version()
+        rows = ModelAlias.objects.select_related("provider").prefetch_related(
+            "deployments__provider", "steps__target"
+        )
+        prices: dict[tuple[str, str], list[tuple[datetime, PriceList]]] = {}
+        for price in Price.objects.order_by("-effective_from"):
+            prices.setdefault((price.provider, price.model), []).append(
+                (price.effective_from, price.price_list())
+            )
+        return Catalog(
+            version=version,
+            aliases={row.name: _alias(row) for row in rows},
+            keys=load_keys(),
+            budgets=load_rules(),
+            prices={name: tuple(dated) for name, dated in prices.items()},
+        )
+
+
+def _alias(row: ModelAlias) -> Alias:
+    own = [(row.provider, row.upstream_model)]
+    own += [(deployment.provider, deployment.upstream_model) for deployment in row.deployments.all()]
+    chains: dict[str, list[str]] = {}
+    for step in row.steps.all():
+        chains.setdefault(step.kind, []).append(step.target.name)
+    return Alias(
+        name=row.name,
+        enabled=row.enabled,
+        output_cap_tokens=row.output_cap_tokens,
+        created=0,
+        own=tuple(_step(row, provider, model) for provider, model in own),
+        chains={kind: tuple(names) for kind, names in chains.items()},
+    )
+
+
+def _step(alias: ModelAlias, provider: ProviderRow, model: str) -> Step:
+    return Step(
+        alias=alias.name,
+        output_cap_tokens=alias.output_cap_tokens,
+        provider=Provider(
+            name=provider.name,
+            litellm_provider=provider.litellm_provider,
+            enabled=provider.enabled,
+            key_reference=provider.key_reference,
+            retries=provider.retries,
+            breaker_failures=provider.breaker_failures,
+            breaker_cooldown_s=provider.breaker_cooldown_s,
+        ),
+        deployment=Deployment(
+            provider=provider.name,
+            litellm_provider=provider.litellm_provider,
+            model=model,
+            base_url=provider.base_url or None,
+            api_version=provider.api_version or None,
+            timeouts=Timeouts(
+                connect_s=provider.connect_timeout_s,
+                first_token_s=provider.first_token_timeout_s,
+                idle_s=provider.idle_timeout_s,
+                total_s=provider.total_timeout_s,
+            ),
+        ),
+    )

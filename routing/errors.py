@@ -1,0 +1,64 @@
+"""Errors to HTTP: always OpenAI's envelope, always JSON, whatever went wrong and wherever."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
+from django.db import Error as DatabaseError
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from rest_framework import exceptions as drf
+
+from routing.exceptions import (
+    GatewayError,
+    InternalError,
+    InvalidRequest,
+    LedgerUnavailable,
+    MethodNotAllowed,
+    NotFound,
+    RequestTooLarge,
+)
+
+log = logging.getLogger("gateway.errors")
+
+API_PATHS = ("/v1/", "/chat/", "/models", "/openai/", "/engines/", "/health")
+
+
+def exception_handler(error: Exception, context: Mapping[str, Any]) -> HttpResponse:
+    """DRF's hook: every exception of an API view."""
+    return render(gateway_error(error))
+
+
+def gateway_error(error: Exception) -> GatewayError:
+    match error:
+        case GatewayError():
+            if error.code and error.code.startswith(("budget_", "request_exceeds_budget")):
+                log.warning("budget refused a request", extra={"code": error.code, **error.extra})
+            return error
+        case DatabaseError():
+            log.error("ledger unavailable", extra={"error": type(error).__name__})
+            return LedgerUnavailable()
+        case RequestDataTooBig():
+            return RequestTooLarge("The request is too large.")
+        case drf.MethodNotAllowed():
+            return MethodNotAllowed(f"The method {error.args[0] if error.args else ''} is not allowed here; see the docs.")
+        case Http404() | drf.NotFound():
+            return NotFound("There is nothing at this path. The endpoint is POST /v1/chat/completions.")
+        case drf.APIException():
+            return InvalidRequest(str(error.detail))
+        case BadRequest() | SuspiciousOperation():
+            return InvalidRequest("The request is not valid.")
+        case _:
+            # The message may quote a body, which must not be logged; the traceback's frames say enough.
+            log.error("unexpected error", exc_info=error, extra={"error": type(error).__name__})
+            return InternalError("The gateway failed. The operator finds the reason in the log under this request's id.")
+
+
+def render(error: GatewayError) -> JsonResponse:
+    return JsonResponse(error.envelope(), status=error.status, headers=error.headers)
+
+
+def is_api(request: HttpRequest) -> bool:
+    return request.path.startswith(API_PATHS)

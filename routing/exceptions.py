@@ -1,0 +1,228 @@
+"""Everything that the gateway refuses, as OpenAI's error envelope will show it.
+
+    GatewayError                 .status .type .code .param .headers .extra
+    ├── InvalidRequest           400  the client's request is wrong (invalid_json, invalid_value, missing_required_parameter)
+    ├── RequestTooLarge          413
+    ├── ModelNotFound            404
+    ├── InvalidApiKey            401
+    ├── ModelNotAllowed          403
+    ├── RateLimited              429  a limit of ours
+    ├── BudgetRefused            429  budget_exceeded, budget_in_flight, request_exceeds_budget
+    ├── ModelUnpriced            403
+    ├── ProviderRefused          as upstream: the provider rejects the request itself
+    ├── AllModelsFailed          502, 504 or 429: every step of the chain failed
+    ├── LedgerUnavailable        503
+    └── NotFound, MethodNotAllowed, InternalError   404, 405, 500
+
+Source of the envelope: OpenAI's API reference, "Error codes", and the contract's error table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from accounting import refusals
+from accounting.money import plain_usd
+
+NO_RETRY = {"x-should-retry": "false"}  # the official clients retry 429 and 5xx by themselves unless told not to
+
+
+class GatewayError(Exception):
+    status = 500
+    type = "server_error"
+    code: str | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.headers = dict(headers or {})
+        self.extra = dict(extra or {})
+
+    def envelope(self) -> dict[str, Any]:
+        return {
+            "error": {
+                "message": self.message,
+                "type": self.type,
+                "param": self.param,
+                "code": self.code,
+                **self.extra,
+            }
+        }
+
+
+class InvalidRequest(GatewayError):
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_value"
+
+
+class InvalidJson(InvalidRequest):
+    code = "invalid_json"
+
+
+class MissingParameter(InvalidRequest):
+    code = "missing_required_parameter"
+
+
+class RequestTooLarge(InvalidRequest):
+    status = 413
+    code = "request_too_large"
+
+
+class ModelNotFound(InvalidRequest):
+    status = 404
+    code = "model_not_found"
+
+    def __init__(self, alias: str, aliases: Sequence[str]) -> None:
+        use = ", ".join(aliases) if aliases else "none is configured; add one in the admin"
+        super().__init__(f"The model '{alias}' does not exist. Use one of: {use}.", param="model")
+
+
+class NotFound(InvalidRequest):
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowed(InvalidRequest):
+    status = 405
+    code = "method_not_allowed"
+
+
+class InvalidApiKey(InvalidRequest):
+    status = 401
+    code = "invalid_api_key"
+
+
+class ModelNotAllowed(GatewayError):
+    status = 403
+    type = "permission_error"
+    code = "model_not_allowed"
+
+
+class ModelUnpriced(GatewayError):
+    status = 403
+    type = "permission_error"
+    code = "model_unpriced"
+
+    def __init__(self, refusal: refusals.Unpriced) -> None:
+        super().__init__(
+            f"The budget '{refusal.budget}' is a hard one and no price is known for the model '{refusal.model}' of "
+            f"the provider '{refusal.provider}'. Add its price in the admin under Accounting, Prices.",
+            param="model",
+        )
+
+
+class RateLimited(GatewayError):
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class BudgetRefused(GatewayError):
+    """A budget has no room. ``fits_tokens``: the output cap that would fit, None when none would."""
+
+    status = 429
+    type = "insufficient_quota"
+
+    def __init__(self, refusal: refusals.BudgetRefusal, fits_tokens: int | None = None) -> None:
+        limit, spent, held = (
+            plain_usd(amount) for amount in (refusal.limit_usd, refusal.spent_usd, refusal.held_usd)
+        )
+        reset = f" It resets at {refusal.resets_at.isoformat()}." if refusal.resets_at else ""
+        headers = NO_RETRY
+        match refusal:
+            case refusals.BudgetInFlight():
+                self.code = "budget_in_flight"
+                message = (
+                    f"Running requests hold {held} USD of the budget '{refusal.budget}' ({limit} USD, {spent} spent); "
+                    f"this one fits once they settle. Try again shortly."
+                )
+                headers = {"Retry-After": "1"}
+            case refusals.RequestExceedsBudget():
+                self.code = "request_exceeds_budget"
+                hint = (
+                    f"Set max_tokens to {fits_tokens} or less."
+                    if fits_tokens
+                    else "Its prompt alone costs more; shorten it or raise the budget."
+                )
+                message = (
+                    f"This request could cost {plain_usd(refusal.hold_usd)} USD, more than the whole budget "
+                    f"'{refusal.budget}' of {limit} USD. {hint}"
+                )
+            case _:
+                self.code = "budget_exceeded"
+                message = f"The budget '{refusal.budget}' of {limit} USD is spent ({spent} USD).{reset}"
+                if refusal.spent_usd < refusal.limit_usd:
+                    message = (
+                        f"The budget '{refusal.budget}' of {limit} USD has {plain_usd(left(refusal))} USD left and this "
+                        f"request could cost {plain_usd(refusal.hold_usd)} USD.{reset}"
+                    )
+                    if fits_tokens:
+                        message += f" It would fit with max_tokens of {fits_tokens} or less."
+        super().__init__(
+            message,
+            headers=headers,
+            extra={
+                "budget": refusal.budget,
+                "limit_usd": limit,
+                "spent_usd": spent,
+                "held_usd": held,
+                "resets_at": refusal.resets_at.isoformat() if refusal.resets_at else None,
+            },
+        )
+
+
+def left(refusal: refusals.BudgetRefusal) -> Decimal:
+    return max(Decimal(0), refusal.limit_usd - refusal.spent_usd)
+
+
+class ProviderRefused(GatewayError):
+    """The provider says that the request itself is wrong: its words, its status."""
+
+    def __init__(
+        self, message: str, *, status: int, type: str | None, code: str | None, param: str | None
+    ) -> None:
+        super().__init__(message, param=param)
+        self.status = status
+        self.type = type or "invalid_request_error"
+        self.code = code
+
+
+class AllModelsFailed(GatewayError):
+    type = "upstream_error"
+    code = "all_models_failed"
+
+    def __init__(
+        self, message: str, *, status: int, attempts: Sequence[Mapping[str, Any]], retry_after_s: int | None
+    ) -> None:
+        headers = dict(NO_RETRY)
+        if retry_after_s is not None:
+            headers["Retry-After"] = str(retry_after_s)
+        super().__init__(message, headers=headers, extra={"attempts": list(attempts)})
+        self.status = status
+
+
+class LedgerUnavailable(GatewayError):
+    status = 503
+    type = "server_error"
+    code = "ledger_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The ledger cannot be written right now, so nothing is spent. Try again shortly.",
+            headers={"Retry-After": "1"},
+        )
+
+
+class InternalError(GatewayError):
+    code = "internal_error"

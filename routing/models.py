@@ -1,0 +1,152 @@
+"""Who answers: providers, the aliases that clients ask for, and the chains between them.
+
+Read by ``routing.catalog`` into an immutable snapshot; edited live in the admin. Statement triggers on these
+tables bump ``accounting.ConfigurationVersion``, which is how every worker notices.
+"""
+
+from __future__ import annotations
+
+import re
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models
+from django.db.models import Deferrable, F, Q
+
+# What may stand in a URL path and a log line: letters, digits and . _ : / - (LiteLLM's names use all of them).
+NAME = RegexValidator(
+    re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._:/-]*\Z"),
+    "Use letters, digits and . _ : / - only, and begin with a letter or digit.",
+)
+_SECONDS = (MinValueValidator(0.1), MaxValueValidator(3600))
+
+
+def validate_key_reference(reference: str) -> None:
+    """``env:NAME`` or ``file:PATH``: the database never holds a provider's key, only where it is."""
+    if re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/.+", reference) is None:
+        raise ValidationError(
+            "Write env:NAME (an environment variable) or file:/path (a file). "
+            "The key itself does not belong here: it would be stored in clear."
+        )
+
+
+class Provider(models.Model):
+    """A company's API: where it is, which wire format it speaks, where its key is."""
+
+    name = models.CharField(max_length=100, unique=True, validators=[NAME])
+    litellm_provider = models.CharField(
+        max_length=50, help_text="Its wire format in litellm's words: openai, anthropic, gemini, groq, mistral, …"
+    )
+    base_url = models.URLField(
+        max_length=500, blank=True, help_text="Empty: the provider's own. Where a proxy or a local server is."
+    )
+    api_version = models.CharField(max_length=50, blank=True, help_text="For providers that ask for one (Azure).")
+    key_reference = models.CharField(
+        max_length=300,
+        blank=True,
+        validators=[validate_key_reference],
+        help_text="env:NAME or file:/path, read at each use. Empty: the provider needs no key.",
+    )
+    connect_timeout_s = models.FloatField(default=5, validators=_SECONDS)
+    first_token_timeout_s = models.FloatField(default=12, validators=_SECONDS, help_text="Streams only.")
+    idle_timeout_s = models.FloatField(default=15, validators=_SECONDS, help_text="Between two stream events.")
+    total_timeout_s = models.FloatField(default=600, validators=_SECONDS)
+    retries = models.PositiveSmallIntegerField(
+        default=1, validators=[MaxValueValidator(10)], help_text="Tries of the same deployment after the first."
+    )
+    breaker_failures = models.PositiveSmallIntegerField(
+        default=5, validators=[MinValueValidator(1)], help_text="Failures in a row that open the breaker."
+    )
+    breaker_cooldown_s = models.FloatField(default=30, validators=_SECONDS)
+    enabled = models.BooleanField(default=True)
+
+    class Meta:
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ModelAlias(models.Model):
+    """The public name that a client sends as ``model``, and the deployment that answers it first."""
+
+    name = models.CharField(max_length=100, unique=True, validators=[NAME])
+    provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="aliases")
+    upstream_model = models.CharField(max_length=200, help_text="The model's name at the provider.")
+    output_cap_tokens = models.PositiveIntegerField(
+        default=4096,
+        validators=[MinValueValidator(1)],
+        help_text="Sent upstream when the client sets no limit, and what a hold counts with.",
+    )
+    enabled = models.BooleanField(default=True)
+    position = models.PositiveIntegerField(default=0, help_text="Its place in lists.")
+
+    class Meta:
+        verbose_name = "alias"
+        verbose_name_plural = "aliases"
+        ordering = ("position", "name")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Deployment(models.Model):
+    """A further deployment of an alias, tried in order after the alias's own and before its fallbacks."""
+
+    alias = models.ForeignKey(ModelAlias, on_delete=models.CASCADE, related_name="deployments")
+    position = models.PositiveIntegerField(default=1)
+    provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="deployments")
+    upstream_model = models.CharField(max_length=200)
+
+    class Meta:
+        ordering = ("alias", "position")
+        constraints = (
+            models.UniqueConstraint(
+                fields=("alias", "position"),
+                name="deployment_one_a_position",
+                deferrable=Deferrable.DEFERRED,
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.upstream_model}"
+
+
+class ChainKind(models.TextChoices):
+    GENERAL = "general", "when it fails"
+    CONTEXT_WINDOW = "context_window", "when the prompt is too long"
+    CONTENT_POLICY = "content_policy", "when the content is refused"
+
+
+class FallbackStep(models.Model):
+    """One step of an alias's fallback chain: the alias to try next."""
+
+    alias = models.ForeignKey(ModelAlias, on_delete=models.CASCADE, related_name="steps")
+    kind = models.CharField(max_length=14, choices=ChainKind, default=ChainKind.GENERAL)
+    position = models.PositiveIntegerField(default=1)
+    target = models.ForeignKey(ModelAlias, on_delete=models.PROTECT, related_name="targeted_by")
+
+    class Meta:
+        verbose_name = "fallback step"
+        ordering = ("alias", "kind", "position")
+        constraints = (
+            # Deferrable, so that two steps may swap their positions in one transaction.
+            models.UniqueConstraint(
+                fields=("alias", "kind", "position"),
+                name="fallbackstep_one_a_position",
+                deferrable=Deferrable.DEFERRED,
+            ),
+            models.UniqueConstraint(
+                fields=("alias", "kind", "target"),
+                name="fallbackstep_one_a_target",
+                deferrable=Deferrable.DEFERRED,
+            ),
+            models.CheckConstraint(
+                condition=~Q(alias=F("target")),
+                name="fallbackstep_not_to_itself",
+                violation_error_message="An alias cannot fall back to itself.",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.position}. {self.target}"

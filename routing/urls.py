@@ -1,0 +1,16 @@
+"""The API's paths, with and without ``/v1``: the clients of the service that this replaces use both."""
+
+from django.urls import path, re_path
+
+from routing.views import BudgetView, ChatCompletionsView, ModelsView, ModelView
+
+chat, models = ChatCompletionsView.as_view(), ModelsView.as_view()
+
+urlpatterns = [
+    re_path(r"^(?:v1/)?chat/completions/?$", chat),
+    re_path(r"^openai/deployments/(?P<alias>.+)/chat/completions/?$", chat),
+    re_path(r"^(?:v1/)?engines/(?P<alias>.+)/chat/completions/?$", chat),
+    re_path(r"^(?:v1/)?models/?$", models),
+    re_path(r"^(?:v1/)?models/(?P<alias>.+?)/?$", ModelView.as_view()),
+    path("v1/budget", BudgetView.as_view()),
+]

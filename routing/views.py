@@ -1,0 +1,198 @@
+"""The HTTP surface: parse, call, render. No loops, no SQL."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from accounting.keys import Key
+from accounting.money import plain_usd
+from accounting.reports import budgets_of
+from accounting.usage import Usage
+from routing import admission, books, cascade, catalog
+from routing.authentication import Caller, KeyAuthentication
+from routing.body import read_body
+from routing.cascade import Clock, Failed, Served
+from routing.exceptions import InternalError, ModelNotFound
+from routing.requests import parse_chat, parse_json
+from routing.streaming import EventStream
+from routing.upstreams.base import Json, WholeAnswer
+from routing.upstreams.estimate import estimated_usage
+
+
+class ChatCompletionsView(APIView):
+    """``POST /v1/chat/completions``: https://platform.openai.com/docs/api-reference/chat/create"""
+
+    authentication_classes = (KeyAuthentication,)
+
+    def post(self, request: Request, alias: str | None = None) -> HttpResponseBase:
+        began = Clock()
+        caller: Caller = request.user
+        chat = parse_chat(parse_json(read_body(request._request, settings.GATEWAY_MAX_BODY_BYTES)), alias)
+        admitted = admission.admit(chat, caller.secret, request_id(request._request))
+        try:
+            if chat.streamed:
+                return _streamed(cascade.stream(admitted), began)
+            return _whole(cascade.whole(admitted), began)
+        except Failed as failed:
+            _settle_failure(failed, began)
+            raise failed.error from None
+        except Exception:
+            # A fault of ours: the hold must not be left for the expiry, and nothing says that a provider was paid.
+            _settle_failure(Failed(InternalError("The gateway failed."), [], admitted), began)
+            raise
+
+
+class ModelsView(APIView):
+    """``GET /v1/models``: the aliases that the caller may use."""
+
+    authentication_classes = (KeyAuthentication,)
+
+    def get(self, request: Request) -> HttpResponse:
+        snapshot, key = catalog.fresh(), request.auth
+        return JsonResponse(
+            {
+                "object": "list",
+                "data": [_model(name) for name in snapshot.enabled_aliases if key.may_use(name)],
+            }
+        )
+
+
+class ModelView(APIView):
+    """``GET /v1/models/{alias}``."""
+
+    authentication_classes = (KeyAuthentication,)
+
+    def get(self, request: Request, alias: str) -> HttpResponse:
+        snapshot, key = catalog.fresh(), request.auth
+        usable = [name for name in snapshot.enabled_aliases if key.may_use(name)]
+        if alias not in usable:
+            raise ModelNotFound(alias, usable)
+        return JsonResponse(_model(alias))
+
+
+class BudgetView(APIView):
+    """``GET /v1/budget``: every budget that applies to the caller's key."""
+
+    authentication_classes = (KeyAuthentication,)
+
+    def get(self, request: Request) -> HttpResponse:
+        key: Key = request.auth
+        return JsonResponse(
+            {
+                "object": "list",
+                "data": [
+                    {
+                        "budget": status.budget,
+                        "scope": status.scope,
+                        "mode": status.mode,
+                        "period": status.period,
+                        "limit_usd": plain_usd(status.limit_usd),
+                        "posted_usd": plain_usd(status.posted_usd),
+                        "held_usd": plain_usd(status.held_usd),
+                        "available_usd": plain_usd(status.available_usd),
+                        "resets_at": status.resets_at.isoformat() if status.resets_at else None,
+                    }
+                    for status in budgets_of(key.id)
+                ],
+            }
+        )
+
+
+def request_id(request: HttpRequest) -> str:
+    """The id that RequestIdMiddleware gave the request."""
+    return str(request.META["gateway.request_id"])
+
+
+def sane_request_id(offered: str | None) -> str:
+    """The client's own id when it is short and plain, else a new one."""
+    if offered and re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", offered):
+        return offered
+    return f"req-{uuid.uuid4().hex}"
+
+
+def _model(alias: str) -> Json:
+    return {"id": alias, "object": "model", "created": 0, "owned_by": "gateway"}
+
+
+def _headers(served: Served[Any]) -> dict[str, str]:
+    return {
+        "x-gateway-alias": served.step.alias,
+        "x-gateway-provider": served.step.provider.name,
+        "x-gateway-model": served.step.deployment.model,
+        "x-gateway-attempts": str(len(served.failed) + 1),
+        "x-gateway-fallback": "true" if served.is_fallback else "false",
+    }
+
+
+def _whole(served: Served[WholeAnswer], began: Clock) -> HttpResponse:
+    answer = served.answer
+    body = answer.body
+    usage = answer.usage or _estimate(served)
+    attempt = served.record(usage, answer.http_status, answer.provider_request_id)
+    settlement = books.settle(
+        served.admission,
+        [*served.failed, attempt],
+        served=attempt,
+        fallback=served.is_fallback,
+        http_status=200,
+        error_code="",
+        began=began,
+    )
+    body["model"] = served.step.alias
+    if answer.usage is None:
+        body["usage"] = {
+            "prompt_tokens": usage.input_tokens,
+            "completion_tokens": usage.output_tokens,
+            "total_tokens": usage.input_tokens + usage.output_tokens,
+        }
+    response = JsonResponse(body, headers=_headers(served))
+    if settlement.cost_usd is not None:
+        response["x-gateway-cost-usd"] = plain_usd(settlement.cost_usd)
+    return response
+
+
+def _streamed(served: Served[cascade.OpenStream], began: Clock) -> HttpResponseBase:
+    return StreamingHttpResponse(
+        EventStream(served, began),  # type: ignore[arg-type]  # an iterable with close(), which Django calls
+        content_type="text/event-stream",
+        headers={**_headers(served), "Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+def _estimate(served: Served[WholeAnswer]) -> Usage:
+    """Usage of a whole answer whose provider reported none."""
+    texts = []
+    for choice in served.answer.body["choices"]:
+        message = choice["message"]
+        texts.append(message.get("content") or "")
+        texts.extend(str(call.get("function")) for call in message.get("tool_calls") or ())
+    return estimated_usage(served.admission.chat.body, "".join(map(str, texts)), served.step.deployment.model)
+
+
+def _settle_failure(failed: Failed, began: Clock) -> None:
+    failed.error.headers.update(
+        {
+            "x-gateway-alias": failed.admission.chat.alias,
+            "x-gateway-attempts": str(len(failed.attempts)),
+            "x-gateway-fallback": "false",
+        }
+    )
+    if failed.attempts:
+        failed.error.headers["x-gateway-provider"] = failed.attempts[-1].provider
+        failed.error.headers["x-gateway-model"] = failed.attempts[-1].model
+    books.settle(
+        failed.admission,
+        failed.attempts,
+        served=None,
+        fallback=False,
+        http_status=failed.error.status,
+        error_code=failed.error.code or "",
+        began=began,
+    )
