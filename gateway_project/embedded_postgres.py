@@ -165,6 +165,9 @@ class EmbeddedPostgres:
             _end(self._process)
             self._process = None
         if self._lock is not None:
+            if self.socket_dir != self.data_dir:
+                with contextlib.suppress(OSError):
+                    self.socket_dir.rmdir()
             self._lock.close()
             self._lock = None
 
