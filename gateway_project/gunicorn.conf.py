@@ -57,7 +57,13 @@ control_socket_disable = True
 
 def post_fork(server: "Arbiter", worker: "Worker") -> None:
     """In each new worker, before it serves: what may not be shared across a fork starts here."""
+    from accounting import ledger
+
+    ledger.writer().start()
 
 
 def worker_exit(server: "Arbiter", worker: "Worker") -> None:
     """In each worker, after its last request: what still waits to be written is written here."""
+    from accounting import ledger
+
+    ledger.writer().stop()

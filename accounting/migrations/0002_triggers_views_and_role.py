@@ -1,0 +1,36 @@
+from django.db import migrations
+
+from accounting import sql
+
+BUMP = """
+CREATE TRIGGER accounting_live_{name} AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table}
+    FOR EACH STATEMENT EXECUTE FUNCTION accounting_bump_configuration_version();
+"""
+
+
+class Migration(migrations.Migration):
+    dependencies = [("accounting", "0001_initial")]
+
+    operations = [
+        migrations.RunSQL(
+            sql.load("configuration_version"),
+            "DROP FUNCTION accounting_bump_configuration_version() CASCADE;"
+            "DROP SEQUENCE accounting_configuration_version; DROP SEQUENCE accounting_writer_id;",
+        ),
+        migrations.RunSQL(
+            "".join(BUMP.format(name=name, table=f"accounting_{name}") for name in ("apikey", "budget", "price")),
+            migrations.RunSQL.noop,  # gone with their function
+        ),
+        migrations.RunSQL(
+            sql.load("immutable_ledger"),
+            "DROP FUNCTION accounting_guard_entry() CASCADE; DROP FUNCTION accounting_refuse_change() CASCADE;"
+            "DROP FUNCTION accounting_guard_charge() CASCADE;",
+        ),
+        migrations.RunSQL(
+            sql.load("views"),
+            "DROP VIEW spend_by_day, spend_by_alias, spend_by_provider, spend_by_key, budget_status, open_holds, attempts,"
+            " ledger;",
+        ),
+        # The role stays on the way back: other databases of the server may use it.
+        migrations.RunSQL(sql.load("reader_role"), migrations.RunSQL.noop),
+    ]

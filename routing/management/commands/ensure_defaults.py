@@ -1,0 +1,17 @@
+"""``manage.py ensure_defaults``: the configuration of a first start, made once."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from routing import defaults
+
+
+class Command(BaseCommand):
+    help = "Create the first start's providers, aliases, chains, prices and budget in an untouched database."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if defaults.ensure():
+            self.stdout.write("created the default providers, aliases, prices and budget")
+        else:
+            self.stdout.write("configuration is there; nothing changed")
