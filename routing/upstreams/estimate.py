@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from accounting.usage import Usage, UsageSource
+from routing.upstreams import litellm_import
 
 
 def estimated_usage(body: Mapping[str, Any], received: str, model: str) -> Usage:
@@ -19,15 +20,15 @@ def estimated_usage(body: Mapping[str, Any], received: str, model: str) -> Usage
 
 
 def _count_text(text: str, model: str) -> int:
-    from routing.upstreams.litellm_gate import litellm
-
-    return int(litellm.token_counter(model=model, text=text)) if text else 0
+    return int(litellm_import.load().token_counter(model=model, text=text)) if text else 0
 
 
 def _count_input(body: Mapping[str, Any], model: str) -> int:
-    from routing.upstreams.litellm_gate import litellm
-
     try:
-        return int(litellm.token_counter(model=model, messages=body["messages"], tools=body.get("tools")))
+        return int(
+            litellm_import.load().token_counter(
+                model=model, messages=body["messages"], tools=body.get("tools")
+            )
+        )
     except Exception:  # noqa: BLE001  a message that litellm cannot count is counted as the text it is
         return _count_text(json.dumps(body.get("messages"), ensure_ascii=False), model)

@@ -10,7 +10,7 @@ from accounting.usage import Usage
 from routing.upstreams import errors
 from routing.upstreams.answers import dumps, ends_empty, loads, speaks, whole_answer
 from routing.upstreams.base import FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
-from routing.upstreams.transport import EventReader, Whole, post, post_stream
+from routing.upstreams.transport import USER_AGENT, EventReader, Whole, post, post_stream
 from routing.upstreams.usage import usage_of
 
 #: litellm's name of the provider → where it is when its row names no base URL. None: it has to.
@@ -96,7 +96,7 @@ def _address(request: UpstreamRequest, accept: str) -> tuple[str, dict[str, str]
         "Accept": accept,
         "Accept-Encoding": "identity",
         "Content-Type": "application/json",
-        "User-Agent": "llm-gateway",
+        "User-Agent": USER_AGENT,
     }
     if request.api_key:
         headers["Authorization"] = f"Bearer {errors.authorization(request.api_key)}"

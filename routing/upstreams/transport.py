@@ -49,10 +49,11 @@ from urllib3.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
-from urllib3.util import Timeout, parse_url
+from urllib3.util import Timeout, Url, parse_url
 
 from routing.upstreams.base import FailureKind, Timeouts, UpstreamError
 
+USER_AGENT: Final = "llm-gateway"
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
 MAX_ERROR_BYTES: Final = 1024 * 1024
@@ -324,6 +325,35 @@ def post_stream(url: str, headers: Mapping[str, str], body: bytes, timeouts: Tim
         content = _read_bounded(response, watch, limits.first_token_at, MAX_ERROR_BYTES)
         return Whole(response.status, response.headers, content)
     return EventReader(response, watch, limits)
+
+
+def get(url: Url, address: str, deadline: float, limit: int) -> Whole:
+    """One GET at exactly this IP address of the URL's host, on a connection of its own. Raises UpstreamError."""
+    left = max(0.001, deadline - monotonic())
+    timeout = Timeout(connect=left, read=left, total=left)
+    pool: HTTPConnectionPool
+    if url.scheme == "https":
+        host = (url.host or "").strip("[]")
+        pool = _TlsPool(address, url.port, maxsize=1, assert_hostname=host, server_hostname=host)
+    else:
+        pool = _Pool(address, url.port, maxsize=1)
+    with mapped_errors(), pool:
+        response = pool.urlopen(
+            "GET",
+            url.request_uri,
+            headers={"Host": url.netloc or "", "User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+            retries=False,
+            redirect=False,
+            assert_same_host=False,
+            timeout=timeout,
+            preload_content=False,
+            decode_content=False,
+        )
+        assert isinstance(response, urllib3.HTTPResponse)
+        if response.connection is None:
+            return Whole(response.status, response.headers, b"")
+        body = _read_bounded(response, _watch_of(response), deadline, limit)
+        return Whole(response.status, response.headers, body)
 
 
 # --- server-sent events -----------------------------------------------------------------------------------

@@ -1,0 +1,363 @@
+"""Anthropic's and Gemini's wire formats, by litellm's own provider classes.
+
+For each: what `litellm.completion()` does to a request before it sends it, and with the answer after it has come, as
+litellm's handlers do it (`llms/anthropic/chat/handler.py`, `llms/vertex_ai/gemini/…`), without its HTTP clients, its
+logging, its callbacks and its cost calculation. tests/wire/test_equivalence.py holds both against each other.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from types import MappingProxyType
+from typing import Any, Final, Protocol
+
+from routing.upstreams import errors, media
+from routing.upstreams.base import FailureKind, Json, UpstreamError, UpstreamRequest
+from routing.upstreams.litellm_import import load
+from routing.upstreams.transport import Whole
+
+#: What of a client's request is translated: OpenAI's parameters, and those of the provider that litellm's users send
+#: along. A list of what is allowed, because litellm takes its own controls (`api_base`, `mock_response` …) from the
+#: same place, and a client must not reach them.
+_PARAMETERS: Final = (
+    "audio",
+    "frequency_penalty",
+    "function_call",
+    "functions",
+    "logit_bias",
+    "logprobs",
+    "max_completion_tokens",
+    "max_tokens",
+    "modalities",
+    "n",
+    "parallel_tool_calls",
+    "prediction",
+    "presence_penalty",
+    "reasoning_effort",
+    "response_format",
+    "safety_identifier",
+    "seed",
+    "service_tier",
+    "stop",
+    "store",
+    "temperature",
+    "thinking",
+    "tool_choice",
+    "tools",
+    "top_logprobs",
+    "top_p",
+    "user",
+    "verbosity",
+    "web_search_options",
+)
+ANTHROPIC_PARAMETERS: Final = (
+    *_PARAMETERS,
+    "top_k",
+    "context_management",
+    "mcp_servers",
+    "container",
+    "speed",
+)
+GEMINI_PARAMETERS: Final = (*_PARAMETERS, "top_k", "safety_settings", "media_resolution", "cached_content")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request in the provider's format. `context` is what the answer's translation needs to know of it."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: Mapping[str, Any]
+    context: Mapping[str, Any]
+
+
+class Parser(Protocol):
+    """litellm's `ModelResponseIterator` of the provider."""
+
+    def chunk_parser(self, chunk: dict[str, Any]) -> Any: ...
+
+
+class WireFormat(Protocol):
+    """A provider's format. `prepare` raises UpstreamError BAD_REQUEST for what cannot be said in it."""
+
+    #: Where an answer has its usage, and what to put there when the provider left it out: litellm insists on it.
+    usage_name: str
+    no_usage: Mapping[str, int]
+
+    def prepare(self, request: UpstreamRequest, *, streamed: bool) -> Prepared: ...
+
+    def read(self, prepared: Prepared, answer: Whole) -> Any:
+        """litellm's ModelResponse. Raises whatever litellm raises."""
+
+    def parser(self, prepared: Prepared, headers: Mapping[str, str]) -> Parser: ...
+
+    def finished(self, event: Json) -> Collection[int]:
+        """The choices that this event says are complete. litellm's parser calls every Gemini chunk finished."""
+
+    def is_end(self, event: Json) -> bool:
+        """Whether the stream says that this is its last event."""
+
+    def refusal(self, event: Json) -> UpstreamError | None:
+        """The refusal that an answer of status 200 is, if it is one."""
+
+
+class _Silence:
+    """All that litellm's transforms ask of its `Logging` object, which costs milliseconds a request."""
+
+    def __init__(self, optional_params: dict[str, Any]) -> None:
+        self.optional_params = optional_params
+        self.model_call_details: dict[str, Any] = {}
+
+    def pre_call(self, *_: object, **__: object) -> None:
+        pass
+
+    def post_call(self, *_: object, **__: object) -> None:
+        pass
+
+
+def _response_of(answer: Whole) -> Any:
+    import httpx  # what litellm's transforms read from; not imported before litellm is
+
+    names = ("content-type", "x-gemini-service-tier")
+    headers = {name: answer.headers[name] for name in names if name in answer.headers}
+    return httpx.Response(answer.status, headers=headers, content=answer.body)
+
+
+def _parameters(body: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    given = {name: body[name] for name in names if body.get(name) is not None}
+    return copy.deepcopy(given)  # litellm changes what it is given, and further attempts send it again
+
+
+def _messages(request: UpstreamRequest, litellm: Any, config: Any) -> list[Any]:
+    messages = copy.deepcopy(request.body.get("messages"))
+    messages = litellm.utils.validate_and_fix_openai_messages(messages=messages)
+    translated: list[Any] = config.translate_developer_role_to_system_role(messages=messages)
+    return translated
+
+
+def _mapped(
+    request: UpstreamRequest, litellm: Any, messages: list[Any], names: tuple[str, ...], *, streamed: bool
+) -> dict[str, Any]:
+    """litellm's `optional_params`: the request's parameters in the provider's words."""
+    utils = litellm.utils
+    given = _parameters(request.body, names)
+    if "tool_choice" in given:
+        given["tool_choice"] = utils.validate_chat_completion_tool_choice(
+            tool_choice=given["tool_choice"], model=request.deployment.model
+        )
+    if "stop" in given:
+        given["stop"] = utils.validate_openai_optional_params(stop=given["stop"])
+    if "thinking" in given:
+        given["thinking"] = utils.validate_and_fix_thinking_param(thinking=given["thinking"])
+    if streamed:
+        given["stream"] = True
+    mapped: dict[str, Any] = utils.get_optional_params(
+        model=request.deployment.model,
+        custom_llm_provider=request.deployment.litellm_provider,
+        messages=messages,
+        **given,
+    )
+    return mapped
+
+
+class Anthropic:
+    """The Messages API."""
+
+    usage_name = "usage"
+    no_usage: Mapping[str, int] = MappingProxyType({"input_tokens": 0, "output_tokens": 0})
+
+    def prepare(self, request: UpstreamRequest, *, streamed: bool) -> Prepared:
+        litellm = load()
+        from litellm.anthropic_beta_headers_manager import update_request_with_filtered_beta
+
+        model = request.deployment.model
+        provider = litellm.LlmProviders(request.deployment.litellm_provider)
+        config = litellm.utils.ProviderConfigManager.get_provider_chat_config(model=model, provider=provider)
+        messages = _messages(request, litellm, config)
+        # Anthropic fetches https itself; what litellm would fetch for it is plain http.
+        deadline = monotonic() + request.timeouts.total_s
+        messages = media.inlined(messages, lambda url, _: url.lower().startswith("http://"), deadline)
+        optional = _mapped(request, litellm, messages, ANTHROPIC_PARAMETERS, streamed=streamed)
+        optional.pop("stream", None)
+        json_mode = optional.pop("json_mode", False)
+        optional.pop("vertex_count_tokens_location", None)
+        optional = {**optional, "is_vertex_request": optional.pop("is_vertex_request", False)}
+        litellm_params: dict[str, Any] = {}
+        url = (request.deployment.base_url or "https://api.anthropic.com").rstrip("/")
+        if not url.endswith("/v1/messages"):
+            url = f"{url.removesuffix('/v1')}/v1/messages"
+        headers = litellm.AnthropicConfig().validate_environment(
+            api_key=request.api_key,
+            headers={},
+            model=model,
+            messages=messages,
+            optional_params=optional,
+            litellm_params=litellm_params,
+            api_base=url,
+        )
+        body = config.transform_request(
+            model=model,
+            messages=messages,
+            optional_params=optional,
+            litellm_params=litellm_params,
+            headers=headers,
+        )
+        headers, body = update_request_with_filtered_beta(
+            headers=headers, request_data=body, provider=str(provider.value)
+        )
+        if streamed:
+            body["stream"] = True
+        context = {
+            "config": config,
+            "model": model,
+            "messages": messages,
+            "optional_params": optional,
+            "litellm_params": litellm_params,
+            "json_mode": json_mode,
+            "request_data": body,
+        }
+        return Prepared(url, headers, body, context)
+
+    def read(self, prepared: Prepared, answer: Whole) -> Any:
+        litellm = load()
+        context = dict(prepared.context)
+        config = context.pop("config")
+        return config.transform_response(
+            raw_response=_response_of(answer),
+            model_response=litellm.ModelResponse(),
+            logging_obj=_Silence(context["optional_params"]),
+            api_key="",
+            encoding=None,
+            **context,
+        )
+
+    def parser(self, prepared: Prepared, headers: Mapping[str, str]) -> Parser:
+        from litellm.llms.anthropic.chat.handler import ModelResponseIterator
+        from litellm.llms.anthropic.chat.transformation import ANTHROPIC_TOOL_NAME_REVERSE_MAP_KEY
+
+        parser: Parser = ModelResponseIterator(
+            streaming_response=iter(()),
+            sync_stream=True,
+            json_mode=prepared.context["json_mode"],
+            speed=prepared.context["optional_params"].get("speed"),
+            tool_name_reverse_map=prepared.context["litellm_params"].get(ANTHROPIC_TOOL_NAME_REVERSE_MAP_KEY),
+        )
+        return parser
+
+    def finished(self, event: Json) -> Collection[int]:
+        delta = event.get("delta") if event.get("type") == "message_delta" else None
+        return (0,) if isinstance(delta, dict) and delta.get("stop_reason") else ()
+
+    def is_end(self, event: Json) -> bool:
+        return event.get("type") == "message_stop"
+
+    def refusal(self, event: Json) -> UpstreamError | None:
+        return None
+
+
+class Gemini:
+    """generateContent of Google AI Studio."""
+
+    usage_name = "usageMetadata"
+    no_usage: Mapping[str, int] = MappingProxyType({"promptTokenCount": 0, "totalTokenCount": 0})
+
+    def prepare(self, request: UpstreamRequest, *, streamed: bool) -> Prepared:
+        litellm = load()
+        from litellm.llms.vertex_ai.common_utils import get_gemini_url
+        from litellm.llms.vertex_ai.gemini.transformation import transform_request_body
+
+        model = request.deployment.model
+        config = litellm.GoogleAIStudioGeminiConfig()
+        messages = _messages(request, litellm, config)
+        messages = media.inlined(messages, _gemini_wants_bytes, monotonic() + request.timeouts.total_s)
+        optional = _mapped(request, litellm, messages, GEMINI_PARAMETERS, streamed=streamed)
+        optional.pop("stream", None)
+        # litellm also makes context caches at Google for messages marked `cache_control`: calls of its own, which an
+        # attempt must not make. The markers are left out; Gemini caches long prefixes by itself.
+        cached_content = optional.pop("cached_content", None)
+        url, endpoint = get_gemini_url(mode="chat", model=model, stream=streamed)
+        if request.deployment.base_url:
+            url = f"{request.deployment.base_url.rstrip('/')}/models/{model}:{endpoint}"
+            url += "?alt=sse" if streamed else ""
+        parameters = dict(optional)  # what the answer's translation sees: the request's takes out of its own
+        body = transform_request_body(
+            messages=messages,
+            model=model,
+            optional_params=optional,
+            custom_llm_provider="gemini",
+            litellm_params={},
+            cached_content=cached_content,
+        )
+        headers = {"Content-Type": "application/json", "x-goog-api-key": request.api_key}
+        context = {"model": model, "messages": messages, "optional_params": parameters}
+        return Prepared(url, headers, body, context)
+
+    def read(self, prepared: Prepared, answer: Whole) -> Any:
+        litellm = load()
+        context = prepared.context
+        return litellm.VertexGeminiConfig().transform_response(
+            model=context["model"],
+            raw_response=_response_of(answer),
+            model_response=litellm.ModelResponse(),
+            logging_obj=_Silence(context["optional_params"]),
+            optional_params=context["optional_params"],
+            litellm_params={},
+            api_key="",
+            request_data=prepared.body,
+            messages=context["messages"],
+            encoding=None,
+        )
+
+    def parser(self, prepared: Prepared, headers: Mapping[str, str]) -> Parser:
+        from litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini import ModelResponseIterator
+
+        parser: Parser = ModelResponseIterator(
+            streaming_response=iter(()),
+            sync_stream=True,
+            logging_obj=_Silence(prepared.context["optional_params"]),
+            response_headers=headers,
+        )
+        return parser
+
+    def finished(self, event: Json) -> Collection[int]:
+        candidates = event.get("candidates")
+        return [
+            candidate.get("index", 0)
+            for candidate in (candidates if isinstance(candidates, list) else ())
+            if isinstance(candidate, dict) and candidate.get("finishReason")
+        ]
+
+    def is_end(self, event: Json) -> bool:
+        return False  # the end of the body is the end
+
+    def refusal(self, event: Json) -> UpstreamError | None:
+        """A blocked prompt: a 200 that says why there is no answer."""
+        feedback = event.get("promptFeedback")
+        reason = feedback.get("blockReason") if isinstance(feedback, dict) else None
+        if not reason or event.get("candidates"):
+            return None
+        why = feedback.get("blockReasonMessage") or f"The prompt was blocked ({reason})"
+        return UpstreamError(
+            FailureKind.CONTENT_POLICY,
+            errors.scrubbed(str(why)),
+            http_status=400,
+            error_type="invalid_request_error",
+            code="content_policy_violation",
+            param="messages",
+        )
+
+
+def _gemini_wants_bytes(url: str, image: Mapping[str, Any]) -> bool:
+    """What litellm would download: not the files that Google has or can fetch (litellm's `_process_gemini_media`)."""
+    from litellm.llms.vertex_ai.gemini.transformation import (
+        GEMINI_FILES_API_URI_PREFIX,
+        get_image_mime_type_from_url,
+    )
+
+    if url.startswith(GEMINI_FILES_API_URI_PREFIX):
+        return False
+    known = image.get("format") or get_image_mime_type_from_url(url)
+    return not (url.startswith("https://") and known)

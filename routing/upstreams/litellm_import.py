@@ -1,0 +1,34 @@
+"""The one place where litellm is imported: what it must be told first, and what it must never do.
+
+The import takes seconds and 150 MB, so it waits for the first call that needs it; the server's preload calls
+:func:`routing.upstreams.warm` and all workers share it, while `manage.py migrate` never pays for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+
+@cache
+def load() -> Any:
+    """litellm, configured. The value is the module; it is `Any` because litellm's own types change by the week."""
+    # Each of these would otherwise be a download, in the import or in the first request.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
+    # litellm must fetch no media on its own: `media` does it, bounded, from public addresses. Zero refuses them all.
+    os.environ["MAX_IMAGE_URL_DOWNLOAD_SIZE_MB"] = "0"
+    litellm: ModuleType = importlib.import_module("litellm")
+    settings: Any = litellm
+    settings.telemetry = False
+    settings.suppress_debug_info = True
+    settings.drop_params = True  # what a provider cannot do is left out (docs/translation.md)
+    settings.modify_params = (
+        True  # what a provider insists on is filled in, e.g. the tools of earlier tool calls
+    )
+    settings.num_retries = 0
+    settings.in_memory_llm_clients_cache.max_size_in_memory = 200
+    return litellm

@@ -1,0 +1,120 @@
+"""Pictures that a request names by URL, for providers that want them inside the request.
+
+A client says where we are to go, so: public addresses only, decided on the address that is then connected to (a
+name that resolves twice cannot answer differently), at most three redirects under the same rule, a size, a time,
+and a media type. What is refused is the client's error and names the parameter.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from time import monotonic
+from typing import Any, Final
+from urllib.parse import urljoin
+
+from urllib3.exceptions import LocationParseError
+from urllib3.util import Url, parse_url
+
+from routing.upstreams.base import FailureKind, UpstreamError
+from routing.upstreams.transport import get
+
+MAX_MEDIA_BYTES: Final = 20 * 1024 * 1024
+_MAX_REDIRECTS: Final = 3
+_TIMEOUT_S: Final = 10.0
+_MAX_FETCHES: Final = 10
+_MEDIA_TYPES: Final = ("image/", "audio/", "video/", "application/pdf", "text/plain")
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the public internet."""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        embedded = ip.ipv4_mapped or ip.sixtofour
+        if embedded is not None:
+            return embedded.is_global
+    return ip.is_global and not ip.is_multicast
+
+
+def inlined(
+    messages: list[Any], wanted: Callable[[str, Mapping[str, Any]], bool], deadline: float
+) -> list[Any]:
+    """The messages with the wanted remote pictures as data URLs. `messages` is ours to change.
+
+    `wanted`: whether the provider's translation would need this URL's bytes, from the URL and its `image_url` object.
+    """
+    fetched: dict[str, str] = {}
+    for part in _image_parts(messages):
+        image = part["image_url"]
+        url = image if isinstance(image, str) else image.get("url")
+        if not isinstance(url, str) or not url.lower().startswith(("http://", "https://")):
+            continue
+        details = image if isinstance(image, dict) else {}
+        if not wanted(url, details):
+            continue
+        if url not in fetched:
+            if len(fetched) >= _MAX_FETCHES:
+                raise _refused(f"more than {_MAX_FETCHES} pictures by URL")
+            fetched[url] = fetch(url, deadline)
+        part["image_url"] = {**details, "url": fetched[url]}
+    return messages
+
+
+def _image_parts(messages: list[Any]) -> Iterator[dict[str, Any]]:
+    for message in messages:
+        content = message.get("content") if isinstance(message, dict) else None
+        for part in content if isinstance(content, list) else ():
+            if isinstance(part, dict) and isinstance(part.get("image_url"), str | dict):
+                yield part
+
+
+def fetch(url: str, deadline: float, allowed: Callable[[str], bool] = is_public) -> str:
+    """The media at the URL, as a data URL. Raises UpstreamError BAD_REQUEST."""
+    deadline = min(deadline, monotonic() + _TIMEOUT_S)
+    for _ in range(_MAX_REDIRECTS + 1):
+        try:
+            parsed = parse_url(url)
+        except LocationParseError:
+            raise _refused("the URL is not valid") from None
+        if parsed.scheme not in ("http", "https") or not parsed.host:
+            raise _refused("the URL is not one of http or https")
+        try:
+            answer = get(parsed, _address(parsed, allowed), deadline, MAX_MEDIA_BYTES)
+        except UpstreamError as error:
+            raise _refused(f"it could not be fetched ({error.kind})") from error
+        location = answer.headers.get("location")
+        if answer.status in (301, 302, 303, 307, 308) and location:
+            url = urljoin(url, location)
+            continue
+        if answer.status != 200:
+            raise _refused(f"its server answered with status {answer.status}")
+        media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if not media_type.startswith(_MEDIA_TYPES):
+            raise _refused("its server does not call it a picture, a sound, a film or a PDF")
+        return f"data:{media_type};base64,{base64.b64encode(answer.body).decode('ascii')}"
+    raise _refused("it redirects too often")
+
+
+def _address(url: Url, allowed: Callable[[str], bool]) -> str:
+    host = (url.host or "").strip("[]")
+    try:
+        found = socket.getaddrinfo(host, url.port or 0, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise _refused("its host name cannot be resolved") from None
+    addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
+    if not addresses or not all(map(allowed, addresses)):
+        raise _refused("its address is not a public one")
+    return addresses[0]
+
+
+def _refused(why: str) -> UpstreamError:
+    return UpstreamError(
+        FailureKind.BAD_REQUEST,
+        f"A picture that the request names by URL cannot be used: {why}",
+        http_status=400,
+        error_type="invalid_request_error",
+        code="invalid_image_url",
+        param="messages",
+    )
