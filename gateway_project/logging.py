@@ -53,5 +53,7 @@ def configuration(level: str) -> dict[str, Any]:
             "django.server": {"handlers": [], "level": "WARNING", "propagate": True},
             # A line for each 4xx answer: the gateway's request line says it already.
             "django.request": {"level": "ERROR"},
+            # A traceback for each request with a made-up Host: whoever scans the internet would fill the log.
+            "django.security.DisallowedHost": {"level": "CRITICAL"},
         },
     }

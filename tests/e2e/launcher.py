@@ -31,31 +31,41 @@ def free_port() -> int:
 class RunningGateway:
     """One launcher and its children. ``output`` is what it has printed so far, stderr included."""
 
-    def __init__(self, data_dir: Path, **variables: str) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        command: list[str],
+        work_dir: Path,
+        environment: dict[str, str],
+        host: str = "127.0.0.1",
+    ) -> None:
         self.data_dir = data_dir
-        self.port = int(variables.get("PORT") or free_port())
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.host = host  # the name that it is asked by
+        self.environment = environment
+        self.url = f"http://127.0.0.1:{environment['PORT']}"
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        kept = {
-            name: os.environ[name] for name in ("PATH", "HOME", "LANG", "DATABASE_URL") if name in os.environ
-        }
-        self.environment = {
-            **kept,
-            "GATEWAY_ENV_FILE": os.devnull,
-            "GATEWAY_DATA_DIR": str(data_dir),
-            "WEB_CONCURRENCY": "1",
-            **variables,
-            "PORT": str(self.port),
-        }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gateway_project.run"],
-            cwd=ROOT,
-            env=self.environment,
+            command,
+            cwd=work_dir,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+    @classmethod
+    def in_tree(cls, data_dir: Path, **variables: str) -> RunningGateway:
+        """The gateway of this tree, with its embedded Postgres unless DATABASE_URL is among the variables."""
+        environment = {
+            "PATH": os.environ["PATH"],
+            "GATEWAY_ENV_FILE": os.devnull,
+            "GATEWAY_DATA_DIR": str(data_dir),
+            "WEB_CONCURRENCY": "1",
+            "PORT": str(free_port()),
+            **variables,
+        }
+        return cls(data_dir, [sys.executable, "-m", "gateway_project.run"], ROOT, environment)
 
     @property
     def output(self) -> str:
@@ -75,7 +85,8 @@ class RunningGateway:
     def status(self, path: str) -> int:
         """The HTTP status of a GET; 0 when nobody answers."""
         try:
-            with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+            request = urllib.request.Request(self.url + path, headers={"Host": self.host})
+            with urllib.request.urlopen(request, timeout=10) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code

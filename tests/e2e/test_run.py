@@ -25,7 +25,7 @@ from tests.e2e.launcher import ROOT, RunningGateway
 
 @contextlib.contextmanager
 def gateway(data_dir: Path, **variables: str) -> Iterator[RunningGateway]:
-    running = RunningGateway(data_dir, **variables)
+    running = RunningGateway.in_tree(data_dir, **variables)
     try:
         yield running
     finally:
@@ -36,11 +36,6 @@ def gateway(data_dir: Path, **variables: str) -> Iterator[RunningGateway]:
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Used by one start after the other; the first test makes it."""
     return tmp_path_factory.mktemp("run") / "data"
-
-
-@pytest.fixture(autouse=True)
-def _embedded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DATABASE_URL", raising=False)
 
 
 def assert_all_gone(processes: list[psutil.Process], within_s: float) -> None:
@@ -56,7 +51,7 @@ def sign_in(running: RunningGateway, username: str, password: str) -> str:
     assert token
     form = {"csrfmiddlewaretoken": token[1], "username": username, "password": password, "next": "/admin/"}
     answer = browser.open(running.url + "/admin/login/", urllib.parse.urlencode(form).encode())
-    return urllib.parse.urlsplit(answer.url).path
+    return str(urllib.parse.urlsplit(answer.url).path)
 
 
 def test_the_first_start_prints_where_it_is_and_a_password_that_works(data_dir: Path) -> None:
@@ -139,7 +134,11 @@ def test_a_gunicorn_that_dies_ends_the_launcher_with_an_error(data_dir: Path) ->
 
 
 def test_manage_py_starts_the_database_for_itself_when_no_gateway_runs(data_dir: Path) -> None:
-    environment = {**os.environ, "GATEWAY_ENV_FILE": os.devnull, "GATEWAY_DATA_DIR": str(data_dir)}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "GATEWAY_ENV_FILE": os.devnull,
+        "GATEWAY_DATA_DIR": str(data_dir),
+    }
     program = "from django.contrib.auth.models import User; print(User.objects.get().username)"
     done = subprocess.run(
         [sys.executable, "manage.py", "shell", "-v", "0", "-c", program],
@@ -177,12 +176,13 @@ def test_a_taken_port_is_said_in_one_line(data_dir: Path) -> None:
         ({"GATEWAY_AUTH": "none"}, "GATEWAY_AUTH: should be required or open, not 'none'\n"),
         (
             {"DATABASE_URL": "mysql://u:hunter2@h/d"},
-            "DATABASE_URL: should begin with postgresql://, as in "
-            "postgresql://USER:PASSWORD@HOST:5432/DATABASE\n",
+            "DATABASE_URL: should begin with postgresql://, "
+            "as in postgresql://USER:PASSWORD@HOST:5432/DATABASE\n",
         ),
         (
             {"HOST": "0.0.0.0"},
-            "ALLOWED_HOSTS: is required when HOST is 0.0.0.0: the names it is reached by, separated by commas\n",
+            "ALLOWED_HOSTS: is required when HOST is 0.0.0.0: "
+            "the names it is reached by, separated by commas\n",
         ),
     ],
 )
