@@ -1,0 +1,135 @@
+"""The cast of the ledger's tests: a writer of their own against a real Postgres, and short ways to say what happens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from accounting.budgets import applicable, load_rules
+from accounting.ledger import ANSWERED, AttemptRecord, Hold, HoldRequest, Settlement
+from accounting.models import Budget, ConfigurationVersion
+from accounting.pricing import PriceList, Rates
+from accounting.usage import NO_USAGE, Usage
+from accounting.writer import Writer
+
+PRICE = PriceList(base=Rates(input_usd_per_mtok=Decimal(3), output_usd_per_mtok=Decimal(15)))
+
+
+class Book:
+    """A ledger writer, spoken to in sentences."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
+
+    def budget(self, limit: str, **fields: Any) -> Budget:
+        return Budget.objects.create(**{"name": "global", "limit_usd": Decimal(limit), **fields})
+
+    def request(self, hold: str | None, **fields: Any) -> HoldRequest:
+        values: dict[str, Any] = {
+            "configuration_version": ConfigurationVersion.objects.get().version,
+            "request_id": "req-1",
+            "key": "bot",
+            "key_id": None,
+            "alias": "claude-sonnet",
+            "provider": "anthropic",
+            "model": "claude-sonnet-4-6",
+            "hold_usd": None if hold is None else Decimal(hold),
+            "streamed": False,
+            "end_user": "",
+            "tags": {},
+            "expires_after_s": 600.0,
+            **fields,
+        }
+        values.setdefault(
+            "budgets",
+            applicable(
+                load_rules(),
+                key_id=values["key_id"],
+                alias=values["alias"],
+                provider=values["provider"],
+                end_user=values["end_user"],
+                tags=values["tags"],
+            ),
+        )
+        return HoldRequest(**values)
+
+    def hold(self, hold: str | None, **fields: Any) -> Hold:
+        return self.writer.hold(self.request(hold, **fields))
+
+    def attempt(self, cost: str | None, **fields: Any) -> AttemptRecord:
+        values: dict[str, Any] = {
+            "alias": "claude-sonnet",
+            "provider": "anthropic",
+            "model": "claude-sonnet-4-6",
+            "outcome": ANSWERED,
+            "http_status": 200,
+            "error": "",
+            "started_at": datetime.now(UTC),
+            "duration_ms": 12,
+            "first_token_ms": None,
+            "usage": NO_USAGE if cost == "0" else Usage(input_tokens=10, output_tokens=20),
+            "cost_usd": None if cost is None else Decimal(cost),
+            "price": PRICE,
+            "provider_request_id": "msg_1",
+            **fields,
+        }
+        return AttemptRecord(**values)
+
+    def settlement(self, hold: Hold, *attempts: AttemptRecord, **fields: Any) -> Settlement:
+        served = next((a for a in attempts if a.outcome == ANSWERED), None)
+        values: dict[str, Any] = {
+            "served": served,
+            "fallback": False,
+            "http_status": 200 if served else 502,
+            "error_code": "" if served else "all_models_failed",
+            "first_token_ms": None,
+            "duration_ms": 15,
+            **fields,
+        }
+        return Settlement(hold=hold, attempts=attempts, **values)
+
+    def post(self, hold: Hold, cost: str | None) -> None:
+        assert self.writer.settle(self.settlement(hold, self.attempt(cost)))
+
+    def void(self, hold: Hold) -> None:
+        failed = self.attempt("0", outcome="server_error", http_status=503)
+        assert self.writer.settle(self.settlement(hold, failed))
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with connection.cursor() as cursor:
+            cursor.execute(query, values)
+            return list(cursor.fetchall())
+
+    def balance(self, budget: str = "global") -> tuple[Decimal, Decimal]:
+        """Posted and held of the budget, over all its periods."""
+        return self.rows(
+            "SELECT coalesce(sum(posted_usd), 0), coalesce(sum(held_usd), 0) FROM budget_status WHERE budget = %s",
+            budget,
+        )[0]  # type: ignore[return-value]
+
+    def is_empty(self) -> bool:
+        tables = ("ledgerentry", "attempt", "charge", "adjustment")
+        return all(self.rows(f"SELECT count(*) FROM accounting_{table}") == [(0,)] for table in tables)
+
+    def assert_reconciles(self) -> None:
+        """Balances are the sums of their charges."""
+        off = self.rows(
+            "SELECT p.id, p.posted_usd, p.held_usd, coalesce(sum(c.posted_usd), 0), coalesce(sum(c.held_usd), 0)"
+            " FROM accounting_budgetperiod p LEFT JOIN accounting_charge c ON c.period_id = p.id"
+            " GROUP BY p.id HAVING p.posted_usd <> coalesce(sum(c.posted_usd), 0) OR p.held_usd <> coalesce(sum(c.held_usd), 0)"
+        )
+        assert off == []
+
+
+@pytest.fixture
+def book(transactional_db: None) -> Iterator[Book]:
+    writer = Writer()
+    yield Book(writer)
+    writer.stop()
+    # Whatever a test did, the books must be right after it.
+    Book(writer).assert_reconciles()
