@@ -1,1 +1,4 @@
-"""The providers' side. The only package that imports litellm."""
+"""The providers: one interface (`base`), three kinds behind it (`relay`, `translate`, `sdk`), one HTTP client.
+
+The only room that imports litellm.
+"""

@@ -97,6 +97,20 @@ def whole_answer(body: object, http_status: int, provider_request_id: str | None
     return WholeAnswer(conforming(body), usage, http_status, provider_request_id)
 
 
+def cleaned(body: Json) -> Json:
+    """litellm's answer without the empty fields that only litellm's own code reads."""
+    result = {n: v for n, v in body.items() if v or not n.startswith("vertex_ai_")}
+    for choice in result.get("choices", ()):
+        for holder in (choice, choice["message"]):
+            for name in ("images", "thinking_blocks", "provider_specific_fields", "annotations"):
+                value = holder.get(name)
+                if isinstance(value, dict):
+                    holder[name] = value = {n: v for n, v in value.items() if v is not None}
+                if name in holder and not value:
+                    del holder[name]
+    return result
+
+
 def _is_choice(choice: object) -> bool:
     return isinstance(choice, dict) and isinstance(choice.get("message"), dict)
 

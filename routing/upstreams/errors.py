@@ -149,6 +149,16 @@ def from_event(
     )
 
 
+def said(text: str) -> str:
+    """The provider's sentence out of a text that may be its whole error body, or a page."""
+    start = text.find("{")
+    if start >= 0:
+        words = _read(text[start : text.rfind("}") + 1].encode("utf-8", "replace"))
+        if words is not None:
+            return words.message
+    return "" if "<html" in text.lower() else text
+
+
 def kind_of(
     status: int, message: str = "", code: str | None = None, error_type: str | None = None
 ) -> FailureKind:

@@ -22,7 +22,7 @@ from routing.upstreams.transport import Whole
 #: What of a client's request is translated: OpenAI's parameters, and those of the provider that litellm's users send
 #: along. A list of what is allowed, because litellm takes its own controls (`api_base`, `mock_response` …) from the
 #: same place, and a client must not reach them.
-_PARAMETERS: Final = (
+PARAMETERS: Final = (
     "audio",
     "frequency_penalty",
     "function_call",
@@ -54,14 +54,14 @@ _PARAMETERS: Final = (
     "web_search_options",
 )
 ANTHROPIC_PARAMETERS: Final = (
-    *_PARAMETERS,
+    *PARAMETERS,
     "top_k",
     "context_management",
     "mcp_servers",
     "container",
     "speed",
 )
-GEMINI_PARAMETERS: Final = (*_PARAMETERS, "top_k", "safety_settings", "media_resolution", "cached_content")
+GEMINI_PARAMETERS: Final = (*PARAMETERS, "top_k", "safety_settings", "media_resolution", "cached_content")
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,5 +30,5 @@ def load() -> Any:
         True  # what a provider insists on is filled in, e.g. the tools of earlier tool calls
     )
     settings.num_retries = 0
-    settings.in_memory_llm_clients_cache.max_size_in_memory = 200
+    settings.disable_streaming_logging = True  # nobody reads it, and it is a thread's work for every chunk
     return litellm

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from accounting.usage import Usage
 from routing.upstreams import errors
-from routing.upstreams.answers import dumps, ends_empty, loads, speaks, whole_answer
+from routing.upstreams.answers import cleaned, dumps, ends_empty, loads, speaks, whole_answer
 from routing.upstreams.base import FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.formats import Anthropic, Gemini, Parser, Prepared, WireFormat
 from routing.upstreams.transport import USER_AGENT, EventReader, Whole, post, post_stream
@@ -93,27 +93,13 @@ def _read_whole(wire: WireFormat, prepared: Prepared, answer: Whole, request: Up
         raw[wire.usage_name] = dict(wire.no_usage)
         answer = Whole(answer.status, answer.headers, dumps(raw))
     try:
-        body = _clean(wire.read(prepared, answer).model_dump(exclude_none=True))
+        body = cleaned(wire.read(prepared, answer).model_dump(exclude_none=True))
     except Exception as error:  # noqa: BLE001 - nor does it say what it raises for an answer that it cannot read
         raise errors.malformed(answer.status, answer.headers) from error
     if not reports_usage:
         body.pop("usage", None)
     body["model"] = request.deployment.model
     return whole_answer(body, answer.status, request_id)
-
-
-def _clean(body: Json) -> Json:
-    """litellm's answer without what only litellm's own code reads."""
-    cleaned = {n: v for n, v in body.items() if v or not n.startswith("vertex_ai_")}
-    for choice in cleaned.get("choices", ()):
-        message = choice["message"]
-        for name in ("images", "thinking_blocks", "provider_specific_fields", "annotations"):
-            value = message.get(name)
-            if isinstance(value, dict):
-                message[name] = value = {n: v for n, v in value.items() if v is not None}
-            if name in message and not value:
-                del message[name]
-    return cleaned
 
 
 class TranslatedStream:

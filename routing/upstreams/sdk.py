@@ -1,0 +1,263 @@
+"""All of litellm's other providers, through `litellm.completion()`: slower, but it knows their log-ins and signatures.
+
+What the other two kinds promise and this one cannot, because litellm's own HTTP clients do the calling: the limits of
+one event's size and of decompression; `first_token_s` and `idle_s` exactly (the longer of the two is the pause that
+is allowed between two reads; `total_s` is looked at between chunks). litellm may read its own environment variables
+(`AWS_…`, `AZURE_…`, `VERTEXAI_…`) for what a deployment does not say.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from time import monotonic
+from typing import Any, Final
+
+from accounting.usage import Usage
+from routing.upstreams import errors
+from routing.upstreams.answers import cleaned, ends_empty, speaks, whole_answer
+from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.formats import PARAMETERS
+from routing.upstreams.litellm_import import load
+from routing.upstreams.usage import usage_of
+
+#: litellm puts the names of its exceptions and of the provider in front of what the provider said.
+_PREFIX: Final = re.compile(
+    r"^(?:(?:litellm\.)?\w+(?:Error|Timeout|Timeout Error): )*(?:\w+Exception:? ?-? ?)?"
+)
+
+_OUR_WORDS: Final = {
+    FailureKind.TIMEOUT: "The provider did not answer in time",
+    FailureKind.CONNECTION: "The provider's answer broke off",
+    FailureKind.MALFORMED: "The provider's answer cannot be read",
+}
+
+
+class Sdk:
+    """An :class:`~routing.upstreams.base.Upstream`."""
+
+    def whole(self, request: UpstreamRequest) -> WholeAnswer:
+        answer = _complete(request, streamed=False)
+        body = cleaned(answer.model_dump(exclude_none=True))
+        body["model"] = request.deployment.model
+        if usage_of(body.get("usage")) is None:
+            body.pop("usage", None)
+        return whole_answer(body, 200, _request_id(answer))
+
+    def stream(self, request: UpstreamRequest) -> SdkStream:
+        started = monotonic()
+        return SdkStream(_complete(request, streamed=True), request, started)
+
+
+def _complete(request: UpstreamRequest, *, streamed: bool) -> Any:
+    deployment = request.deployment
+    litellm = load()
+    given = {name: request.body[name] for name in PARAMETERS if request.body.get(name) is not None}
+    given = copy.deepcopy({**given, "messages": request.body.get("messages")})
+    if streamed:
+        given |= {"stream": True, "stream_options": {"include_usage": True}}
+    try:
+        return litellm.completion(
+            model=deployment.model,
+            custom_llm_provider=deployment.litellm_provider,
+            api_key=request.api_key or None,
+            api_base=deployment.base_url,
+            api_version=deployment.api_version,
+            timeout=_timeout(request.timeouts, streamed=streamed),
+            num_retries=0,
+            max_retries=0,
+            **given,
+        )
+    except Exception as error:
+        raise _mapped(error, request.api_key) from error
+
+
+def _timeout(timeouts: Timeouts, *, streamed: bool) -> Any:
+    import httpx  # litellm's client; not imported before litellm is
+
+    pause_s = max(timeouts.first_token_s, timeouts.idle_s) if streamed else timeouts.total_s
+    return httpx.Timeout(min(pause_s, timeouts.total_s), connect=min(timeouts.connect_s, timeouts.total_s))
+
+
+def _mapped(error: Exception, secret: str) -> UpstreamError:
+    """litellm's exceptions (OpenAI's classes, with `status_code`) → one UpstreamError."""
+    status = getattr(error, "status_code", None)
+    status = status if type(status) is int and 400 <= status < 600 else None
+    said = _PREFIX.sub("", str(getattr(error, "message", None) or error or type(error).__name__))
+    message = errors.said(said) or "The provider's answer is an error without words"
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    kind = _kind(error, status, message)
+    message = _OUR_WORDS.get(kind, message)  # litellm's are about its HTTP client
+    code = {
+        FailureKind.CONTEXT_WINDOW: "context_length_exceeded",
+        FailureKind.CONTENT_POLICY: "content_policy_violation",
+    }.get(kind)
+    if kind in _OUR_WORDS:
+        status = None  # litellm's own: there was no answer with one
+    return UpstreamError(
+        kind,
+        errors.scrubbed(message, secret),
+        http_status=status,
+        retry_after_s=errors.retry_after_s(headers),
+        error_type="invalid_request_error" if code or kind is FailureKind.BAD_REQUEST else None,
+        code=code,
+        provider_request_id=errors.request_id(headers),
+    )
+
+
+def _kind(error: Exception, status: int | None, message: str) -> FailureKind:
+    import httpx
+
+    exceptions = load().exceptions
+    chain = list(_chain(error))
+    by_class = (
+        (exceptions.ContextWindowExceededError, FailureKind.CONTEXT_WINDOW),
+        (exceptions.ContentPolicyViolationError, FailureKind.CONTENT_POLICY),
+        (exceptions.LiteLLMUnknownProvider, FailureKind.NOT_FOUND),
+        (exceptions.Timeout, FailureKind.TIMEOUT),
+        (httpx.TimeoutException, FailureKind.TIMEOUT),
+        (json.JSONDecodeError, FailureKind.MALFORMED),
+        (exceptions.APIResponseValidationError, FailureKind.MALFORMED),
+        (httpx.TransportError, FailureKind.CONNECTION),
+    )
+    for cause, kind in by_class:
+        # The causes tell what litellm calls an internal server error: its own, or that the line went dead.
+        if any(isinstance(link, cause) for link in chain):
+            return kind
+    if isinstance(error, exceptions.APIConnectionError):
+        return FailureKind.CONNECTION
+    return errors.kind_of(status, message) if status else FailureKind.OVERLOADED
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The exception and what it came from."""
+    for _ in range(10):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _request_id(answer: Any) -> str | None:
+    hidden = getattr(answer, "_hidden_params", None) or {}
+    headers = hidden.get("additional_headers") or {}
+    names = {str(name).removeprefix("llm_provider-"): str(value) for name, value in headers.items()}
+    return errors.request_id(names)
+
+
+class SdkStream:
+    """An :class:`~routing.upstreams.base.AnswerStream`."""
+
+    http_status = 200
+
+    def __init__(self, stream: Any, request: UpstreamRequest, started: float) -> None:
+        self.provider_request_id = _request_id(stream)
+        self._stream = stream
+        self._secret = request.api_key
+        self._model = request.deployment.model
+        self._total_at = started + request.timeouts.total_s
+        self._usage: Json | None = None
+        self._spoken = False
+        self._finished = False
+        self._head: Json = {}
+        self._closed = False
+        self._done = False
+
+    @property
+    def usage(self) -> Usage | None:
+        return usage_of(self._usage)
+
+    def __iter__(self) -> Iterator[Json]:
+        return self
+
+    def __next__(self) -> Json:
+        while not self._done:
+            if self._closed:
+                raise UpstreamError(FailureKind.INTERRUPTED, "The call was closed")
+            if monotonic() > self._total_at:
+                raise self._failed(UpstreamError(FailureKind.TIMEOUT, "The provider's answer took too long"))
+            try:
+                chunk = next(self._stream)
+            except StopIteration:
+                return self._end()
+            except Exception as error:
+                mapped = _mapped(error, self._secret)
+                if mapped.kind is FailureKind.CONNECTION and self._spoken:
+                    mapped = UpstreamError(FailureKind.INTERRUPTED, mapped.message, http_status=200)
+                raise self._failed(mapped) from error
+            read = self._read(chunk.model_dump(exclude_none=True))
+            if read is not None:
+                return read
+        raise StopIteration
+
+    def _read(self, chunk: Json) -> Json | None:
+        chunk["model"] = self._model
+        chunk["object"] = "chat.completion.chunk"
+        chunk.setdefault("created", int(time.time()))
+        usage = chunk.pop("usage", None)
+        if usage:
+            self._usage = usage
+        if not chunk.get("choices"):
+            return None  # the usage: sent at the end
+        for choice in chunk["choices"]:
+            choice.setdefault("delta", {})
+            reason = choice.setdefault("finish_reason", None)
+            if speaks(choice["delta"]) or (reason and not ends_empty(reason)):
+                self._spoken = True
+            if reason and self._cut_off():
+                raise self._failed(
+                    UpstreamError(
+                        FailureKind.INTERRUPTED if self._spoken else FailureKind.EMPTY,
+                        "The provider's stream ended before its answer did",
+                        http_status=self.http_status,
+                    )
+                )
+            self._finished = self._finished or bool(reason)
+        self._head = {name: chunk[name] for name in ("id", "object", "created", "model") if name in chunk}
+        worth_sending = any(c["delta"] or c["finish_reason"] for c in chunk["choices"])
+        return chunk if worth_sending and (self._spoken or not self._finished) else None
+
+    def _end(self) -> Json:
+        self._done = True
+        if not self._finished or not self._spoken:
+            kind = FailureKind.INTERRUPTED if self._spoken else FailureKind.EMPTY
+            message = "The provider's stream ended before its answer did"
+            if kind is FailureKind.EMPTY:
+                message = "The provider's answer is empty"
+            raise self._failed(UpstreamError(kind, message, http_status=self.http_status))
+        # Where a provider reports no usage, litellm counts by itself and says so nowhere.
+        if self._usage is None or not self._reported():
+            self._usage = None
+            raise StopIteration
+        return {**self._head, "choices": [], "usage": self._usage}
+
+    def _cut_off(self) -> bool:
+        """Whether the finish reason is litellm's invention: it ends every stream that just stops with "stop"."""
+        reasons = [
+            getattr(self._stream, name, "unknown")
+            for name in ("received_finish_reason", "intermittent_finish_reason")
+        ]
+        return not any(reasons)
+
+    def _reported(self) -> bool:
+        return any(getattr(chunk, "usage", None) for chunk in getattr(self._stream, "chunks", ()))
+
+    def _failed(self, error: UpstreamError) -> UpstreamError:
+        self.close()
+        error.usage = self.usage
+        error.provider_request_id = error.provider_request_id or self.provider_request_id
+        return error
+
+    def close(self) -> None:
+        self._closed = True
+        for held in (getattr(self._stream, "completion_stream", None), self._stream):
+            close = getattr(held, "close", None)
+            if callable(close):
+                # Whatever litellm's many stream classes say when they are closed while they read.
+                with suppress(Exception):
+                    close()
+                return
