@@ -98,20 +98,22 @@ class Launcher:
         from gateway_project import first_start
 
         admin = first_start.prepare()
-        shown_host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(self.host, self.host)  # noqa: S104
-        url = f"http://{shown_host}:{self.port}"
-        lines = ["", f"  Gateway   {url}/v1", f"  Admin     {url}/admin/"]
+        # At once, not with the banner: were gunicorn to fail now, nobody would ever see it.
         if admin and admin.password:
-            lines.append(
-                f"  Sign in   {admin.username}, one-time password {admin.password} (not shown again)"
+            print(
+                f"  Sign in   {admin.username}, one-time password {admin.password} (not shown again)",
+                flush=True,
             )
         elif admin:
-            lines.append(f"  Sign in   {admin.username}, with DJANGO_SUPERUSER_PASSWORD")
+            print(f"  Sign in   {admin.username}, with DJANGO_SUPERUSER_PASSWORD", flush=True)
+        shown_host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(self.host, self.host)  # noqa: S104
+        url = f"http://{shown_host}:{self.port}"
+        lines = [f"  Gateway   {url}/v1", f"  Admin     {url}/admin/"]
         if settings.GATEWAY_AUTH == "open":
             lines.append("  Keys      GATEWAY_AUTH=open: any key is accepted, accounted to “anonymous”")
         if self.postgres:
             lines.append(f"  Database  embedded, in {self.postgres.data_dir} (psql: make psql)")
-        return "\n".join([*lines, ""])
+        return "\n".join(lines)
 
     def _start_gunicorn(self) -> None:
         self.gunicorn = subprocess.Popen(

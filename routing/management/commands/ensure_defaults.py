@@ -11,7 +11,10 @@ class Command(BaseCommand):
     help = "Create the first start's providers, aliases, chains, prices and budget in an untouched database."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if defaults.ensure():
+        created = defaults.ensure()
+        if options["verbosity"] == 0:
+            return
+        if created:
             self.stdout.write("created the default providers, aliases, prices and budget")
         else:
             self.stdout.write("configuration is there; nothing changed")
