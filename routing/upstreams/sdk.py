@@ -70,6 +70,7 @@ def _complete(request: UpstreamRequest, *, streamed: bool) -> Any:
             timeout=_timeout(request.timeouts, streamed=streamed),
             num_retries=0,
             max_retries=0,
+            _skip_mcp_handler=True,  # litellm would look for servers of its own in the client's tools
             **given,
         )
     except Exception as error:
