@@ -250,9 +250,7 @@ class EmbeddedPostgres:
                     self._create_database()
                     return
                 if time.monotonic() > deadline:
-                    raise EmbeddedPostgresError(
-                        f"Postgres did not start in {START_TIMEOUT_S} s: see {self.log_path}"
-                    )
+                    raise EmbeddedPostgresError(f"Postgres did not start in {START_TIMEOUT_S} s: see {self.log_path}")
                 time.sleep(0.05)
             with self.log_path.open("rb") as log:
                 log.seek(log_start)
@@ -335,9 +333,7 @@ def _make_private_dir(path: Path, identity: dict[str, Any]) -> None:
     found = path.lstat()
     owner = identity.get("user", os.geteuid())
     if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (owner, os.geteuid()):
-        raise EmbeddedPostgresError(
-            f"{path} belongs to {_user_name(found.st_uid)}: remove it, it is in our way"
-        )
+        raise EmbeddedPostgresError(f"{path} belongs to {_user_name(found.st_uid)}: remove it, it is in our way")
     path.chmod(0o700)
     if identity:
         os.chown(path, identity["user"], identity["group"])

@@ -94,10 +94,7 @@ def envorigins(name: str) -> list[str]:
     """Origins: ``https://example.com`` or ``http://localhost:3000``."""
     origins = envlist(name)
     for origin in origins:
-        if (
-            re.fullmatch(r"https?://(\*\.)?([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", origin)
-            is None
-        ):
+        if re.fullmatch(r"https?://(\*\.)?([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", origin) is None:
             raise InvalidEnvironment(name, f"should be origins such as https://example.com, not {origin!r}")
     return origins
 

@@ -37,9 +37,7 @@ class Launcher:
         from gateway_project import settings
 
         self.host, self.port = settings.HOST, settings.PORT
-        self.postgres = (
-            EmbeddedPostgres(settings.EMBEDDED_POSTGRES_DIR) if settings.EMBEDDED_POSTGRES_DIR else None
-        )
+        self.postgres = EmbeddedPostgres(settings.EMBEDDED_POSTGRES_DIR) if settings.EMBEDDED_POSTGRES_DIR else None
         self.gunicorn: subprocess.Popen[bytes] | None = None
         self.stopping = False
 
@@ -143,9 +141,7 @@ class Launcher:
             time.sleep(0.2)
         if self.stopping:
             return 0
-        print(
-            f"gunicorn ended by itself (exit code {self.gunicorn.returncode}).", file=sys.stderr, flush=True
-        )
+        print(f"gunicorn ended by itself (exit code {self.gunicorn.returncode}).", file=sys.stderr, flush=True)
         # Its workers notice by themselves, within a second; the port should be free before that.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.gunicorn.pid, signal.SIGTERM)

@@ -35,14 +35,10 @@ ON_LOOPBACK = HOST in LOOPBACK
 # network without one.
 HTTPS = envbool("GATEWAY_HTTPS", not ON_LOOPBACK)
 # Railway says by itself under which names it serves, and calls the health check with a host name of its own.
-_RAILWAY_HOSTS = [
-    host for host in (envstr("RAILWAY_PUBLIC_DOMAIN"), envstr("RAILWAY_PRIVATE_DOMAIN")) if host
-]
+_RAILWAY_HOSTS = [host for host in (envstr("RAILWAY_PUBLIC_DOMAIN"), envstr("RAILWAY_PRIVATE_DOMAIN")) if host]
 if _RAILWAY_HOSTS:
     _RAILWAY_HOSTS.append("healthcheck.railway.app")
-ALLOWED_HOSTS = envhosts(
-    "ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if ON_LOOPBACK else _RAILWAY_HOSTS
-)
+ALLOWED_HOSTS = envhosts("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if ON_LOOPBACK else _RAILWAY_HOSTS)
 if not ALLOWED_HOSTS:
     raise InvalidEnvironment(
         "ALLOWED_HOSTS", f"is required when HOST is {HOST}: the names it is reached by, separated by commas"
@@ -102,9 +98,7 @@ def _kept_secret_key(path: Path) -> str:
 SECRET_KEY = envstr("SECRET_KEY")
 if not SECRET_KEY:
     if not ON_LOOPBACK:
-        raise InvalidEnvironment(
-            "SECRET_KEY", f"is required when HOST is {HOST}: 50 random characters or more"
-        )
+        raise InvalidEnvironment("SECRET_KEY", f"is required when HOST is {HOST}: 50 random characters or more")
     SECRET_KEY = _kept_secret_key(DATA_DIR / "secret_key")
 
 # --- Django --------------------------------------------------------------------------------------------

@@ -45,9 +45,7 @@ def test_a_second_owner_is_refused_while_a_guest_shares_it(data_dir: Path) -> No
     owner, other = EmbeddedPostgres(data_dir), EmbeddedPostgres(data_dir)
     owner.start()
     try:
-        with pytest.raises(
-            EmbeddedPostgresBusy, match=rf"in use by another gateway process \(pid {os.getpid()}\)"
-        ):
+        with pytest.raises(EmbeddedPostgresBusy, match=rf"in use by another gateway process \(pid {os.getpid()}\)"):
             other.start()
         with other.shared():
             assert value_of(other, "SELECT 1") == 1
@@ -57,9 +55,7 @@ def test_a_second_owner_is_refused_while_a_guest_shares_it(data_dir: Path) -> No
 
 
 def test_a_pid_file_whose_number_belongs_to_somebody_else_by_now_is_stale(data_dir: Path) -> None:
-    (data_dir / "postmaster.pid").write_text(
-        f"{os.getpid()}\n{data_dir}\n1700000000\n5432\n{data_dir}\n\n0 0\nready\n"
-    )
+    (data_dir / "postmaster.pid").write_text(f"{os.getpid()}\n{data_dir}\n1700000000\n5432\n{data_dir}\n\n0 0\nready\n")
     (data_dir / ".s.PGSQL.5432.lock").write_text(f"{os.getpid()}\n")
     server = EmbeddedPostgres(data_dir)
     with server.shared():
@@ -87,7 +83,5 @@ def test_a_directory_too_deep_for_a_socket_works_as_well(tmp_path: Path) -> None
 def test_the_data_of_another_postgres_version_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "postgres").mkdir()
     (tmp_path / "postgres" / "PG_VERSION").write_text("16\n")
-    with pytest.raises(
-        EmbeddedPostgresError, match=r"\AThe database in \S+ is Postgres 16, this gateway brings 18: "
-    ):
+    with pytest.raises(EmbeddedPostgresError, match=r"\AThe database in \S+ is Postgres 16, this gateway brings 18: "):
         EmbeddedPostgres(tmp_path / "postgres").start()

@@ -127,9 +127,7 @@ class Image:
 
 def instructions() -> list[tuple[str, str]]:
     """The Dockerfile's (KEYWORD, arguments), comments dropped."""
-    lines = [
-        line for line in (ROOT / "Dockerfile").read_text().splitlines() if line and not line.startswith("#")
-    ]
+    lines = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if line and not line.startswith("#")]
     return [(keyword, rest.strip()) for keyword, _, rest in (line.partition(" ") for line in lines)]
 
 
@@ -180,17 +178,13 @@ def test_the_image_holds_what_serves_and_nothing_else(image: Image) -> None:
     assert {name.split("/")[1] for name in image.files() if name.startswith("app/")} == {
         "LICENSE", "accounting", "gateway_project", "manage.py", "requirements.txt", "routing", "staticfiles",
     }  # fmt: skip
-    assert [
-        name for name in image.files() if name.startswith("app/") and re.search(r"test|\.pyc$|\.env", name)
-    ] == []
+    assert [name for name in image.files() if name.startswith("app/") and re.search(r"test|\.pyc$|\.env", name)] == []
     assert image.user == "gateway"
     assert image.variables["HOST"] == "0.0.0.0"
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "SECRET_KEY", "RAILWAY_PUBLIC_DOMAIN"])
-def test_the_image_does_not_start_without_what_it_needs(
-    image: Image, deployment: dict[str, str], name: str
-) -> None:
+def test_the_image_does_not_start_without_what_it_needs(image: Image, deployment: dict[str, str], name: str) -> None:
     del deployment[name]
     done = image.call(image.start, **deployment)
     assert done.returncode == 2

@@ -176,13 +176,11 @@ def test_a_taken_port_is_said_in_one_line(data_dir: Path) -> None:
         ({"GATEWAY_AUTH": "none"}, "GATEWAY_AUTH: should be required or open, not 'none'\n"),
         (
             {"DATABASE_URL": "mysql://u:hunter2@h/d"},
-            "DATABASE_URL: should begin with postgresql://, "
-            "as in postgresql://USER:PASSWORD@HOST:5432/DATABASE\n",
+            "DATABASE_URL: should begin with postgresql://, as in postgresql://USER:PASSWORD@HOST:5432/DATABASE\n",
         ),
         (
             {"HOST": "0.0.0.0"},
-            "ALLOWED_HOSTS: is required when HOST is 0.0.0.0: "
-            "the names it is reached by, separated by commas\n",
+            "ALLOWED_HOSTS: is required when HOST is 0.0.0.0: the names it is reached by, separated by commas\n",
         ),
     ],
 )

@@ -50,9 +50,7 @@ def test_an_unset_and_an_empty_variable_give_the_default(set_variable: pytest.Mo
     assert envdatabase("X") is None
 
 
-@pytest.mark.parametrize(
-    ("text", "value"), [("True", True), ("true", True), ("False", False), ("FALSE", False)]
-)
+@pytest.mark.parametrize(("text", "value"), [("True", True), ("true", True), ("False", False), ("FALSE", False)])
 def test_a_switch_is_true_or_false(set_variable: pytest.MonkeyPatch, text: str, value: bool) -> None:
     set_variable.setenv("X", text)
     assert envbool("X", not value) is value
@@ -83,18 +81,14 @@ def test_a_malformed_value_is_refused_in_one_line_that_names_the_variable(
 
 
 @pytest.mark.parametrize("text", ["0", "10", "-1", "1.5", "1e3", "٣", "1" * 40])
-def test_a_number_out_of_range_or_in_another_notation_is_refused(
-    set_variable: pytest.MonkeyPatch, text: str
-) -> None:
+def test_a_number_out_of_range_or_in_another_notation_is_refused(set_variable: pytest.MonkeyPatch, text: str) -> None:
     set_variable.setenv("X", text)
     with pytest.raises(InvalidEnvironment):
         envint("X", 5, least=1, most=9)
 
 
 def test_a_database_url_is_taken_apart(set_variable: pytest.MonkeyPatch) -> None:
-    set_variable.setenv(
-        "X", "postgres://al%40ice:p%2Fw%3Ad@db.example:6543/led%20ger?sslmode=require&keepalives=1"
-    )
+    set_variable.setenv("X", "postgres://al%40ice:p%2Fw%3Ad@db.example:6543/led%20ger?sslmode=require&keepalives=1")
     assert envdatabase("X") == {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": "led ger",
@@ -212,9 +206,7 @@ def settings_value(expression: str, tmp_path: Path, **variables: str) -> subproc
 def test_on_loopback_everything_has_a_default(tmp_path: Path) -> None:
     shown = settings_value("settings.HOST, settings.PORT, settings.GATEWAY_AUTH, settings.HTTPS", tmp_path)
     assert shown.stdout == "('127.0.0.1', 4000, 'open', False)\n"
-    assert (
-        settings_value("settings.ALLOWED_HOSTS", tmp_path).stdout == "['localhost', '127.0.0.1', '[::1]']\n"
-    )
+    assert settings_value("settings.ALLOWED_HOSTS", tmp_path).stdout == "['localhost', '127.0.0.1', '[::1]']\n"
 
 
 def test_the_secret_key_is_made_once_and_kept_private(tmp_path: Path) -> None:
