@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -22,7 +22,7 @@ from accounting.budgets import Balance, BudgetRule, held_amount, refuse_without_
 from accounting.ledger import HeldCharge, Hold, HoldRequest, Settlement, TopUpRequest
 from accounting.models import BudgetMode, EntryState
 from accounting.periods import Window, window
-from accounting.refusals import BudgetRefusal, ConfigurationChanged, HoldLost, Refusal, Unpriced
+from accounting.refusals import ConfigurationChanged, HoldLost, Refusal, Unpriced
 from accounting.usage import Usage
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -99,7 +99,9 @@ class PeriodsVanished(Exception):
     """A known period's row is gone: the database was restored or emptied under us."""
 
 
-def run(connection: Connection, operations: list[Operation], windows: Windows, writer_id: int) -> list[tuple[Operation, Any]]:
+def run(
+    connection: Connection, operations: list[Operation], windows: Windows, writer_id: int
+) -> list[tuple[Operation, Any]]:
     """Commit the operations in one transaction and return their outcomes, which the caller hands out.
 
     Raises psycopg.Error when nothing was committed, or when it is not known whether it was.
@@ -173,9 +175,7 @@ class _Transaction:
         if len(rows) != len(period_ids):
             raise PeriodsVanished
         for period_id, posted_usd, held_usd, limit_usd, mode, name, period_end in rows:
-            self.balances[period_id] = Balance(
-                period_id, name, mode, limit_usd, posted_usd, held_usd, period_end
-            )
+            self.balances[period_id] = Balance(period_id, name, mode, limit_usd, posted_usd, held_usd, period_end)
 
     def _settle(self, operation: Operation) -> None:
         payload = operation.payload
@@ -252,9 +252,7 @@ class _Transaction:
         self._weigh(hold.entry_id, charges)
         self.top_ups.append({"id": str(hold.entry_id), "more_usd": str(request.more_usd)})
         held = {charge.period_id: charge.held_usd for charge in hold.charges}
-        grown = tuple(
-            HeldCharge(c.period_id, c.rule, held.get(c.period_id, Decimal(0)) + c.held_usd) for c in charges
-        )
+        grown = tuple(HeldCharge(c.period_id, c.rule, held.get(c.period_id, Decimal(0)) + c.held_usd) for c in charges)
         self.outcomes.append((operation, Hold(hold.entry_id, hold.created_at, hold_usd, grown)))
 
     def _weigh(self, entry_id: UUID, charges: Iterable[HeldCharge]) -> None:

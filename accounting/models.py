@@ -196,7 +196,9 @@ class Price(models.Model):
     audio_input_usd_per_mtok = _usd(null=True, blank=True, help_text="Empty: as input.")
     audio_output_usd_per_mtok = _usd(null=True, blank=True, help_text="Empty: as output.")
     long_context_above_tokens = models.PositiveIntegerField(
-        null=True, blank=True, help_text="Input tokens above which the whole request costs the long-context rates."
+        null=True,
+        blank=True,
+        help_text="Input tokens above which the whole request costs the long-context rates.",
     )
     long_input_usd_per_mtok = _usd(null=True, blank=True)
     long_output_usd_per_mtok = _usd(null=True, blank=True)
@@ -209,9 +211,7 @@ class Price(models.Model):
     class Meta:
         ordering = ("provider", "model", "-effective_from")
         constraints = (
-            models.UniqueConstraint(
-                fields=("provider", "model", "effective_from"), name="price_one_a_moment"
-            ),
+            models.UniqueConstraint(fields=("provider", "model", "effective_from"), name="price_one_a_moment"),
             models.CheckConstraint(
                 condition=(
                     Q(
@@ -374,9 +374,7 @@ class Attempt(models.Model):
 
     class Meta:
         ordering = ("entry", "position")
-        constraints = (
-            models.UniqueConstraint(fields=("entry", "position"), name="attempt_one_a_position"),
-        )
+        constraints = (models.UniqueConstraint(fields=("entry", "position"), name="attempt_one_a_position"),)
 
     def __str__(self) -> str:
         return f"{self.position}. {self.provider} {self.model}: {self.outcome}"

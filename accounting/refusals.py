@@ -1,14 +1,14 @@
 """Why the ledger does not admit a request.
 
-    Refusal
-    ├── BudgetRefusal            a budget has no room: .budget .limit_usd .spent_usd .held_usd .resets_at
-    │   ├── BudgetExceeded       … and will not have until it resets
-    │   ├── BudgetInFlight       … but may once running requests settle
-    │   └── RequestExceedsBudget … and never could: the request alone is larger than the whole budget
-    ├── Unpriced                 a hard budget applies and nobody knows what the model costs
-    ├── ConfigurationChanged     the snapshot that the request was read with is not the database's any more
-    ├── HoldLost                 the hold was expired or resolved while the request ran: it must not spend more
-    └── LedgerUnavailable        Postgres cannot be written: .retry_after_s
+Refusal
+├── BudgetRefusal            a budget has no room: .budget .limit_usd .spent_usd .held_usd .resets_at
+│   ├── BudgetExceeded       … and will not have until it resets
+│   ├── BudgetInFlight       … but may once running requests settle
+│   └── RequestExceedsBudget … and never could: the request alone is larger than the whole budget
+├── Unpriced                 a hard budget applies and nobody knows what the model costs
+├── ConfigurationChanged     the snapshot that the request was read with is not the database's any more
+├── HoldLost                 the hold was expired or resolved while the request ran: it must not spend more
+└── LedgerUnavailable        Postgres cannot be written: .retry_after_s
 """
 
 from __future__ import annotations

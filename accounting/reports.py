@@ -49,9 +49,7 @@ def statuses(budgets: Iterable[Budget]) -> list[BudgetStatus]:
 
 def _status(budget: Budget, now: datetime) -> BudgetStatus:
     current = window(Period(budget.period), now, budget.time_zone)
-    balance = BudgetPeriod.objects.filter(
-        budget=budget, period_start=current.start, period_end=current.end
-    ).first()
+    balance = BudgetPeriod.objects.filter(budget=budget, period_start=current.start, period_end=current.end).first()
     return BudgetStatus(
         budget=budget.name,
         scope=budget.scope,

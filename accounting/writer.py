@@ -113,7 +113,7 @@ class Writer:
             try:
                 if self._turn():
                     break
-            except Exception:  # noqa: BLE001  whatever it was, the books need their writer: say so and go on
+            except Exception:
                 log.exception("ledger writer stumbled")
                 self._disconnect()
                 time.sleep(RECONNECT_S)
@@ -160,7 +160,7 @@ class Writer:
             log.error("ledger unavailable", extra={"error": type(error).__name__})
             self._disconnect()
             self._put_off(operations)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             if self._connection.closed:
                 self._disconnect()
                 self._put_off(operations)
@@ -214,7 +214,13 @@ class Writer:
 
     def _connect(self) -> None:
         parameters = connections["default"].get_connection_params()
-        for name in ("cursor_factory", "context", "client_encoding", "prepare_threshold", "server_side_binding"):
+        for name in (
+            "cursor_factory",
+            "context",
+            "client_encoding",
+            "prepare_threshold",
+            "server_side_binding",
+        ):
             parameters.pop(name, None)
         connection = psycopg.connect(
             **{

@@ -15,10 +15,11 @@ from typing import Any
 
 from accounting import ledger, refusals
 from accounting.budgets import applicable
-from accounting.estimates import Unbounded, hold_usd, input_ceiling
+from accounting.estimates import Unbounded, image_ceiling, input_ceiling
 from accounting.keys import Key
 from accounting.ledger import Hold, HoldRequest, TopUpRequest
-from accounting.pricing import PriceList, dearest_output_usd_per_mtok
+from accounting.models import BudgetMode
+from accounting.pricing import PriceList, ceiling_usd, dearest_output_usd_per_mtok
 from routing import catalog, exceptions
 from routing.authentication import identify_in
 from routing.catalog import Catalog, Step
@@ -64,7 +65,7 @@ class Admission:
         Raises a Refusal when some budget has no room for the difference; then the hold is as it was."""
         hold, needed = self.hold, self.ceiling(step).hold_usd
         if needed is None:
-            unpriced_under = next((c.rule.name for c in hold.charges if c.rule.mode == "hard"), None)
+            unpriced_under = next((c.rule.name for c in hold.charges if c.rule.mode == BudgetMode.HARD), None)
             if unpriced_under is not None:
                 raise refusals.Unpriced(step.provider.name, step.deployment.model, unpriced_under)
             needed = Decimal(0)
@@ -120,9 +121,7 @@ def _admit(snapshot: Catalog, chat: ChatRequest, secret: str | None, request_id:
     key = identify_in(snapshot, secret)
     alias = snapshot.aliases.get(chat.alias)
     if alias is None or not alias.enabled:
-        raise exceptions.ModelNotFound(
-            chat.alias, [name for name in snapshot.enabled_aliases if key.may_use(name)]
-        )
+        raise exceptions.ModelNotFound(chat.alias, [name for name in snapshot.enabled_aliases if key.may_use(name)])
     if not key.may_use(chat.alias):
         raise exceptions.ModelNotAllowed(
             f"The API key '{key.name}' may not use the model '{chat.alias}'.", param="model"
@@ -140,7 +139,9 @@ def _admit(snapshot: Catalog, chat: ChatRequest, secret: str | None, request_id:
         end_user=chat.end_user,
         tags=chat.tags,
     )
-    input_tokens = _input_ceiling(chat.body, is_held=any(rule.mode == "hard" for rule in budgets))
+    tokens_an_image = max(image_ceiling(step.deployment.model) for step in steps)
+    is_held = any(rule.mode == BudgetMode.HARD for rule in budgets)
+    input_tokens = _input_ceiling(chat.body, tokens_an_image, is_held=is_held)
     ceiling = _ceiling(snapshot, chat, first, input_tokens, now)
     request = HoldRequest(
         configuration_version=snapshot.version,
@@ -166,9 +167,9 @@ def _admit(snapshot: Catalog, chat: ChatRequest, secret: str | None, request_id:
     return Admission(chat, request_id, key, snapshot, steps, input_tokens, hold, hold.created_at)
 
 
-def _input_ceiling(body: Mapping[str, Any], *, is_held: bool) -> int:
+def _input_ceiling(body: Mapping[str, Any], tokens_an_image: int, *, is_held: bool) -> int:
     try:
-        return input_ceiling(body)
+        return input_ceiling(body, tokens_an_image=tokens_an_image)
     except Unbounded as unbounded:
         if not is_held:
             return 0  # nothing is held, so nothing needs a bound
@@ -178,26 +179,22 @@ def _input_ceiling(body: Mapping[str, Any], *, is_held: bool) -> int:
         ) from None
 
 
-def _ceiling(
-    snapshot: Catalog, chat: ChatRequest, step: Step, input_tokens: int, at: datetime
-) -> Ceiling:
+def _ceiling(snapshot: Catalog, chat: ChatRequest, step: Step, input_tokens: int, at: datetime) -> Ceiling:
     cap = chat.output_cap_tokens or step.output_cap_tokens
     price = snapshot.price(step.provider.name, step.deployment.model, at)
     if price is None:
         return Ceiling(cap, None, None)
-    return Ceiling(cap, price, hold_usd(input_tokens, cap * chat.choices, price))
+    return Ceiling(cap, price, ceiling_usd(input_tokens, cap * chat.choices, price))
 
 
-def _fits_tokens(
-    refusal: refusals.BudgetRefusal, ceiling: Ceiling, input_tokens: int, chat: ChatRequest
-) -> int | None:
+def _fits_tokens(refusal: refusals.BudgetRefusal, ceiling: Ceiling, input_tokens: int, chat: ChatRequest) -> int | None:
     """The largest max_tokens whose hold the budget has room for; None when even one token does not fit."""
     if ceiling.price is None:
         return None
     room = refusal.limit_usd - refusal.spent_usd
     if isinstance(refusal, refusals.RequestExceedsBudget):
         room = refusal.limit_usd
-    room -= hold_usd(input_tokens, 0, ceiling.price)
+    room -= ceiling_usd(input_tokens, 0, ceiling.price)
     rate = dearest_output_usd_per_mtok(ceiling.price)
     if rate == 0:
         return None

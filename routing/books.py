@@ -70,6 +70,10 @@ def settle(
     if cost is not None and hold_usd is not None and cost > hold_usd:
         log.error(
             "overrun: a request cost more than its hold",
-            extra={"request_id": admission.request_id, "hold_usd": plain_usd(hold_usd), "cost_usd": plain_usd(cost)},
+            extra={
+                "request_id": admission.request_id,
+                "hold_usd": plain_usd(hold_usd),
+                "cost_usd": plain_usd(cost),
+            },
         )
     return settlement

@@ -72,9 +72,7 @@ def failed(step: Step, error: UpstreamError) -> None:
         state = _of(step)
         state.failures += 1
         if state.open_until is not None or state.failures >= step.provider.breaker_failures:
-            state.open_until = time.monotonic() + max(
-                step.provider.breaker_cooldown_s, error.retry_after_s or 0.0
-            )
+            state.open_until = time.monotonic() + max(step.provider.breaker_cooldown_s, error.retry_after_s or 0.0)
             state.probing_until = 0.0
 
 

@@ -28,7 +28,7 @@ from routing.admission import Admission
 from routing.catalog import Step
 from routing.exceptions import AllModelsFailed, GatewayError, ProviderRefused
 from routing.models import ChainKind
-from routing.upstreams import upstream_for
+from routing.upstreams.answers import has_content
 from routing.upstreams.base import (
     AnswerStream,
     FailureKind,
@@ -38,7 +38,7 @@ from routing.upstreams.base import (
     UpstreamRequest,
     WholeAnswer,
 )
-from routing.upstreams.answers import has_content
+from routing.upstreams.registry import upstream_for
 
 log = logging.getLogger("gateway.cascade")
 
@@ -186,7 +186,9 @@ class _Cascade(Generic[Answer]):
         try:
             key = step.provider.key()
             if key is None:
-                raise UpstreamError(FailureKind.NO_KEY, f"the provider's key ({step.provider.key_reference}) is not there")
+                raise UpstreamError(
+                    FailureKind.NO_KEY, f"the provider's key ({step.provider.key_reference}) is not there"
+                )
             if not breaker.lets_through(step):
                 raise UpstreamError(FailureKind.BREAKER_OPEN, "the breaker is open")
             self._cover(step)
@@ -276,8 +278,7 @@ class _Cascade(Generic[Answer]):
             assert self.last_error is not None
             retry_after_s = max(1, round(self.last_error.retry_after_s or 1))
         attempts = [
-            {"alias": a.alias, "provider": a.provider, "kind": a.outcome, "status": a.http_status}
-            for a in self.failed
+            {"alias": a.alias, "provider": a.provider, "kind": a.outcome, "status": a.http_status} for a in self.failed
         ]
         tried = "; ".join(f"{a.alias} at {a.provider}: {a.outcome}" for a in self.failed)
         return AllModelsFailed(

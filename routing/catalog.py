@@ -134,14 +134,10 @@ def _load() -> Catalog:
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         version = _version()
-        rows = ModelAlias.objects.select_related("provider").prefetch_related(
-            "deployments__provider", "steps__target"
-        )
+        rows = ModelAlias.objects.select_related("provider").prefetch_related("deployments__provider", "steps__target")
         prices: dict[tuple[str, str], list[tuple[datetime, PriceList]]] = {}
         for price in Price.objects.order_by("-effective_from"):
-            prices.setdefault((price.provider, price.model), []).append(
-                (price.effective_from, price.price_list())
-            )
+            prices.setdefault((price.provider, price.model), []).append((price.effective_from, price.price_list()))
         return Catalog(
             version=version,
             aliases={row.name: _alias(row) for row in rows},

@@ -43,7 +43,9 @@ def gateway_error(error: Exception) -> GatewayError:
         case RequestDataTooBig():
             return RequestTooLarge("The request is too large.")
         case drf.MethodNotAllowed():
-            return MethodNotAllowed(f"The method {error.args[0] if error.args else ''} is not allowed here; see the docs.")
+            return MethodNotAllowed(
+                f"The method {error.args[0] if error.args else ''} is not allowed here; see the docs."
+            )
         case Http404() | drf.NotFound():
             return NotFound("There is nothing at this path. The endpoint is POST /v1/chat/completions.")
         case drf.APIException():
@@ -53,7 +55,9 @@ def gateway_error(error: Exception) -> GatewayError:
         case _:
             # The message may quote a body, which must not be logged; the traceback's frames say enough.
             log.error("unexpected error", exc_info=error, extra={"error": type(error).__name__})
-            return InternalError("The gateway failed. The operator finds the reason in the log under this request's id.")
+            return InternalError(
+                "The gateway failed. The operator finds the reason in the log under this request's id."
+            )
 
 
 def render(error: GatewayError) -> JsonResponse:

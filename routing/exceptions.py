@@ -135,9 +135,7 @@ class BudgetRefused(GatewayError):
     type = "insufficient_quota"
 
     def __init__(self, refusal: refusals.BudgetRefusal, fits_tokens: int | None = None) -> None:
-        limit, spent, held = (
-            plain_usd(amount) for amount in (refusal.limit_usd, refusal.spent_usd, refusal.held_usd)
-        )
+        limit, spent, held = (plain_usd(amount) for amount in (refusal.limit_usd, refusal.spent_usd, refusal.held_usd))
         reset = f" It resets at {refusal.resets_at.isoformat()}." if refusal.resets_at else ""
         headers = NO_RETRY
         match refusal:
@@ -189,9 +187,7 @@ def left(refusal: refusals.BudgetRefusal) -> Decimal:
 class ProviderRefused(GatewayError):
     """The provider says that the request itself is wrong: its words, its status."""
 
-    def __init__(
-        self, message: str, *, status: int, type: str | None, code: str | None, param: str | None
-    ) -> None:
+    def __init__(self, message: str, *, status: int, type: str | None, code: str | None, param: str | None) -> None:
         super().__init__(message, param=param)
         self.status = status
         self.type = type or "invalid_request_error"

@@ -35,7 +35,8 @@ class Provider(models.Model):
 
     name = models.CharField(max_length=100, unique=True, validators=[NAME])
     litellm_provider = models.CharField(
-        max_length=50, help_text="Its wire format in litellm's words: openai, anthropic, gemini, groq, mistral, …"
+        max_length=50,
+        help_text="Its wire format in litellm's words: openai, anthropic, gemini, groq, mistral, …",
     )
     base_url = models.URLField(
         max_length=500, blank=True, help_text="Empty: the provider's own. Where a proxy or a local server is."
@@ -52,7 +53,9 @@ class Provider(models.Model):
     idle_timeout_s = models.FloatField(default=15, validators=_SECONDS, help_text="Between two stream events.")
     total_timeout_s = models.FloatField(default=600, validators=_SECONDS)
     retries = models.PositiveSmallIntegerField(
-        default=1, validators=[MaxValueValidator(10)], help_text="Tries of the same deployment after the first."
+        default=1,
+        validators=[MaxValueValidator(10)],
+        help_text="Tries of the same deployment after the first.",
     )
     breaker_failures = models.PositiveSmallIntegerField(
         default=5, validators=[MinValueValidator(1)], help_text="Failures in a row that open the breaker."

@@ -133,9 +133,7 @@ def _whole_number(body: Mapping[str, Any], name: str, *, most: int) -> int | Non
 def _check_cap_agreement(body: Mapping[str, Any]) -> None:
     # Both at once would leave it to the provider which of them bounds the cost.
     if body.get("max_tokens") is not None and body.get("max_completion_tokens") is not None:
-        raise InvalidRequest(
-            "Set either 'max_tokens' or 'max_completion_tokens', not both.", param="max_tokens"
-        )
+        raise InvalidRequest("Set either 'max_tokens' or 'max_completion_tokens', not both.", param="max_tokens")
 
 
 def _check_messages(messages: Any) -> None:
@@ -149,9 +147,7 @@ def _check_messages(messages: Any) -> None:
         if role is None:
             raise MissingParameter(f"'{where}.role' is required.", param=f"{where}.role")
         if not isinstance(role, str) or role not in ROLES:
-            raise InvalidRequest(
-                f"'{where}.role' must be one of: {', '.join(sorted(ROLES))}.", param=f"{where}.role"
-            )
+            raise InvalidRequest(f"'{where}.role' must be one of: {', '.join(sorted(ROLES))}.", param=f"{where}.role")
         _check_content(message, role, f"{where}.content")
 
 
@@ -167,9 +163,7 @@ def _check_content(message: Mapping[str, Any], role: str, where: str) -> None:
         raise InvalidRequest(f"'{where}' must be a string or an array of parts.", param=where)
     for index, part in enumerate(content):
         if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-            raise InvalidRequest(
-                f"'{where}[{index}]' must be an object with a 'type'.", param=f"{where}[{index}]"
-            )
+            raise InvalidRequest(f"'{where}[{index}]' must be an object with a 'type'.", param=f"{where}[{index}]")
 
 
 def _tags(body: Mapping[str, Any]) -> dict[str, str]:
