@@ -26,6 +26,8 @@ _MAX_REDIRECTS: Final = 3
 _TIMEOUT_S: Final = 10.0
 _MAX_FETCHES: Final = 10
 _MEDIA_TYPES: Final = ("image/", "audio/", "video/", "application/pdf", "text/plain")
+#: IPv4 behind a translator: the last 32 bits are where it really goes.
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: str) -> bool:
@@ -33,14 +35,14 @@ def is_public(address: str) -> bool:
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
         embedded = ip.ipv4_mapped or ip.sixtofour
+        if ip in _NAT64:
+            embedded = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if embedded is not None:
-            return embedded.is_global
+            return embedded.is_global and not embedded.is_multicast
     return ip.is_global and not ip.is_multicast
 
 
-def inlined(
-    messages: list[Any], wanted: Callable[[str, Mapping[str, Any]], bool], deadline: float
-) -> list[Any]:
+def inlined(messages: list[Any], wanted: Callable[[str, Mapping[str, Any]], bool], deadline: float) -> list[Any]:
     """The messages with the wanted remote pictures as data URLs. `messages` is ours to change.
 
     `wanted`: whether the provider's translation would need this URL's bytes, from the URL and its `image_url` object.
@@ -80,8 +82,9 @@ def fetch(url: str, deadline: float, allowed: Callable[[str], bool] = is_public)
             raise _refused("the URL is not valid") from None
         if parsed.scheme not in ("http", "https") or not parsed.host:
             raise _refused("the URL is not one of http or https")
+        address = _address(parsed, allowed)
         try:
-            answer = get(parsed, _address(parsed, allowed), deadline, MAX_MEDIA_BYTES)
+            answer = get(parsed, address, deadline, MAX_MEDIA_BYTES)
         except UpstreamError as error:
             raise _refused(f"it could not be fetched ({error.kind})") from error
         location = answer.headers.get("location")

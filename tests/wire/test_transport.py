@@ -1,0 +1,483 @@
+"""Our HTTP client against a provider that behaves in every bad way, and its reader of server-sent events."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from routing.upstreams import media
+from routing.upstreams.base import FailureKind, Timeouts, UpstreamError
+from routing.upstreams.transport import MAX_BODY_BYTES, MAX_EVENT_BYTES, EventReader, Whole, post, post_stream
+from tests.simulator import Behaviour, Simulator, faults
+
+QUICK = Timeouts(connect_s=1, first_token_s=0.4, idle_s=0.3, total_s=1.0)
+PATIENT = Timeouts(connect_s=2, first_token_s=5, idle_s=5, total_s=10)
+BODY = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}]}'
+STREAMED = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": true}'
+HEADERS = {"Authorization": "Bearer sk-test", "Content-Type": "application/json", "Accept-Encoding": "identity"}
+
+
+@pytest.fixture
+def sim() -> Iterator[Simulator]:
+    with Simulator() as simulator:
+        yield simulator
+
+
+def url(sim: Simulator) -> str:
+    return sim.base_url("openai") + "/chat/completions"
+
+
+def ask(sim: Simulator, timeouts: Timeouts = QUICK) -> Whole:
+    return post(url(sim), HEADERS, BODY, timeouts)
+
+
+def ask_stream(sim: Simulator, timeouts: Timeouts = QUICK) -> EventReader:
+    reader = post_stream(url(sim), HEADERS, STREAMED, timeouts)
+    assert isinstance(reader, EventReader)
+    return reader
+
+
+def failure(call: Callable[[], object]) -> tuple[FailureKind, float]:
+    started = time.monotonic()
+    with pytest.raises(UpstreamError) as raised:
+        call()
+    return raised.value.kind, time.monotonic() - started
+
+
+def drain(reader: EventReader) -> list[bytes]:
+    events = []
+    while (event := reader.next_event()) is not None:
+        events.append(event)
+    return events
+
+
+class Raw:
+    """A server that sends exactly these pieces to every connection, with pauses, then closes."""
+
+    def __init__(self, *pieces: bytes, pause_s: float = 0.0) -> None:
+        self._pieces, self._pause_s = pieces, pause_s
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.connections = 0
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1/chat/completions"
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection:
+            request = b""
+            while b"\r\n\r\n" not in request or (request.startswith(b"POST") and not request.endswith(b"}")):
+                request += connection.recv(65536)
+            try:
+                for piece in self._pieces:
+                    connection.sendall(piece)
+                    time.sleep(self._pause_s)
+            except OSError:
+                return  # the client has had enough
+
+    def __enter__(self) -> Raw:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+SSE_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+
+def events_of(*pieces: bytes) -> list[bytes]:
+    with Raw(SSE_HEAD, *pieces) as server:
+        reader = post_stream(server.url, HEADERS, STREAMED, PATIENT)
+        assert isinstance(reader, EventReader)
+        return drain(reader)
+
+
+# --- limits -----------------------------------------------------------------------------------------------
+
+
+def test_a_silent_provider_is_left_when_the_total_is_over(sim: Simulator) -> None:
+    sim.behave("openai", faults.silent())
+    kind, took_s = failure(lambda: ask(sim))
+    assert kind is FailureKind.TIMEOUT
+    assert 0.9 < took_s < 1.3
+
+
+def test_a_stream_without_a_head_is_left_when_the_first_token_is_late(sim: Simulator) -> None:
+    sim.behave("openai", faults.silent())
+    kind, took_s = failure(lambda: ask_stream(sim))
+    assert kind is FailureKind.TIMEOUT
+    assert 0.3 < took_s < 0.7
+
+
+def test_a_body_that_trickles_does_not_outlast_the_total() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+    with Raw(head, *[b" "] * 100, pause_s=0.05) as server:
+        kind, took_s = failure(lambda: post(server.url, HEADERS, BODY, QUICK))
+    assert kind is FailureKind.TIMEOUT
+    assert 0.9 < took_s < 1.3
+
+
+def test_headers_that_trickle_do_not_outlast_the_first_token_limit() -> None:
+    with Raw(b"HTTP/1.1 200 OK\r\nX-Slow: ", *[b"x"] * 100, pause_s=0.05) as server:
+        kind, took_s = failure(lambda: post_stream(server.url, HEADERS, STREAMED, QUICK))
+    assert kind is FailureKind.TIMEOUT
+    assert 0.3 < took_s < 0.7
+
+
+def test_pings_do_not_hold_back_the_first_token_limit() -> None:
+    with Raw(SSE_HEAD, *[b": ping\n\n"] * 100, pause_s=0.05) as server:
+        reader = post_stream(server.url, HEADERS, STREAMED, QUICK)
+        assert isinstance(reader, EventReader)
+        kind, took_s = failure(reader.next_event)
+        reader.close()
+    assert kind is FailureKind.TIMEOUT
+    assert 0.3 < took_s < 0.7
+
+
+def test_after_the_first_content_the_idle_limit_runs_from_event_to_event(sim: Simulator) -> None:
+    sim.behave("openai", Behaviour(length=8, token_s=0.1))
+    reader = ask_stream(sim, Timeouts(1, 5, 0.3, 5))
+    reader.limits.content_seen()
+    assert drain(reader)[-1] == b"[DONE]"
+    sim.behave("openai", faults.stall_after(2))
+    reader = ask_stream(sim, Timeouts(1, 5, 0.3, 5))
+    reader.limits.content_seen()
+    kind, took_s = failure(lambda: drain(reader))
+    assert kind is FailureKind.TIMEOUT
+    assert 0.25 < took_s < 0.6
+
+
+def test_a_port_that_nobody_listens_on_is_a_refused_connection(sim: Simulator) -> None:
+    sim.stop()
+    kind, _ = failure(lambda: ask(sim))
+    assert kind is FailureKind.CONNECTION
+
+
+@pytest.mark.parametrize("base", ["ftp://example.com/v1", "not a url", "http://[::1", "http://host:99999/v1"])
+def test_a_base_url_that_is_none_is_our_fault(base: str) -> None:
+    assert failure(lambda: post(base, HEADERS, BODY, QUICK))[0] is FailureKind.NOT_FOUND
+
+
+def test_a_host_that_does_not_exist_is_a_connection_failure() -> None:
+    kind, _ = failure(lambda: post("http://nobody.invalid/v1", HEADERS, BODY, QUICK))
+    assert kind is FailureKind.CONNECTION
+
+
+def test_an_address_that_swallows_packets_is_left_after_the_connect_limit() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()
+        fillers = []
+        for _ in range(4):
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(address)
+            fillers.append(filler)
+        time.sleep(0.1)
+        timeouts = Timeouts(connect_s=0.3, first_token_s=3, idle_s=3, total_s=3)
+        target = f"http://127.0.0.1:{address[1]}/v1"
+        kind, took_s = failure(lambda: post(target, HEADERS, BODY, timeouts))
+        for filler in fillers:
+            filler.close()
+    assert kind is FailureKind.TIMEOUT
+    assert 0.25 < took_s < 0.6
+
+
+# --- bounds -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [faults.endless(), faults.huge_line(), faults.gzip_bomb()])
+def test_a_body_without_end_is_cut_off(sim: Simulator, fault: Behaviour) -> None:
+    sim.behave("openai", fault)
+    with pytest.raises(UpstreamError, match=str(MAX_BODY_BYTES)) as raised:
+        ask(sim, PATIENT)
+    assert raised.value.kind is FailureKind.MALFORMED
+    assert sim.wait_until(lambda requests: requests[0].closed_by_client_at)
+
+
+@pytest.mark.parametrize("fault", [faults.huge_line(), faults.gzip_bomb()])
+def test_an_event_without_end_is_cut_off(sim: Simulator, fault: Behaviour) -> None:
+    sim.behave("openai", fault)
+    reader = ask_stream(sim, PATIENT)
+    with pytest.raises(UpstreamError, match=str(MAX_EVENT_BYTES)) as raised:
+        drain(reader)
+    assert raised.value.kind is FailureKind.MALFORMED
+    assert sim.wait_until(lambda requests: requests[0].closed_by_client_at)
+
+
+def test_an_event_of_many_lines_is_bounded_as_a_whole() -> None:
+    line = b"data: " + b"x" * 1_000_000 + b"\n"
+    with pytest.raises(UpstreamError, match=str(MAX_EVENT_BYTES)):
+        events_of(*[line] * 10)
+
+
+def test_headers_without_end_are_cut_off(sim: Simulator) -> None:
+    sim.behave("openai", faults.endless_headers())
+    kind, took_s = failure(lambda: ask(sim, PATIENT))
+    assert kind is FailureKind.CONNECTION
+    assert took_s < 2
+
+
+def test_a_redirect_is_not_followed(sim: Simulator) -> None:
+    with Simulator() as elsewhere:
+        sim.behave("openai", faults.redirect(url(elsewhere)))
+        assert ask(sim).status == 307
+        assert elsewhere.requests == []
+
+
+def test_a_compressed_answer_is_read(sim: Simulator) -> None:
+    sim.behave("openai", faults.gzip_bomb(size=1000))
+    assert ask(sim).body == b'{"id": "' + b"x" * 1000 + b'"}\n\n'
+
+
+# --- connections ------------------------------------------------------------------------------------------
+
+
+def test_a_connection_is_used_again(sim: Simulator) -> None:
+    for _ in range(5):
+        assert ask(sim).status == 200
+        reader = ask_stream(sim)
+        while reader.next_event() != b"[DONE]":
+            pass
+        reader.finish()
+    assert len(sim.requests) == 10
+    assert len(sim._connections) == 1
+
+
+def test_a_connection_that_the_provider_closed_while_idle_costs_no_attempt(sim: Simulator) -> None:
+    assert ask(sim).status == 200
+    sim.stop()
+    sim.start()
+    assert ask(sim).status == 200
+    assert len(sim.requests) == 2
+
+
+def test_a_request_is_sent_once_even_when_a_used_connection_is_reset(sim: Simulator) -> None:
+    assert ask(sim).status == 200
+    sim.behave("openai", faults.reset_before_headers())
+    assert failure(lambda: ask(sim))[0] is FailureKind.CONNECTION
+    assert len(sim.requests) == 2
+
+
+def test_a_stream_that_was_not_read_to_its_end_gives_its_connection_up(sim: Simulator) -> None:
+    sim.behave("openai", Behaviour(length=100, token_s=0.05))
+    reader = ask_stream(sim)
+    reader.next_event()
+    reader.close()
+    reader.close()
+    assert sim.wait_until(lambda requests: requests[0].closed_by_client_at)
+    assert ask(sim).status == 200
+
+
+def test_close_wakes_a_reader_in_another_thread(sim: Simulator) -> None:
+    sim.behave("openai", faults.stall_after(1))
+    reader = ask_stream(sim, PATIENT)
+    ended: list[FailureKind] = []
+
+    def read() -> None:
+        try:
+            drain(reader)
+        except UpstreamError as error:
+            ended.append(error.kind)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    time.sleep(0.2)
+    started = time.monotonic()
+    reader.close()
+    thread.join(timeout=2)
+    assert ended == [FailureKind.INTERRUPTED]
+    assert time.monotonic() - started < 0.5
+    assert sim.wait_until(lambda requests: requests[0].closed_by_client_at, timeout_s=1)
+
+
+_UNDER_GEVENT = """
+from gevent import monkey
+monkey.patch_all()
+import sys, time, gevent
+from routing.upstreams.base import Timeouts, UpstreamError
+from routing.upstreams.transport import post, post_stream
+url, timeouts = sys.argv[1], Timeouts(1, 5, 5, 10)
+headers = {"Authorization": "Bearer k", "Content-Type": "application/json"}
+body = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": true}'
+
+def read():
+    reader = readers[-1]
+    try:
+        while reader.next_event() is not None:
+            pass
+    except UpstreamError as error:
+        return str(error.kind)
+
+readers = [post_stream(url, headers, body, timeouts)]
+reading = gevent.spawn(read)
+gevent.sleep(0.2)
+started = time.monotonic()
+readers[0].close()
+print(reading.get(timeout=2), time.monotonic() - started < 0.5)
+started = time.monotonic()
+many = [gevent.spawn(post, url, headers, body.replace(b"true", b"false"), timeouts) for _ in range(20)]
+print(sorted({call.get(timeout=5).status for call in many}), time.monotonic() - started < 1.5)
+"""
+
+
+def test_greenlets_wait_side_by_side_and_close_wakes_one_that_reads(sim: Simulator) -> None:
+    sim.behave("openai", faults.stall_after(1), forever=Behaviour(latency_s=0.3))
+    done = subprocess.run(
+        [sys.executable, "-c", _UNDER_GEVENT, url(sim)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.stdout.splitlines() == ["interrupted True", "[200] True"], done.stderr
+
+
+def test_a_forked_process_gets_connections_of_its_own(sim: Simulator) -> None:
+    script = (
+        "import os, sys\n"
+        "from routing.upstreams.base import Timeouts\n"
+        "from routing.upstreams.transport import post\n"
+        "ask = lambda: post(sys.argv[1], {'Authorization': 'Bearer k'},"
+        ' b\'{"model": "m", "messages": [{"role": "user", "content": "hi"}]}\', Timeouts())\n'
+        "ask()\n"
+        "child = os.fork()\n"
+        "status = ask().status\n"
+        "if not child: os._exit(0 if status == 200 else 1)\n"
+        "print(status, os.waitpid(child, 0)[1])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, url(sim)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.stdout.split() == ["200", "0"], done.stderr
+    assert len(sim.requests) == 3
+
+
+# --- server-sent events -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_lines_may_end_in_any_way(end: bytes) -> None:
+    stream = end.join(
+        [b"event: a", b"data: one", b"", b": comment", b"data:two", b"data:  three", b"", b"data: [DONE]", b"", b""]
+    )
+    expected = [b"one", b"two\n three", b"[DONE]"]
+    assert events_of(stream) == expected
+    assert events_of(*[stream[i : i + 1] for i in range(len(stream))]) == expected
+
+
+def test_a_last_event_without_its_blank_line_counts() -> None:
+    assert events_of(b"data: one\n\ndata: two") == [b"one", b"two"]
+
+
+def test_an_event_without_data_is_none_and_its_name_does_not_stick() -> None:
+    with Raw(SSE_HEAD, b"event: ping\n\nid: 7\nretry: 5\n\ndata: x\n\nevent: error\ndata: y\n\n") as server:
+        reader = post_stream(server.url, HEADERS, STREAMED, PATIENT)
+        assert isinstance(reader, EventReader)
+        named = [(reader.next_event(), reader.event_name) for _ in range(2)]
+        reader.close()
+    assert named == [(b"x", ""), (b"y", "error")]
+
+
+def test_characters_that_only_unicode_calls_line_ends_stay_inside_an_event() -> None:
+    data = '{"content": "a\u2028b\u2029c\u0085d\x0be"}'.encode()
+    assert events_of(b"data: " + data + b"\n\n") == [data]
+
+
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/json"])
+def test_an_answer_that_is_no_stream_comes_back_whole(kind: str) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: 2\r\n\r\n".encode()
+    with Raw(head, b"{}") as server:
+        answer = post_stream(server.url, HEADERS, STREAMED, PATIENT)
+    assert isinstance(answer, Whole)
+    assert (answer.status, answer.body) == (200, b"{}")
+
+
+# --- pictures by URL ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("93.184.216.34", True),
+        ("2606:2800:220:1::1", True),
+        ("127.0.0.1", False),
+        ("10.0.0.1", False),
+        ("169.254.169.254", False),
+        ("100.64.0.1", False),
+        ("0.0.0.0", False),  # noqa: S104
+        ("224.0.0.1", False),
+        ("::1", False),
+        ("fd00::1", False),
+        ("fe80::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("::ffff:10.0.0.1", False),
+        ("2002:7f00:1::", False),
+        ("64:ff9b::7f00:1", False),
+    ],
+)
+def test_only_public_addresses_are_public(address: str, public: bool) -> None:
+    assert media.is_public(address) is public
+
+
+PICTURE = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 3\r\n\r\n\x89PN"
+
+
+def soon() -> float:
+    return time.monotonic() + 5
+
+
+def test_a_picture_is_fetched_as_a_data_url() -> None:
+    with Raw(PICTURE) as server:
+        assert media.fetch(server.url, soon(), allowed=lambda _: True) == "data:image/png;base64,iVBO"
+
+
+def test_a_picture_at_an_address_of_ours_is_refused_without_a_connection() -> None:
+    with Raw(PICTURE) as server:
+        for host in ("127.0.0.1", "localhost", "[::1]", "0x7f000001", "2130706433"):
+            with pytest.raises(UpstreamError, match="cannot be used") as raised:
+                media.fetch(server.url.replace("127.0.0.1", host), soon())
+            assert raised.value.kind is FailureKind.BAD_REQUEST
+            assert (raised.value.http_status, raised.value.param) == (400, "messages")
+        assert server.connections == 0
+
+
+def test_a_redirect_to_an_address_of_ours_is_refused() -> None:
+    with Raw(PICTURE) as inside:
+        port = inside.url.split(":")[2].split("/")[0]
+        moved = f"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.2:{port}/\r\nContent-Length: 0\r\n\r\n".encode()
+        with Raw(moved) as outside, pytest.raises(UpstreamError, match="not a public one"):
+            media.fetch(outside.url, soon(), allowed=lambda address: address == "127.0.0.1")
+        assert inside.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "status 404"),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nhi", "does not call it a picture"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /again\r\nContent-Length: 0\r\n\r\n", "redirects too often"),
+        (b"", "could not be fetched"),
+    ],
+)
+def test_what_is_no_picture_is_refused(answer: bytes, reason: str) -> None:
+    with Raw(answer) as server, pytest.raises(UpstreamError, match=reason):
+        media.fetch(server.url, soon(), allowed=lambda _: True)
+
+
+def test_a_picture_that_is_too_large_is_refused() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n"
+    with Raw(head, *[b"x" * 1_000_000] * 25) as server, pytest.raises(UpstreamError, match="could not be fetched"):
+        media.fetch(server.url, soon(), allowed=lambda _: True)
