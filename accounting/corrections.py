@@ -1,6 +1,6 @@
 """What an operator may still change on the books: resolve an unknown entry, adjust a settled one.
 
-Each is one transaction on Django's connection, with the ledger's own lock order: the entry, then its periods in id order.
+Each is one transaction on Django's connection, in the ledger's own lock order: the entry, then its periods by id.
 """
 
 from __future__ import annotations

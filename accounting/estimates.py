@@ -1,11 +1,12 @@
 """The upper bound of a request's cost, before it runs. Pure.
 
-The bound must be true, or a hard budget could be overspent by what was admitted: so text counts as its UTF-8 bytes (a
-byte-pair token, in every tokenizer that the providers publish, stands for at least one byte), and whatever has a documented
-maximum counts as that. What nobody can bound is :class:`Unbounded`, and refused where a hard budget applies.
+The bound must be true, or a hard budget could be overspent by what was admitted: so text counts as its UTF-8
+bytes (a byte-pair token, in every tokenizer that the providers publish, stands for at least one byte), and whatever
+has a documented maximum counts as that. What nobody can bound is :class:`Unbounded`, and refused where a hard budget
+applies.
 
-That is three to five times the true input tokens. It matters little: the output cap, five times dearer a token, is most of a
-typical hold. ``docs/estimates.md`` has the measured ratios.
+That is three to five times the true input tokens. It matters little: the output cap, at several times the price a
+token, is most of a typical hold. ``docs/estimates.md`` has the measured ratios.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class HoldRequest:
     end_user: str
     tags: Mapping[str, str]
     expires_after_s: float
-    entry_id: UUID = field(default_factory=lambda: new_entry_id())
+    entry_id: UUID = field(default_factory=lambda: new_entry_id())  # noqa: PLW0108  defined below
 
 
 @dataclass(frozen=True, slots=True)

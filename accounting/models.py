@@ -184,7 +184,7 @@ class BudgetPeriod(models.Model):
 class Price(models.Model):
     """What a provider charges for a model from a moment on, in USD per million tokens."""
 
-    provider = models.CharField(max_length=100, help_text="The provider's name, as in Routing › Providers.")
+    provider = models.CharField(max_length=100, help_text="The provider's name, as under Routing, Providers.")
     model = models.CharField(max_length=200, help_text="The model's name at the provider.")
     effective_from = models.DateTimeField()
     input_usd_per_mtok = _usd(validators=[MinValueValidator(Decimal(0))])

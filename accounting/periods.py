@@ -1,7 +1,7 @@
 """Budget windows: calendar-aligned in a time zone, right across daylight saving and month ends. Pure.
 
-Windows are half-open, ``start <= t < end``, and touch: the end of one is the start of the next. They are computed as instants
-(UTC), so that a day on which clocks change simply has 23 or 25 hours.
+Windows are half-open, ``start <= t < end``, and touch: the end of one is the start of the next. They are computed as
+instants (UTC), so that a day on which clocks change simply has 23 or 25 hours.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Usage times price is cost. Pure: no database, no clock; Decimal throughout.
 
-Money is exact: rates are decimal dollars per million tokens, and only the sum of a request is rounded, half to even, to the
-twelve places that the ledger's NUMERIC(20,12) keeps.
+Money is exact: rates are decimal dollars per million tokens, and only the sum of a request is rounded, half to even,
+to the twelve places that the ledger's NUMERIC(20,12) keeps.
 """
 
 from __future__ import annotations
@@ -81,9 +81,8 @@ class PriceList:
 
     @classmethod
     def from_litellm(cls, entry: Mapping[str, Any]) -> PriceList | None:
-        """The price list in an entry of litellm's price map (``model_prices_and_context_window.json``), whose prices are
-        floats a token. None when it has no price a token. When the map has several long-context tiers the lowest
-        threshold is taken."""
+        """The price list in an entry of litellm's price map (``model_prices_and_context_window.json``), whose prices
+        are floats a token. None when it has no price a token. Of several long-context tiers the lowest is taken."""
         base = _litellm_rates(entry, "", None)
         if base is None:
             return None

@@ -149,7 +149,8 @@ class Writer:
         if not self._reachable():
             self._put_off(operations)
             return
-        assert self._connection is not None and self._writer_id is not None
+        assert self._connection is not None
+        assert self._writer_id is not None
         try:
             outcomes = run(self._connection, operations, self._windows, self._writer_id)
         except psycopg.OperationalError as error:
@@ -157,7 +158,7 @@ class Writer:
                 self._connection.rollback()
                 self._one_by_one(operations)
                 return
-            log.error("ledger unavailable", extra={"error": type(error).__name__})
+            log.error("ledger unavailable", extra={"error": type(error).__name__})  # noqa: TRY400  the kind says it; a traceback a second would drown it
             self._disconnect()
             self._put_off(operations)
         except Exception as error:
@@ -208,7 +209,7 @@ class Writer:
         except psycopg.Error as error:
             self._disconnect()
             self._retry_at = time.monotonic() + RECONNECT_S
-            log.error("ledger unavailable", extra={"error": type(error).__name__})
+            log.error("ledger unavailable", extra={"error": type(error).__name__})  # noqa: TRY400  the kind says it; a traceback a second would drown it
             return False
         return True
 
@@ -262,7 +263,7 @@ class Writer:
                     },
                 )
         except psycopg.Error as error:
-            log.error("expiring holds failed", extra={"error": type(error).__name__})
+            log.error("expiring holds failed", extra={"error": type(error).__name__})  # noqa: TRY400  the kind says it; a traceback a second would drown it
             self._disconnect()
 
 

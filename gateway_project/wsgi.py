@@ -6,3 +6,8 @@ from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
 application = get_wsgi_application()
+
+# Before gunicorn forks: its workers share litellm's memory, and no first request waits for the import.
+from routing.upstreams.registry import warm  # noqa: E402  Django must be set up first
+
+warm()

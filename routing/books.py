@@ -23,7 +23,7 @@ def settle(
     error_code: str,
     began: Clock,
 ) -> Settlement:
-    """Post or void the request and log it. Waits for the commit; see Writer.settle for what it does without Postgres."""
+    """Post or void the request and log it. Waits for the commit; Writer.settle says what happens without Postgres."""
     first_token_ms = None
     if served is not None and served.first_token_ms is not None:
         # From the request's beginning, failed attempts included: what its caller waited.

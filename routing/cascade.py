@@ -174,7 +174,7 @@ class _Cascade(Generic[Answer]):
                 chain = {
                     FailureKind.CONTEXT_WINDOW: ChainKind.CONTEXT_WINDOW,
                     FailureKind.CONTENT_POLICY: ChainKind.CONTENT_POLICY,
-                }.get(kind)  # type: ignore[arg-type]  # None is not a key, and get() says so
+                }.get(kind)
                 if chain is not None and chain not in turned and self.admission.chain(chain):
                     turned.add(chain)
                     queue = list(self.admission.chain(chain))
@@ -184,17 +184,9 @@ class _Cascade(Generic[Answer]):
     def _attempt(self, step: Step) -> Served[Answer] | None:
         started = Clock()
         try:
-            key = step.provider.key()
-            if key is None:
-                raise UpstreamError(
-                    FailureKind.NO_KEY, f"the provider's key ({step.provider.key_reference}) is not there"
-                )
-            if not breaker.lets_through(step):
-                raise UpstreamError(FailureKind.BREAKER_OPEN, "the breaker is open")
+            request = self._request(step)
             self._cover(step)
-            answer, first_token_ms = self.call(
-                upstream_for(step.deployment.litellm_provider), self._request(step, key), started
-            )
+            answer, first_token_ms = self.call(upstream_for(step.deployment.litellm_provider), request, started)
         except UpstreamError as error:
             breaker.failed(step, error)
             self._note(step, started, error)
@@ -215,7 +207,13 @@ class _Cascade(Generic[Answer]):
 
             raise Failed(LedgerUnavailable(), self.failed, self.admission) from refusal
 
-    def _request(self, step: Step, key: str) -> UpstreamRequest:
+    def _request(self, step: Step) -> UpstreamRequest:
+        """The attempt's request. Raises UpstreamError when the deployment cannot be called at all."""
+        key = step.provider.key()
+        if key is None:
+            raise UpstreamError(FailureKind.NO_KEY, f"the provider's key ({step.provider.key_reference}) is not there")
+        if not breaker.lets_through(step):
+            raise UpstreamError(FailureKind.BREAKER_OPEN, "the breaker is open")
         body = dict(self.admission.chat.body)
         if self.admission.chat.output_cap_tokens is None:
             # The hold counts with this cap, so the provider must know it.
@@ -263,7 +261,7 @@ class _Cascade(Generic[Answer]):
         return ProviderRefused(
             error.message,
             status=error.http_status or 400,
-            type=error.error_type,
+            error_type=error.error_type,
             code=error.code,
             param=error.param,
         )

@@ -1,7 +1,7 @@
 """Everything that the gateway refuses, as OpenAI's error envelope will show it.
 
     GatewayError                 .status .type .code .param .headers .extra
-    ├── InvalidRequest           400  the client's request is wrong (invalid_json, invalid_value, missing_required_parameter)
+    ├── InvalidRequest           400  the client's request is wrong: InvalidJson, MissingParameter, or a wrong value
     ├── RequestTooLarge          413
     ├── ModelNotFound            404
     ├── InvalidApiKey            401
@@ -162,7 +162,7 @@ class BudgetRefused(GatewayError):
                 message = f"The budget '{refusal.budget}' of {limit} USD is spent ({spent} USD).{reset}"
                 if refusal.spent_usd < refusal.limit_usd:
                     message = (
-                        f"The budget '{refusal.budget}' of {limit} USD has {plain_usd(left(refusal))} USD left and this "
+                        f"The budget '{refusal.budget}' of {limit} USD has {plain_usd(left(refusal))} USD left; this "
                         f"request could cost {plain_usd(refusal.hold_usd)} USD.{reset}"
                     )
                     if fits_tokens:
@@ -187,10 +187,12 @@ def left(refusal: refusals.BudgetRefusal) -> Decimal:
 class ProviderRefused(GatewayError):
     """The provider says that the request itself is wrong: its words, its status."""
 
-    def __init__(self, message: str, *, status: int, type: str | None, code: str | None, param: str | None) -> None:
+    def __init__(
+        self, message: str, *, status: int, error_type: str | None, code: str | None, param: str | None
+    ) -> None:
         super().__init__(message, param=param)
         self.status = status
-        self.type = type or "invalid_request_error"
+        self.type = error_type or "invalid_request_error"
         self.code = code
 
 

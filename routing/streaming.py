@@ -1,8 +1,8 @@
 """SSE out: relays a stream whose first content event has arrived, captures its usage, settles it before its end.
 
-The last byte (``data: [DONE]``) is sent only after the ledger's commit. A client that vanishes closes the generator (the
-server calls ``close()``, which raises GeneratorExit at the ``yield``): the provider's connection is closed and what was
-received is charged.
+The last byte (``data: [DONE]``) is sent only after the ledger's commit. A client that vanishes closes the generator
+(the server calls ``close()``, which raises GeneratorExit at the ``yield``): the provider's connection is closed and
+what was received is charged.
 
 Format: https://platform.openai.com/docs/api-reference/chat-streaming
 """
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 
 from accounting.ledger import ANSWERED
 from accounting.usage import NO_USAGE, Usage
@@ -45,7 +46,7 @@ class EventStream:
         # A generator that was never started runs no `finally`: the client left before the first event.
         self._end(CLIENT_CLOSED, 499, "client_closed")
 
-    def _relay(self) -> Iterator[bytes]:
+    def _relay(self) -> Generator[bytes, None, None]:
         outcome, status, code = CLIENT_CLOSED, 499, "client_closed"
         try:
             final: list[bytes] = []
@@ -140,8 +141,6 @@ class EventStream:
 
 def _at_least(reported: Usage, estimated: Usage) -> Usage:
     """A cut stream's usage: the provider's input count when it gave one, and no less output than was received."""
-    from dataclasses import replace
-
     if reported.output_tokens >= estimated.output_tokens and reported.input_tokens:
         return reported
     return replace(

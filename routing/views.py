@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
@@ -33,7 +33,7 @@ class ChatCompletionsView(APIView):
 
     def post(self, request: Request, alias: str | None = None) -> HttpResponseBase:
         began = Clock()
-        caller: Caller = request.user
+        caller = cast(Caller, request.user)
         chat = parse_chat(parse_json(read_body(request._request, settings.GATEWAY_MAX_BODY_BYTES)), alias)
         admitted = admission.admit(chat, caller.secret, request_id(request._request))
         try:
@@ -55,7 +55,7 @@ class ModelsView(APIView):
     authentication_classes = (KeyAuthentication,)
 
     def get(self, request: Request) -> HttpResponse:
-        snapshot, key = catalog.fresh(), request.auth
+        snapshot, key = catalog.fresh(), cast(Key, request.auth)
         return JsonResponse(
             {
                 "object": "list",
@@ -70,7 +70,7 @@ class ModelView(APIView):
     authentication_classes = (KeyAuthentication,)
 
     def get(self, request: Request, alias: str) -> HttpResponse:
-        snapshot, key = catalog.fresh(), request.auth
+        snapshot, key = catalog.fresh(), cast(Key, request.auth)
         usable = [name for name in snapshot.enabled_aliases if key.may_use(name)]
         if alias not in usable:
             raise ModelNotFound(alias, usable)
@@ -83,7 +83,7 @@ class BudgetView(APIView):
     authentication_classes = (KeyAuthentication,)
 
     def get(self, request: Request) -> HttpResponse:
-        key: Key = request.auth
+        key = cast(Key, request.auth)
         return JsonResponse(
             {
                 "object": "list",
@@ -160,7 +160,7 @@ def _whole(served: Served[WholeAnswer], began: Clock) -> HttpResponse:
 
 def _streamed(served: Served[cascade.OpenStream], began: Clock) -> HttpResponseBase:
     return StreamingHttpResponse(
-        EventStream(served, began),  # type: ignore[arg-type]  # an iterable with close(), which Django calls
+        EventStream(served, began),  # Django calls its close() at the end, however that comes
         content_type="text/event-stream",
         headers={**_headers(served), "Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
