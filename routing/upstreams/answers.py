@@ -40,8 +40,7 @@ def has_content(chunk: Mapping[str, Any]) -> bool:
     if not isinstance(choices, list):
         return False
     return any(
-        isinstance(choice, dict) and (choice.get("finish_reason") or speaks(choice.get("delta")))
-        for choice in choices
+        isinstance(choice, dict) and (choice.get("finish_reason") or speaks(choice.get("delta"))) for choice in choices
     )
 
 

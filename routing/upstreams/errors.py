@@ -130,16 +130,12 @@ def from_response(status: int, headers: Mapping[str, str], body: bytes, *, secre
     )
 
 
-def from_event(
-    payload: object, *, provider_request_id: str | None = None, secret: str = ""
-) -> UpstreamError | None:
+def from_event(payload: object, *, provider_request_id: str | None = None, secret: str = "") -> UpstreamError | None:
     """The error that a stream event (or a 200's body) is, in any of the formats; None when it is none."""
     words = _words(payload)
     if words is None:
         return None
-    status = (
-        words.status or _STATUS_BY_TYPE.get(words.type or "") or _STATUS_BY_TYPE.get(words.code or "") or 500
-    )
+    status = words.status or _STATUS_BY_TYPE.get(words.type or "") or _STATUS_BY_TYPE.get(words.code or "") or 500
     return _error(
         status,
         words,
@@ -159,9 +155,7 @@ def said(text: str) -> str:
     return "" if "<html" in text.lower() else text
 
 
-def kind_of(
-    status: int, message: str = "", code: str | None = None, error_type: str | None = None
-) -> FailureKind:
+def kind_of(status: int, message: str = "", code: str | None = None, error_type: str | None = None) -> FailureKind:
     """The failure's kind from a status and the provider's words."""
     if status in _KIND_BY_STATUS:
         return _KIND_BY_STATUS[status]
@@ -254,9 +248,7 @@ def _bare_words(payload: object) -> _Words | None:
         if isinstance(value, dict | list):
             value = str(value)
         if isinstance(value, str) and value:
-            return _Words(
-                value, _text(payload.get("type")), _text(payload.get("code")), _text(payload.get("param"))
-            )
+            return _Words(value, _text(payload.get("type")), _text(payload.get("code")), _text(payload.get("param")))
     return None
 
 
@@ -317,9 +309,7 @@ def scrubbed(message: str, secret: str = "") -> str:
 def authorization(api_key: str) -> str:
     """The key as it may stand in a header. Raises UpstreamError AUTHENTICATION for one that cannot."""
     if not api_key.isascii() or not api_key.isprintable():
-        raise UpstreamError(
-            FailureKind.AUTHENTICATION, "The provider's key has characters that no key can have"
-        )
+        raise UpstreamError(FailureKind.AUTHENTICATION, "The provider's key has characters that no key can have")
     return api_key
 
 

@@ -25,10 +25,6 @@ def _count_text(text: str, model: str) -> int:
 
 def _count_input(body: Mapping[str, Any], model: str) -> int:
     try:
-        return int(
-            litellm_import.load().token_counter(
-                model=model, messages=body["messages"], tools=body.get("tools")
-            )
-        )
+        return int(litellm_import.load().token_counter(model=model, messages=body["messages"], tools=body.get("tools")))
     except Exception:  # noqa: BLE001  a message that litellm cannot count is counted as the text it is
         return _count_text(json.dumps(body.get("messages"), ensure_ascii=False), model)

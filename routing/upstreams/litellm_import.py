@@ -26,9 +26,7 @@ def load() -> Any:
     settings.telemetry = False
     settings.suppress_debug_info = True
     settings.drop_params = True  # what a provider cannot do is left out (docs/translation.md)
-    settings.modify_params = (
-        True  # what a provider insists on is filled in, e.g. the tools of earlier tool calls
-    )
+    settings.modify_params = True  # what a provider insists on is filled in, e.g. the tools of earlier tool calls
     settings.num_retries = 0
     settings.disable_streaming_logging = True  # nobody reads it, and it is a thread's work for every chunk
     return litellm

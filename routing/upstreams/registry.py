@@ -10,14 +10,73 @@ from routing.upstreams.relay import BASE_URLS, Relay
 
 #: litellm's names of the providers with a chat API that are reached through `sdk`.
 _SDK: Final = frozenset(
-    """
-    ai21_chat aiml amazon_nova azure azure_ai baseten bedrock bedrock_mantle bytez chutes clarifai cloudflare codestral
-    cohere cohere_chat cometapi compactifai dashscope databricks datarobot docker_model_runner empower friendliai
-    galadriel gigachat github github_copilot gradient_ai helicone heroku huggingface inception langgraph lemonade
-    maritalk minimax modelscope morph nano-gpt nlp_cloud nscale oci oobabooga ovhcloud petals poe predibase publicai
-    replicate sagemaker sagemaker_chat sap scaleway snowflake synthetic triton v0 vercel_ai_gateway vertex_ai
-    vertex_ai_beta volcengine wandb watsonx xinference zai
-    """.split()
+    [
+        "ai21_chat",
+        "aiml",
+        "amazon_nova",
+        "azure",
+        "azure_ai",
+        "baseten",
+        "bedrock",
+        "bedrock_mantle",
+        "bytez",
+        "chutes",
+        "clarifai",
+        "cloudflare",
+        "codestral",
+        "cohere",
+        "cohere_chat",
+        "cometapi",
+        "compactifai",
+        "dashscope",
+        "databricks",
+        "datarobot",
+        "docker_model_runner",
+        "empower",
+        "friendliai",
+        "galadriel",
+        "gigachat",
+        "github",
+        "github_copilot",
+        "gradient_ai",
+        "helicone",
+        "heroku",
+        "huggingface",
+        "inception",
+        "langgraph",
+        "lemonade",
+        "maritalk",
+        "minimax",
+        "modelscope",
+        "morph",
+        "nano-gpt",
+        "nlp_cloud",
+        "nscale",
+        "oci",
+        "oobabooga",
+        "ovhcloud",
+        "petals",
+        "poe",
+        "predibase",
+        "publicai",
+        "replicate",
+        "sagemaker",
+        "sagemaker_chat",
+        "sap",
+        "scaleway",
+        "snowflake",
+        "synthetic",
+        "triton",
+        "v0",
+        "vercel_ai_gateway",
+        "vertex_ai",
+        "vertex_ai_beta",
+        "volcengine",
+        "wandb",
+        "watsonx",
+        "xinference",
+        "zai",
+    ]
 )
 _TRANSLATED: Final = frozenset({"anthropic", "gemini"})
 

@@ -140,6 +140,7 @@ class RelayStream:
         self._malformed = False
         self._last: Json = {}
         self._done = False
+        self._failure: UpstreamError | None = None
 
     @property
     def usage(self) -> Usage | None:
@@ -149,6 +150,8 @@ class RelayStream:
         return self
 
     def __next__(self) -> Json:
+        if self._failure is not None:
+            raise self._failure  # a failed stream must not look complete to whoever asks again
         while not self._done:
             if self._held and self._spoken:
                 return self._held.pop(0)
@@ -170,9 +173,7 @@ class RelayStream:
             if self._unfinished <= 0 and error.kind in (FailureKind.TIMEOUT, FailureKind.CONNECTION):
                 return None  # all is here that was to come
             if error.kind is FailureKind.CONNECTION and self._spoken:
-                interrupted = UpstreamError(
-                    FailureKind.INTERRUPTED, error.message, http_status=self.http_status
-                )
+                interrupted = UpstreamError(FailureKind.INTERRUPTED, error.message, http_status=self.http_status)
                 raise self._failed(interrupted) from error
             raise self._failed(error) from error.__cause__
 
@@ -252,6 +253,7 @@ class RelayStream:
 
     def _failed(self, error: UpstreamError) -> UpstreamError:
         self.close()
+        self._failure = error
         error.usage = self.usage
         error.provider_request_id = error.provider_request_id or self.provider_request_id
         return error

@@ -26,9 +26,7 @@ from routing.upstreams.litellm_import import load
 from routing.upstreams.usage import usage_of
 
 #: litellm puts the names of its exceptions and of the provider in front of what the provider said.
-_PREFIX: Final = re.compile(
-    r"^(?:(?:litellm\.)?\w+(?:Error|Timeout|Timeout Error): )*(?:\w+Exception:? ?-? ?)?"
-)
+_PREFIX: Final = re.compile(r"^(?:(?:litellm\.)?\w+(?:Error|Timeout|Timeout Error): )*(?:\w+Exception:? ?-? ?)?")
 
 _OUR_WORDS: Final = {
     FailureKind.TIMEOUT: "The provider did not answer in time",
@@ -167,6 +165,7 @@ class SdkStream:
         self._head: Json = {}
         self._closed = False
         self._done = False
+        self._failure: UpstreamError | None = None
 
     @property
     def usage(self) -> Usage | None:
@@ -176,6 +175,8 @@ class SdkStream:
         return self
 
     def __next__(self) -> Json:
+        if self._failure is not None:
+            raise self._failure  # a failed stream must not look complete to whoever asks again
         while not self._done:
             if self._closed:
                 raise UpstreamError(FailureKind.INTERRUPTED, "The call was closed")
@@ -239,8 +240,7 @@ class SdkStream:
     def _cut_off(self) -> bool:
         """Whether the finish reason is litellm's invention: it ends every stream that just stops with "stop"."""
         reasons = [
-            getattr(self._stream, name, "unknown")
-            for name in ("received_finish_reason", "intermittent_finish_reason")
+            getattr(self._stream, name, "unknown") for name in ("received_finish_reason", "intermittent_finish_reason")
         ]
         return not any(reasons)
 
@@ -249,6 +249,7 @@ class SdkStream:
 
     def _failed(self, error: UpstreamError) -> UpstreamError:
         self.close()
+        self._failure = error
         error.usage = self.usage
         error.provider_request_id = error.provider_request_id or self.provider_request_id
         return error

@@ -56,7 +56,7 @@ def _prepare(wire: WireFormat, request: UpstreamRequest, *, streamed: bool) -> P
         return wire.prepare(request, streamed=streamed)
     except UpstreamError:
         raise
-    except Exception as error:  # noqa: BLE001 - litellm raises anything at all for a request that it cannot translate
+    except Exception as error:
         reason = getattr(error, "message", None) or str(error) or type(error).__name__
         raise UpstreamError(
             FailureKind.BAD_REQUEST,
@@ -94,7 +94,7 @@ def _read_whole(wire: WireFormat, prepared: Prepared, answer: Whole, request: Up
         answer = Whole(answer.status, answer.headers, dumps(raw))
     try:
         body = cleaned(wire.read(prepared, answer).model_dump(exclude_none=True))
-    except Exception as error:  # noqa: BLE001 - nor does it say what it raises for an answer that it cannot read
+    except Exception as error:
         raise errors.malformed(answer.status, answer.headers) from error
     if not reports_usage:
         body.pop("usage", None)
@@ -110,9 +110,7 @@ class TranslatedStream:
     the usage. Beyond it: every choice gets its finish reason, not the first alone.
     """
 
-    def __init__(
-        self, reader: EventReader, wire: WireFormat, parser: Parser, request: UpstreamRequest
-    ) -> None:
+    def __init__(self, reader: EventReader, wire: WireFormat, parser: Parser, request: UpstreamRequest) -> None:
         self.http_status = reader.status
         self.provider_request_id = errors.request_id(reader.headers)
         self._reader = reader
@@ -134,6 +132,7 @@ class TranslatedStream:
         self._malformed = False
         self._ready: deque[Json] = deque()
         self._done = False
+        self._failure: UpstreamError | None = None
 
     @property
     def usage(self) -> Usage | None:
@@ -149,6 +148,8 @@ class TranslatedStream:
         return self
 
     def __next__(self) -> Json:
+        if self._failure is not None:
+            raise self._failure  # a failed stream must not look complete to whoever asks again
         while not self._ready:
             if self._done:
                 raise StopIteration
@@ -171,9 +172,7 @@ class TranslatedStream:
                 if self._finish and error.kind in (FailureKind.TIMEOUT, FailureKind.CONNECTION):
                     return None  # all is here that was to come
                 if error.kind is FailureKind.CONNECTION and self._spoken:
-                    interrupted = UpstreamError(
-                        FailureKind.INTERRUPTED, error.message, http_status=self.http_status
-                    )
+                    interrupted = UpstreamError(FailureKind.INTERRUPTED, error.message, http_status=self.http_status)
                     raise self._failed(interrupted) from error
                 raise self._failed(error) from error.__cause__
             if data is None:
@@ -258,6 +257,7 @@ class TranslatedStream:
 
     def _failed(self, error: UpstreamError) -> UpstreamError:
         self.close()
+        self._failure = error
         error.usage = self.usage
         error.provider_request_id = error.provider_request_id or self.provider_request_id
         return error

@@ -283,9 +283,7 @@ def _read_bounded(response: urllib3.HTTPResponse, watch: _Watch, deadline: float
             while part := response.read(_READ_BYTES, decode_content=True):
                 size += len(part)
                 if size > limit:
-                    raise UpstreamError(
-                        FailureKind.MALFORMED, f"The provider's answer is larger than {limit} bytes"
-                    )
+                    raise UpstreamError(FailureKind.MALFORMED, f"The provider's answer is larger than {limit} bytes")
                 parts.append(part)
         done = True
     finally:
@@ -445,9 +443,7 @@ class EventReader:
         self._bytes += len(chunk)
         if self._bytes > MAX_BODY_BYTES:
             self.close()
-            raise UpstreamError(
-                FailureKind.MALFORMED, f"The provider's stream is larger than {MAX_BODY_BYTES} bytes"
-            )
+            raise UpstreamError(FailureKind.MALFORMED, f"The provider's stream is larger than {MAX_BODY_BYTES} bytes")
         self._split(chunk)
 
     def _split(self, chunk: bytes) -> None:
@@ -478,9 +474,7 @@ class EventReader:
 
     def _too_long(self) -> UpstreamError:
         self.close()
-        return UpstreamError(
-            FailureKind.MALFORMED, f"The provider sent an event larger than {MAX_EVENT_BYTES} bytes"
-        )
+        return UpstreamError(FailureKind.MALFORMED, f"The provider sent an event larger than {MAX_EVENT_BYTES} bytes")
 
     def finish(self) -> None:
         """After the last event: keep the connection if its message ends here, else close it."""

@@ -27,10 +27,7 @@ def usage_of(reported: object) -> Usage | None:
     input_tokens = _count(reported, "prompt_tokens")
     output_tokens = _count(reported, "completion_tokens")
     reasoning_tokens = _count(completion, "reasoning_tokens")
-    if (
-        reasoning_tokens
-        and _count(reported, "total_tokens") == input_tokens + output_tokens + reasoning_tokens
-    ):
+    if reasoning_tokens and _count(reported, "total_tokens") == input_tokens + output_tokens + reasoning_tokens:
         output_tokens += reasoning_tokens
     return Usage(
         input_tokens=input_tokens,
@@ -41,9 +38,7 @@ def usage_of(reported: object) -> Usage | None:
             or _count(prompt, "cache_creation_tokens")
             or _count(prompt, "cache_write_tokens")
         ),
-        cache_write_1h_tokens=_count(
-            _part(prompt, "cache_creation_token_details"), "ephemeral_1h_input_tokens"
-        ),
+        cache_write_1h_tokens=_count(_part(prompt, "cache_creation_token_details"), "ephemeral_1h_input_tokens"),
         audio_input_tokens=_count(prompt, "audio_tokens"),
         output_tokens=output_tokens,
         reasoning_tokens=reasoning_tokens,

@@ -29,9 +29,7 @@ _ANSWERS: Final[dict[str, dict[str, Any]]] = {
         "usage": {"input_tokens": 1, "output_tokens": 1},
     },
     "gemini": {
-        "candidates": [
-            {"content": {"role": "model", "parts": [{"text": "-"}]}, "finishReason": "STOP", "index": 0}
-        ],
+        "candidates": [{"content": {"role": "model", "parts": [{"text": "-"}]}, "finishReason": "STOP", "index": 0}],
         "usageMetadata": {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2},
     },
 }

@@ -15,6 +15,7 @@ from routing.upstreams import media
 from routing.upstreams.base import FailureKind, Timeouts, UpstreamError
 from routing.upstreams.transport import MAX_BODY_BYTES, MAX_EVENT_BYTES, EventReader, Whole, post, post_stream
 from tests.simulator import Behaviour, Simulator, faults
+from tests.wire.upstream_calls import SSE_HEAD, Raw
 
 QUICK = Timeouts(connect_s=1, first_token_s=0.4, idle_s=0.3, total_s=1.0)
 PATIENT = Timeouts(connect_s=2, first_token_s=5, idle_s=5, total_s=10)
@@ -55,51 +56,6 @@ def drain(reader: EventReader) -> list[bytes]:
     while (event := reader.next_event()) is not None:
         events.append(event)
     return events
-
-
-class Raw:
-    """A server that sends exactly these pieces to every connection, with pauses, then closes."""
-
-    def __init__(self, *pieces: bytes, pause_s: float = 0.0) -> None:
-        self._pieces, self._pause_s = pieces, pause_s
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.connections = 0
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1/chat/completions"
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
-
-    def _answer(self, connection: socket.socket) -> None:
-        with connection:
-            request = b""
-            while b"\r\n\r\n" not in request or (request.startswith(b"POST") and not request.endswith(b"}")):
-                request += connection.recv(65536)
-            try:
-                for piece in self._pieces:
-                    connection.sendall(piece)
-                    time.sleep(self._pause_s)
-            except OSError:
-                return  # the client has had enough
-
-    def __enter__(self) -> Raw:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-
-SSE_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 
 
 def events_of(*pieces: bytes) -> list[bytes]:

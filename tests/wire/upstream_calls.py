@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -47,3 +50,48 @@ def text_of(chunks: Iterable[Mapping[str, Any]]) -> str:
 
 def read(stream: AnswerStream) -> list[dict[str, Any]]:
     return list(stream)
+
+
+class Raw:
+    """A server that sends exactly these pieces to every connection, with pauses, then closes."""
+
+    def __init__(self, *pieces: bytes, pause_s: float = 0.0) -> None:
+        self._pieces, self._pause_s = pieces, pause_s
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.connections = 0
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1/chat/completions"
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection:
+            request = b""
+            while b"\r\n\r\n" not in request or (request.startswith(b"POST") and not request.endswith(b"}")):
+                request += connection.recv(65536)
+            try:
+                for piece in self._pieces:
+                    connection.sendall(piece)
+                    time.sleep(self._pause_s)
+            except OSError:
+                return  # the client has had enough
+
+    def __enter__(self) -> Raw:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+SSE_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
