@@ -7,6 +7,7 @@ The import takes seconds and 150 MB, so it waits for the first call that needs i
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from functools import cache
 from types import ModuleType
@@ -29,4 +30,8 @@ def load() -> Any:
     settings.modify_params = True  # what a provider insists on is filled in, e.g. the tools of earlier tool calls
     settings.num_retries = 0
     settings.disable_streaming_logging = True  # nobody reads it, and it is a thread's work for every chunk
+    # Its loggers write requests, and addresses with keys in them, when something fails. What failed is in our
+    # UpstreamError; httpx (for `sdk`) would write a line for every call.
+    for name, level in (("LiteLLM", logging.CRITICAL), ("httpx", logging.WARNING)):
+        logging.getLogger(name).setLevel(level)
     return litellm

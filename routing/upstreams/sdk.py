@@ -255,11 +255,13 @@ class SdkStream:
         return error
 
     def close(self) -> None:
+        """Ends the call at once, unless another thread reads it just then: then at its next event."""
         self._closed = True
-        for held in (getattr(self._stream, "completion_stream", None), self._stream):
-            close = getattr(held, "close", None)
+        inner = getattr(self._stream, "completion_stream", None)
+        # litellm's stream classes hold the response, or the generator that holds it, under one of these names.
+        held = (inner, *(getattr(inner, name, None) for name in ("http_response", "response", "streaming_response")))
+        for owner in held:
+            close = getattr(owner, "close", None)
             if callable(close):
-                # Whatever litellm's many stream classes say when they are closed while they read.
-                with suppress(Exception):
+                with suppress(Exception):  # whatever they say when they are closed while they read
                     close()
-                return
