@@ -19,9 +19,10 @@ import psycopg
 
 from accounting import sql
 from accounting.budgets import Balance, BudgetRule, held_amount, refuse_without_room
-from accounting.ledger import HeldCharge, Hold, HoldRequest, Settlement, TopUpRequest
+from accounting.ledger import HeldCharge, HeldRate, Hold, HoldRequest, Settlement, TopUpRequest
 from accounting.models import BudgetMode, EntryState
 from accounting.periods import Window, window
+from accounting.rates import RateUse, refuse_over_limit
 from accounting.refusals import ConfigurationChanged, HoldLost, Refusal, Unpriced
 from accounting.usage import Usage
 
@@ -130,6 +131,8 @@ class _Transaction:
         self.settled_entries: list[dict[str, Any]] = []
         self.settled_charges: list[dict[str, Any]] = []
         self.attempts: list[dict[str, Any]] = []
+        self.rates: dict[int, RateUse] = {}
+        self.rate_changes: list[dict[str, Any]] = []
         self.outcomes: list[tuple[Operation, Any]] = []
 
     def commit(self, operations: list[Operation]) -> list[tuple[Operation, Any]]:
@@ -146,6 +149,7 @@ class _Transaction:
             self.charges.setdefault(charge[0], []).append(charge)
 
         self._lock_periods(operations)
+        self._lock_rates(operations)
         # What returns money comes first, so that it makes room for the holds of the same batch.
         for operation in operations:
             if isinstance(operation.payload, Settlement | Abandoned):
@@ -177,6 +181,25 @@ class _Transaction:
         for period_id, posted_usd, held_usd, limit_usd, mode, name, period_end in rows:
             self.balances[period_id] = Balance(period_id, name, mode, limit_usd, posted_usd, held_usd, period_end)
 
+    def _lock_rates(self, operations: Iterable[Operation]) -> None:
+        limited: set[int] = set()
+        for operation in operations:
+            payload = operation.payload
+            if isinstance(payload, HoldRequest) and payload.limits and payload.key_id is not None:
+                limited.add(payload.key_id)
+            elif isinstance(payload, Settlement) and payload.hold.rate is not None:
+                limited.add(payload.hold.rate.key_id)
+        key_ids = sorted(limited)
+        if not key_ids:
+            return
+        with self.connection.pipeline():
+            used = self.connection.execute(sql.load("lock_rates"), {"key_ids": key_ids})
+            counted = self.connection.execute(sql.load("running_requests"), {"key_ids": key_ids})
+        running: dict[int, int] = dict(counted.fetchall())
+        minute = self.now.replace(second=0, microsecond=0)
+        for key_id, requests, tokens in used.fetchall():
+            self.rates[key_id] = RateUse(minute, requests, tokens, running.get(key_id, 0))
+
     def _settle(self, operation: Operation) -> None:
         payload = operation.payload
         assert isinstance(payload, Settlement | Abandoned)
@@ -198,6 +221,10 @@ class _Transaction:
         if isinstance(payload, Settlement):
             self.settled_entries.append(_settlement_row(payload))
             self.attempts.extend(_attempt_rows(payload))
+            rate = payload.hold.rate
+            if rate is not None:
+                used = payload.usage.input_tokens + payload.usage.output_tokens
+                self._count(rate.key_id, rate.minute, requests=0, tokens=used - rate.tokens)
         else:
             self.settled_entries.append(_abandoned_row(payload, provider=entry[3]))
         self.outcomes.append((operation, True))
@@ -207,16 +234,34 @@ class _Transaction:
             self.outcomes.append((operation, ConfigurationChanged()))
             return
         charges: list[HeldCharge] = []
+        rate = None
         try:
+            rate = self._rate(request)
             for rule in request.budgets:
                 period_id = self.windows.period_id(rule, self.now)
                 charges.append(self._charge(rule, period_id, request.hold_usd, request.provider, request.model))
         except Refusal as refusal:
             self.outcomes.append((operation, refusal))
             return
+        if rate is not None:
+            self.rates[rate.key_id] = self.rates[rate.key_id].with_request(rate.tokens)
+            self._count(rate.key_id, rate.minute, requests=1, tokens=rate.tokens)
         self._weigh(request.entry_id, charges)
         self.new_entries.append(_entry_row(request, self.writer_id))
-        self.outcomes.append((operation, Hold(request.entry_id, self.now, request.hold_usd, tuple(charges))))
+        self.outcomes.append((operation, Hold(request.entry_id, self.now, request.hold_usd, tuple(charges), rate)))
+
+    def _rate(self, request: HoldRequest) -> HeldRate | None:
+        """How the request counts in its key's minute. Raises RateLimited."""
+        if request.key_id is None or not request.limits:
+            return None
+        use = self.rates[request.key_id]
+        status = refuse_over_limit(request.limits, use, request.ceiling_tokens, self.now)
+        return HeldRate(request.key_id, use.minute, request.ceiling_tokens, status)
+
+    def _count(self, key_id: int, minute: datetime, *, requests: int, tokens: int) -> None:
+        self.rate_changes.append(
+            {"key_id": key_id, "minute": minute.isoformat(), "requests": requests, "tokens": tokens}
+        )
 
     def _charge(
         self, rule: BudgetRule, period_id: int, hold_usd: Decimal | None, provider: str, model: str
@@ -253,7 +298,7 @@ class _Transaction:
         self.top_ups.append({"id": str(hold.entry_id), "more_usd": str(request.more_usd)})
         held = {charge.period_id: charge.held_usd for charge in hold.charges}
         grown = tuple(HeldCharge(c.period_id, c.rule, held.get(c.period_id, Decimal(0)) + c.held_usd) for c in charges)
-        self.outcomes.append((operation, Hold(hold.entry_id, hold.created_at, hold_usd, grown)))
+        self.outcomes.append((operation, Hold(hold.entry_id, hold.created_at, hold_usd, grown, hold.rate)))
 
     def _weigh(self, entry_id: UUID, charges: Iterable[HeldCharge]) -> None:
         for charge in charges:
@@ -271,6 +316,7 @@ class _Transaction:
             ("insert_entries", self.new_entries),
             ("top_up_entries", self.top_ups),
             ("hold_charges", self.new_charges),
+            ("count_rates", self.rate_changes),
         )
         with self.connection.pipeline():
             for name, rows in statements:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from accounting.models import ANONYMOUS, ApiKey
+from accounting.rates import RateLimits
 
 PREFIX = "sk-gw-"
 
@@ -27,16 +28,14 @@ class Key:
     enabled: bool
     expires_at: datetime | None
     allowed_aliases: frozenset[str]  # empty: all
-    requests_per_minute: int | None
-    tokens_per_minute: int | None
-    concurrent_requests: int | None
+    limits: RateLimits
 
     def may_use(self, alias: str) -> bool:
         return not self.allowed_aliases or alias in self.allowed_aliases
 
 
 #: Who requests are accounted to when GATEWAY_AUTH is open and they bring no key of ours.
-ANONYMOUS_KEY = Key(None, ANONYMOUS, "", True, None, frozenset(), None, None, None)
+ANONYMOUS_KEY = Key(None, ANONYMOUS, "", True, None, frozenset(), RateLimits())
 
 
 def new_secret() -> str:
@@ -70,9 +69,7 @@ def load_keys() -> dict[str, Key]:
             enabled=row.enabled,
             expires_at=row.expires_at,
             allowed_aliases=frozenset(row.allowed_aliases),
-            requests_per_minute=row.requests_per_minute,
-            tokens_per_minute=row.tokens_per_minute,
-            concurrent_requests=row.concurrent_requests,
+            limits=RateLimits(row.requests_per_minute, row.tokens_per_minute, row.concurrent_requests),
         )
         for row in ApiKey.objects.all()
     }

@@ -23,6 +23,7 @@ from uuid import UUID
 from accounting.budgets import BudgetRule
 from accounting.models import BudgetScope, EntryState
 from accounting.pricing import PriceList
+from accounting.rates import RateLimits, RateStatus
 from accounting.usage import NO_USAGE, Usage
 
 ANSWERED = "answered"  # the outcome of an attempt that served; every other outcome is a failure's kind
@@ -45,6 +46,8 @@ class HoldRequest:
     end_user: str
     tags: Mapping[str, str]
     expires_after_s: float
+    limits: RateLimits = field(default_factory=RateLimits)
+    ceiling_tokens: int = 0  # input and output together, for the limit of tokens a minute
     entry_id: UUID = field(default_factory=lambda: new_entry_id())  # noqa: PLW0108  defined below
 
 
@@ -58,6 +61,16 @@ class HeldCharge:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldRate:
+    """How an entry counts in its key's minute, to be corrected when it settles."""
+
+    key_id: int
+    minute: datetime
+    tokens: int
+    status: RateStatus
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """The receipt of an admitted request; immutable, so that a top-up returns a new one."""
 
@@ -65,6 +78,7 @@ class Hold:
     created_at: datetime
     hold_usd: Decimal | None
     charges: tuple[HeldCharge, ...]
+    rate: HeldRate | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -330,6 +330,7 @@ class LedgerEntry(models.Model):
             # Both stay tiny: expiry and the operator's list read them, whatever the ledger's size.
             models.Index(fields=("writer_id",), name="entry_held_by_writer", condition=Q(state="held")),
             models.Index(fields=("created_at",), name="entry_unknown", condition=Q(state="unknown")),
+            models.Index(fields=("key_id",), name="entry_held_by_key", condition=Q(state="held")),
         )
         constraints = (
             models.CheckConstraint(
@@ -399,6 +400,18 @@ class Adjustment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.amount_usd} by {self.author}"
+
+
+class KeyRate(models.Model):
+    """What a key with rate limits has used in a minute. One row a key, locked by the ledger alone."""
+
+    key_id = models.BigIntegerField(primary_key=True)
+    minute = models.DateTimeField()
+    requests = models.IntegerField(default=0)
+    tokens = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.key_id}: {self.requests} requests, {self.tokens} tokens"
 
 
 class Charge(models.Model):

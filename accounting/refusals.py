@@ -5,6 +5,7 @@ Refusal
 │   ├── BudgetExceeded       … and will not have until it resets
 │   ├── BudgetInFlight       … but may once running requests settle
 │   └── RequestExceedsBudget … and never could: the request alone is larger than the whole budget
+├── RateLimited              a rate limit of the key: .limit .most .used .retry_after_s
 ├── Unpriced                 a hard budget applies and nobody knows what the model costs
 ├── ConfigurationChanged     the snapshot that the request was read with is not the database's any more
 ├── HoldLost                 the hold was expired or resolved while the request ran: it must not spend more
@@ -45,6 +46,15 @@ class BudgetInFlight(BudgetRefusal):
 
 class RequestExceedsBudget(BudgetRefusal):
     pass
+
+
+@dataclass
+class RateLimited(Refusal):
+    limit: str  # in words: "requests a minute"
+    most: int
+    used: int
+    retry_after_s: int
+    asked: int = 1
 
 
 @dataclass

@@ -157,6 +157,8 @@ def _admit(snapshot: Catalog, chat: ChatRequest, secret: str | None, request_id:
         end_user=chat.end_user,
         tags=chat.tags,
         expires_after_s=_longest_s(steps) + SETTLE_MARGIN_S,
+        limits=key.limits,
+        ceiling_tokens=input_tokens + ceiling.output_cap_tokens * chat.choices,
     )
     try:
         hold = ledger.writer().hold(request)
@@ -164,6 +166,8 @@ def _admit(snapshot: Catalog, chat: ChatRequest, secret: str | None, request_id:
         raise exceptions.BudgetRefused(refusal, _fits_tokens(refusal, ceiling, input_tokens, chat)) from None
     except refusals.Unpriced as refusal:
         raise exceptions.ModelUnpriced(refusal) from None
+    except refusals.RateLimited as refusal:
+        raise exceptions.RateLimited(refusal) from None
     return Admission(chat, request_id, key, snapshot, steps, input_tokens, hold, hold.created_at)
 
 

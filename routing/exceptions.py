@@ -127,6 +127,13 @@ class RateLimited(GatewayError):
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
 
+    def __init__(self, refusal: refusals.RateLimited) -> None:
+        message = f"The API key is limited to {refusal.most} {refusal.limit} and has used {refusal.used}."
+        if refusal.asked > refusal.most:
+            message += f" This request alone could need {refusal.asked}; set a smaller max_tokens."
+        headers = {"Retry-After": str(refusal.retry_after_s)}
+        super().__init__(f"{message} Try again in {refusal.retry_after_s} s.", headers=headers)
+
 
 class BudgetRefused(GatewayError):
     """A budget has no room. ``fits_tokens``: the output cap that would fit, None when none would."""

@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 
 from accounting.keys import Key
 from accounting.money import plain_usd
+from accounting.rates import RateStatus
 from accounting.reports import budgets_of
 from accounting.usage import Usage
 from routing import admission, books, cascade, catalog
@@ -122,13 +123,29 @@ def _model(alias: str) -> Json:
 
 
 def _headers(served: Served[Any]) -> dict[str, str]:
+    rate = served.admission.hold.rate
     return {
+        **(_rate_headers(rate.status) if rate else {}),
         "x-gateway-alias": served.step.alias,
         "x-gateway-provider": served.step.provider.name,
         "x-gateway-model": served.step.deployment.model,
         "x-gateway-attempts": str(len(served.failed) + 1),
         "x-gateway-fallback": "true" if served.is_fallback else "false",
     }
+
+
+def _rate_headers(status: RateStatus) -> dict[str, str]:
+    """https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers"""
+    headers: dict[str, str] = {}
+    for name, limit, left in (
+        ("requests", status.limits.requests_per_minute, status.requests_left),
+        ("tokens", status.limits.tokens_per_minute, status.tokens_left),
+    ):
+        if limit is not None:
+            headers[f"x-ratelimit-limit-{name}"] = str(limit)
+            headers[f"x-ratelimit-remaining-{name}"] = str(left)
+            headers[f"x-ratelimit-reset-{name}"] = f"{status.reset_s}s"
+    return headers
 
 
 def _whole(served: Served[WholeAnswer], began: Clock) -> HttpResponse:

@@ -121,7 +121,8 @@ class Book:
         off = self.rows(
             "SELECT p.id, p.posted_usd, p.held_usd, coalesce(sum(c.posted_usd), 0), coalesce(sum(c.held_usd), 0)"
             " FROM accounting_budgetperiod p LEFT JOIN accounting_charge c ON c.period_id = p.id"
-            " GROUP BY p.id HAVING p.posted_usd <> coalesce(sum(c.posted_usd), 0) OR p.held_usd <> coalesce(sum(c.held_usd), 0)"
+            " GROUP BY p.id HAVING p.posted_usd <> coalesce(sum(c.posted_usd), 0)"
+            " OR p.held_usd <> coalesce(sum(c.held_usd), 0)"
         )
         assert off == []
 
