@@ -1,7 +1,7 @@
 """Rate limits of a key: requests a minute, tokens a minute, requests at once. Pure.
 
-Minutes are calendar minutes of the database's clock: a limit is whole again at the next one. A request counts with its ceiling of tokens when it is admitted, and with its true tokens once it has settled within
-the same minute.
+Minutes are calendar minutes of the database's clock: a limit is whole again at the next one. A request counts with
+its ceiling of tokens when it is admitted, and with its true tokens once it has settled within the same minute.
 """
 
 from __future__ import annotations
