@@ -7,6 +7,7 @@ periods; write and commit. Outcomes are set on the operations only after the com
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,12 +22,17 @@ from accounting import sql
 from accounting.budgets import Balance, BudgetRule, held_amount, refuse_without_room
 from accounting.ledger import HeldCharge, HeldRate, Hold, HoldRequest, Settlement, TopUpRequest
 from accounting.models import BudgetMode, EntryState
+from accounting.money import plain_usd
 from accounting.periods import Window, window
 from accounting.rates import RateUse, refuse_over_limit
 from accounting.refusals import ConfigurationChanged, HoldLost, Refusal, Unpriced
 from accounting.usage import Usage
 
+log = logging.getLogger("gateway.ledger")
+
 Connection = psycopg.Connection[tuple[Any, ...]]
+
+SETTLED_NOW = "settled now"  # the state, within a batch, of an entry that the batch itself settles
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +45,27 @@ class Abandoned:
 class Operation:
     """A payload on its way through the writer's queue. The request waits on ``done``."""
 
-    __slots__ = ("abandoned", "done", "outcome", "payload")
+    __slots__ = ("_lock", "abandoned", "done", "outcome", "payload")
 
     def __init__(self, payload: HoldRequest | TopUpRequest | Settlement | Abandoned) -> None:
         self.payload = payload
         self.done = threading.Event()
         self.outcome: Hold | bool | Exception | None = None
         self.abandoned = False
+        self._lock = threading.Lock()  # an outcome is either handed over or given up, never both
 
-    def finish(self, outcome: Hold | bool | Exception) -> None:
-        self.outcome = outcome
-        self.done.set()
+    def finish(self, outcome: Hold | bool | Exception) -> bool:
+        """Hand the outcome over. False: nobody waits for it any more."""
+        with self._lock:
+            self.outcome = outcome
+            self.done.set()
+            return not self.abandoned
+
+    def give_up(self) -> bool:
+        """Stop waiting. False: the outcome came at the last moment and counts."""
+        with self._lock:
+            self.abandoned = not self.done.is_set()
+            return self.abandoned
 
 
 class Windows:
@@ -131,6 +147,7 @@ class _Transaction:
         self.settled_entries: list[dict[str, Any]] = []
         self.settled_charges: list[dict[str, Any]] = []
         self.attempts: list[dict[str, Any]] = []
+        self.spent: list[Balance] = []  # budgets that this transaction brings to their limit
         self.rates: dict[int, RateUse] = {}
         self.rate_changes: list[dict[str, Any]] = []
         self.outcomes: list[tuple[Operation, Any]] = []
@@ -161,6 +178,16 @@ class _Transaction:
             if isinstance(operation.payload, HoldRequest):
                 self._hold(operation, operation.payload)
         self._write()
+        for balance in self.spent:
+            log.warning(
+                "budget reached its limit",
+                extra={
+                    "budget": balance.budget,
+                    "mode": balance.mode,
+                    "limit_usd": plain_usd(balance.limit_usd),
+                    "spent_usd": plain_usd(balance.posted_usd),
+                },
+            )
         return self.outcomes
 
     def _lock_periods(self, operations: Iterable[Operation]) -> None:
@@ -217,7 +244,9 @@ class _Transaction:
                 {"entry_id": str(entry_id), "period_id": period_id, "posted_usd": str(cost_usd)}
             )
             balance = self.balances[period_id]
-            self.balances[period_id] = balance.moved(held_usd=-held_usd, posted_usd=cost_usd - posted_usd)
+            self.balances[period_id] = moved = balance.moved(held_usd=-held_usd, posted_usd=cost_usd - posted_usd)
+            if balance.posted_usd < balance.limit_usd <= moved.posted_usd:
+                self.spent.append(moved)
         if isinstance(payload, Settlement):
             self.settled_entries.append(_settlement_row(payload))
             self.attempts.extend(_attempt_rows(payload))
@@ -227,6 +256,8 @@ class _Transaction:
                 self._count(rate.key_id, rate.minute, requests=0, tokens=used - rate.tokens)
         else:
             self.settled_entries.append(_abandoned_row(payload, provider=entry[3]))
+        # Once: a second settlement, or a top-up, of the same entry may be in the same batch.
+        self.entries[entry_id] = (entry_id, SETTLED_NOW, *entry[2:])
         self.outcomes.append((operation, True))
 
     def _hold(self, operation: Operation, request: HoldRequest) -> None:
@@ -283,11 +314,13 @@ class _Transaction:
         hold_usd = None if hold.hold_usd is None else hold.hold_usd + request.more_usd
         charges: list[HeldCharge] = []
         try:
-            for charge in hold.charges:
-                balance = self.balances[charge.period_id]
+            rules = {charge.period_id: charge.rule for charge in hold.charges}
+            # As the books have them: a budget made while the request ran is not on its receipt.
+            for _, period_id, *_ in self.charges.get(hold.entry_id, ()):
+                balance = self.balances[period_id]
                 more_usd = held_amount(balance.mode, request.more_usd)
                 refuse_without_room(balance, more_usd, topping_up=True)
-                charges.append(HeldCharge(charge.period_id, charge.rule, more_usd))
+                charges.append(HeldCharge(period_id, rules.get(period_id), more_usd))
             for rule in request.budgets:
                 period_id = self.windows.period_id(rule, self.now)
                 charges.append(self._charge(rule, period_id, hold_usd, "", ""))
@@ -365,7 +398,7 @@ def _settlement_row(settlement: Settlement) -> dict[str, Any]:
         "fallback": settlement.fallback,
         "http_status": settlement.http_status,
         "error_code": settlement.error_code,
-        "provider_request_id": (served.provider_request_id if served else None) or "",
+        "provider_request_id": _storable((served.provider_request_id if served else None) or "")[:200],
         **_usage_columns(settlement.usage),
         "cost_usd": _text(settlement.cost_usd),
         "price": served.price.as_json() if served and served.price else None,
@@ -405,14 +438,14 @@ def _attempt_rows(settlement: Settlement) -> list[dict[str, Any]]:
             "model": attempt.model,
             "outcome": attempt.outcome,
             "http_status": attempt.http_status,
-            "error": attempt.error[:500],
+            "error": _storable(attempt.error)[:500],
             "started_at": attempt.started_at.isoformat(),
             "duration_ms": attempt.duration_ms,
             "first_token_ms": attempt.first_token_ms,
             **_usage_columns(attempt.usage),
             "cost_usd": _text(attempt.cost_usd),
             "price": attempt.price.as_json() if attempt.price else None,
-            "provider_request_id": (attempt.provider_request_id or "")[:200],
+            "provider_request_id": _storable(attempt.provider_request_id or "")[:200],
         }
         for position, attempt in enumerate(settlement.attempts, start=1)
     ]
@@ -430,6 +463,11 @@ def _usage_columns(usage: Usage) -> dict[str, int | str]:
         "audio_output_tokens": usage.audio_output_tokens,
         "usage_source": usage.source.value,
     }
+
+
+def _storable(text: str) -> str:
+    """What a provider said, without what Postgres cannot store: a settlement must not fail for it."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 def _text(amount_usd: Decimal | None) -> str | None:

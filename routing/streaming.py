@@ -63,6 +63,9 @@ class EventStream:
                     "stream interrupted",
                     extra={"request_id": self._served.admission.request_id, "kind": error.kind.value},
                 )
+            except Exception:
+                outcome, status, code = "gateway_failed", 500, "internal_error"
+                raise
             else:
                 outcome, status, code = ANSWERED, 200, ""
                 final = [DONE]

@@ -291,3 +291,13 @@ def test_one_bad_row_does_not_fail_its_neighbours(book: Book) -> None:
     assert isinstance(outcomes["bad"], Exception)
     assert sorted(LedgerEntry.objects.values_list("request_id", flat=True)) == ["good-1", "good-2"]
     assert book.balance() == (Decimal(0), Decimal("0.2"))
+
+
+def test_reaching_a_limit_is_logged_once_with_the_word_budget(book: Book, caplog: pytest.LogCaptureFixture) -> None:
+    book.budget("1", mode="alert")
+    for cost in ("0.6", "0.6", "0.6"):
+        book.post(book.hold("1"), cost)
+    said = [record for record in caplog.records if "budget" in record.getMessage()]
+    assert [(record.getMessage(), vars(record)["spent_usd"]) for record in said] == [
+        ("budget reached its limit", "1.2")
+    ]
