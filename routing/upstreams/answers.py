@@ -35,7 +35,7 @@ def speaks(message: object) -> bool:
 
 
 def has_content(chunk: Mapping[str, Any]) -> bool:
-    """Whether a stream chunk carries content or a finish reason. The first-token limit runs until the first that does."""
+    """Whether a stream chunk carries content or a finish reason: the first-token limit runs until one does."""
     choices = chunk.get("choices")
     if not isinstance(choices, list):
         return False

@@ -1,11 +1,11 @@
 """A provider's refusal, in whichever of the formats → one UpstreamError.
 
-Statuses: 400/413/422 and other 4xx are the request's fault; 401/402/403 our account's; 404/405/410 and redirects our
-address's; 408 a TIMEOUT (the provider gave up waiting, so a second try at once helps little); 409 and 425 are treated
-like a 500 (a conflict in the provider's own state, which OpenAI's client retries too); 429 rate limits; 5xx, Anthropic's
-529 and Cloudflare's 52x overload. Three wordings overrule the status of a 400: a key that Gemini calls invalid and an
-Anthropic account without credit are AUTHENTICATION, a prompt that is too long CONTEXT_WINDOW, one that a policy
-refuses CONTENT_POLICY.
+Statuses: 400/413/422 and other 4xx are the request's fault; 401/402/403 our account's; 404/405/410 and
+redirects our address's; 408 a TIMEOUT (the provider gave up waiting, so a second try at once helps little); 409 and
+425 are treated like a 500 (a conflict in the provider's own state, which OpenAI's client retries too); 429 rate
+limits; 5xx, Anthropic's 529 and Cloudflare's 52x overload. Three wordings overrule the status of a 400: a key that
+Gemini calls invalid and an Anthropic account without credit are AUTHENTICATION, a prompt that is too long
+CONTEXT_WINDOW, one that a policy refuses CONTENT_POLICY.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ class Anthropic:
         messages = _messages(request, litellm, config)
         # Anthropic fetches https itself; what litellm would fetch for it is plain http.
         deadline = monotonic() + request.timeouts.total_s
-        messages = media.inlined(messages, lambda url, _: url.lower().startswith("http://"), deadline)
+        messages = media.inlined(messages, lambda url: url.lower().startswith("http://"), deadline)
         optional = _mapped(request, litellm, messages, ANTHROPIC_PARAMETERS, streamed=streamed)
         optional.pop("stream", None)
         json_mode = optional.pop("json_mode", False)
@@ -314,11 +314,12 @@ class Gemini:
     def parser(self, prepared: Prepared, headers: Mapping[str, str]) -> Parser:
         from litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini import ModelResponseIterator
 
+        silence: Any = _Silence(prepared.context["optional_params"])
         parser: Parser = ModelResponseIterator(
             streaming_response=iter(()),
             sync_stream=True,
-            logging_obj=_Silence(prepared.context["optional_params"]),
-            response_headers=headers,
+            logging_obj=silence,
+            response_headers=dict(headers),
         )
         return parser
 
@@ -336,8 +337,10 @@ class Gemini:
     def refusal(self, event: Json) -> UpstreamError | None:
         """A blocked prompt: a 200 that says why there is no answer."""
         feedback = event.get("promptFeedback")
-        reason = feedback.get("blockReason") if isinstance(feedback, dict) else None
-        if not reason or event.get("candidates"):
+        if not isinstance(feedback, dict) or event.get("candidates"):
+            return None
+        reason = feedback.get("blockReason")
+        if not reason:
             return None
         why = feedback.get("blockReasonMessage") or f"The prompt was blocked ({reason})"
         return UpstreamError(
@@ -350,14 +353,8 @@ class Gemini:
         )
 
 
-def _gemini_wants_bytes(url: str, image: Mapping[str, Any]) -> bool:
-    """What litellm would download: not the files that Google has or can fetch (litellm's `_process_gemini_media`)."""
-    from litellm.llms.vertex_ai.gemini.transformation import (
-        GEMINI_FILES_API_URI_PREFIX,
-        get_image_mime_type_from_url,
-    )
+def _gemini_wants_bytes(url: str) -> bool:
+    """What litellm would download: all but the files that Google has already (its `GoogleAIStudioGeminiConfig`)."""
+    from litellm.llms.vertex_ai.gemini.transformation import GEMINI_FILES_API_URI_PREFIX
 
-    if url.startswith(GEMINI_FILES_API_URI_PREFIX):
-        return False
-    known = image.get("format") or get_image_mime_type_from_url(url)
-    return not (url.startswith("https://") and known)
+    return not url.startswith(GEMINI_FILES_API_URI_PREFIX)

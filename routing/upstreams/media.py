@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any, Final
 from urllib.parse import urljoin
@@ -42,25 +42,27 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
-def inlined(messages: list[Any], wanted: Callable[[str, Mapping[str, Any]], bool], deadline: float) -> list[Any]:
+def inlined(
+    messages: list[Any],
+    wanted: Callable[[str], bool],
+    deadline: float,
+    allowed: Callable[[str], bool] = is_public,
+) -> list[Any]:
     """The messages with the wanted remote pictures as data URLs. `messages` is ours to change.
 
-    `wanted`: whether the provider's translation would need this URL's bytes, from the URL and its `image_url` object.
+    `wanted`: whether the provider's translation needs this URL's bytes.
     """
     fetched: dict[str, str] = {}
     for part in _image_parts(messages):
         image = part["image_url"]
         url = image if isinstance(image, str) else image.get("url")
-        if not isinstance(url, str) or not url.lower().startswith(("http://", "https://")):
-            continue
-        details = image if isinstance(image, dict) else {}
-        if not wanted(url, details):
+        if not isinstance(url, str) or not url.lower().startswith(("http://", "https://")) or not wanted(url):
             continue
         if url not in fetched:
             if len(fetched) >= _MAX_FETCHES:
                 raise _refused(f"more than {_MAX_FETCHES} pictures by URL")
-            fetched[url] = fetch(url, deadline)
-        part["image_url"] = {**details, "url": fetched[url]}
+            fetched[url] = fetch(url, deadline, allowed)
+        part["image_url"] = {**(image if isinstance(image, dict) else {}), "url": fetched[url]}
     return messages
 
 

@@ -10,7 +10,8 @@ from accounting.usage import Usage
 from routing.upstreams import errors
 from routing.upstreams.answers import dumps, ends_empty, loads, speaks, whole_answer
 from routing.upstreams.base import FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
-from routing.upstreams.transport import USER_AGENT, EventReader, Whole, post, post_stream
+from routing.upstreams.events import EventReader, post_stream
+from routing.upstreams.transport import USER_AGENT, Whole, post
 from routing.upstreams.usage import usage_of
 
 #: litellm's name of the provider → where it is when its row names no base URL. None: it has to.
@@ -179,22 +180,11 @@ class RelayStream:
 
     def _read(self, data: bytes) -> Json | None:
         """The chunk, or None when there is nothing in it to hand on now."""
-        try:
-            chunk = loads(data)
-        except ValueError:
+        chunk = self._parse(data)
+        if chunk is None:
             self._malformed = True
             return None
-        if type(chunk) is not dict:
-            self._malformed = True
-            return None
-        choices = chunk.get("choices")
-        if "error" in chunk and (error := errors.from_event(chunk, secret=self._api_key)):
-            raise self._failed(error)
-        if type(choices) is not list:
-            if chunk.get("usage") is None:
-                self._malformed = True
-                return None
-            choices = chunk["choices"] = []
+        choices = chunk["choices"]
         usage = chunk.get("usage")
         if usage is not None:
             self._usage = usage
@@ -207,24 +197,44 @@ class RelayStream:
         self._last = chunk
         finished = False
         for index, choice in enumerate(choices):
-            if type(choice) is not dict:
-                self._malformed = True
-                return None
-            if type(choice.get("delta")) is not dict:
-                choice["delta"] = {}
-            choice.setdefault("index", index)
-            reason = choice.setdefault("finish_reason", None)
-            if not self._spoken and (speaks(choice["delta"]) or (reason and not ends_empty(reason))):
-                self._spoken = True
-                self._reader.limits.content_seen()
-            if reason:
-                self._unfinished -= 1
-                finished = True
+            finished = self._note(index, choice) or finished
         if not self._spoken and (finished or self._held):
             self._reader.limits.content_seen()
             self._held.append(chunk)
             return None
         return chunk
+
+    def _parse(self, data: bytes) -> Json | None:
+        """The event as a chunk with its list of choices; None when it is none. Raises the error that it is."""
+        try:
+            chunk = loads(data)
+        except ValueError:
+            return None
+        if type(chunk) is not dict:
+            return None
+        if "error" in chunk and (error := errors.from_event(chunk, secret=self._api_key)):
+            raise self._failed(error)
+        choices = chunk.get("choices")
+        if type(choices) is not list:
+            if chunk.get("usage") is None:
+                return None
+            choices = chunk["choices"] = []
+        return chunk if all(type(choice) is dict for choice in choices) else None
+
+    def _note(self, index: int, choice: Json) -> bool:
+        """Fills in what a choice must have, notes what it says, and whether it is its last."""
+        delta = choice.get("delta")
+        if type(delta) is not dict:
+            delta = choice["delta"] = {}
+        choice.setdefault("index", index)
+        reason = choice.setdefault("finish_reason", None)
+        if not self._spoken and (speaks(delta) or (reason and not ends_empty(reason))):
+            self._spoken = True
+            self._reader.limits.content_seen()
+        if not reason:
+            return False
+        self._unfinished -= 1
+        return True
 
     def _complete(self, chunk: Json) -> None:
         chunk.setdefault("id", self._last.get("id") or f"chatcmpl-{time.time_ns():x}")
@@ -247,7 +257,7 @@ class RelayStream:
             raise self._failed(UpstreamError(kind, message, http_status=self.http_status))
         if self._usage is not None and not self._usage_sent:
             self._usage_sent = True
-            head = {k: self._last[k] for k in ("id", "object", "created", "model") if k in self._last}
+            head: Json = {k: self._last[k] for k in ("id", "object", "created", "model") if k in self._last}
             return {**head, "choices": [], "usage": self._usage}
         raise StopIteration
 

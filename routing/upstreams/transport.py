@@ -15,8 +15,8 @@ urllib3 carries the bytes; what it leaves open is closed here:
   that moment rare.
 - **No redirects, no retries, no proxies from the environment.**
 
-Bounds: :data:`MAX_BODY_BYTES` after decompression (answers and whole streams), :data:`MAX_EVENT_BYTES` for one event of
-a stream, `http.client`'s 100 headers of 64 KiB.
+Bounds: :data:`MAX_BODY_BYTES` after decompression (answers and whole streams), `events.MAX_EVENT_BYTES` for one
+event of a stream, `http.client`'s 100 headers of 64 KiB.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ import io
 import os
 import socket
 import threading
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,26 +54,22 @@ from routing.upstreams.base import FailureKind, Timeouts, UpstreamError
 
 USER_AGENT: Final = "llm-gateway"
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
-MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
-MAX_ERROR_BYTES: Final = 1024 * 1024
 
 #: The large providers keep idle connections for a minute and more; local servers (uvicorn, Node) for five seconds.
 _IDLE_HTTPS_S: Final = 50.0
 _IDLE_HTTP_S: Final = 4.0
 
-_READ_BYTES: Final = 65536
+READ_BYTES: Final = 65536
 _SOCKET_OPTIONS: Final = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
 ]
-#: How long the end of the HTTP message may be behind the last event for its connection to be worth keeping.
-_END_GRACE_S: Final = 0.01
 
 
 # --- connections that know their deadline --------------------------------------------------------------
 
 
-class _Watch:
+class Watch:
     """What a connection's current answer is read against. `sock` stays when urllib3 lets go of it."""
 
     __slots__ = ("deadline", "last_byte_at", "sock")
@@ -88,7 +83,7 @@ class _Watch:
 class _TimedSocket(io.RawIOBase):
     """The socket's raw file, every `recv` of which ends at the deadline."""
 
-    def __init__(self, raw: io.RawIOBase, watch: _Watch) -> None:
+    def __init__(self, raw: io.RawIOBase, watch: Watch) -> None:
         self._raw = raw
         self._watch = watch
 
@@ -111,12 +106,12 @@ class _TimedSocket(io.RawIOBase):
 
 
 class _TimedResponse(http.client.HTTPResponse):
-    def __init__(self, sock: Any, watch: _Watch, method: str | None = None) -> None:
+    def __init__(self, sock: Any, watch: Watch, method: str | None = None) -> None:
         super().__init__(sock, method=method)
         # The socket carries the limit that urllib3 was given for the head of the answer.
         watch.sock = sock
         watch.deadline = monotonic() + (sock.gettimeout() or 0.0)
-        self.fp = io.BufferedReader(_TimedSocket(self.fp.detach(), watch), _READ_BYTES)
+        self.fp = io.BufferedReader(_TimedSocket(self.fp.detach(), watch), READ_BYTES)
 
 
 class _Connection(HTTPConnection):
@@ -124,7 +119,7 @@ class _Connection(HTTPConnection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.watch = _Watch()
+        self.watch = Watch()
 
     def response_class(self, sock: Any, method: str | None = None) -> _TimedResponse:  # type: ignore[override]
         return _TimedResponse(sock, self.watch, method)
@@ -140,7 +135,7 @@ class _TlsConnection(HTTPSConnection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.watch = _Watch()
+        self.watch = Watch()
 
     def response_class(self, sock: Any, method: str | None = None) -> _TimedResponse:  # type: ignore[override]
         return _TimedResponse(sock, self.watch, method)
@@ -161,23 +156,24 @@ class _TlsPool(HTTPSConnectionPool):
 # --- one pool a process ---------------------------------------------------------------------------------
 
 _lock = threading.Lock()
-_manager: tuple[int, urllib3.PoolManager] | None = None
+_managers: dict[int, urllib3.PoolManager] = {}  # by process id: one, and after a fork the parent's beside it
 
 
 def _pool_manager() -> urllib3.PoolManager:
     """The process's own: sockets that a fork shares would mix two workers' answers."""
-    global _manager
     pid = os.getpid()
-    if _manager is None or _manager[0] != pid:
+    manager = _managers.get(pid)
+    if manager is None:
         with _lock:
-            if _manager is None or _manager[0] != pid:
+            if pid not in _managers:
                 # maxsize is what is kept when idle; block=False: more are opened as needed.
-                manager = urllib3.PoolManager(
+                made = urllib3.PoolManager(
                     num_pools=200, maxsize=256, block=False, retries=False, socket_options=_SOCKET_OPTIONS
                 )
-                manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
-                _manager = (pid, manager)
-    return _manager[1]
+                made.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+                _managers[pid] = made
+            manager = _managers[pid]
+    return manager
 
 
 @lru_cache(maxsize=512)
@@ -251,7 +247,7 @@ def mapped_errors(*, answering: bool = False) -> Iterator[None]:
         raise UpstreamError(FailureKind.CONNECTION, message) from error
 
 
-def _open(url: str, headers: Mapping[str, str], body: bytes, limits: Limits) -> urllib3.HTTPResponse:
+def open_call(url: str, headers: Mapping[str, str], body: bytes, limits: Limits) -> urllib3.HTTPResponse:
     with mapped_errors():
         scheme, host, port, target = _split(url)
         pool = _pool_manager().connection_from_host(host, port, scheme)
@@ -272,7 +268,7 @@ def _open(url: str, headers: Mapping[str, str], body: bytes, limits: Limits) -> 
     return response
 
 
-def _read_bounded(response: urllib3.HTTPResponse, watch: _Watch, deadline: float, limit: int) -> bytes:
+def read_bounded(response: urllib3.HTTPResponse, watch: Watch, deadline: float, limit: int) -> bytes:
     """The decompressed body, at most `limit` bytes of it; the connection returns to its pool at the end."""
     watch.deadline = deadline
     parts: list[bytes] = []
@@ -280,7 +276,7 @@ def _read_bounded(response: urllib3.HTTPResponse, watch: _Watch, deadline: float
     done = False
     try:
         with mapped_errors(answering=True):
-            while part := response.read(_READ_BYTES, decode_content=True):
+            while part := response.read(READ_BYTES, decode_content=True):
                 size += len(part)
                 if size > limit:
                     raise UpstreamError(FailureKind.MALFORMED, f"The provider's answer is larger than {limit} bytes")
@@ -292,7 +288,7 @@ def _read_bounded(response: urllib3.HTTPResponse, watch: _Watch, deadline: float
     return b"".join(parts)
 
 
-def _watch_of(response: urllib3.HTTPResponse) -> _Watch:
+def watch_of(response: urllib3.HTTPResponse) -> Watch:
     connection = response.connection
     assert isinstance(connection, _Connection | _TlsConnection)
     return connection.watch
@@ -301,28 +297,11 @@ def _watch_of(response: urllib3.HTTPResponse) -> _Watch:
 def post(url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> Whole:
     """One POST, its answer read to the end, whatever its status. Raises UpstreamError for all else."""
     limits = Limits(timeouts, streamed=False)
-    response = _open(url, headers, body, limits)
+    response = open_call(url, headers, body, limits)
     if response.connection is None:  # an answer without a body (204, 304) has left its connection already
         return Whole(response.status, response.headers, b"")
-    content = _read_bounded(response, _watch_of(response), limits.total_at, MAX_BODY_BYTES)
+    content = read_bounded(response, watch_of(response), limits.total_at, MAX_BODY_BYTES)
     return Whole(response.status, response.headers, content)
-
-
-def post_stream(url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> EventReader | Whole:
-    """One POST whose answer is to be a stream of server-sent events.
-
-    An answer that is none (not 200, or JSON, or a page) comes back whole, at most MAX_ERROR_BYTES of it.
-    """
-    limits = Limits(timeouts, streamed=True)
-    response = _open(url, headers, body, limits)
-    if response.connection is None:
-        return Whole(response.status, response.headers, b"")
-    watch = _watch_of(response)
-    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if response.status != 200 or kind in ("application/json", "text/html"):
-        content = _read_bounded(response, watch, limits.first_token_at, MAX_ERROR_BYTES)
-        return Whole(response.status, response.headers, content)
-    return EventReader(response, watch, limits)
 
 
 def get(url: Url, address: str, deadline: float, limit: int) -> Whole:
@@ -350,154 +329,5 @@ def get(url: Url, address: str, deadline: float, limit: int) -> Whole:
         assert isinstance(response, urllib3.HTTPResponse)
         if response.connection is None:
             return Whole(response.status, response.headers, b"")
-        body = _read_bounded(response, _watch_of(response), deadline, limit)
+        body = read_bounded(response, watch_of(response), deadline, limit)
         return Whole(response.status, response.headers, body)
-
-
-# --- server-sent events -----------------------------------------------------------------------------------
-
-
-class EventReader:
-    """The data of one event after the other. Not for two readers at once; `close()` is for everybody.
-
-    Lines may end in LF, CRLF or CR; data of several lines is joined; comments and events without data are
-    skipped; a last event without its blank line counts.
-    """
-
-    def __init__(self, response: urllib3.HTTPResponse, watch: _Watch, limits: Limits) -> None:
-        self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
-        self.limits = limits
-        self.event_name = ""  # of the event returned last
-        self._response = response
-        self._watch = watch
-        self._decode = "content-encoding" in response.headers
-        self._lines: deque[bytes] = deque()
-        self._rest: list[bytes] = []  # the beginning of a line whose end has not come
-        self._rest_bytes = 0
-        self._bytes = 0
-        self._ended = False
-        self._reading = False
-        self._closed = False
-
-    def next_event(self, within_s: float | None = None) -> bytes | None:
-        """The next event's data, or None when the body has ended. Raises UpstreamError.
-
-        Waits until the limit of the phase (first token, then idle), or `within_s` if that is less.
-        """
-        data: bytes | None = None
-        size = 0
-        name = ""
-        lines = self._lines
-        deadline = self.limits.next_event_at()
-        if within_s is not None:
-            deadline = min(deadline, monotonic() + within_s)
-        while True:
-            while lines:
-                line = lines.popleft()
-                if line:
-                    if line.startswith(b"data:"):
-                        value = line[6:] if line[5:6] == b" " else line[5:]
-                        size += len(value)
-                        if size > MAX_EVENT_BYTES:
-                            raise self._too_long()
-                        data = value if data is None else data + b"\n" + value
-                    elif line.startswith(b"event:"):
-                        name = line[6:].strip().decode("utf-8", "replace")
-                elif data is not None:
-                    self.event_name = name
-                    return data
-                else:
-                    name = ""  # an event without data is none
-            if self._ended:
-                if data is not None:
-                    self.event_name = name
-                return data
-            self._receive(deadline)
-
-    def _receive(self, deadline: float) -> None:
-        """One read from the socket, split into lines."""
-        self._watch.deadline = deadline
-        self._reading = True
-        try:
-            if self._closed:
-                raise UpstreamError(FailureKind.INTERRUPTED, "The call was closed")
-            with mapped_errors(answering=True):
-                chunk = self._response.read1(_READ_BYTES, decode_content=self._decode)
-        except Exception as error:
-            if self._closed:  # whatever a socket says that somebody else has shut
-                raise UpstreamError(FailureKind.INTERRUPTED, "The call was closed") from error
-            raise
-        finally:
-            self._reading = False
-            if self._closed:
-                self._response.close()
-        if self._closed:
-            raise UpstreamError(FailureKind.INTERRUPTED, "The call was closed")
-        if not chunk:
-            self._ended = True
-            if self._rest:
-                self._lines.extend(b"".join(self._rest).splitlines())
-                self._rest.clear()
-            return
-        self._bytes += len(chunk)
-        if self._bytes > MAX_BODY_BYTES:
-            self.close()
-            raise UpstreamError(FailureKind.MALFORMED, f"The provider's stream is larger than {MAX_BODY_BYTES} bytes")
-        self._split(chunk)
-
-    def _split(self, chunk: bytes) -> None:
-        rest = self._rest
-        if chunk[-1:] != b"\n":
-            if b"\n" not in chunk and b"\r" not in chunk:
-                rest.append(chunk)  # joined once, when the line's end comes: joining each time is quadratic
-                self._rest_bytes += len(chunk)
-                if self._rest_bytes > MAX_EVENT_BYTES:
-                    raise self._too_long()
-                return
-            whole_lines = False
-        else:
-            whole_lines = True
-        if rest:
-            chunk = b"".join(rest) + chunk
-            rest.clear()
-            self._rest_bytes = 0
-        lines = chunk.splitlines()
-        if not whole_lines:
-            last = lines.pop()
-            # A CR at the very end may be half of a CRLF: it waits for what follows.
-            if chunk.endswith(b"\r"):
-                last += b"\r"
-            rest.append(last)
-            self._rest_bytes = len(last)
-        self._lines.extend(lines)
-
-    def _too_long(self) -> UpstreamError:
-        self.close()
-        return UpstreamError(FailureKind.MALFORMED, f"The provider sent an event larger than {MAX_EVENT_BYTES} bytes")
-
-    def finish(self) -> None:
-        """After the last event: keep the connection if its message ends here, else close it."""
-        if not self._ended and not self._closed and not self._lines:
-            try:
-                self._receive(monotonic() + _END_GRACE_S)
-            except UpstreamError:
-                pass  # the answer is complete; only its connection is lost
-        self.close()
-
-    def close(self) -> None:
-        """Ends the connection now, unless it has been read to its end. Wakes a reader that waits.
-
-        A reader in another thread still uses the descriptor, so it is the one who gives it back.
-        """
-        if self._closed:
-            return
-        self._closed = True
-        if self._ended:
-            return  # back in the pool, perhaps in use by somebody else
-        try:
-            self._watch.sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the provider was faster
-        if not self._reading:
-            self._response.close()

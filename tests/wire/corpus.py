@@ -61,8 +61,8 @@ def says(*messages: Request, **parameters: Any) -> Request:
     return {"messages": list(messages), "max_tokens": 256, **parameters}
 
 
-def tool_call(id: str, name: str, arguments: str) -> Request:
-    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+def tool_call(call_id: str, name: str, arguments: str) -> Request:
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 def text(value: str, **extra: Any) -> Request:
@@ -227,7 +227,7 @@ CORPUS: dict[str, tuple[Request, Behaviour | None]] = {
     # --- pictures ----------------------------------------------------------------------------------------
     "picture": (asks([text("What is it?"), image(f"data:image/png;base64,{PIXEL}")]), None),
     "picture with detail": (asks([image(f"data:image/png;base64,{PIXEL}", detail="low"), text("?")]), None),
-    "picture by URL": (asks([text("What is it?"), image("https://example.com/cat.png")]), None),
+    "picture by URL": (asks([text("What is it?"), image("https://pictures.invalid/cat.png")]), None),
     "two pictures": (
         asks(
             [

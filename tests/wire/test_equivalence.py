@@ -102,7 +102,7 @@ def _litellms(sim: Simulator, wire: str, body: dict[str, Any], streamed: bool) -
             **options,
         )
         chunks = [c.model_dump() for c in answer] if streamed else [answer.model_dump()]
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - litellm raises anything
         return {"refused": getattr(error, "status_code", None) or type(error).__name__}
     return {"received": _received(sim), "answer": _told(chunks, streamed)}
 

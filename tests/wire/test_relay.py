@@ -28,8 +28,8 @@ def sim() -> Iterator[Simulator]:
 
 
 def refused(sim: Simulator, *, streamed: bool, **options: Any) -> UpstreamError:
+    request = call_to(sim, "openai", **options)
     with pytest.raises(UpstreamError) as raised:
-        request = call_to(sim, "openai", **options)
         read(Relay().stream(request)) if streamed else Relay().whole(request)
     return raised.value
 

@@ -44,7 +44,7 @@ def refused(sim: Simulator, wire: str, body: dict[str, Any] = HELLO, **options: 
     return raised.value
 
 
-# --- usage, against what the provider really sent ---------------------------------------------------------------
+# --- usage, against what the provider really sent ---------------
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
@@ -106,7 +106,17 @@ def test_a_cut_anthropic_stream_knows_what_its_input_cost(sim: Simulator) -> Non
     assert raised.value.usage.input_tokens == 77
 
 
-# --- OpenAI's types -------------------------------------------------------------------------------------------------
+# --- OpenAI's types ---------------------------------------------
+
+
+#: Requests that neither litellm nor the provider can make anything of: in our words or the provider's, a 400.
+_REFUSED = {
+    ("bad role", "*"),
+    ("bad arguments", "*"),
+    ("assistant first", "anthropic"),
+    ("picture by URL", "gemini"),  # its host does not exist
+    ("service tier", "gemini"),  # litellm sends it; the simulated API is older than the field
+}
 
 
 @WIRES
@@ -116,11 +126,10 @@ def test_every_answer_is_one_of_openais(sim: Simulator, name: str, wire: str) ->
     if behaviour is not None:
         sim.behave(wire, behaviour, behaviour)
     request = call_to(sim, wire, {**body, "model": "alias"})
-    try:
-        answer = Translate().whole(request)
-    except UpstreamError as error:
-        assert error.kind is FailureKind.BAD_REQUEST
+    if (name, wire) in _REFUSED or (name, "*") in _REFUSED:
+        assert refused(sim, wire, dict(request.body)).kind is FailureKind.BAD_REQUEST
         return
+    answer = Translate().whole(request)
     ChatCompletion.model_validate(answer.body, strict=True)
     message = answer.body["choices"][0]["message"]
     assert "refusal" in message
@@ -155,7 +164,7 @@ def test_a_streamed_tool_call_is_whole_when_put_together(sim: Simulator, wire: s
     assert has_content(chunks[0])
 
 
-# --- requests ---------------------------------------------------------------------------------------------------------
+# --- requests ---------------------------------------------------
 
 
 @WIRES
@@ -238,7 +247,7 @@ def test_anthropics_address_may_be_given_in_any_length(sim: Simulator, base: str
     assert sim.requests[0].path == "/anthropic/v1/messages"
 
 
-# --- streams that go wrong ---------------------------------------------------------------------------------------------
+# --- streams that go wrong --------------------------------------
 
 
 @WIRES
@@ -319,7 +328,7 @@ def test_a_prompt_that_gemini_blocks_is_refused_by_policy(sim: Simulator) -> Non
     assert raised.value.kind is FailureKind.CONTENT_POLICY
 
 
-# --- which upstream, and what it costs to load ---------------------------------------------------------------------------
+# --- which upstream, and what it costs to load ------------------
 
 
 def test_each_provider_has_its_kind_of_upstream() -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from routing.upstreams import media
 from routing.upstreams.base import FailureKind, Timeouts, UpstreamError
-from routing.upstreams.transport import MAX_BODY_BYTES, MAX_EVENT_BYTES, EventReader, Whole, post, post_stream
+from routing.upstreams.events import MAX_EVENT_BYTES, EventReader, post_stream
+from routing.upstreams.transport import MAX_BODY_BYTES, Whole, post
 from tests.simulator import Behaviour, Simulator, faults
 from tests.wire.upstream_calls import SSE_HEAD, Raw
 
@@ -268,7 +269,8 @@ from gevent import monkey
 monkey.patch_all()
 import sys, time, gevent
 from routing.upstreams.base import Timeouts, UpstreamError
-from routing.upstreams.transport import post, post_stream
+from routing.upstreams.events import post_stream
+from routing.upstreams.transport import post
 url, timeouts = sys.argv[1], Timeouts(1, 5, 5, 10)
 headers = {"Authorization": "Bearer k", "Content-Type": "application/json"}
 body = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": true}'
@@ -373,7 +375,7 @@ def test_an_answer_that_is_no_stream_comes_back_whole(kind: str) -> None:
         ("10.0.0.1", False),
         ("169.254.169.254", False),
         ("100.64.0.1", False),
-        ("0.0.0.0", False),  # noqa: S104
+        ("0.0.0.0", False),
         ("224.0.0.1", False),
         ("::1", False),
         ("fd00::1", False),
@@ -398,6 +400,32 @@ def soon() -> float:
 def test_a_picture_is_fetched_as_a_data_url() -> None:
     with Raw(PICTURE) as server:
         assert media.fetch(server.url, soon(), allowed=lambda _: True) == "data:image/png;base64,iVBO"
+
+
+def test_a_picture_named_twice_is_fetched_once_and_put_in_its_place() -> None:
+    with Raw(PICTURE) as server:
+        parts: list[dict[str, object]] = [
+            {"type": "text", "text": server.url},
+            {"type": "image_url", "image_url": {"url": server.url, "detail": "low"}},
+            {"type": "image_url", "image_url": server.url},
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+        ]
+        messages = [{"role": "user", "content": parts}, {"role": "user", "content": "hi"}]
+        media.inlined(messages, lambda _: True, soon(), allowed=lambda _: True)
+        assert server.connections == 1
+    assert parts == [
+        {"type": "text", "text": server.url},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO", "detail": "low"}},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO"}},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+    ]
+
+
+def test_more_than_ten_pictures_by_url_are_refused() -> None:
+    with Raw(PICTURE) as server:
+        parts = [{"type": "image_url", "image_url": {"url": f"{server.url}?{i}"}} for i in range(11)]
+        with pytest.raises(UpstreamError, match="more than 10"):
+            media.inlined([{"role": "user", "content": parts}], lambda _: True, soon(), allowed=lambda _: True)
 
 
 def test_a_picture_at_an_address_of_ours_is_refused_without_a_connection() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from email.utils import format_datetime
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -28,8 +28,8 @@ def failure(sim: Simulator, wire: str, fault: Behaviour, *, streamed: bool) -> U
     sim.reset()
     sim.behave(wire, fault)
     upstream = upstream_for(wire)
+    request = call_to(sim, wire)
     with pytest.raises(UpstreamError) as raised:
-        request = call_to(sim, wire)
         read(upstream.stream(request)) if streamed else upstream.whole(request)
     assert len(sim.requests) == 1, "an upstream never tries again"
     return raised.value

@@ -40,8 +40,8 @@ def call(
     return UpstreamRequest(deployment, api_key, body, timeouts, "req-1")
 
 
-def call_to(sim: Simulator, format: str, body: Mapping[str, Any] = HELLO, **options: Any) -> UpstreamRequest:
-    return call(sim.base_url(format), body, provider=format, **options)
+def call_to(sim: Simulator, wire: str, body: Mapping[str, Any] = HELLO, **options: Any) -> UpstreamRequest:
+    return call(sim.base_url(wire), body, provider=wire, **options)
 
 
 def text_of(chunks: Iterable[Mapping[str, Any]]) -> str:
@@ -58,12 +58,9 @@ class Raw:
     def __init__(self, *pieces: bytes, pause_s: float = 0.0) -> None:
         self._pieces, self._pause_s = pieces, pause_s
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1/chat/completions"
         self.connections = 0
         threading.Thread(target=self._serve, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1/chat/completions"
 
     def _serve(self) -> None:
         while True:
