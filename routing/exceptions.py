@@ -102,6 +102,9 @@ class InvalidApiKey(InvalidRequest):
     status = 401
     code = "invalid_api_key"
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers={"WWW-Authenticate": "Bearer"})  # RFC 9110, 11.6.1: a 401 must say how
+
 
 class ModelNotAllowed(GatewayError):
     status = 403
