@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+import httpx
 import openai
 import psycopg
 from django.db import connections
@@ -23,7 +24,8 @@ from django.db.backends.postgresql.base import DatabaseWrapper
 from psycopg.rows import dict_row
 from pytest_django.plugin import DjangoDbBlocker
 
-from accounting.models import Budget, Price
+from accounting import keys
+from accounting.models import ApiKey, Budget, Price
 from routing.models import FallbackStep, ModelAlias, Provider
 from tests.e2e.launcher import RunningGateway
 from tests.simulator import Simulator
@@ -86,10 +88,13 @@ class Gateway:
         self.url = running.url
         self.sim = sim
         self._blocker = blocker
+        self._clients: list[openai.OpenAI] = []
         self._sql: psycopg.Connection[Row] = psycopg.connect(dsn, autocommit=True, row_factory=dict_row)
         self._orm_settings = {**connections.databases["default"], **_orm_address(dsn)}
 
     def close(self) -> None:
+        for client in self._clients:
+            client.close()  # the gateway waits a while for connections that are kept alive
         self._sql.close()
         self.running.close()
 
@@ -148,6 +153,7 @@ class Gateway:
     def remove_routes(self) -> None:
         """Everything that `route` made."""
         with self.orm():
+            FallbackStep.objects.filter(alias__position=1000).delete()
             ModelAlias.objects.filter(position=1000).delete()
             Provider.objects.filter(aliases=None, deployments=None).delete()
 
@@ -161,11 +167,29 @@ class Gateway:
                 }
             ).name  # fmt: skip
 
+    def key(self, **fields: Any) -> str:
+        """A new API key; the key itself, which the database does not have."""
+        secret = keys.new_secret()
+        with self.orm():
+            ApiKey.objects.create(**{"name": unique("key"), **keys.fields_for(secret), **fields})
+        return secret
+
     # --- clients ------------------------------------------------------------------------------------------
 
     def client(self, **options: Any) -> openai.OpenAI:
-        """The official client, without retries of its own unless asked for."""
-        return openai.OpenAI(**{"base_url": f"{self.url}/v1", "api_key": "dummy", "max_retries": 0, **options})
+        """The official client, without retries of its own unless asked for. Closed with the gateway."""
+        made = openai.OpenAI(**{"base_url": f"{self.url}/v1", "api_key": "dummy", "max_retries": 0, **options})
+        self._clients.append(made)
+        return made
+
+    def post(
+        self, content: bytes | Iterator[bytes], *, path: str = "/v1/chat/completions", **headers: str
+    ) -> httpx.Response:
+        """A body as it is, which no official client would send. An iterator goes out in chunks."""
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        return httpx.post(
+            self.url + path, content=content, headers={"content-type": "application/json", **names}, timeout=30
+        )
 
     def send(self, data: bytes, timeout_s: float = 10) -> socket.socket:
         """A connection on which these bytes were sent."""
