@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -277,7 +277,7 @@ class _Transaction:
         if rate is not None:
             self.rates[rate.key_id] = self.rates[rate.key_id].with_request(rate.tokens)
             self._count(rate.key_id, rate.minute, requests=1, tokens=rate.tokens)
-        self._weigh(request.entry_id, charges)
+        self._weigh(request.entry_id, {charge.period_id: charge.held_usd for charge in charges})
         self.new_entries.append(_entry_row(request, self.writer_id))
         self.outcomes.append((operation, Hold(request.entry_id, self.now, request.hold_usd, tuple(charges), rate)))
 
@@ -312,34 +312,35 @@ class _Transaction:
             self.outcomes.append((operation, HoldLost()))
             return
         hold_usd = None if hold.hold_usd is None else hold.hold_usd + request.more_usd
-        charges: list[HeldCharge] = []
+        charges = {charge.period_id: charge for charge in hold.charges}
+        more: dict[int, Decimal] = {}
         try:
-            rules = {charge.period_id: charge.rule for charge in hold.charges}
             # As the books have them: a budget made while the request ran is not on its receipt.
             for _, period_id, *_ in self.charges.get(hold.entry_id, ()):
                 balance = self.balances[period_id]
-                more_usd = held_amount(balance.mode, request.more_usd)
-                refuse_without_room(balance, more_usd, topping_up=True)
-                charges.append(HeldCharge(period_id, rules.get(period_id), more_usd))
+                more[period_id] = held_amount(balance.mode, request.more_usd)
+                refuse_without_room(balance, more[period_id], topping_up=True)
             for rule in request.budgets:
                 period_id = self.windows.period_id(rule, self.now)
-                charges.append(self._charge(rule, period_id, hold_usd, "", ""))
+                if period_id not in more:
+                    charges[period_id] = self._charge(rule, period_id, hold_usd, "", "")
+                    more[period_id] = charges[period_id].held_usd
         except Refusal as refusal:
             self.outcomes.append((operation, refusal))
             return
-        self._weigh(hold.entry_id, charges)
+        grown = tuple(
+            replace(charge, held_usd=charge.held_usd + more[period_id]) if charge in hold.charges else charge
+            for period_id, charge in charges.items()
+        )
+        self._weigh(hold.entry_id, more)
         self.top_ups.append({"id": str(hold.entry_id), "more_usd": str(request.more_usd)})
-        held = {charge.period_id: charge.held_usd for charge in hold.charges}
-        grown = tuple(HeldCharge(c.period_id, c.rule, held.get(c.period_id, Decimal(0)) + c.held_usd) for c in charges)
         self.outcomes.append((operation, Hold(hold.entry_id, hold.created_at, hold_usd, grown, hold.rate)))
 
-    def _weigh(self, entry_id: UUID, charges: Iterable[HeldCharge]) -> None:
-        for charge in charges:
-            balance = self.balances[charge.period_id]
-            self.balances[charge.period_id] = balance.moved(held_usd=charge.held_usd, posted_usd=Decimal(0))
-            self.new_charges.append(
-                {"entry_id": str(entry_id), "period_id": charge.period_id, "held_usd": str(charge.held_usd)}
-            )
+    def _weigh(self, entry_id: UUID, held: Mapping[int, Decimal]) -> None:
+        """Hold these amounts more, by period."""
+        for period_id, held_usd in held.items():
+            self.balances[period_id] = self.balances[period_id].moved(held_usd=held_usd, posted_usd=Decimal(0))
+            self.new_charges.append({"entry_id": str(entry_id), "period_id": period_id, "held_usd": str(held_usd)})
 
     def _write(self) -> None:
         statements = (

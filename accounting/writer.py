@@ -19,7 +19,7 @@ import queue
 import threading
 import time
 from collections import deque
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from django.db import connections
@@ -35,9 +35,13 @@ log = logging.getLogger("gateway.ledger")
 ADVISORY_LOCK_CLASS = 7233  # ours among the database's advisory locks; the second number is the writer_id
 MAX_BATCH = 256  # operations a transaction: bounds its time under the periods' locks
 TICK_S = 1.0  # how often an idle writer looks for dead ones
+DEAD_AFTER_S = 2.5  # a writer is dead when its lock is free for this long: time to reconnect, were it alive
 HOLD_WAIT_S = 10.0  # a request that waited this long for its hold is refused; the hold, if written, is voided
 SETTLE_WAIT_S = 10.0  # an answer waits this long for its posting before it is delivered all the same
 RECONNECT_S = 0.25  # between two attempts to reach Postgres; requests meanwhile are refused without trying
+
+#: What Postgres says against an operation itself. Anything else is Postgres's own trouble, and passes.
+OPERATION_AT_FAULT = (psycopg.DataError, psycopg.IntegrityError)
 
 
 class Writer:
@@ -49,9 +53,13 @@ class Writer:
         self._connection: Connection | None = None
         self._windows = Windows()
         self._writer_id: int | None = None
+        self._backend_pid = 0  # of the session that holds, or held, our advisory lock
+        self._proven = False  # whether the session has committed something
         self._retry_at = 0.0  # monotonic
+        self._busy_since: float | None = None  # monotonic: while it waits for Postgres
         self._look_at = 0.0  # monotonic: when to look for dead writers next
-        self._stopping = False
+        self._missing: dict[int, float] = {}  # monotonic: since when other writers' locks are free
+        self._stop_at: float | None = None  # monotonic: when to end, even with settlements unwritten
 
     # --- the requests' side ---------------------------------------------------------------------------------
 
@@ -75,9 +83,12 @@ class Writer:
         return operation.outcome is not None and not isinstance(operation.outcome, Exception)
 
     def _submit(self, operation: Operation, wait_s: float) -> Any:
+        busy_since = self._busy_since
+        if busy_since is not None and time.monotonic() - busy_since > HOLD_WAIT_S:
+            raise LedgerUnavailable("Postgres does not answer")  # others have waited for it already
         self._put(operation)
-        if not operation.done.wait(wait_s):
-            operation.abandoned = True  # the writer voids it should it still be written
+        if not operation.done.wait(wait_s) and operation.give_up():
+            # The writer leaves it out, or voids it should it be written already.
             raise LedgerUnavailable("the ledger did not answer in time")
         if isinstance(operation.outcome, Exception):
             raise operation.outcome
@@ -85,10 +96,7 @@ class Writer:
 
     def _put(self, operation: Operation) -> None:
         if self._thread is None:
-            with self._start_lock:
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._work, name="ledger-writer", daemon=True)
-                    self._thread.start()
+            self.start()
         self._queue.put(operation)
 
     def start(self) -> None:
@@ -99,10 +107,10 @@ class Writer:
                 self._thread.start()
 
     def stop(self, wait_s: float = 10.0) -> None:
-        """Write what is queued, then end. Called when the worker drains."""
+        """Write what is queued, then end; wait that long for a Postgres that is away. Called when the worker drains."""
         if self._thread is None:
             return
-        self._stopping = True
+        self._stop_at = time.monotonic() + wait_s
         self._queue.put(None)
         self._thread.join(wait_s)
 
@@ -127,7 +135,9 @@ class Writer:
         if time.monotonic() >= self._look_at and self._reachable():
             self._look_at = time.monotonic() + TICK_S
             self._expire_dead()
-        return self._stopping and self._queue.empty() and not (self._unwritten and self._reachable())
+        if self._stop_at is None or not self._queue.empty():
+            return False
+        return not self._unwritten or time.monotonic() >= self._stop_at
 
     def _take(self) -> list[Operation]:
         operations: list[Operation] = []
@@ -135,7 +145,7 @@ class Writer:
             while self._unwritten and len(operations) < MAX_BATCH:
                 operations.append(self._unwritten.popleft())
         try:
-            wait_s = RECONNECT_S if self._unwritten else TICK_S
+            wait_s = RECONNECT_S if self._unwritten or self._connection is None else TICK_S
             while len(operations) < MAX_BATCH:
                 operation = self._queue.get_nowait() if operations else self._queue.get(timeout=wait_s)
                 if operation is None:
@@ -146,53 +156,67 @@ class Writer:
         return operations
 
     def _commit(self, operations: list[Operation]) -> None:
-        if not self._reachable():
-            self._put_off(operations)
+        operations = [operation for operation in operations if not operation.abandoned]
+        if not operations:
             return
-        assert self._connection is not None
-        assert self._writer_id is not None
+        self._busy_since = time.monotonic()
         try:
-            outcomes = run(self._connection, operations, self._windows, self._writer_id)
-        except psycopg.OperationalError as error:
-            if isinstance(error, psycopg.errors.DeadlockDetected):
-                self._connection.rollback()
-                self._one_by_one(operations)
+            if not self._reachable():
+                self._put_off(operations, perhaps_written=False)
                 return
-            log.error("ledger unavailable", extra={"error": type(error).__name__})  # noqa: TRY400  the kind says it; a traceback a second would drown it
+            assert self._connection is not None
+            assert self._writer_id is not None
+            try:
+                outcomes = run(self._connection, operations, self._windows, self._writer_id)
+            except Exception as error:  # noqa: BLE001 - whatever it is, no settlement may be lost for it
+                self._recover(operations, error)
+                return
+        finally:
+            self._busy_since = None
+        self._proven = True
+        for operation, outcome in outcomes:
+            if not operation.finish(outcome) and isinstance(outcome, Hold):
+                self._unwritten.append(Operation(Abandoned(outcome.entry_id)))
+            if isinstance(outcome, BudgetRefusal):
+                log.warning("budget refused a request", extra={"budget": outcome.budget})
+
+    def _recover(self, operations: list[Operation], error: Exception) -> None:
+        """The transaction failed: find out for whom, and lose nothing."""
+        at_fault = not isinstance(error, psycopg.Error) or isinstance(error, OPERATION_AT_FAULT)
+        deadlock = isinstance(error, psycopg.errors.DeadlockDetected)
+        if not self._rolled_back() or not (at_fault or deadlock):
+            log.error("ledger unavailable", extra={"error": type(error).__name__})
             self._disconnect()
-            self._put_off(operations)
-        except Exception as error:
-            if self._connection.closed:
-                self._disconnect()
-                self._put_off(operations)
-                return
-            self._connection.rollback()
-            if len(operations) > 1:
-                # One bad row must not fail its neighbours.
-                self._one_by_one(operations)
-            else:
-                log.exception("ledger operation failed")
-                operations[0].finish(error)
+            if not self._proven:  # a Postgres that lets us in but refuses to write: do not hammer it
+                self._retry_at = time.monotonic() + RECONNECT_S
+            self._put_off(operations, perhaps_written=True)
+        elif len(operations) > 1:
+            # One bad row must not fail its neighbours.
+            for operation in operations:
+                self._commit([operation])
+        elif deadlock:
+            self._put_off(operations, perhaps_written=False)
         else:
-            for operation, outcome in outcomes:
-                if operation.abandoned and isinstance(outcome, Hold):
-                    self._unwritten.append(Operation(Abandoned(outcome.entry_id)))
-                operation.finish(outcome)
-                if isinstance(outcome, BudgetRefusal):
-                    log.warning("budget refused a request", extra={"budget": outcome.budget})
+            # A settlement that Postgres will never take: its hold expires to `unknown`, for an operator.
+            log.error("ledger operation failed", exc_info=error)
+            operations[0].finish(error)
 
-    def _one_by_one(self, operations: list[Operation]) -> None:
-        for operation in operations:
-            self._commit([operation])
+    def _rolled_back(self) -> bool:
+        assert self._connection is not None
+        try:
+            self._connection.rollback()
+        except psycopg.Error:
+            return False
+        return not self._connection.closed
 
-    def _put_off(self, operations: list[Operation]) -> None:
-        """Postgres is away. Settlements wait for it. Holds are refused; whether the lost transaction had
-        committed is not known, so they are voided, should they be there, before anything else is written."""
+    def _put_off(self, operations: list[Operation], *, perhaps_written: bool) -> None:
+        """Postgres is away. Settlements wait for it. Holds are refused; when it is not known whether the lost
+        transaction had committed they are voided, should they be there, before anything else is written."""
         for operation in operations:
             if isinstance(operation.payload, Settlement | Abandoned):
                 self._unwritten.append(operation)
             else:
-                if isinstance(operation.payload, HoldRequest):
+                if perhaps_written and isinstance(operation.payload, HoldRequest):
                     self._unwritten.append(Operation(Abandoned(operation.payload.entry_id)))
                 operation.finish(LedgerUnavailable("Postgres cannot be reached"))
 
@@ -227,21 +251,38 @@ class Writer:
             **{
                 "connect_timeout": 3,
                 "tcp_user_timeout": 5000,
+                # A host that vanished while we wait for its answer sends nothing, not even an error.
+                "keepalives_idle": 3,
+                "keepalives_interval": 1,
+                "keepalives_count": 3,
                 "application_name": "gateway ledger writer",
                 **parameters,
             },
             prepare_threshold=2,
         )
-        self._connection = connection
+        self._connection, self._proven = connection, False
+        # The ledger's locks assume it, whatever the database's default is.
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         # A frozen Postgres must not freeze the gateway; commits wait for the flush whatever the server's default is.
         connection.execute("SET statement_timeout = '8s'")
         connection.execute("SET synchronous_commit = on")
         connection.execute("SET TIME ZONE 'UTC'")
-        if self._writer_id is None:
-            row = connection.execute("SELECT nextval('accounting_writer_id')").fetchone()
-            assert row is not None
-            self._writer_id = int(row[0])
-        # The same number after a reconnect: running requests' holds stay ours.
+        connection.commit()
+        self._take_lock(connection)
+        self._backend_pid = connection.info.backend_pid
+
+    def _take_lock(self, connection: Connection) -> None:
+        """The advisory lock of our writer_id, which is drawn at the first time."""
+        while self._writer_id is None:
+            writer_id = int(_one(connection, "SELECT nextval('accounting_writer_id')"))
+            # Taken only when the database was restored to a time before its owner drew it.
+            if _one(connection, "SELECT pg_try_advisory_lock(%s, %s)", ADVISORY_LOCK_CLASS, writer_id):
+                self._writer_id = writer_id
+                connection.commit()
+                return
+        # The same number after a reconnect: running requests' holds stay ours. Our old session may not know yet that
+        # its client is gone. Once it has ended, and the lock with it, nothing that it was told can commit any more.
+        connection.execute(sql.load("end_session"), {"pid": self._backend_pid, "writer_id": self._writer_id})
         connection.execute("SELECT pg_advisory_lock(%s, %s)", (ADVISORY_LOCK_CLASS, self._writer_id))
         connection.commit()
 
@@ -253,7 +294,7 @@ class Writer:
     def _expire_dead(self) -> None:
         assert self._connection is not None
         try:
-            for expired in expire_dead(self._connection, own_writer_id=self._writer_id):
+            for expired in expire_dead(self._connection, own_writer_id=self._writer_id, missing=self._missing):
                 log.warning(
                     "hold expired to unknown",
                     extra={
@@ -267,10 +308,19 @@ class Writer:
             self._disconnect()
 
 
-def expire_dead(connection: Connection, *, own_writer_id: int | None = None) -> list[Expired]:
-    """Resolve to ``unknown`` every hold whose writer is dead, or whose time is up. Any number may run at once."""
+def expire_dead(
+    connection: Connection, *, own_writer_id: int | None = None, missing: dict[int, float] | None = None
+) -> list[Expired]:
+    """Resolve to ``unknown`` every hold whose writer is dead, or whose time is up. Any number may run at once.
+
+    ``missing``: since when (monotonic) which writers' locks are free, kept by the caller from look to look; such a
+    writer is dead after DEAD_AFTER_S, for it may be reconnecting. None: at once.
+    """
     writers = connection.execute(sql.load("held_writers")).fetchall()
     connection.commit()
+    if missing is not None:
+        for writer_id in missing.keys() - {row[0] for row in writers}:
+            del missing[writer_id]
     expired: list[Expired] = []
     for writer_id, overdue in writers:
         with connection.transaction():
@@ -280,6 +330,11 @@ def expire_dead(connection: Connection, *, own_writer_id: int | None = None) -> 
                     "SELECT pg_try_advisory_xact_lock(%s, %s)", (ADVISORY_LOCK_CLASS, writer_id)
                 ).fetchone()
                 alive = row is None or not row[0]
+            if missing is not None:
+                if alive:
+                    missing.pop(writer_id, None)
+                elif time.monotonic() - missing.setdefault(writer_id, time.monotonic()) < DEAD_AFTER_S:
+                    continue
             if alive and not overdue:
                 continue
             locked = connection.execute(
@@ -294,3 +349,9 @@ def expire_dead(connection: Connection, *, own_writer_id: int | None = None) -> 
             rows = connection.execute(sql.load("expire_entries"), {"entry_ids": entry_ids}).fetchall()
             expired.extend(Expired(*row) for row in rows)
     return expired
+
+
+def _one(connection: Connection, query: LiteralString, *parameters: object) -> Any:
+    row = connection.execute(query, parameters).fetchone()
+    assert row is not None
+    return row[0]
