@@ -355,6 +355,6 @@ class Gemini:
 
 def _gemini_wants_bytes(url: str) -> bool:
     """What litellm would download: all but the files that Google has already (its `GoogleAIStudioGeminiConfig`)."""
-    from litellm.llms.vertex_ai.gemini.transformation import GEMINI_FILES_API_URI_PREFIX
+    from litellm.llms.vertex_ai.common_utils import GEMINI_FILES_API_URI_PREFIX
 
     return not url.startswith(GEMINI_FILES_API_URI_PREFIX)

@@ -25,6 +25,7 @@ import http.client
 import io
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from functools import lru_cache
 from time import monotonic
 from typing import Any, Final
 
+import certifi
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -49,6 +51,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 from urllib3.util import Timeout, Url, parse_url
+from urllib3.util.ssl_ import create_urllib3_context
 
 from routing.upstreams.base import FailureKind, Timeouts, UpstreamError
 
@@ -159,6 +162,17 @@ _lock = threading.Lock()
 _managers: dict[int, urllib3.PoolManager] = {}  # by process id: one, and after a fork the parent's beside it
 
 
+@lru_cache(maxsize=2)
+def _tls(pid: int) -> ssl.SSLContext:
+    """One context for all connections: reading the authorities' certificates takes 15 ms.
+
+    certifi's list, because a slim image has none of its own; `SSL_CERT_FILE` names another.
+    """
+    context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
+    context.load_verify_locations(os.environ.get("SSL_CERT_FILE") or certifi.where())
+    return context
+
+
 def _pool_manager() -> urllib3.PoolManager:
     """The process's own: sockets that a fork shares would mix two workers' answers."""
     pid = os.getpid()
@@ -168,7 +182,12 @@ def _pool_manager() -> urllib3.PoolManager:
             if pid not in _managers:
                 # maxsize is what is kept when idle; block=False: more are opened as needed.
                 made = urllib3.PoolManager(
-                    num_pools=200, maxsize=256, block=False, retries=False, socket_options=_SOCKET_OPTIONS
+                    num_pools=200,
+                    maxsize=256,
+                    block=False,
+                    retries=False,
+                    socket_options=_SOCKET_OPTIONS,
+                    ssl_context=_tls(pid),
                 )
                 made.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
                 _managers[pid] = made
@@ -311,7 +330,9 @@ def get(url: Url, address: str, deadline: float, limit: int) -> Whole:
     pool: HTTPConnectionPool
     if url.scheme == "https":
         host = (url.host or "").strip("[]")
-        pool = _TlsPool(address, url.port, maxsize=1, assert_hostname=host, server_hostname=host)
+        pool = _TlsPool(
+            address, url.port, maxsize=1, assert_hostname=host, server_hostname=host, ssl_context=_tls(os.getpid())
+        )
     else:
         pool = _Pool(address, url.port, maxsize=1)
     with mapped_errors(), pool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -321,6 +324,51 @@ def test_a_forked_process_gets_connections_of_its_own(sim: Simulator) -> None:
     )
     assert done.stdout.split() == ["200", "0"], done.stderr
     assert len(sim.requests) == 3
+
+
+# --- TLS ------------------------------------------------------------------------------------------------------
+
+#: A certificate for `localhost` that signed itself, and its key: nobody trusts it, and nobody should.
+CERTIFICATE = Path(__file__).with_name("localhost.pem")
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@pytest.fixture
+def tls() -> Iterator[Raw]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    with Raw(OK, tls=context) as server:
+        server.url = server.url.replace("http://127.0.0.1", "https://localhost")
+        yield server
+
+
+def test_a_certificate_that_nobody_vouches_for_is_not_trusted(tls: Raw) -> None:
+    with pytest.raises(UpstreamError, match="trusted TLS") as raised:
+        post(tls.url, HEADERS, BODY, PATIENT)
+    assert raised.value.kind is FailureKind.CONNECTION
+
+
+@pytest.mark.parametrize(("host", "outcome"), [("localhost", "200 b'{}'"), ("127.0.0.1", "connection")])
+def test_an_authority_of_ones_own_is_named_by_the_environment(tls: Raw, host: str, outcome: str) -> None:
+    script = (
+        "import sys\n"
+        "from routing.upstreams.base import Timeouts, UpstreamError\n"
+        "from routing.upstreams.transport import post\n"
+        "try:\n"
+        "    answer = post(sys.argv[1], {}, b'{}', Timeouts())\n"
+        "    print(answer.status, answer.body)\n"
+        "except UpstreamError as error:\n"
+        "    print(error.kind)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tls.url.replace("localhost", host)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, "SSL_CERT_FILE": str(CERTIFICATE)},
+    )
+    assert done.stdout.strip() == outcome, done.stderr
 
 
 # --- server-sent events -------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -55,8 +56,9 @@ def read(stream: AnswerStream) -> list[dict[str, Any]]:
 class Raw:
     """A server that sends exactly these pieces to every connection, with pauses, then closes."""
 
-    def __init__(self, *pieces: bytes, pause_s: float = 0.0) -> None:
+    def __init__(self, *pieces: bytes, pause_s: float = 0.0, tls: ssl.SSLContext | None = None) -> None:
         self._pieces, self._pause_s = pieces, pause_s
+        self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1/chat/completions"
         self.connections = 0
@@ -72,6 +74,11 @@ class Raw:
             threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
 
     def _answer(self, connection: socket.socket) -> None:
+        try:
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+        except OSError:
+            return  # the client does not trust us
         with connection:
             request = b""
             while b"\r\n\r\n" not in request or (request.startswith(b"POST") and not request.endswith(b"}")):
