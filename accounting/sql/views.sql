@@ -8,13 +8,14 @@ SELECT e.id AS entry_id, e.created_at, e.settled_at, e.request_id, e.state, e.ke
        e.provider, e.model, e.attempt_count AS attempts, e.fallback, e.streamed, e.http_status,
        nullif(e.error_code, '') AS error_code, e.input_tokens, e.cached_input_tokens, e.cache_write_tokens,
        e.cache_write_1h_tokens, e.audio_input_tokens, e.output_tokens, e.reasoning_tokens, e.audio_output_tokens,
-       e.usage_source, e.hold_usd, e.cost_usd + j.amount_usd AS cost_usd, e.cost_usd AS posted_usd,
+       e.usage_source, e.hold_usd, CASE WHEN e.cost_usd IS NULL AND j.count = 0 THEN NULL ELSE coalesce(e.cost_usd, 0) + j.amount_usd END AS cost_usd, e.cost_usd AS posted_usd,
        j.amount_usd AS adjusted_usd, e.overrun, e.price, e.first_token_ms, e.duration_ms,
        nullif(e.end_user, '') AS end_user, e.tags, nullif(e.provider_request_id, '') AS provider_request_id,
        nullif(e.resolved_by, '') AS resolved_by, nullif(e.resolution, '') AS resolution
 FROM accounting_ledgerentry e
 CROSS JOIN LATERAL (
-    SELECT coalesce(sum(a.amount_usd), 0) AS amount_usd FROM accounting_adjustment a WHERE a.entry_id = e.id
+    SELECT coalesce(sum(a.amount_usd), 0) AS amount_usd, count(*) AS count FROM accounting_adjustment a
+    WHERE a.entry_id = e.id
 ) j;
 
 CREATE VIEW attempts AS

@@ -1,0 +1,102 @@
+"""A wrong price is corrected by adjustments: shown first, written with an author, and only once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from accounting.models import Adjustment, LedgerEntry, Price
+from accounting.usage import Usage
+from tests.ledger.conftest import Book
+
+SONNET = ("anthropic", "claude-sonnet-4-6")
+
+
+def reprice(*arguments: str) -> str:
+    out = StringIO()
+    call_command("reprice", *SONNET, "--since", "2020-01-01", *arguments, stdout=out)
+    return out.getvalue()
+
+
+def price(input_usd: str, output_usd: str) -> None:
+    Price.objects.update_or_create(
+        provider=SONNET[0],
+        model=SONNET[1],
+        effective_from=datetime(2026, 1, 1, tzinfo=UTC),
+        defaults={"input_usd_per_mtok": Decimal(input_usd), "output_usd_per_mtok": Decimal(output_usd)},
+    )
+
+
+def serve(book: Book, cost: str | None) -> LedgerEntry:
+    hold = book.hold("0.5", request_id="req-1")
+    usage = Usage(input_tokens=1_000_000, output_tokens=10_000)
+    assert book.writer.settle(book.settlement(hold, book.attempt(cost, usage=usage)))
+    return LedgerEntry.objects.get(pk=hold.entry_id)
+
+
+def test_a_dry_run_shows_the_difference_and_writes_nothing(book: Book) -> None:
+    book.budget("10")
+    price("3", "15")
+    serve(book, "0.31")  # charged at a tenth
+    shown = reprice()
+    assert "req-1  0.31 -> 3.15  (+2.84)" in shown
+    assert "1 entries would be adjusted (--apply writes it), +2.84 USD in all" in shown
+    assert not Adjustment.objects.exists()
+    assert book.balance() == (Decimal("0.31"), Decimal(0))
+
+
+def test_applying_adjusts_the_entry_and_its_budget_once(book: Book) -> None:
+    book.budget("10")
+    price("3", "15")
+    serve(book, "0.31")
+    arguments = ("--apply", "--author", "ada", "--reason", "the price was a tenth")
+    assert "1 entries adjusted, +2.84 USD in all" in reprice(*arguments)
+    made = Adjustment.objects.get()
+    assert (made.amount_usd, made.author, made.reason) == (Decimal("2.84"), "ada", "the price was a tenth")
+    assert book.balance() == (Decimal("3.15"), Decimal(0))
+    assert book.rows("SELECT cost_usd, posted_usd, adjusted_usd FROM ledger") == [
+        (Decimal("3.15"), Decimal("0.31"), Decimal("2.84"))
+    ]
+    assert "nothing to do" in reprice(*arguments)
+    assert Adjustment.objects.count() == 1
+
+
+def test_an_unpriced_entry_gets_its_cost_once_a_price_is_known(book: Book) -> None:
+    book.budget("10", mode="soft")
+    hold = book.hold(None)
+    usage = Usage(input_tokens=1_000_000, output_tokens=0)
+    assert book.writer.settle(book.settlement(hold, book.attempt(None, usage=usage)))
+    assert book.rows("SELECT cost_usd FROM ledger") == [(None,)]
+    price("3", "15")
+    assert "unpriced -> 3  (+3)" in reprice("--apply", "--author", "ada", "--reason", "priced late")
+    assert book.rows("SELECT cost_usd FROM ledger") == [(Decimal(3),)]
+    assert book.balance() == (Decimal(3), Decimal(0))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--apply",), "--author and --reason"),
+        (("--until", "yesterday"), "not a day or time"),
+    ],
+)
+def test_wrong_arguments_are_explained_and_nothing_is_written(
+    book: Book, arguments: tuple[str, ...], says: str
+) -> None:
+    book.budget("10")
+    price("3", "15")
+    serve(book, "0.31")
+    with pytest.raises(CommandError, match=says):
+        reprice(*arguments)
+    assert not Adjustment.objects.exists()
+
+
+def test_a_model_without_a_price_is_named(book: Book) -> None:
+    book.budget("10")
+    serve(book, "0.31")
+    with pytest.raises(CommandError, match="No price is known for claude-sonnet-4-6 at anthropic"):
+        reprice()
