@@ -40,15 +40,7 @@ class Provider:
     def key(self) -> str | None:
         """The provider's key, read now: a rotated secret needs no restart. Empty when the provider needs none,
         None when the reference leads to nothing."""
-        if not self.key_reference:
-            return ""
-        kind, _, place = self.key_reference.partition(":")
-        if kind == "env":
-            return os.environ.get(place, "").strip() or None
-        try:
-            return Path(place).read_text(encoding="utf-8").strip() or None
-        except (OSError, UnicodeDecodeError):
-            return None
+        return read_key(self.key_reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +89,19 @@ class Catalog:
         for effective_from, price in self.prices.get((provider, model), ()):
             if effective_from <= at:
                 return price
+        return None
+
+
+def read_key(reference: str) -> str | None:
+    """The provider's key behind a reference (`Provider.key_reference`), as `Provider.key` answers it."""
+    if not reference:
+        return ""
+    kind, _, place = reference.partition(":")
+    if kind == "env":
+        return os.environ.get(place, "").strip() or None
+    try:
+        return Path(place).read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError):
         return None
 
 

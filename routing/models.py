@@ -7,6 +7,7 @@ tables bump ``accounting.ConfigurationVersion``, which is how every worker notic
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
@@ -30,6 +31,22 @@ def validate_key_reference(reference: str) -> None:
         )
 
 
+def validate_base_url(url: str) -> None:
+    """Any host that a network may have (``http://ollama:11434``), which Django's own URLField refuses."""
+    try:
+        parts = urlsplit(url)
+        acceptable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        acceptable = False
+    if not acceptable or re.search(r"[\s\x00-\x1f]", url):
+        raise ValidationError("Write a URL that begins with http:// or https://, such as http://ollama:11434/v1.")
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise ValidationError(
+            "Write the address alone, without user, password, ?query or #fragment: what is secret goes into the "
+            "key reference."
+        )
+
+
 class Provider(models.Model):
     """A company's API: where it is, which wire format it speaks, where its key is."""
 
@@ -38,8 +55,12 @@ class Provider(models.Model):
         max_length=50,
         help_text="Its wire format in litellm's words: openai, anthropic, gemini, groq, mistral, …",
     )
-    base_url = models.URLField(
-        max_length=500, blank=True, help_text="Empty: the provider's own. Where a proxy or a local server is."
+    base_url = models.CharField(
+        "base URL",
+        max_length=500,
+        blank=True,
+        validators=[validate_base_url],
+        help_text="Empty: the provider's own. Where a proxy or a local server is.",
     )
     api_version = models.CharField(max_length=50, blank=True, help_text="For providers that ask for one (Azure).")
     key_reference = models.CharField(

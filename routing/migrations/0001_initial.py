@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(max_length=100, unique=True, validators=[django.core.validators.RegexValidator(re.compile('\\A[A-Za-z0-9][A-Za-z0-9._:/-]*\\Z'), 'Use letters, digits and . _ : / - only, and begin with a letter or digit.')])),
                 ('litellm_provider', models.CharField(help_text="Its wire format in litellm's words: openai, anthropic, gemini, groq, mistral, …", max_length=50)),
-                ('base_url', models.URLField(blank=True, help_text="Empty: the provider's own. Where a proxy or a local server is.", max_length=500)),
+                ('base_url', models.CharField(blank=True, help_text="Empty: the provider's own. Where a proxy or a local server is.", max_length=500, validators=[routing.models.validate_base_url], verbose_name='base URL')),
                 ('api_version', models.CharField(blank=True, help_text='For providers that ask for one (Azure).', max_length=50)),
                 ('key_reference', models.CharField(blank=True, help_text='env:NAME or file:/path, read at each use. Empty: the provider needs no key.', max_length=300, validators=[routing.models.validate_key_reference])),
                 ('connect_timeout_s', models.FloatField(default=5, validators=[django.core.validators.MinValueValidator(0.1), django.core.validators.MaxValueValidator(3600)])),

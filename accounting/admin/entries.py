@@ -1,0 +1,342 @@
+"""The ledger, read-only: one row a request, with its attempts and adjustments.
+
+Fast whatever its size: no COUNT, no DISTINCT over it, and only searches that an index answers.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin import helpers
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from unfold.admin import ModelAdmin, TabularInline
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, RangeDateTimeFilter
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
+from unfold.paginator import InfinitePaginator
+
+from accounting.admin.corrections import AdjustForm, ResolveForm
+from accounting.corrections import NotCorrectable, adjust, resolve
+from accounting.models import Adjustment, Attempt, Charge, EntryState, LedgerEntry
+from accounting.money import plain_usd
+
+_STATE_COLORS = {"held": "info", "posted": "success", "voided": "primary", "unknown": "danger"}
+_SEEN_IN_LAST = 5000  # rows, for what the filters offer
+
+
+def never(*_: Any, **__: Any) -> bool:
+    """Nobody: these rows are written by ``accounting.ledger`` and ``accounting.corrections``."""
+    return False
+
+
+def _usd(amount: Decimal | None) -> str | None:
+    return None if amount is None else f"${plain_usd(amount)}"
+
+
+class _SeenFilter(DropdownFilter):
+    """The values of a column in the latest rows: names come and go, and the ledger keeps those of then."""
+
+    column: ClassVar[str]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        latest = model_admin.model.objects.order_by("-pk").values(self.column)[:_SEEN_IN_LAST]
+        # Ids are ordered by time, so the primary key's index is all that this reads.
+        seen = {row[self.column] for row in latest} | {request.GET.get(self.parameter_name, "")}
+        return [(value, value) for value in sorted(seen - {""})]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(**{self.column: self.value()}) if self.value() else queryset
+
+
+class AliasFilter(_SeenFilter):
+    title, parameter_name, column = "alias", "alias", "alias"
+
+
+class KeyFilter(_SeenFilter):
+    title, parameter_name, column = "key", "key", "key"
+
+
+class ProviderFilter(_SeenFilter):
+    title, parameter_name, column = "provider", "provider", "provider"
+
+
+class OutcomeFilter(_SeenFilter):
+    title, parameter_name, column = "outcome", "outcome", "outcome"
+
+
+class AttemptInline(TabularInline):
+    model = Attempt
+    fields = readonly_fields = (
+        "position", "alias", "provider", "model", "outcome", "http_status", "error", "duration_ms", "input_tokens",
+        "output_tokens", "cost",
+    )  # fmt: skip
+    ordering = ("position",)
+    extra = 0
+    hide_title = True
+    has_add_permission = has_change_permission = has_delete_permission = never
+
+    @display(description="cost", empty_value="unpriced")
+    def cost(self, attempt: Attempt) -> str | None:
+        return _usd(attempt.cost_usd)
+
+
+class AdjustmentInline(TabularInline):
+    model = Adjustment
+    fields = readonly_fields = ("created_at", "amount", "reason", "author")
+    extra = 0
+    hide_title = True
+    has_add_permission = has_change_permission = has_delete_permission = never
+
+    @display(description="amount")
+    def amount(self, adjustment: Adjustment) -> str | None:
+        return _usd(adjustment.amount_usd)
+
+
+class ChargeInline(TabularInline):
+    model = Charge
+    verbose_name_plural = "Counted in budgets"
+    fields = readonly_fields = ("budget", "period_start", "held", "posted", "for_adjustment")
+    extra = 0
+    hide_title = True
+    has_add_permission = has_change_permission = has_delete_permission = never
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Charge]:
+        rows: QuerySet[Charge] = super().get_queryset(request)
+        return rows.select_related("period__budget").order_by("pk")
+
+    @display(description="budget")
+    def budget(self, charge: Charge) -> str:
+        return charge.period.budget.name
+
+    @display(description="period from")
+    def period_start(self, charge: Charge) -> Any:
+        return charge.period.period_start
+
+    @display(description="held")
+    def held(self, charge: Charge) -> str | None:
+        return _usd(charge.held_usd)
+
+    @display(description="posted")
+    def posted(self, charge: Charge) -> str | None:
+        return _usd(charge.posted_usd)
+
+    @display(description="adjustment", boolean=True)
+    def for_adjustment(self, charge: Charge) -> bool:
+        return charge.adjustment_id is not None
+
+
+@admin.register(LedgerEntry)
+class LedgerEntryAdmin(ModelAdmin):
+    list_display = (
+        "created_at", "request_id", "state_label", "key", "alias", "served_by", "model", "input_tokens",
+        "output_tokens", "cost", "status", "duration_ms",
+    )  # fmt: skip
+    list_display_links = ("created_at", "request_id")
+    list_filter = (
+        ("state", ChoicesDropdownFilter), AliasFilter, KeyFilter, ProviderFilter, ("created_at", RangeDateTimeFilter),
+    )  # fmt: skip
+    list_filter_submit = True
+    list_per_page = 50
+    list_fullwidth = True
+    search_fields = ("request_id__exact",)
+    search_help_text = "The whole request id (the answer's x-request-id)"
+    ordering = ("-created_at",)
+    show_full_result_count = False
+    paginator = InfinitePaginator
+    show_facets = admin.ShowFacets.NEVER
+    inlines = (AttemptInline, AdjustmentInline, ChargeInline)
+    actions = ("resolve_selected",)
+    actions_detail = ("resolve", "adjust")
+    has_add_permission = has_change_permission = has_delete_permission = never
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    ("request_id", "state_label"), ("created_at", "settled_at"), ("key", "alias"),
+                    ("served_by", "model"), ("fallback", "streamed"), ("status", "provider_request_id"),
+                )
+            },
+        ),
+        (
+            "Money",
+            {"fields": (("cost", "hold"), ("total", "overrun"), ("price",), ("resolved_by", "resolution"))},
+        ),
+        (
+            "Usage",
+            {
+                "fields": (
+                    ("input_tokens", "output_tokens"), ("cached_input_tokens", "reasoning_tokens"),
+                    ("cache_write_tokens", "cache_write_1h_tokens"), ("audio_input_tokens", "audio_output_tokens"),
+                    ("usage_source",),
+                )
+            },
+        ),
+        (
+            "Time and caller",
+            {"fields": (("first_token_ms", "duration_ms"), ("expires_at", "writer_id"), ("end_user", "tags"))},
+        ),
+    )  # fmt: skip
+
+    @display(description="state", label=_STATE_COLORS, ordering="state")
+    def state_label(self, entry: LedgerEntry) -> str:
+        return entry.state
+
+    @display(description="served by")
+    def served_by(self, entry: LedgerEntry) -> str | None:
+        if entry.fallback and entry.served_alias:
+            return f"{entry.served_alias} · {entry.provider}"
+        return entry.provider or None
+
+    @display(description="cost")
+    def cost(self, entry: LedgerEntry) -> str | None:
+        if entry.cost_usd is None and entry.state == EntryState.POSTED:
+            return "unpriced"
+        return _usd(entry.cost_usd)
+
+    @display(description="held", empty_value="unpriced")
+    def hold(self, entry: LedgerEntry) -> str | None:
+        return _usd(entry.hold_usd)
+
+    @display(description="with adjustments")
+    def total(self, entry: LedgerEntry) -> str | None:
+        adjusted = sum((row.amount_usd for row in entry.adjustments.all()), Decimal(0))
+        return None if entry.cost_usd is None else _usd(entry.cost_usd + adjusted)
+
+    @display(description="status", ordering="http_status")
+    def status(self, entry: LedgerEntry) -> str | None:
+        return f"{entry.http_status or ''} {entry.error_code}".strip() or None
+
+    # --- corrections ----------------------------------------------------------------------------------------
+
+    def has_resolve_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perm("accounting.change_ledgerentry") and _is_in(object_id, EntryState.UNKNOWN)
+
+    def has_adjust_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        settled = (EntryState.POSTED, EntryState.VOIDED)
+        return request.user.has_perm("accounting.add_adjustment") and _is_in(object_id, *settled)
+
+    @action(description="Resolve", url_path="resolve", variant=ActionVariant.PRIMARY, permissions=["resolve"])
+    def resolve(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        entry = LedgerEntry.objects.get(pk=object_id)
+        form = ResolveForm(request.POST or None, entries=[entry], initial={"cost_usd": entry.hold_usd})
+        if form.is_valid():
+            self._resolve(request, form, [entry])
+            return HttpResponseRedirect(_page_of(entry))
+        return self._ask(request, form, "Resolve an unknown entry", [entry])
+
+    @action(description="Adjust", url_path="adjust", permissions=["adjust"])
+    def adjust(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        entry = LedgerEntry.objects.get(pk=object_id)
+        form = AdjustForm(request.POST or None)
+        if not form.is_valid():
+            return self._ask(request, form, "Adjust a settled entry", [entry])
+        amount, reason = form.cleaned_data["amount_usd"], form.cleaned_data["reason"]
+        try:
+            adjust(entry.pk, amount_usd=amount, author=request.user.get_username(), reason=reason)
+        except NotCorrectable as error:
+            messages.error(request, str(error))
+        else:
+            self.log_change(request, entry, f"Adjusted by ${plain_usd(amount)}: {reason}")
+            messages.success(request, f"Adjusted by ${plain_usd(amount)}.")
+        return HttpResponseRedirect(_page_of(entry))
+
+    @action(description="Resolve the selected unknown entries", permissions=["resolve"])
+    def resolve_selected(self, request: HttpRequest, queryset: QuerySet[LedgerEntry]) -> HttpResponse | None:
+        entries = list(queryset.filter(state=EntryState.UNKNOWN))
+        if not entries:
+            messages.error(request, "None of the selected entries is unknown. Nothing was changed.")
+            return None
+        form = ResolveForm(request.POST if "reason" in request.POST else None, entries=entries)
+        if form.is_valid():
+            self._resolve(request, form, entries)
+            return None
+        return self._ask(request, form, "Resolve unknown entries", entries)
+
+    def _resolve(self, request: HttpRequest, form: ResolveForm, entries: list[LedgerEntry]) -> None:
+        """Each entry in a transaction of its own: one that somebody else has just resolved stops none of the others."""
+        author, reason, resolved = request.user.get_username(), form.cleaned_data["reason"], 0
+        for entry in entries:
+            cost = form.cost_of(entry)
+            try:
+                resolve(entry.pk, cost_usd=cost, author=author, reason=reason)
+            except NotCorrectable as error:
+                messages.error(request, f"{entry.request_id}: {error}")
+                continue
+            how = f"posted at ${plain_usd(cost)}" if cost else "voided"
+            self.log_change(request, entry, f"Resolved, {how}: {reason}")
+            resolved += 1
+        if resolved:
+            messages.success(request, f"Resolved {resolved} entr{'y' if resolved == 1 else 'ies'}.")
+
+    def _ask(self, request: HttpRequest, form: forms.Form, title: str, entries: list[LedgerEntry]) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        context = {
+            **self.admin_site.each_context(request),
+            "title": title,
+            "opts": self.opts,
+            "form": form,
+            "entries": entries,
+            "selected": request.POST.getlist(helpers.ACTION_CHECKBOX_NAME),
+            "checkbox_name": helpers.ACTION_CHECKBOX_NAME,
+            "back": _page_of(entries[0]) if len(entries) == 1 else reverse("admin:accounting_ledgerentry_changelist"),
+        }
+        return TemplateResponse(request, "accounting/correction.html", context)
+
+
+def _is_in(object_id: Any, *states: EntryState) -> bool:
+    """Whether an entry is in one of the states. Yes without one: then the question is about lists."""
+    if object_id is None:
+        return True
+    try:
+        return LedgerEntry.objects.filter(pk=object_id, state__in=states).exists()
+    except forms.ValidationError:  # no UUID
+        return False
+
+
+def _page_of(entry: LedgerEntry) -> str:
+    return reverse("admin:accounting_ledgerentry_change", args=[entry.pk])
+
+
+@admin.register(Attempt)
+class AttemptAdmin(ModelAdmin):
+    list_display = (
+        "started_at", "entry_id", "position", "alias", "provider", "model", "outcome", "http_status", "duration_ms",
+        "cost",
+    )  # fmt: skip
+    list_filter = (ProviderFilter, OutcomeFilter, AliasFilter)
+    list_filter_submit = True
+    list_per_page = 50
+    list_fullwidth = True
+    ordering = ("-pk",)
+    show_full_result_count = False
+    paginator = InfinitePaginator
+    show_facets = admin.ShowFacets.NEVER
+    has_add_permission = has_change_permission = has_delete_permission = never
+
+    @display(description="cost", empty_value="unpriced")
+    def cost(self, attempt: Attempt) -> str | None:
+        return _usd(attempt.cost_usd)
+
+
+@admin.register(Adjustment)
+class AdjustmentAdmin(ModelAdmin):
+    list_display = ("created_at", "entry", "amount", "reason", "author")
+    list_select_related = ("entry",)
+    list_filter = (("created_at", RangeDateTimeFilter),)
+    list_filter_submit = True
+    search_fields = ("entry__request_id__exact", "author__exact")
+    search_help_text = "A whole request id, or an operator's name"
+    has_add_permission = has_change_permission = has_delete_permission = never
+
+    @display(description="amount", ordering="amount_usd")
+    def amount(self, adjustment: Adjustment) -> str | None:
+        return _usd(adjustment.amount_usd)

@@ -1,0 +1,205 @@
+"""Aliases and their fallback chains: what operators change most, and while requests are running."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db import IntegrityError
+from django.db.models import F, Func, OuterRef, QuerySet, Subquery, UniqueConstraint, Value
+from django.db.models.functions import Now
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.http import urlencode
+from unfold.admin import ModelAdmin, TabularInline
+from unfold.decorators import display
+from unfold.forms import PaginationInlineFormSet
+
+from accounting.models import ApiKey, Budget, BudgetScope, Price
+from accounting.money import plain_usd
+from routing.models import ChainKind, Deployment, FallbackStep, ModelAlias
+
+_KIND_WORDS = {ChainKind.CONTEXT_WINDOW: "prompt too long", ChainKind.CONTENT_POLICY: "content refused"}
+
+
+class OrderedForm(forms.ModelForm):  # type: ignore[type-arg]  # Django does not take the parameter at run time
+    """A row of a list in which rows may change places.
+
+    Django compares each row with the table as it still is, so that two rows which swap their positions (or their
+    targets) would refuse each other. The formset compares the rows with one another, and the table's deferred
+    constraints have the last word; left to this form are the rules about one row alone.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk is None:
+            self.initial["position"] = None
+        if "position" in self.fields:  # not when the page is read-only
+            self.fields["position"].required = False
+
+    def validate_constraints(self) -> None:
+        exclude = self._get_validation_exclusions()  # type: ignore[attr-defined]  # not in the stubs
+        for constraint in self.instance._meta.constraints:
+            if not isinstance(constraint, UniqueConstraint):
+                try:
+                    constraint.validate(type(self.instance), self.instance, exclude=exclude)
+                except forms.ValidationError as error:
+                    self._update_errors(error)  # type: ignore[attr-defined]
+
+
+class OrderedFormSet(PaginationInlineFormSet):
+    """An empty position means: at the end."""
+
+    def clean(self) -> None:
+        rows = [
+            form
+            for form in self.forms
+            if form not in self.deleted_forms and form.is_valid() and (form.instance.pk or form.has_changed())
+        ]
+        last = max((form.cleaned_data["position"] or 0 for form in rows), default=0)
+        for form in rows:
+            if form.cleaned_data["position"] is None:
+                last += 1
+                form.cleaned_data["position"] = form.instance.position = last
+        super().clean()
+
+
+class StepInline(TabularInline):
+    model = FallbackStep
+    fk_name = "alias"
+    form = OrderedForm
+    formset = OrderedFormSet
+    extra = 0
+    fields = ("position", "kind", "target")
+    ordering = ("kind", "position")
+    ordering_field = "position"
+    hide_title = True
+    verbose_name_plural = (
+        "Fallback chain: tried in order of position. Chains do not continue into the targets' own chains, so two "
+        "aliases may fall back to each other"
+    )
+
+
+class DeploymentInline(TabularInline):
+    model = Deployment
+    form = OrderedForm
+    formset = OrderedFormSet
+    extra = 0
+    fields = ("position", "provider", "upstream_model")
+    ordering = ("position",)
+    ordering_field = "position"
+    hide_title = True
+    verbose_name_plural = "Further deployments: tried after the alias's own model, before its fallback chain"
+
+
+@admin.register(ModelAlias)
+class ModelAliasAdmin(ModelAdmin):
+    list_display = ("name", "deployment", "chain", "price", "output_cap_tokens", "enabled", "position")
+    list_editable = ("enabled", "position")
+    ordering_field = "position"
+    ordering = ("position", "name")
+    list_filter = ("enabled",)
+    search_fields = ("name", "upstream_model")
+    list_per_page = 200
+    fields = ("name", "provider", "upstream_model", "output_cap_tokens", "enabled", "position")
+    inlines = (StepInline, DeploymentInline)
+    warn_unsaved_form = True
+    delete_confirmation_template = "routing/delete_confirmation.html"
+    delete_selected_confirmation_template = "routing/delete_selected_confirmation.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ModelAlias]:
+        current = Price.objects.filter(
+            provider=OuterRef("provider__name"), model=OuterRef("upstream_model"), effective_from__lte=Now()
+        ).order_by("-effective_from")
+        rows: QuerySet[ModelAlias] = super().get_queryset(request)
+        return (
+            rows.select_related("provider")
+            .prefetch_related("steps__target", "deployments__provider")
+            .annotate(
+                input_usd=Subquery(current.values("input_usd_per_mtok")[:1]),
+                output_usd=Subquery(current.values("output_usd_per_mtok")[:1]),
+            )
+        )
+
+    @display(description="answered by", ordering="provider__name")
+    def deployment(self, alias: ModelAlias) -> str:
+        off = "" if alias.provider.enabled else " (off)"
+        further = len(alias.deployments.all())  # prefetched
+        more = f" + {further} more" if further else ""
+        return f"{alias.provider.name}{off} · {alias.upstream_model}{more}"
+
+    @display(description="fallback chain", empty_value="none")
+    def chain(self, alias: ModelAlias) -> str | None:
+        chains: dict[str, list[str]] = {}
+        for step in alias.steps.all():
+            chains.setdefault(step.kind, []).append(step.target.name + ("" if step.target.enabled else " (off)"))
+        texts = [" → ".join(chains.pop(ChainKind.GENERAL, []))]
+        texts += [f"{_KIND_WORDS[ChainKind(kind)]}: {' → '.join(names)}" for kind, names in chains.items()]
+        return "; ".join(text for text in texts if text) or None
+
+    @display(description="USD per million in / out", label={"unpriced": "warning"})
+    def price(self, alias: ModelAlias) -> Any:
+        row: Any = alias  # annotated by get_queryset
+        if row.input_usd is None:
+            return "unpriced"
+        return f"{plain_usd(row.input_usd)} / {plain_usd(row.output_usd)}"
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, Any, list[str]]:
+        deleted, counts, perms_needed, protected = super().get_deleted_objects(objs, request)
+        if protected:
+            steps = FallbackStep.objects.filter(target__in=objs).select_related("alias", "target")
+            protected = [f"The alias “{step.alias}” falls back to “{step.target}”." for step in steps]
+        return deleted, counts, perms_needed, protected
+
+    def save_model(self, request: HttpRequest, obj: ModelAlias, form: Any, change: bool) -> None:
+        """A rename takes along what names the alias in text, in the form's own transaction."""
+        before = ModelAlias.objects.select_for_update().get(pk=obj.pk).name if change else obj.name
+        super().save_model(request, obj, form, change)
+        if before != obj.name:
+            _follow_rename(request, before, obj.name)
+        _warn_when_unpriced(request, obj)
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        try:
+            answer: HttpResponse = super().changeform_view(request, object_id, form_url, extra_context)
+        except IntegrityError:
+            # Only a save at the same instant gets past the form's own checks; the database refuses the later one.
+            messages.error(request, "Somebody else changed this chain at the same moment. Nothing of yours was saved.")
+            return HttpResponseRedirect(request.get_full_path())
+        return answer
+
+
+def _follow_rename(request: HttpRequest, before: str, name: str) -> None:
+    keys = ApiKey.objects.filter(allowed_aliases__contains=[before]).update(
+        allowed_aliases=Func(F("allowed_aliases"), Value(before), Value(name), function="array_replace")
+    )
+    budgets = Budget.objects.filter(scope=BudgetScope.ALIAS, scope_value=before).update(scope_value=name)
+    messages.info(
+        request,
+        f"Renamed “{before}” to “{name}”: {keys} API key(s) and {budgets} budget(s) follow. Clients must send the new "
+        "name from now on; the ledger keeps the old one for what has been.",
+    )
+
+
+def _warn_when_unpriced(request: HttpRequest, alias: ModelAlias) -> None:
+    deployment = {"provider": alias.provider.name, "model": alias.upstream_model}
+    if Price.objects.filter(**deployment, effective_from__lte=datetime.now(UTC)).exists():
+        return
+    messages.warning(
+        request,
+        format_html(
+            "Nobody has said what {} costs at {}: a hard budget refuses it. <a href='{}'><u>Add its price</u></a>.",
+            alias.upstream_model,
+            alias.provider.name,
+            f"{reverse('admin:accounting_price_add')}?{urlencode(deployment)}",
+        ),
+    )

@@ -1,0 +1,171 @@
+"""Budgets: what they are for, and where they stand now."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
+
+from accounting.models import Budget, BudgetMode, BudgetScope
+from accounting.money import plain_usd
+from accounting.reports import BudgetStatus, statuses
+from routing.models import ModelAlias, Provider
+
+_NAMED = (BudgetScope.ALIAS, BudgetScope.PROVIDER, BudgetScope.USER, BudgetScope.TAG)
+
+
+class BudgetForm(forms.ModelForm):  # type: ignore[type-arg]  # Django does not take the parameter at run time
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "api_key" in self.fields:  # a key made in a pop-up could not be shown there
+            for right in ("can_add_related", "can_change_related", "can_delete_related", "can_view_related"):
+                setattr(self.fields["api_key"].widget, right, False)
+
+    def clean(self) -> dict[str, Any] | None:
+        """What the scope does not use is emptied; what it needs must be there, and must exist."""
+        cleaned = super().clean() or self.cleaned_data
+        scope, value = cleaned.get("scope"), (cleaned.get("scope_value") or "").strip()
+        if scope != BudgetScope.KEY:
+            cleaned["api_key"] = None
+        elif cleaned.get("api_key") is None and "api_key" not in self.errors:
+            self.add_error("api_key", "Choose the key that this budget is for.")
+        cleaned["scope_value"] = value if scope in _NAMED else ""
+        if scope in _NAMED and "scope_value" not in self.errors:
+            error = _wrong(scope, value, unchanged=value == self.initial.get("scope_value"))
+            if error:
+                self.add_error("scope_value", error)
+        return cleaned
+
+
+def _wrong(scope: str, value: str, *, unchanged: bool) -> str | None:
+    if not value:
+        return f"Say which {scope} this budget is for."
+    if scope == BudgetScope.TAG and not all(part.strip() for part in (value + " ").partition("=")[:2]):
+        return "Write a tag as name=value."
+    known: Any = {BudgetScope.ALIAS: ModelAlias, BudgetScope.PROVIDER: Provider}.get(BudgetScope(scope))
+    if known is None or unchanged or known.objects.filter(name=value).exists():
+        return None  # unchanged: what it names may have been deleted since
+    names = ", ".join(known.objects.values_list("name", flat=True)) or "none yet"
+    return f"There is no {scope} “{value}”. There are: {names}."
+
+
+@admin.register(Budget)
+class BudgetAdmin(ModelAdmin):
+    form = BudgetForm
+    list_display = (
+        "name",
+        "what_for",
+        "short_mode",
+        "limit",
+        "spent",
+        "held",
+        "available",
+        "bar",
+        "resets_at",
+        "enabled",
+    )
+    list_filter = ("enabled", "mode", "scope")
+    search_fields = ("name", "scope_value")
+    list_select_related = ("api_key",)
+    list_per_page = 50
+    warn_unsaved_form = True
+    conditional_fields = {
+        "api_key": "scope == 'key'",
+        "scope_value": "['alias', 'provider', 'user', 'tag'].includes(scope)",
+    }
+    delete_confirmation_template = "routing/delete_confirmation.html"
+    delete_selected_confirmation_template = "routing/delete_selected_confirmation.html"
+    fieldsets = (
+        (None, {"fields": ("name", "enabled")}),
+        (
+            "What it is for",
+            {
+                "fields": ("scope", "api_key", "scope_value"),
+                "description": "A request counts against every enabled budget that applies to it, all or nothing.",
+            },
+        ),
+        (
+            "Limit",
+            {
+                "fields": ("limit_usd", "mode", ("period", "time_zone")),
+                "description": "In US dollars, for each calendar period of the time zone. A change takes effect on the "
+                "next request; what has been spent stays spent.",
+            },
+        ),
+    )
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        page: Any = super().get_changelist_instance(request)
+        for budget, status in zip(page.result_list, statuses(page.result_list), strict=True):
+            budget.status = status
+        return page  # type: ignore[no-any-return]
+
+    @display(description="for", ordering="scope")
+    def what_for(self, budget: Budget) -> str:
+        if budget.scope == BudgetScope.GLOBAL:
+            return "everything"
+        return f"{budget.scope} {budget.api_key or budget.scope_value}"
+
+    @display(description="mode", label={"hard": "success", "soft": "warning", "alert": "info"}, ordering="mode")
+    def short_mode(self, budget: Budget) -> str:
+        return budget.mode
+
+    @display(description="limit", ordering="limit_usd")
+    def limit(self, budget: Budget) -> str:
+        return f"${plain_usd(budget.limit_usd)} / {budget.period if budget.period != 'total' else 'ever'}"
+
+    @display(description="spent")
+    def spent(self, budget: Budget) -> str:
+        return f"${plain_usd(_status(budget).posted_usd)}"
+
+    @display(description="held")
+    def held(self, budget: Budget) -> str:
+        return f"${plain_usd(_status(budget).held_usd)}"
+
+    @display(description="available")
+    def available(self, budget: Budget) -> str:
+        return f"${plain_usd(_status(budget).available_usd)}"
+
+    @display(description="used")
+    def bar(self, budget: Budget) -> SafeString:
+        return progress_bar(_status(budget))
+
+    @display(description="resets at", empty_value="never")
+    def resets_at(self, budget: Budget) -> Any:
+        return _status(budget).resets_at
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, Any, list[str]]:
+        deleted, counts, perms_needed, protected = super().get_deleted_objects(objs, request)
+        if protected:
+            used = Budget.objects.filter(pk__in=[budget.pk for budget in objs], periods__isnull=False).distinct()
+            protected = [
+                f"“{budget}” has requests on the books that count against it: disable it instead." for budget in used
+            ]
+        return deleted, counts, perms_needed, protected
+
+
+def _status(budget: Any) -> BudgetStatus:
+    status: BudgetStatus = budget.status  # set for the rows of a page, all at once
+    return status
+
+
+def progress_bar(status: BudgetStatus) -> SafeString:
+    """Spent and held as parts of the limit."""
+    spent = _percent(status.posted_usd, status.limit_usd)
+    held = min(_percent(status.held_usd, status.limit_usd), 100 - spent)
+    full = status.mode == BudgetMode.HARD and status.available_usd == 0
+    return render_to_string("routing/progress_bar.html", {"spent": spent, "held": held, "full": full})
+
+
+def _percent(part: Decimal, whole: Decimal) -> int:
+    if part <= 0:
+        return 0
+    return 100 if part >= whole else max(1, int(part * 100 / whole))

@@ -1,0 +1,157 @@
+"""The first page: what an operator must see within five seconds.
+
+A handful of indexed queries, whatever the ledger's size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count, Q, Sum
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from accounting.models import Budget, EntryState, LedgerEntry
+from accounting.money import plain_usd
+from accounting.reports import statuses
+from routing import catalog
+from routing.admin.budgets import progress_bar
+
+admin.site.index_template = "routing/dashboard.html"
+admin.site.index_title = "Overview"
+
+_RECENT = 12  # entries
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetLine:
+    name: str
+    mode: str
+    spent: str
+    held: str
+    limit: str
+    period: str
+    resets_at: datetime | None
+    bar: SafeString
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something to act on. ``where`` names the admin page on which to do it."""
+
+    text: str
+    where: str
+    query: str = ""
+
+
+def context(request: HttpRequest, page: dict[str, Any]) -> dict[str, Any]:
+    """unfold's DASHBOARD_CALLBACK. Each part is there for those alone who may see its rows."""
+    may_see = {
+        model: request.user.has_perm(f"{app}.view_{model}")
+        for app, model in (
+            ("accounting", "budget"), ("accounting", "ledgerentry"), ("accounting", "price"), ("routing", "provider"),
+            ("routing", "modelalias"),
+        )
+    }  # fmt: skip
+    page["problems"] = [
+        *(_unknown_entries() if may_see["ledgerentry"] else ()),
+        *(_missing_keys() if may_see["provider"] else ()),
+        *(_unpriced() if may_see["modelalias"] and may_see["price"] else ()),
+    ]
+    if may_see["budget"]:
+        page["budgets"] = _budgets()
+    if may_see["ledgerentry"]:
+        page["day"] = _day()
+        page["holds"] = _holds()
+        page["recent"] = LedgerEntry.objects.order_by("-created_at")[:_RECENT]
+    page["sees_anything"] = any(may_see.values())
+    return page
+
+
+def _budgets() -> list[BudgetLine]:
+    return [
+        BudgetLine(
+            name=status.budget,
+            mode=status.mode,
+            spent=plain_usd(status.posted_usd),
+            held=plain_usd(status.held_usd) if status.held_usd else "",
+            limit=plain_usd(status.limit_usd),
+            period="for ever" if status.period == "total" else f"a {status.period}",
+            resets_at=status.resets_at,
+            bar=progress_bar(status),
+        )
+        for status in statuses(Budget.objects.filter(enabled=True)[:20])
+    ]
+
+
+def _day() -> dict[str, Any]:
+    """The last 24 hours."""
+    found = LedgerEntry.objects.filter(created_at__gte=datetime.now(UTC) - timedelta(hours=24)).aggregate(
+        requests=Count("pk"),
+        failed=Count("pk", filter=Q(http_status__gte=400) | Q(state=EntryState.UNKNOWN)),
+        fallbacks=Count("pk", filter=Q(fallback=True)),
+        cost_usd=Sum("cost_usd", default=Decimal(0)),
+    )
+    return {**found, "cost_usd": plain_usd(found["cost_usd"])}
+
+
+def _holds() -> dict[str, Any]:
+    found = LedgerEntry.objects.filter(state=EntryState.HELD).aggregate(
+        requests=Count("pk"), held_usd=Sum("hold_usd", default=Decimal(0))
+    )
+    return {**found, "held_usd": plain_usd(found["held_usd"])}
+
+
+def _unknown_entries() -> list[Problem]:
+    unknown = LedgerEntry.objects.filter(state=EntryState.UNKNOWN).aggregate(
+        entries=Count("pk"), usd=Sum("hold_usd", default=Decimal(0))
+    )
+    if not unknown["entries"]:
+        return []
+    return [
+        Problem(
+            f"{unknown['entries']} unknown ledger entries, charged at their holds (${plain_usd(unknown['usd'])}): "
+            "their worker died, so find them on the provider's bill and resolve them.",
+            "admin:accounting_ledgerentry_changelist",
+            "?state__exact=unknown",
+        )
+    ]
+
+
+def _steps() -> list[catalog.Step]:
+    """Every deployment that a request may reach now."""
+    aliases = catalog.fresh().aliases.values()
+    return [step for alias in aliases if alias.enabled for step in alias.own if step.provider.enabled]
+
+
+def _missing_keys() -> list[Problem]:
+    missing = {step.provider.name: step.provider for step in _steps() if step.provider.key() is None}
+    return [
+        Problem(
+            f"The provider {provider.name} has no key: {provider.key_reference} leads to nothing. "
+            "Its steps are skipped.",
+            "admin:routing_provider_changelist",
+        )
+        for provider in missing.values()
+    ]
+
+
+def _unpriced() -> list[Problem]:
+    snapshot, now = catalog.fresh(), datetime.now(UTC)
+    unpriced = {
+        (step.alias, step.provider.name, step.deployment.model): None
+        for step in _steps()
+        if snapshot.price(step.provider.name, step.deployment.model, now) is None
+    }
+    return [
+        Problem(
+            f"The alias {alias} is unpriced: nobody has said what {model} costs at {provider}. Hard budgets refuse it.",
+            "admin:accounting_price_add",
+            f"?provider={provider}&model={model}",
+        )
+        for alias, provider, model in unpriced
+    ]

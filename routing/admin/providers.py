@@ -1,0 +1,170 @@
+"""Providers: where they are, how they are spoken to, and whether their keys are there. Never the keys themselves."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
+from unfold.widgets import UnfoldAdminTextInputWidget
+
+from accounting.models import Budget, BudgetScope, Price
+from routing.catalog import read_key
+from routing.models import ModelAlias, Provider, validate_base_url, validate_key_reference
+from routing.upstreams.registry import KNOWN_PROVIDERS, is_known_provider, needs_base_url
+
+
+class KeyReferenceInput(UnfoldAdminTextInputWidget):
+    """Shows references only. What is none may be a pasted key, and the page that refuses it must not repeat it."""
+
+    def format_value(self, value: Any) -> str | None:
+        return _only_if_valid(value, validate_key_reference)
+
+
+class BaseUrlInput(UnfoldAdminTextInputWidget):
+    """The same for addresses, which people paste with a password in them."""
+
+    def format_value(self, value: Any) -> str | None:
+        return _only_if_valid(value, validate_base_url)
+
+
+def _only_if_valid(value: Any, validate: Any) -> str | None:
+    try:
+        validate(value or "")
+    except ValidationError:
+        return None
+    return str(value)
+
+
+class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # Django does not take the parameter at run time
+    class Meta:
+        widgets = {
+            "key_reference": KeyReferenceInput({"autocomplete": "off", "placeholder": "env:OPENAI_API_KEY"}),
+            "base_url": BaseUrlInput({"placeholder": "https://…"}),
+        }
+
+    def clean_litellm_provider(self) -> str:
+        name: str = self.cleaned_data["litellm_provider"].strip()
+        if not is_known_provider(name):
+            close = get_close_matches(name.lower(), KNOWN_PROVIDERS, n=3)
+            hint = f"Did you mean {' or '.join(close)}?" if close else "openai fits every OpenAI-compatible server."
+            raise ValidationError("litellm knows no provider “%(name)s”. %(hint)s", params={"name": name, "hint": hint})
+        return name
+
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean() or self.cleaned_data
+        wire = cleaned.get("litellm_provider", "")
+        if needs_base_url(wire) and "base_url" in cleaned and not cleaned["base_url"]:
+            self.add_error("base_url", f"“{wire}” has no address of its own: say where the server is.")
+        name, before = cleaned.get("name"), self.initial.get("name")
+        if before and name and name != before and _prices_collide(before, name):
+            self.add_error(
+                "name",
+                f"There are prices for “{name}” already, at the same moments as for “{before}”: delete or "
+                "change one of the two first.",
+            )
+        return cleaned
+
+
+def _prices_collide(before: str, name: str) -> bool:
+    """Whether prices that follow a rename would meet prices which the new name has already."""
+    moments = set(Price.objects.filter(provider=before).values_list("model", "effective_from"))
+    return not moments.isdisjoint(Price.objects.filter(provider=name).values_list("model", "effective_from"))
+
+
+@admin.register(Provider)
+class ProviderAdmin(ModelAdmin):
+    form = ProviderForm
+    list_display = ("name", "wire_format", "address", "key_reference", "key_status", "enabled", "alias_count")
+    list_filter = ("enabled",)
+    search_fields = ("name", "litellm_provider", "base_url")
+    readonly_fields = ("key_status",)
+    warn_unsaved_form = True
+    delete_confirmation_template = "routing/delete_confirmation.html"
+    delete_selected_confirmation_template = "routing/delete_selected_confirmation.html"
+    fieldsets = (
+        (None, {"fields": ("name", "litellm_provider", "base_url", "api_version", "enabled")}),
+        (
+            "Key",
+            {
+                "fields": ("key_reference", "key_status"),
+                "description": "The gateway stores where the key is, never the key. It is read at each use, so a "
+                "rotated key needs no restart.",
+            },
+        ),
+        (
+            "Timeouts",
+            {
+                "fields": (
+                    ("connect_timeout_s", "first_token_timeout_s"),
+                    ("idle_timeout_s", "total_timeout_s"),
+                ),
+                "description": "In seconds. A provider that is silent for longer is given up, and the request goes "
+                "on to the next step of its chain.",
+            },
+        ),
+        (
+            "Retries and breaker",
+            {
+                "fields": (("retries",), ("breaker_failures", "breaker_cooldown_s")),
+                "description": "After that many failures in a row the breaker opens: requests go past the provider "
+                "until the cool-down is over, then one of them probes it.",
+            },
+        ),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
+        rows: QuerySet[Provider] = super().get_queryset(request)
+        return rows.annotate(
+            alias_total=Count("aliases", distinct=True), deployment_total=Count("deployments", distinct=True)
+        )
+
+    @display(description="wire format", ordering="litellm_provider")
+    def wire_format(self, provider: Provider) -> str:
+        return provider.litellm_provider
+
+    @display(description="base URL", empty_value="the provider's own", ordering="base_url")
+    def address(self, provider: Provider) -> str | None:
+        return provider.base_url or None
+
+    @display(
+        description="key now",
+        label={"present": "success", "missing": "danger", "needs none": "info"},
+    )
+    def key_status(self, provider: Provider) -> str:
+        key = read_key(provider.key_reference)
+        if key is None:
+            return "missing"
+        return "present" if key else "needs none"
+
+    @display(description="aliases", ordering="alias_total")
+    def alias_count(self, provider: Provider) -> int:
+        row: Any = provider  # annotated by get_queryset
+        return int(row.alias_total + row.deployment_total)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, Any, list[str]]:
+        deleted, counts, perms_needed, protected = super().get_deleted_objects(objs, request)
+        if protected:
+            users = ModelAlias.objects.filter(Q(provider__in=objs) | Q(deployments__provider__in=objs)).distinct()
+            protected = [f"The alias “{alias}” uses it." for alias in users]
+        return deleted, counts, perms_needed, protected
+
+    def save_model(self, request: HttpRequest, obj: Provider, form: Any, change: bool) -> None:
+        """A rename takes along what names the provider in text, in the form's own transaction."""
+        before = Provider.objects.select_for_update().get(pk=obj.pk).name if change else obj.name
+        super().save_model(request, obj, form, change)
+        if before == obj.name:
+            return
+        prices = Price.objects.filter(provider=before).update(provider=obj.name)
+        budgets = Budget.objects.filter(scope=BudgetScope.PROVIDER, scope_value=before).update(scope_value=obj.name)
+        messages.info(
+            request,
+            f"Renamed “{before}” to “{obj.name}”: {prices} price(s) and {budgets} budget(s) follow. The ledger keeps "
+            "the old name for what has been.",
+        )
