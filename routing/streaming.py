@@ -1,8 +1,8 @@
 """SSE out: relays a stream whose first content event has arrived, captures its usage, settles it before its end.
 
 The last byte (``data: [DONE]``) is sent only after the ledger's commit. A client that vanishes closes the generator
-(the server calls ``close()``, which raises GeneratorExit at the ``yield``): the provider's connection is closed and
-what was received is charged.
+(the server calls ``close()``, which raises GeneratorExit at the ``yield``), or is noticed by ``routing.vanishing``: the
+provider's connection is closed and what was received is charged.
 
 Format: https://platform.openai.com/docs/api-reference/chat-streaming
 """
@@ -20,6 +20,7 @@ from routing import books, breaker
 from routing.cascade import Clock, OpenStream, Served
 from routing.upstreams.base import FailureKind, Json, UpstreamError
 from routing.upstreams.estimate import estimated_usage
+from routing.vanishing import ClientConnection
 
 log = logging.getLogger("gateway.streaming")
 
@@ -30,12 +31,15 @@ CLIENT_CLOSED = "client_closed"  # the outcome of a stream whose reader went awa
 class EventStream:
     """The response's iterable. Settles exactly once, however it ends, even when nobody ever iterates it."""
 
-    def __init__(self, served: Served[OpenStream], began: Clock) -> None:
+    def __init__(self, served: Served[OpenStream], began: Clock, client: ClientConnection) -> None:
         self._served = served
         self._began = began
+        self._client = client
         self._received: list[str] = []  # text of all choices, for an estimate should no usage come
         self._settled = False
         self._events = self._relay()
+        # A silent provider must not be kept waiting for a client that has left: closing wakes our reader.
+        client.watch(served.answer.stream.close)
 
     def __iter__(self) -> Iterator[bytes]:
         return self._events
@@ -56,6 +60,8 @@ class EventStream:
                     if line is not None:
                         yield line
             except UpstreamError as error:
+                if self._client.is_gone:
+                    return  # not the provider broke off: we did
                 outcome, status, code = error.kind.value, 200, "stream_interrupted"
                 breaker.failed(self._served.step, error)
                 final = [_interrupted(error)]
@@ -107,6 +113,7 @@ class EventStream:
         if self._settled:
             return
         self._settled = True
+        self._client.release()
         served, stream = self._served, self._served.answer.stream
         stream.close()
         attempt = served.record(

@@ -25,6 +25,7 @@ from routing.requests import parse_chat, parse_json
 from routing.streaming import EventStream
 from routing.upstreams.base import Json, WholeAnswer
 from routing.upstreams.estimate import estimated_usage
+from routing.vanishing import ClientConnection
 
 
 class ChatCompletionsView(APIView):
@@ -39,7 +40,8 @@ class ChatCompletionsView(APIView):
         admitted = admission.admit(chat, caller.secret, request_id(request._request))
         try:
             if chat.streamed:
-                return _streamed(cascade.stream(admitted), began)
+                client = ClientConnection(request.META.get("gunicorn.socket"))
+                return _streamed(cascade.stream(admitted), began, client)
             return _whole(cascade.whole(admitted), began)
         except Failed as failed:
             _settle_failure(failed, began)
@@ -175,9 +177,9 @@ def _whole(served: Served[WholeAnswer], began: Clock) -> HttpResponse:
     return response
 
 
-def _streamed(served: Served[cascade.OpenStream], began: Clock) -> HttpResponseBase:
+def _streamed(served: Served[cascade.OpenStream], began: Clock, client: ClientConnection) -> HttpResponseBase:
     return StreamingHttpResponse(
-        EventStream(served, began),  # Django calls its close() at the end, however that comes
+        EventStream(served, began, client),  # Django calls its close() at the end, however that comes
         content_type="text/event-stream",
         headers={**_headers(served), "Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )

@@ -1,0 +1,97 @@
+"""Notices clients that went away while their stream is silent, when no write would tell.
+
+One thread a process (a greenlet under gevent) looks at the sockets of all running streams twice a second. It asks the
+kernel for the connection's TCP state, which neither reads a byte nor waits: anything but ``ESTABLISHED`` means that the
+client has closed at least its side, and nobody is waiting for the rest. (A client that half-closes after its request
+counts as gone, as it does for nginx.) Where there is no TCP_INFO (not Linux, a Unix socket), only writes tell.
+
+A client that stays but stops reading is another thing: its writes time out after ``SEND_TIMEOUT_S``.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+LOOK_EVERY_S = 0.5
+SEND_TIMEOUT_S = 60.0
+_TCP_ESTABLISHED = 1  # include/net/tcp_states.h
+
+
+class _Watch:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._watched: dict[int, tuple[socket.socket, Callable[[], None]]] = {}
+        self._is_looking = False
+
+    def add(self, client: socket.socket, when_gone: Callable[[], None]) -> int:
+        with self._lock:
+            ticket = id(when_gone)
+            self._watched[ticket] = (client, when_gone)
+            if not self._is_looking:
+                self._is_looking = True
+                threading.Thread(target=self._look, name="client-watch", daemon=True).start()
+        return ticket
+
+    def remove(self, ticket: int) -> None:
+        with self._lock:
+            self._watched.pop(ticket, None)
+
+    def _look(self) -> None:
+        while True:
+            time.sleep(LOOK_EVERY_S)
+            with self._lock:
+                if not self._watched:
+                    self._is_looking = False
+                    return
+                watched = list(self._watched.items())
+            for ticket, (client, when_gone) in watched:
+                if _is_gone(client):
+                    self.remove(ticket)
+                    when_gone()
+
+
+_watch = _Watch()
+
+
+class ClientConnection:
+    """A stream's client, watched from :meth:`watch` until :meth:`release`. ``raw`` None: the server does not say."""
+
+    def __init__(self, raw: socket.socket | None) -> None:
+        self._raw = raw
+        self._ticket: int | None = None
+        self._timeout_before: float | None = None
+        self.is_gone = False
+
+    def watch(self, when_gone: Callable[[], None]) -> None:
+        """Call ``when_gone`` once, from another thread, when the client has closed."""
+        if self._raw is None:
+            return
+
+        def gone() -> None:
+            self.is_gone = True
+            when_gone()
+
+        self._timeout_before = self._raw.gettimeout()
+        self._raw.settimeout(SEND_TIMEOUT_S)
+        self._ticket = _watch.add(self._raw, gone)
+
+    def release(self) -> None:
+        if self._raw is None or self._ticket is None:
+            return
+        _watch.remove(self._ticket)
+        self._ticket = None
+        try:
+            self._raw.settimeout(self._timeout_before)
+        except OSError:
+            return  # closed meanwhile
+
+
+def _is_gone(client: socket.socket) -> bool:
+    try:
+        state: int = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+    except (OSError, AttributeError, IndexError):
+        return client.fileno() == -1
+    return state != _TCP_ESTABLISHED

@@ -1,0 +1,47 @@
+"""Clients that leave in mid-stream: the provider is let go of at once, and what was received is charged."""
+
+from __future__ import annotations
+
+import json
+import time
+from decimal import Decimal
+
+from tests.e2e.gateway import Gateway, asks
+from tests.simulator import faults
+
+
+def test_a_client_that_leaves_while_the_provider_is_silent_is_noticed_within_a_second(gateway: Gateway) -> None:
+    route = gateway.route("openai")
+    gateway.sim.behave(route.providers[0], faults.stall_after(3, 30))
+    body = json.dumps(
+        {"model": route.alias, "stream": True, **asks("Tell me of the sea and of its many ships")}
+    ).encode()
+    client = gateway.send(
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    )
+    received = b""
+    while received.count(b"data: ") < 4:
+        received += client.recv(4096)
+    left_at = time.monotonic()
+    client.close()
+    gateway.wait_settled(route.alias, within_s=5)
+    took_s = time.monotonic() - left_at
+    # Twice the watch's own step, and what a busy machine adds to it.
+    assert took_s < 2.5
+    entry = gateway.entry(route.alias)
+    assert (entry["http_status"], entry["error_code"], entry["state"]) == (499, "client_closed", "posted")
+    assert entry["usage_source"] == "estimated"
+    assert entry["output_tokens"] > 0
+    assert entry["cost_usd"] > Decimal(0)
+    gateway.sim.wait_until(
+        lambda requests: any(r.provider == route.providers[0] and r.closed_by_client_at is not None for r in requests)
+    )
+
+
+def test_a_stream_that_is_only_slow_is_left_alone(gateway: Gateway) -> None:
+    route = gateway.route("openai")
+    gateway.sim.behave(route.providers[0], faults.slow_first_token(1.3))
+    stream = gateway.client().chat.completions.create(model=route.alias, stream=True, **asks("hello there"))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
+    entry = gateway.entry(route.alias)
+    assert (entry["http_status"], entry["usage_source"]) == (200, "provider")
