@@ -73,6 +73,7 @@ class Windows:
 
     def __init__(self) -> None:
         self._open: dict[BudgetRule, tuple[Window, int]] = {}
+        self._configuration_version = 0
 
     def period_id(self, rule: BudgetRule, now: datetime) -> int:
         """Raises WindowClosed when the rule's window at ``now`` is not known to be open."""
@@ -93,14 +94,21 @@ class Windows:
                 "period_end": opened.end,
             }
             found = cursor.execute(sql.load("find_period"), values).fetchone()
-            if found is None:
+            if found is None or found[1]:
                 cursor.execute(sql.load("lock_entries_in_window"), values)
-                found = cursor.execute(sql.load("open_period"), values).fetchone()
-                if found is not None:
+                made = cursor.execute(sql.load("open_period"), values).fetchone()
+                # When it was there already, opened by another writer or with a gap: by one writer at a time.
+                found = made or _row(cursor.execute(sql.load("find_period"), values))
+                cursor.execute(sql.load("lock_periods"), {"period_ids": [found[0]]})
+                if made or _row(cursor.execute(sql.load("find_period"), values))[1]:
                     cursor.execute(sql.load("backfill_period"), {**values, "period_id": found[0]})
-                else:  # another writer was first; its commit is what we waited for
-                    found = _row(cursor.execute(sql.load("find_period"), values))
         self._open[rule] = (opened, found[0])
+
+    def at(self, configuration_version: int) -> None:
+        """Another configuration may have left gaps in the windows."""
+        if configuration_version != self._configuration_version:
+            self._configuration_version = configuration_version
+            self.forget()
 
     def forget(self) -> None:
         self._open.clear()
@@ -160,6 +168,7 @@ class _Transaction:
                 locked = self.connection.execute(sql.load("lock_entries"), {"entry_ids": entry_ids})
                 weighed = self.connection.execute(sql.load("entry_charges"), {"entry_ids": entry_ids})
         self.version, self.now = _row(clock)
+        self.windows.at(self.version)
         self.entries = {row[0]: row for row in locked.fetchall()} if entry_ids else {}
         self.charges: dict[UUID, list[tuple[Any, ...]]] = {}
         for charge in weighed.fetchall() if entry_ids else ():

@@ -163,6 +163,8 @@ class BudgetPeriod(models.Model):
     period_end = models.DateTimeField(null=True)  # NULL: never ends
     posted_usd = _usd(default=0)
     held_usd = _usd(default=0)
+    # Its budget was changed since: it may lack requests that were admitted meanwhile (budget_gap.sql).
+    has_gap = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         ordering = ("-period_start",)

@@ -1,9 +1,10 @@
--- Purpose: a window opened late (a new budget, or one whose period, time zone or scope was changed) begins with what
---          its scope has already spent in it, so that changing a budget loses nothing. At an ordinary
---          rollover the window is empty and this touches no row.
--- Locks:   the running entries in scope (lock_entries_in_window.sql ran before); the new period's row is invisible to
---          others until commit. Reads entries by their created_at index.
---          Not promised: requests admitted at the very moment of the change are in the old windows only.
+-- Purpose: a window opened late (a new budget, or one whose period or time zone was changed) begins with what its scope has
+--          already spent in it, and a window with a gap (budget_gap.sql) gets what it lacks, so that changing a
+--          budget loses nothing. At an ordinary rollover the window is empty and this touches no row.
+-- Locks:   the unsettled entries of the window (lock_entries_in_window.sql ran before) and the period's row, which a new
+--          one has by being invisible. Reads entries by their created_at index.
+--          Not promised: requests admitted, or settled entries adjusted, at the very moment of the change are in the
+--          old windows only.
 -- Rows:    none.
 WITH scope AS (
     SELECT b.scope, b.api_key_id, b.scope_value, b.mode FROM accounting_budget b WHERE b.id = %(budget_id)s
@@ -12,6 +13,9 @@ WITH scope AS (
            CASE WHEN e.state = 'held' AND s.mode = 'hard' AND (s.scope <> 'provider' OR e.provider = s.scope_value)
                 THEN coalesce(e.hold_usd, 0) ELSE 0 END AS held_usd,
            CASE WHEN e.state = 'held' THEN 0
+                -- No attempt tells what an entry cost whose worker died: it is its provider's.
+                WHEN s.scope = 'provider' AND e.attempt_count = 0
+                THEN CASE WHEN e.provider = s.scope_value THEN coalesce(e.cost_usd, 0) ELSE 0 END
                 WHEN s.scope = 'provider' THEN coalesce((
                     SELECT sum(a.cost_usd) FROM accounting_attempt a
                     WHERE a.entry_id = e.id AND a.provider = s.scope_value), 0)
@@ -32,12 +36,13 @@ WITH scope AS (
             WHEN 'provider' THEN e.provider = s.scope_value OR EXISTS (
                 SELECT 1 FROM accounting_attempt a WHERE a.entry_id = e.id AND a.provider = s.scope_value)
           END
+      AND NOT EXISTS (SELECT 1 FROM accounting_charge c WHERE c.period_id = %(period_id)s AND c.entry_id = e.id)
 ), charged AS (
     INSERT INTO accounting_charge (entry_id, period_id, adjustment_id, held_usd, posted_usd)
     SELECT entry_id, %(period_id)s, NULL, held_usd, posted_usd FROM spent
     RETURNING held_usd, posted_usd
 )
 UPDATE accounting_budgetperiod p
-SET held_usd = p.held_usd + t.held_usd, posted_usd = p.posted_usd + t.posted_usd
-FROM (SELECT sum(held_usd) AS held_usd, sum(posted_usd) AS posted_usd FROM charged) t
-WHERE p.id = %(period_id)s AND t.held_usd IS NOT NULL
+SET held_usd = p.held_usd + t.held_usd, posted_usd = p.posted_usd + t.posted_usd, has_gap = false
+FROM (SELECT coalesce(sum(held_usd), 0) AS held_usd, coalesce(sum(posted_usd), 0) AS posted_usd FROM charged) t
+WHERE p.id = %(period_id)s

@@ -1,0 +1,14 @@
+from django.db import migrations, models
+
+from accounting import sql
+
+
+class Migration(migrations.Migration):
+    dependencies = [("accounting", "0003_rate_limits")]
+
+    operations = [
+        migrations.AddField(
+            "budgetperiod", "has_gap", models.BooleanField(db_default=False, default=False)
+        ),
+        migrations.RunSQL(sql.load("budget_gap"), "DROP FUNCTION accounting_mark_gap() CASCADE;"),
+    ]
