@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
 from typing import Any
 
+from accounting.money import plain_usd
 from accounting.usage import Usage
 
 PLACES = Decimal("0.000000000001")
@@ -174,7 +175,7 @@ def _per_million(per_token: Any) -> Decimal | None:
 
 def _rates_json(rates: Rates) -> dict[str, str]:
     values = {field.name: getattr(rates, field.name) for field in fields(rates)}
-    return {name: f"{value:f}" for name, value in values.items() if value is not None}
+    return {name: plain_usd(value) for name, value in values.items() if value is not None}
 
 
 def _rates_from_json(value: Mapping[str, str]) -> Rates:

@@ -60,3 +60,50 @@ def _status(budget: Budget, now: datetime) -> BudgetStatus:
         held_usd=balance.held_usd if balance else Decimal(0),
         resets_at=current.end,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SpendRow:
+    """One line of a spend report. ``unpriced``: requests that were served and whose cost nobody knows."""
+
+    group: str | None
+    requests: int
+    failed: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: Decimal
+    unpriced: int
+
+
+#: What spend can be reported by, as an expression over the view ``ledger``.
+DIMENSIONS = {
+    "day": "to_char(created_at AT TIME ZONE %(zone)s, 'YYYY-MM-DD')",
+    "hour": "to_char(created_at AT TIME ZONE %(zone)s, 'YYYY-MM-DD HH24:00')",
+    "month": "to_char(created_at AT TIME ZONE %(zone)s, 'YYYY-MM')",
+    "alias": "alias",
+    "served_alias": "served_alias",
+    "provider": "provider",
+    "model": "model",
+    "key": "key",
+    "user": "end_user",
+}
+
+
+def spend(by: str, since: datetime | None, until: datetime | None, time_zone: str) -> list[SpendRow]:
+    """Spend of the entries admitted in ``[since, until)``, grouped by a name of DIMENSIONS or by ``tag:NAME``.
+
+    ``provider`` and ``model`` are those that served (or failed last); the view ``spend_by_provider`` splits a request
+    that paid two. Raises KeyError for an unknown dimension."""
+    tag = by.removeprefix("tag:") if by.startswith("tag:") else None
+    group = "tags ->> %(tag)s" if tag is not None else DIMENSIONS[by]
+    query = (
+        f"SELECT {group} AS grouped, count(*), count(*) FILTER (WHERE http_status >= 400 OR state = 'unknown'),"  # noqa: S608
+        " sum(input_tokens)::bigint, sum(output_tokens)::bigint, coalesce(sum(cost_usd), 0),"
+        " count(*) FILTER (WHERE cost_usd IS NULL AND state = 'posted') FROM ledger"
+        " WHERE (%(since)s::timestamptz IS NULL OR created_at >= %(since)s::timestamptz)"
+        " AND (%(until)s::timestamptz IS NULL OR created_at < %(until)s::timestamptz)"
+        " GROUP BY grouped ORDER BY grouped NULLS LAST"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(query, {"zone": time_zone, "tag": tag, "since": since, "until": until})
+        return [SpendRow(*row) for row in cursor.fetchall()]

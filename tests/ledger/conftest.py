@@ -110,7 +110,7 @@ class Book:
         return self.rows(
             "SELECT coalesce(sum(posted_usd), 0), coalesce(sum(held_usd), 0) FROM budget_status WHERE budget = %s",
             budget,
-        )[0]  # type: ignore[return-value]
+        )[0]
 
     def is_empty(self) -> bool:
         tables = ("ledgerentry", "attempt", "charge", "adjustment")

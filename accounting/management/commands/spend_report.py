@@ -1,0 +1,103 @@
+"""``manage.py spend_report``: what was spent, by day, alias, provider, key and more."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from argparse import ArgumentParser
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+
+from accounting.models import validate_time_zone
+from accounting.money import plain_usd
+from accounting.reports import DIMENSIONS, SpendRow, spend
+
+COLUMNS = ("requests", "failed", "input_tokens", "output_tokens", "cost_usd", "unpriced")
+
+
+class Command(BaseCommand):
+    help = "Report spend from the ledger. Costs are exact and include adjustments."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--by", default="day", help=f"{', '.join(DIMENSIONS)}, or tag:NAME; default: day")
+        parser.add_argument("--since", help="from this day or time on, as 2026-11-01, or the last 7d or 24h")
+        parser.add_argument("--until", help="before this day or time")
+        parser.add_argument("--time-zone", default="UTC", help="whose days, hours and months; default: UTC")
+        parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            validate_time_zone(options["time_zone"])
+        except ValidationError as error:
+            raise CommandError(f"--time-zone: {error.messages[0]}") from None
+        zone, by = options["time_zone"], options["by"]
+        if by not in DIMENSIONS and not re.fullmatch(r"tag:.+", by):
+            raise CommandError(f"--by {by!r} is not known; use one of {', '.join(DIMENSIONS)}, or tag:NAME.")
+        rows = spend(by, _instant(options["since"], zone, "--since"), _instant(options["until"], zone, "--until"), zone)
+        name = by.partition(":")[2] or by
+        match options["format"]:
+            case "json":
+                self.stdout.write(json.dumps([_values(name, row) for row in rows], indent=2))
+            case "csv":
+                text = io.StringIO()
+                writer = csv.DictWriter(text, fieldnames=(name, *COLUMNS), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(_values(name, row) for row in rows)
+                self.stdout.write(text.getvalue(), ending="")
+            case _:
+                self.stdout.write(_table(name, rows) if rows else "nothing was spent in this time")
+
+
+def _instant(text: str | None, zone: str, option: str) -> datetime | None:
+    if text is None:
+        return None
+    if found := re.fullmatch(r"(\d{1,5})([dh])", text):
+        unit = "days" if found.group(2) == "d" else "hours"
+        return datetime.now(UTC) - timedelta(**{unit: int(found.group(1))})
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise CommandError(f"{option} {text!r} is not a day or time; write 2026-11-01 or 7d.") from None
+    return instant if instant.tzinfo else instant.replace(tzinfo=ZoneInfo(zone))
+
+
+def _values(name: str, row: SpendRow) -> dict[str, Any]:
+    """Costs as text: a JSON number would be read into a float by most."""
+    return {
+        name: row.group,
+        "requests": row.requests,
+        "failed": row.failed,
+        "input_tokens": row.input_tokens,
+        "output_tokens": row.output_tokens,
+        "cost_usd": plain_usd(row.cost_usd),
+        "unpriced": row.unpriced,
+    }
+
+
+def _table(name: str, rows: list[SpendRow]) -> str:
+    total = SpendRow(
+        "total",
+        sum(row.requests for row in rows),
+        sum(row.failed for row in rows),
+        sum(row.input_tokens for row in rows),
+        sum(row.output_tokens for row in rows),
+        sum((row.cost_usd for row in rows), start=rows[0].cost_usd * 0),
+        sum(row.unpriced for row in rows),
+    )
+    lines = [[name, *COLUMNS]]
+    for row in (*rows, total):
+        values = _values(name, row)
+        lines.append([str(values[name] or "-"), *(str(values[column]) for column in COLUMNS)])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    text = [
+        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(cells))
+        for cells in (list(zip(line, widths, strict=True)) for line in lines)
+    ]
+    rule = "-" * len(text[0])
+    return "\n".join([text[0], rule, *text[1:-1], rule, text[-1]])

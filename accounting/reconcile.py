@@ -1,0 +1,56 @@
+"""Proves that the books are right, or says what is off, by how much, and since when. Reads only, at one moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from django.db import connection, transaction
+
+from accounting import sql
+
+
+@dataclass(frozen=True, slots=True)
+class Discrepancy:
+    where: str
+    what: str
+    expected_usd: Decimal
+    found_usd: Decimal
+    since: datetime | None
+
+    @property
+    def difference_usd(self) -> Decimal:
+        return self.found_usd - self.expected_usd
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    periods: int
+    entries: int
+    discrepancies: tuple[Discrepancy, ...]
+
+
+def reconcile() -> Reconciliation:
+    """Compare each budget period's balance with its charges, and each entry with its charges and attempts."""
+    outermost = not connection.in_atomic_block
+    with transaction.atomic(), connection.cursor() as cursor:
+        if outermost:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        cursor.execute(
+            "SELECT (SELECT count(*) FROM accounting_budgetperiod), (SELECT count(*) FROM accounting_ledgerentry)"
+        )
+        periods, entries = cursor.fetchone()
+        found: list[Discrepancy] = []
+        cursor.execute(sql.load("reconcile_balances"))
+        for budget, start, posted, charged_posted, held, charged_held, since in cursor.fetchall():
+            where = f"budget '{budget}', period from {start:%Y-%m-%d %H:%M} UTC"
+            if posted != charged_posted:
+                found.append(Discrepancy(where, "posted is not the sum of its charges", charged_posted, posted, since))
+            if held != charged_held:
+                found.append(Discrepancy(where, "held is not the sum of its charges", charged_held, held, since))
+        cursor.execute(sql.load("reconcile_entries"))
+        for entry_id, request_id, created_at, what, expected, actual in cursor.fetchall():
+            where = f"entry {entry_id} (request {request_id})"
+            found.append(Discrepancy(where, what, expected or Decimal(0), actual or Decimal(0), created_at))
+    return Reconciliation(periods, entries, tuple(found))

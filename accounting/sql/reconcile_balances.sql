@@ -1,0 +1,14 @@
+-- Purpose: budget periods whose balance is not the sum of their charges.
+-- Locks:   none; run in a REPEATABLE READ transaction, so that all of reconcile sees one moment.
+-- Rows:    one a period that is off: budget, period_start, posted_usd, charged_posted_usd, held_usd, charged_held_usd,
+--          since (the oldest entry charged to it).
+SELECT b.name AS budget, p.period_start, p.posted_usd, coalesce(c.posted_usd, 0) AS charged_posted_usd,
+       p.held_usd, coalesce(c.held_usd, 0) AS charged_held_usd, c.since
+FROM accounting_budgetperiod p
+JOIN accounting_budget b ON b.id = p.budget_id
+LEFT JOIN (
+    SELECT c.period_id, sum(c.posted_usd) AS posted_usd, sum(c.held_usd) AS held_usd, min(e.created_at) AS since
+    FROM accounting_charge c JOIN accounting_ledgerentry e ON e.id = c.entry_id GROUP BY c.period_id
+) c ON c.period_id = p.id
+WHERE p.posted_usd <> coalesce(c.posted_usd, 0) OR p.held_usd <> coalesce(c.held_usd, 0)
+ORDER BY b.name, p.period_start

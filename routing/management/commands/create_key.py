@@ -1,0 +1,111 @@
+"""``manage.py create_key NAME``: a new API key, printed once."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentParser
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
+
+from accounting import keys
+from accounting.models import ApiKey, Budget, BudgetMode, BudgetPeriodLength, BudgetScope
+from routing.models import ModelAlias
+
+
+class Command(BaseCommand):
+    help = "Create an API key. It is printed once, as the last line; the database keeps only its hash."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("name", help="who uses it; the ledger shows this name")
+        parser.add_argument(
+            "--alias", action="append", default=[], metavar="A", help="may use only this one; repeatable"
+        )
+        parser.add_argument("--budget", metavar="USD", help="a hard budget of the key's own")
+        parser.add_argument("--period", choices=BudgetPeriodLength.values, help="of the budget; default: day")
+        parser.add_argument("--time-zone", default="UTC", help="of the budget; default: UTC")
+        parser.add_argument("--rpm", type=int, metavar="N", help="requests a minute")
+        parser.add_argument("--tpm", type=int, metavar="N", help="tokens a minute")
+        parser.add_argument("--concurrent", type=int, metavar="N", help="requests at once")
+        parser.add_argument(
+            "--expires", metavar="WHEN", help="a day or time (UTC) as 2027-01-31, or from now on as 30d"
+        )
+
+    @transaction.atomic
+    def handle(self, *args: Any, **options: Any) -> None:
+        known = list(ModelAlias.objects.values_list("name", flat=True))
+        for alias in options["alias"]:
+            if alias not in known:
+                raise CommandError(
+                    f"There is no alias '{alias}'. Use one of: {', '.join(known) or 'none is configured'}."
+                )
+        if options["period"] and options["budget"] is None:
+            raise CommandError("--period belongs to --budget; say how many USD.")
+        secret = keys.new_secret()
+        key = ApiKey(
+            name=options["name"],
+            allowed_aliases=options["alias"],
+            requests_per_minute=_positive(options["rpm"], "--rpm"),
+            tokens_per_minute=_positive(options["tpm"], "--tpm"),
+            concurrent_requests=_positive(options["concurrent"], "--concurrent"),
+            expires_at=None if options["expires"] is None else _instant(options["expires"]),
+            **keys.fields_for(secret),
+        )
+        _save(key)
+        if options["budget"] is not None:
+            _save(
+                Budget(
+                    name=f"key {key.name}"[:100],
+                    scope=BudgetScope.KEY,
+                    api_key=key,
+                    mode=BudgetMode.HARD,
+                    limit_usd=_usd(options["budget"]),
+                    period=options["period"] or BudgetPeriodLength.DAY,
+                    time_zone=options["time_zone"],
+                )
+            )
+        self.stdout.write(f"created the key '{key.name}'; it is shown only now:")
+        self.stdout.write(secret)
+
+
+def _save(row: ApiKey | Budget) -> None:
+    try:
+        row.full_clean()
+    except ValidationError as error:
+        raise CommandError(" ".join(error.messages)) from None
+    row.save()
+
+
+def _positive(number: int | None, option: str) -> int | None:
+    if number is not None and number < 1:
+        raise CommandError(f"{option} must be 1 or more.")
+    return number
+
+
+def _usd(text: str) -> Decimal:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal(-1)
+    if not amount.is_finite() or amount < 0:
+        raise CommandError(f"--budget {text!r} is not an amount of USD; write 2 or 0.50.")
+    return amount
+
+
+def _instant(text: str) -> datetime:
+    now = datetime.now(UTC)
+    if found := re.fullmatch(r"(\d{1,5})([dhm])", text):
+        unit = {"d": "days", "h": "hours", "m": "minutes"}[found.group(2)]
+        return now + timedelta(**{unit: int(found.group(1))})
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise CommandError(f"--expires {text!r} is not a day or time; write 2027-01-31 or 30d.") from None
+    instant = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+    if instant <= now:
+        raise CommandError(f"--expires {text!r} is in the past.")
+    return instant

@@ -1,0 +1,58 @@
+"""``manage.py import_prices``: compare prices with litellm's price map, and take over what differs."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from accounting import price_import
+from routing.models import Deployment, ModelAlias
+from routing.upstreams.price_map import price_of
+
+SOURCE = "litellm price map"
+
+
+class Command(BaseCommand):
+    help = "Show where prices differ from litellm's price map; --apply takes those over, effective from now."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--model", action="append", metavar="M", help="only this upstream model; repeatable")
+        parser.add_argument("--apply", action="store_true", help="write the differences, effective from now")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        models = configured()
+        for wanted in options["model"] or ():
+            if all(model != wanted for _, _, model in models):
+                known = ", ".join(sorted({model for _, _, model in models}))
+                raise CommandError(f"No alias uses the model '{wanted}'. Use one of: {known}.")
+        models = [found for found in models if not options["model"] or found[2] in options["model"]]
+        offered = []
+        for provider, litellm_provider, model in models:
+            prices = price_of(litellm_provider, model)
+            if prices is None:
+                self.stdout.write(f"{provider} {model}: not in litellm's price map; left as it is")
+            else:
+                offered.append((provider, model, prices))
+        found = price_import.changes(offered)
+        for change in found:
+            self.stdout.write(f"{change.provider} {change.model}: {'new' if change.before is None else 'changed'}")
+            for line in price_import.differences(change):
+                self.stdout.write(f"  {line}")
+        if not found:
+            self.stdout.write("every price is litellm's; nothing to do")
+        elif options["apply"]:
+            price_import.apply(found, SOURCE)
+            self.stdout.write(f"{len(found)} prices written, effective from now")
+        else:
+            self.stdout.write(f"{len(found)} prices differ; --apply writes them, effective from now")
+
+
+def configured() -> list[tuple[str, str, str]]:
+    """Every model in use: provider, its wire format, model."""
+    rows = {
+        *ModelAlias.objects.values_list("provider__name", "provider__litellm_provider", "upstream_model"),
+        *Deployment.objects.values_list("provider__name", "provider__litellm_provider", "upstream_model"),
+    }
+    return sorted(rows)
