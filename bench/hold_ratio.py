@@ -13,7 +13,7 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
 
 ENGLISH = "The quarterly report shows that revenue grew by twelve percent while costs stayed flat. "
-RUSSIAN = "Квартальный отчёт показывает, что выручка выросла на двенадцать процентов, а расходы не изменились. "
+RUSSIAN = "Квартальный отчёт показывает, что выручка выросла на двенадцать процентов, расходы не изменились. "
 CODE = "def total(entries: list[Entry]) -> Decimal:\n    return sum((e.cost_usd for e in entries), Decimal(0))\n"
 TOOL = {
     "type": "function",
@@ -51,8 +51,17 @@ def main() -> None:
 
     prices = PriceList(base=Rates(Decimal(3), Decimal(15)))
     print("claude-sonnet: 3 USD in, 15 USD out per million tokens, default output cap 4096\n")
-    print("| request | true input | input ceiling | output / cap | hold USD | cost USD | hold / cost | at once under 10 USD |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    columns = (
+        "true input",
+        "input ceiling",
+        "output / cap",
+        "hold USD",
+        "cost USD",
+        "hold / cost",
+        "at once under 10 USD",
+    )
+    print(f"| request | {' | '.join(columns)} |")
+    print("|---|" + "---:|" * len(columns))
     for name, messages, answer, more in CASES:
         body = {"model": "claude-sonnet", "messages": messages, **more}
         true = litellm.token_counter(model="gpt-4o", messages=messages, tools=more.get("tools"))

@@ -15,6 +15,7 @@ from django.db import connection
 from accounting import keys
 from accounting.models import ApiKey, Budget, BudgetPeriod, LedgerEntry, Price
 from routing import defaults
+from tests.e2e.gateway import eventually
 from tests.ledger.conftest import Book, book
 
 __all__ = ["book"]  # the ledger's fixture
@@ -138,6 +139,8 @@ def test_expire_holds_resolves_what_a_dead_worker_held(book: Book) -> None:
     book.budget("10")
     book.hold("0.5", request_id="req-lost")
     book.writer.stop()  # its session ends, and with it its lock
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'gateway ledger writer'"
+    assert eventually(lambda: book.rows(sessions + " AND datname = current_database()") == [(0,)])
     assert run("expire_holds").splitlines() == [
         "req-lost: unknown, charged at its hold (0.5 USD)",
         "1 holds expired; resolve them in the admin",

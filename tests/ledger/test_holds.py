@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection
@@ -75,7 +76,7 @@ def test_a_hard_budget_admits_up_to_its_limit_exactly(book: Book) -> None:
     book.hold("0.4")
     with pytest.raises(BudgetInFlight) as refused:
         book.hold("0.000000000001")
-    assert (refused.value.limit_usd, refused.value.spent_usd, refused.value.held_usd) == (1, 0, 1)
+    assert [refused.value.limit_usd, refused.value.spent_usd, refused.value.held_usd] == [1, 0, 1]
     assert LedgerEntry.objects.count() == 2
     assert book.balance() == (Decimal(0), Decimal(1))
 
@@ -109,15 +110,14 @@ def test_every_budget_that_applies_must_have_room_or_none_is_touched(book: Book)
 
 def test_budgets_of_other_scopes_do_not_apply(book: Book) -> None:
     key = ApiKey.objects.create(name="other", prefix="sk-gw-o", digest="d" * 64)
-    for number, fields in enumerate(
-        (
-            {"scope": "key", "api_key": key},
-            {"scope": "alias", "scope_value": "gpt-4o"},
-            {"scope": "provider", "scope_value": "openai"},
-            {"scope": "user", "scope_value": "someone"},
-            {"scope": "tag", "scope_value": "team=b"},
-        )
-    ):
+    scopes: tuple[dict[str, Any], ...] = (
+        {"scope": "key", "api_key": key},
+        {"scope": "alias", "scope_value": "gpt-4o"},
+        {"scope": "provider", "scope_value": "openai"},
+        {"scope": "user", "scope_value": "someone"},
+        {"scope": "tag", "scope_value": "team=b"},
+    )
+    for number, fields in enumerate(scopes):
         book.budget("0", name=f"b{number}", **fields)
     assert book.hold("5", tags={"team": "a"}).charges == ()
 
