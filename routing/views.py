@@ -17,9 +17,10 @@ from accounting.rates import RateStatus
 from accounting.reports import budgets_of
 from accounting.usage import Usage
 from routing import admission, books, cascade, catalog
-from routing.authentication import Caller, KeyAuthentication
+from routing.authentication import Caller, KeyAuthentication, identify_in
 from routing.body import read_body
 from routing.cascade import Clock, Failed, Served
+from routing.catalog import Catalog
 from routing.exceptions import InternalError, ModelNotFound
 from routing.requests import parse_chat, parse_json
 from routing.streaming import EventStream
@@ -58,7 +59,7 @@ class ModelsView(APIView):
     authentication_classes = (KeyAuthentication,)
 
     def get(self, request: Request) -> HttpResponse:
-        snapshot, key = catalog.fresh(), cast(Key, request.auth)
+        snapshot, key = _fresh(request)
         return JsonResponse(
             {
                 "object": "list",
@@ -73,7 +74,7 @@ class ModelView(APIView):
     authentication_classes = (KeyAuthentication,)
 
     def get(self, request: Request, alias: str) -> HttpResponse:
-        snapshot, key = catalog.fresh(), cast(Key, request.auth)
+        snapshot, key = _fresh(request)
         usable = [name for name in snapshot.enabled_aliases if key.may_use(name)]
         if alias not in usable:
             raise ModelNotFound(alias, usable)
@@ -86,7 +87,7 @@ class BudgetView(APIView):
     authentication_classes = (KeyAuthentication,)
 
     def get(self, request: Request) -> HttpResponse:
-        key = cast(Key, request.auth)
+        _, key = _fresh(request)
         return JsonResponse(
             {
                 "object": "list",
@@ -118,6 +119,13 @@ def sane_request_id(offered: str | None) -> str:
     if offered and re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", offered):
         return offered
     return f"req-{uuid.uuid4().hex}"
+
+
+def _fresh(request: Request) -> tuple[Catalog, Key]:
+    """The configuration as the database has it now, and the caller's key in it. DRF's ``request.auth`` may come from an
+    older snapshot, which is only good for requests that prove it in their hold."""
+    snapshot = catalog.fresh()
+    return snapshot, identify_in(snapshot, cast(Caller, request.user).secret)
 
 
 def _model(alias: str) -> Json:
