@@ -89,13 +89,21 @@ class Gateway:
         self.sim = sim
         self._blocker = blocker
         self._clients: list[openai.OpenAI] = []
-        self._sql: psycopg.Connection[Row] = psycopg.connect(dsn, autocommit=True, row_factory=dict_row)
+        self._dsn = dsn
+        self.reconnect()
         self._orm_settings = {**connections.databases["default"], **_orm_address(dsn)}
+
+    def reconnect(self) -> None:
+        """For a test that stopped Postgres."""
+        self._sql: psycopg.Connection[Row] = psycopg.connect(self._dsn, autocommit=True, row_factory=dict_row)
 
     def close(self) -> None:
         for client in self._clients:
-            client.close()  # the gateway waits a while for connections that are kept alive
+            client.close()
         self._sql.close()
+        for _ in range(2):  # the second one says: do not wait for what is running
+            self.running.process.terminate()
+            time.sleep(0.1)
         self.running.close()
 
     # --- configuration ------------------------------------------------------------------------------------
@@ -166,6 +174,22 @@ class Gateway:
                     "limit_usd": Decimal(limit_usd), "period": "day", **fields,
                 }
             ).name  # fmt: skip
+
+    def budget_of_key(self, key: str, limit_usd: str) -> str:
+        """A hard daily budget for one key, by the key's name; the budget's name."""
+        with self.orm():
+            return Budget.objects.create(
+                name=unique("budget"), scope="key", api_key=ApiKey.objects.get(name=key), limit_usd=Decimal(limit_usd)
+            ).name
+
+    @contextlib.contextmanager
+    def no_hard_budget(self) -> Iterator[None]:
+        """The global budget warns only, for the length of the block."""
+        for mode in ("alert", "hard"):
+            with self.orm():
+                Budget.objects.filter(name="global").update(mode=mode)
+            if mode == "alert":
+                yield
 
     def key(self, **fields: Any) -> str:
         """A new API key; the key itself, which the database does not have."""

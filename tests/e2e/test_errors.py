@@ -40,9 +40,9 @@ def assert_is(
     **headers: str | None,
 ) -> None:
     """`kind_and_code`: the envelope's type and code, as `type/code`. A header that is None must not be there."""
+    assert error.body.keys() >= {"message", "type", "param", "code"}
     assert error.__class__ is raised
     assert (error.status_code, f"{error.type}/{error.code}", error.param) == (status, kind_and_code, param)
-    assert set(error.body) >= {"message", "type", "param", "code"}
     assert error.response.headers["content-type"] == "application/json"
     assert error.response.headers["x-request-id"]
     expected = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -334,7 +334,7 @@ def test_a_broken_stream_ends_with_an_error_event_and_without_done(
 ) -> None:
     route = gateway.route(wire)
     gateway.sim.behave(route.providers[0], fault.but(length=8))
-    received = []
+    received: list[Any] = []
     stream = gateway.client().chat.completions.create(model=route.alias, stream=True, **asks())
     with pytest.raises(openai.APIError, match="incomplete") as raised:
         received.extend(chunk for chunk in stream)
