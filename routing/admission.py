@@ -99,6 +99,8 @@ def admit(chat: ChatRequest, secret: str | None, request_id: str) -> Admission:
             snapshot = _fresh()
         except refusals.LedgerUnavailable:
             raise exceptions.LedgerUnavailable from None
+        except (exceptions.BudgetRefused, exceptions.ModelUnpriced, exceptions.RateLimited):
+            raise  # by the hold's own transaction, which proved the snapshot
         except exceptions.GatewayError:
             # Refused by the snapshot; by the database's configuration too?
             newer = _fresh()
