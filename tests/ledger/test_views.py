@@ -1,0 +1,97 @@
+"""The reporting views: what the documentation says of them is true, and the reader's role can read nothing else."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from django.db import ProgrammingError, connection, transaction
+
+from tests.ledger.conftest import Book
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "sql-views.md").read_text(encoding="utf-8")
+VIEWS = (
+    "ledger", "attempts", "spend_by_day", "spend_by_alias", "spend_by_provider", "spend_by_key", "budget_status",
+    "open_holds",
+)  # fmt: skip
+
+
+def section(view: str) -> str:
+    """The part of the document that describes a view."""
+    found = [part for part in re.split(r"^#+ ", DOCUMENT, flags=re.MULTILINE)[1:] if f"`{view}`" in part.split("\n")[0]]
+    assert len(found) == 1, view
+    return found[0]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_column_is_documented(view: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT column_name FROM information_schema.columns WHERE table_schema = 'public' AND table_name = %s",
+            [view],
+        )
+        columns = {row[0] for row in cursor.fetchall()}
+    assert columns
+    dimension = view.removeprefix("spend_by_")
+    missing = {name for name in columns if f"`{name}`" not in section(view)} - {dimension}
+    assert not missing
+
+
+def test_every_question_of_the_document_has_an_answer(book: Book) -> None:
+    book.budget("10")
+    book.post(book.hold("0.5", end_user="user-42", tags={"team": "a"}), "0.25")
+    questions = re.findall(r"```sql\n(.+?)```", DOCUMENT, flags=re.DOTALL)
+    assert len(questions) == 10
+    answers = {question: book.rows(question.replace("%", "%%")) for question in questions}
+    assert [len(rows) for question, rows in answers.items() if "user-42" in question] == [1]
+    (budget,) = next(rows for question, rows in answers.items() if "budget_status" in question)
+    assert budget[:5] == ("global", Decimal(10), Decimal("0.25"), Decimal(0), Decimal("9.75"))
+
+
+@pytest.mark.django_db
+def test_the_readers_role_reads_the_views_and_nothing_else() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL ROLE gateway_reader")
+        for view in VIEWS:
+            cursor.execute(f"SELECT * FROM {view}")
+        for statement in (
+            "SELECT * FROM accounting_apikey",
+            "SELECT * FROM accounting_ledgerentry",
+            "SELECT * FROM auth_user",
+            "SELECT * FROM routing_provider",
+            "DELETE FROM open_holds",
+            "CREATE TABLE mine (one int)",
+        ):
+            with pytest.raises(ProgrammingError, match="permission denied"), transaction.atomic():
+                cursor.execute(statement)
+
+
+def test_a_request_that_paid_two_providers_is_split_between_them(book: Book) -> None:
+    hold = book.hold("1")
+    attempts = (
+        book.attempt("0.1", outcome="interrupted"),
+        book.attempt("0.3", provider="openai", model="gpt-4o", alias="gpt-4o"),
+    )
+    assert book.writer.settle(book.settlement(hold, *attempts, fallback=True))
+    assert book.rows("SELECT provider, requests, failed, cost_usd FROM spend_by_provider") == [
+        ("anthropic", 1, 1, Decimal("0.1")),
+        ("openai", 1, 0, Decimal("0.3")),
+    ]
+    assert book.rows("SELECT alias, requests, cost_usd FROM spend_by_alias") == [("claude-sonnet", 1, Decimal("0.4"))]
+
+
+def test_an_unpriced_request_is_counted_as_such_and_never_as_free(book: Book) -> None:
+    book.post(book.hold(None), None)
+    assert book.rows("SELECT cost_usd FROM ledger") == [(None,)]
+    assert book.rows("SELECT requests, cost_usd, unpriced FROM spend_by_key") == [(1, Decimal(0), 1)]
+
+
+def test_a_running_request_is_an_open_hold(book: Book) -> None:
+    book.hold("0.5", request_id="req-9")
+    assert book.rows("SELECT request_id, alias, hold_usd, expires_at > now() FROM open_holds") == [
+        ("req-9", "claude-sonnet", Decimal("0.5"), True)
+    ]
+    assert book.rows("SELECT state, cost_usd FROM ledger") == [("held", None)]
