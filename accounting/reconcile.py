@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from django.db import connection, transaction
+from django.db import Error, connection, transaction
 
 from accounting import sql
+from accounting.money import plain_usd
+
+log = logging.getLogger("gateway.reconcile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +58,27 @@ def reconcile() -> Reconciliation:
             where = f"entry {entry_id} (request {request_id})"
             found.append(Discrepancy(where, what, expected or Decimal(0), actual or Decimal(0), created_at))
     return Reconciliation(periods, entries, tuple(found))
+
+
+def reconcile_and_log() -> None:
+    """What a starting gateway does in the background: a line per discrepancy, one when there is none."""
+    try:
+        result = reconcile()
+    except Error as error:
+        log.error("reconcile failed", extra={"error": type(error).__name__})  # noqa: TRY400  the ledger says why
+        return
+    finally:
+        connection.close()
+    for off in result.discrepancies:
+        log.error(
+            "the books are off",
+            extra={
+                "where": off.where,
+                "what": off.what,
+                "expected_usd": plain_usd(off.expected_usd),
+                "found_usd": plain_usd(off.found_usd),
+                "since": off.since,
+            },
+        )
+    if not result.discrepancies:
+        log.info("the books are right", extra={"periods": result.periods, "entries": result.entries})

@@ -9,6 +9,7 @@ if os.environ.get("GATEWAY_WORKER_CLASS", "").strip() in ("", "gevent"):
     monkey.patch_all()
 
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,10 @@ def post_fork(server: "Arbiter", worker: "Worker") -> None:
     from accounting import ledger
 
     ledger.writer().start()
+    if worker.age == 1:  # the first of them, and not the one that replaces it
+        from accounting.reconcile import reconcile_and_log
+
+        threading.Thread(target=reconcile_and_log, name="reconcile", daemon=True).start()
 
 
 def worker_exit(server: "Arbiter", worker: "Worker") -> None:
