@@ -16,6 +16,8 @@ from accounting.models import Budget, ConfigurationVersion
 from accounting.pricing import PriceList, Rates
 from accounting.usage import NO_USAGE, Usage
 from accounting.writer import Writer
+from tests.ledger.cluster import Cluster, slow_and_various
+from tests.simulator import Simulator
 
 PRICE = PriceList(base=Rates(input_usd_per_mtok=Decimal(3), output_usd_per_mtok=Decimal(15)))
 
@@ -134,3 +136,12 @@ def book(transactional_db: None) -> Iterator[Book]:
     writer.stop()
     # Whatever a test did, the books must be right after it.
     Book(writer).assert_reconciles()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two gateways of two workers on a Postgres of their own, with one simulated provider behind them."""
+    with Simulator(default=slow_and_various()) as sim:
+        running = Cluster(tmp_path_factory.mktemp("cluster"), sim)
+        yield running
+        running.close()

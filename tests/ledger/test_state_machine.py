@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 from accounting.corrections import NotCorrectable, adjust, resolve
 from accounting.ledger import Hold, TopUpRequest
 from accounting.models import Budget
-from accounting.refusals import ConfigurationChanged, HoldLost, Refusal
+from accounting.refusals import HoldLost, Refusal
 from accounting.writer import Writer, expire_dead
 from tests.ledger.conftest import Book
 from tests.ledger.model import Books, ModelBudget, ModelEntry, Provider
@@ -43,7 +43,7 @@ AMOUNTS = st.one_of(
     st.sampled_from([Decimal(text) for text in ("0.25", "0.5", "1", "0.000000000001")]),
     st.integers(1, 1_200_000_000_000).map(lambda n: Decimal(n).scaleb(-12)),
 )
-LIMITS = st.sampled_from([Decimal(text) for text in ("0", "0.5", "1", "2", "5")])
+LIMITS = st.sampled_from([Decimal(text) for text in ("0", "0.5", "1", "3", "10")])
 BUDGETS_MAX = 4
 TABLES = ("charge", "adjustment", "attempt", "ledgerentry", "budgetperiod", "budget")
 
@@ -110,8 +110,12 @@ class Ledger(RuleBasedStateMachine):
 
     # --- what requests do ---------------------------------------------------------------------------------
 
-    @rule(target=holds, amount=AMOUNTS, alias=ALIASES, provider=PROVIDERS, user=USERS)
-    def a_request_is_held(self, amount: Decimal, alias: str, provider: str, user: str) -> Any:
+    @rule(target=holds, requests=st.lists(st.tuples(AMOUNTS, ALIASES, PROVIDERS, USERS), min_size=1, max_size=3))
+    def requests_are_held(self, requests: list[tuple[Decimal, str, str, str]]) -> Any:
+        admitted = [self._hold(*request) for request in requests]
+        return multiple(*(entry_id for entry_id in admitted if entry_id is not None))
+
+    def _hold(self, amount: Decimal, alias: str, provider: str, user: str) -> UUID | None:
         now = self.book.rows("SELECT now()")[0][0]
         request = self.book.request(str(amount), alias=alias, provider=provider, end_user=user)
         entry = ModelEntry(alias, user, provider, amount, now)
@@ -120,7 +124,7 @@ class Ledger(RuleBasedStateMachine):
             with pytest.raises(refusal) as refused:
                 self.book.writer.hold(request)
             assert type(refused.value) is refusal
-            return multiple()
+            return None
         hold = self.book.writer.hold(request)
         entry.created_at = hold.created_at
         self.receipts[hold.entry_id], self.written_by[hold.entry_id] = hold, self.book.writer
@@ -132,11 +136,6 @@ class Ledger(RuleBasedStateMachine):
         )
         assert all(within for (within,) in self.book.rows(limits, hold.entry_id))
         return hold.entry_id
-
-    @rule(amount=AMOUNTS)
-    def a_request_with_an_outdated_snapshot_is_sent_back(self, amount: Decimal) -> None:
-        with pytest.raises(ConfigurationChanged):
-            self.book.writer.hold(self.book.request(str(amount), configuration_version=-1))
 
     @rule(entry_id=holds, more=AMOUNTS, provider=PROVIDERS)
     def a_request_asks_for_more(self, entry_id: UUID, more: Decimal, provider: str) -> None:
@@ -203,7 +202,7 @@ class Ledger(RuleBasedStateMachine):
     def _expire(self, entry_ids: list[UUID]) -> None:
         with psycopg.connect(**connection.get_connection_params()) as session:
             expired = expire_dead(session)
-        assert {found.entry_id for found in expired} == set(entry_ids)
+        assert {found.entry_id for found in expired} <= set(entry_ids)  # the living writer may have been faster
         for entry_id in entry_ids:
             self.model.expire(entry_id)
 

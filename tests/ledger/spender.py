@@ -1,0 +1,70 @@
+"""A process with a ledger writer of its own that spends against a budget: `python -m tests.ledger.spender HOLDS SEED`.
+
+Its database is DATABASE_URL's. Prints as JSON how its requests ended, by outcome.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import replace
+from decimal import Decimal
+
+import django
+
+THREADS = 16
+
+
+def main() -> None:
+    django.setup()
+    from accounting.ledger import new_entry_id
+    from accounting.refusals import Refusal
+    from accounting.writer import Writer
+    from tests.ledger.conftest import Book
+
+    holds, seed = int(sys.argv[1]), sys.argv[2]
+    book = Book(Writer())
+    # Read once: the threads need no connection of Django's.
+    template = book.request("0.000000000001")
+    outcomes: Counter[str] = Counter()
+    numbers = iter(range(holds))
+    one_at_a_time = threading.Lock()
+
+    def spend(thread: int) -> None:
+        chance = random.Random(f"{seed} {thread}")
+        while True:
+            with one_at_a_time:
+                number = next(numbers, None)
+            if number is None:
+                return
+            most = Decimal(chance.randint(1_000_000_000, 30_000_000_000)).scaleb(-12)
+            try:
+                request = replace(template, entry_id=new_entry_id(), request_id=f"{seed}-{number}", hold_usd=most)
+                hold = book.writer.hold(request)
+            except Refusal as refusal:
+                outcomes[type(refusal).__name__] += 1
+                time.sleep(chance.uniform(0, 0.01))
+                continue
+            time.sleep(chance.uniform(0, 0.05))
+            if chance.random() < 0.1:
+                book.void(hold)
+                outcomes["voided"] += 1
+            else:
+                book.post(hold, str((most * chance.randint(1, 100) / 100).quantize(Decimal("1e-12"))))
+                outcomes["posted"] += 1
+
+    threads = [threading.Thread(target=spend, args=(number,)) for number in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    book.writer.stop()
+    print(json.dumps(outcomes))  # noqa: T201 - its answer
+
+
+if __name__ == "__main__":
+    main()
