@@ -1,6 +1,11 @@
-"""Reads a request's body, bounded."""
+"""Reads a request's body, bounded in size and in time."""
 
 from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Protocol
 
 from django.http import HttpRequest
 
@@ -8,6 +13,11 @@ from routing.exceptions import InvalidRequest, RequestTooLarge
 
 _CHUNK_BYTES = 65536
 _DRAIN_FACTOR = 4  # a body this many times too large is still read to its end, so that its sender hears the answer
+_SILENCE_S = 30.0  # a sender that is silent this long in the middle of its body is gone
+
+
+class _Source(Protocol):
+    def read(self, size: int) -> bytes: ...
 
 
 def read_body(request: HttpRequest, most_bytes: int) -> bytes:
@@ -15,41 +25,60 @@ def read_body(request: HttpRequest, most_bytes: int) -> bytes:
 
     Raises RequestTooLarge beyond ``most_bytes``, InvalidRequest when the client stops in the middle.
     """
+    with _patience(request.META.get("gunicorn.socket")):
+        return _read(request, most_bytes)
+
+
+def _read(request: HttpRequest, most_bytes: int) -> bytes:
     chunked = "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower()
-    source = request.META["wsgi.input"]
+    source: _Source = request.META["wsgi.input"]
     announced = None if chunked else int(request.META.get("CONTENT_LENGTH") or 0)
     if announced is not None and announced > most_bytes:
-        _drain(source, min(announced, most_bytes * _DRAIN_FACTOR))
+        if announced <= most_bytes * _DRAIN_FACTOR:
+            _drain(source, announced)
         raise _too_large(most_bytes)
     parts: list[bytes] = []
     size = 0
-    try:
-        while announced is None or size < announced:
-            part = source.read(_CHUNK_BYTES if announced is None else min(_CHUNK_BYTES, announced - size))
-            if not part:
-                break
-            parts.append(part)
-            size += len(part)
-            if size > most_bytes:
-                _drain(source, most_bytes * _DRAIN_FACTOR)
-                raise _too_large(most_bytes)
-    except OSError:
-        raise InvalidRequest("The request body ended early.") from None
+    while announced is None or size < announced:
+        part = _next(source, _CHUNK_BYTES if announced is None else min(_CHUNK_BYTES, announced - size))
+        if not part:
+            break
+        parts.append(part)
+        size += len(part)
+        if size > most_bytes:
+            _drain(source, most_bytes * _DRAIN_FACTOR)
+            raise _too_large(most_bytes)
     if announced is not None and size < announced:
         raise InvalidRequest("The request body ended early.")
     return b"".join(parts)
 
 
-def _drain(source: object, most_bytes: int) -> None:
-    left = most_bytes
+def _next(source: _Source, size: int) -> bytes:
     try:
-        while left > 0:
-            part = source.read(min(_CHUNK_BYTES, left))  # type: ignore[attr-defined]
-            if not part:
-                return
+        return source.read(size)
+    except Exception:  # noqa: BLE001  gunicorn has a class of its own for each way in which a chunk can be wrong
+        raise InvalidRequest("The request body ended early, or its chunks are not HTTP's.") from None
+
+
+def _drain(source: _Source, most_bytes: int) -> None:
+    left = most_bytes
+    with contextlib.suppress(InvalidRequest):  # it stopped sending; so do we
+        while left > 0 and (part := _next(source, min(_CHUNK_BYTES, left))):
             left -= len(part)
-    except OSError:
-        return  # it stopped sending; so do we
+
+
+@contextlib.contextmanager
+def _patience(client: socket.socket | None) -> Iterator[None]:
+    """No wait for the client's next bytes is longer than ``_SILENCE_S``. None: a server that does not say."""
+    if client is None:
+        yield
+        return
+    before = client.gettimeout()
+    client.settimeout(_SILENCE_S)
+    try:
+        yield
+    finally:
+        client.settimeout(before)
 
 
 def _too_large(most_bytes: int) -> RequestTooLarge:
