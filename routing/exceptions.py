@@ -27,6 +27,7 @@ from accounting import refusals
 from accounting.money import plain_usd
 
 NO_RETRY = {"x-should-retry": "false"}  # the official clients retry 429 and 5xx by themselves unless told not to
+_SHOWN_CHARACTERS = 100  # of what a client sent, in a message back to it: no alias is longer
 
 
 class GatewayError(Exception):
@@ -85,7 +86,8 @@ class ModelNotFound(InvalidRequest):
 
     def __init__(self, alias: str, aliases: Sequence[str]) -> None:
         use = ", ".join(aliases) if aliases else "none is configured; add one in the admin"
-        super().__init__(f"The model '{alias}' does not exist. Use one of: {use}.", param="model")
+        shown = alias if len(alias) <= _SHOWN_CHARACTERS else f"{alias[:_SHOWN_CHARACTERS]}…"
+        super().__init__(f"The model '{shown}' does not exist. Use one of: {use}.", param="model")
 
 
 class NotFound(InvalidRequest):

@@ -41,7 +41,8 @@ def parse_json(raw: bytes) -> Any:
     if not raw.strip():
         raise InvalidJson("The request body is empty; send a JSON object.")
     try:
-        value = json.loads(raw, parse_constant=_refuse_constant)
+        # JSON between machines is UTF-8 (RFC 8259, 8.1); given bytes, Python would also take UTF-16 and broken UTF-8.
+        value = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant)
     except RecursionError:
         raise InvalidJson(f"The request body is nested deeper than {MAX_DEPTH} levels.") from None
     except UnicodeDecodeError:
