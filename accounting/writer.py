@@ -255,8 +255,8 @@ class Writer:
                 "keepalives_idle": 3,
                 "keepalives_interval": 1,
                 "keepalives_count": 3,
-                "application_name": "gateway ledger writer",
                 **parameters,
+                "application_name": "gateway ledger writer",
             },
             prepare_threshold=2,
         )

@@ -117,9 +117,8 @@ class Cluster:
 
     def kill_a_session(self) -> None:
         """One of Postgres's own processes dies; Postgres then ends all sessions and recovers from its log."""
-        postmaster = int((self.postgres.data_dir / "postmaster.pid").read_text().split()[0])
-        row = self.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'gateway ledger writer'")
-        psutil.Process(random.choice(row)[0] if row else postmaster).kill()
+        sessions = self.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'gateway ledger writer'")
+        psutil.Process(random.choice(sessions)[0]).kill()
 
     def kill_postgres(self) -> None:
         psutil.Process(int((self.postgres.data_dir / "postmaster.pid").read_text().split()[0])).kill()
@@ -146,8 +145,12 @@ class Cluster:
         rows = self.execute("SELECT posted_usd, held_usd FROM budget_status WHERE budget = %s", user)
         return rows[0] if rows else (Decimal(0), Decimal(0))  # type: ignore[return-value]
 
-    def held(self) -> int:
-        return int(self.execute("SELECT count(*) FROM open_holds")[0][0])
+    def held(self) -> int | None:
+        """How many requests hold money; None while Postgres recovers."""
+        try:
+            return int(self.execute("SELECT count(*) FROM open_holds")[0][0])
+        except psycopg.OperationalError:
+            return None
 
     def entries(self, user: str) -> dict[str, list[tuple[str, Decimal | None, Decimal]]]:
         """State, cost and hold of every entry of the user's, by request id."""
