@@ -161,6 +161,7 @@ LANGUAGE_CODE = "en-us"
 USE_I18N = False
 TIME_ZONE = "UTC"
 USE_TZ = True
+FORMAT_MODULE_PATH = "gateway_project.formats"  # how the admin writes times
 # A body is read by our own view, which knows GATEWAY_MAX_BODY_BYTES; a form of the admin stays small.
 DATA_UPLOAD_MAX_MEMORY_SIZE = GATEWAY_MAX_BODY_BYTES
 LOGGING = gateway_logging.configuration(GATEWAY_LOG_LEVEL)

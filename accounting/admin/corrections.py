@@ -13,7 +13,7 @@ from unfold.widgets import (
 )
 
 from accounting.models import LedgerEntry
-from accounting.money import plain_usd
+from accounting.money import dollars
 
 
 def _reason() -> forms.CharField:
@@ -52,7 +52,7 @@ class ResolveForm(forms.Form):
             hold = entries[0].hold_usd
             decision.choices = [(self.POST, "The provider billed it"), (self.VOID, "The provider did not bill it")]
             if hold is not None:
-                self.fields["cost_usd"].help_text = f"What the provider's bill says. Held were ${plain_usd(hold)}."
+                self.fields["cost_usd"].help_text = f"What the provider's bill says. Held were {dollars(hold)}."
         else:
             decision.choices = [
                 (self.HOLD, "The provider billed them: post each at what was held"),

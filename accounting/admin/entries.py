@@ -5,6 +5,7 @@ Fast whatever its size: no COUNT, no DISTINCT over it, and only searches that an
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -16,8 +17,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, TabularInline
-from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, RangeDateTimeFilter
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, RangeDateFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.paginator import InfinitePaginator
@@ -25,9 +28,9 @@ from unfold.paginator import InfinitePaginator
 from accounting.admin.corrections import AdjustForm, ResolveForm
 from accounting.corrections import NotCorrectable, adjust, resolve
 from accounting.models import Adjustment, Attempt, Charge, EntryState, LedgerEntry
-from accounting.money import plain_usd
+from accounting.money import dollars
 
-_STATE_COLORS = {"held": "info", "posted": "success", "voided": "primary", "unknown": "danger"}
+_STATE_COLORS = {"held": "info", "posted": "success", "unknown": "danger"}
 _SEEN_IN_LAST = 5000  # rows, for what the filters offer
 
 
@@ -37,7 +40,12 @@ def never(*_: Any, **__: Any) -> bool:
 
 
 def _usd(amount: Decimal | None) -> str | None:
-    return None if amount is None else f"${plain_usd(amount)}"
+    return None if amount is None else dollars(amount)
+
+
+def _shortened(request_id: str) -> str:
+    """Enough to tell requests apart in a list; the entry's page has all of it."""
+    return request_id if len(request_id) <= 16 else f"{request_id[:12]}…"
 
 
 class _SeenFilter(DropdownFilter):
@@ -69,6 +77,25 @@ class ProviderFilter(_SeenFilter):
 
 class OutcomeFilter(_SeenFilter):
     title, parameter_name, column = "outcome", "outcome", "outcome"
+
+
+class DaysFilter(RangeDateFilter):
+    """From a day to a day, both whole and in UTC."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        first, last = (self._day(end) for end in ("from", "to"))
+        if first is not None:
+            queryset = queryset.filter(**{f"{self.field_path}__gte": first})
+        if last is not None:
+            queryset = queryset.filter(**{f"{self.field_path}__lt": last + timedelta(days=1)})
+        return queryset
+
+    def _day(self, end: str) -> datetime | None:
+        try:
+            day = date.fromisoformat(self.used_parameters.get(f"{self.parameter_name}_{end}", ""))
+        except ValueError:
+            return None
+        return datetime.combine(day, time(), UTC)
 
 
 class AttemptInline(TabularInline):
@@ -116,8 +143,8 @@ class ChargeInline(TabularInline):
         return charge.period.budget.name
 
     @display(description="period from")
-    def period_start(self, charge: Charge) -> Any:
-        return charge.period.period_start
+    def period_start(self, charge: Charge) -> str:
+        return f"{charge.period.period_start:%Y-%m-%d %H:%M} UTC"
 
     @display(description="held")
     def held(self, charge: Charge) -> str | None:
@@ -135,12 +162,11 @@ class ChargeInline(TabularInline):
 @admin.register(LedgerEntry)
 class LedgerEntryAdmin(ModelAdmin):
     list_display = (
-        "created_at", "request_id", "state_label", "key", "alias", "served_by", "model", "input_tokens",
-        "output_tokens", "cost", "status", "duration_ms",
+        "created_at", "short_id", "state_label", "key", "alias", "served_by", "tokens", "cost", "status", "took",
     )  # fmt: skip
-    list_display_links = ("created_at", "request_id")
+    list_display_links = ("created_at", "short_id")
     list_filter = (
-        ("state", ChoicesDropdownFilter), AliasFilter, KeyFilter, ProviderFilter, ("created_at", RangeDateTimeFilter),
+        ("state", ChoicesDropdownFilter), AliasFilter, KeyFilter, ProviderFilter, ("created_at", DaysFilter),
     )  # fmt: skip
     list_filter_submit = True
     list_per_page = 50
@@ -195,6 +221,18 @@ class LedgerEntryAdmin(ModelAdmin):
             return f"{entry.served_alias} · {entry.provider}"
         return entry.provider or None
 
+    @display(description="request")
+    def short_id(self, entry: LedgerEntry) -> str:
+        return _shortened(entry.request_id)
+
+    @display(description="tokens in / out")
+    def tokens(self, entry: LedgerEntry) -> str:
+        return f"{entry.input_tokens} / {entry.output_tokens}"
+
+    @display(description="took")
+    def took(self, entry: LedgerEntry) -> str | None:
+        return None if entry.duration_ms is None else f"{entry.duration_ms} ms"
+
     @display(description="cost")
     def cost(self, entry: LedgerEntry) -> str | None:
         if entry.cost_usd is None and entry.state == EntryState.POSTED:
@@ -244,8 +282,8 @@ class LedgerEntryAdmin(ModelAdmin):
         except NotCorrectable as error:
             messages.error(request, str(error))
         else:
-            self.log_change(request, entry, f"Adjusted by ${plain_usd(amount)}: {reason}")
-            messages.success(request, f"Adjusted by ${plain_usd(amount)}.")
+            self.log_change(request, entry, f"Adjusted by {dollars(amount)}: {reason}")
+            messages.success(request, f"Adjusted by {dollars(amount)}.")
         return HttpResponseRedirect(_page_of(entry))
 
     @action(description="Resolve the selected unknown entries", permissions=["resolve"])
@@ -270,7 +308,7 @@ class LedgerEntryAdmin(ModelAdmin):
             except NotCorrectable as error:
                 messages.error(request, f"{entry.request_id}: {error}")
                 continue
-            how = f"posted at ${plain_usd(cost)}" if cost else "voided"
+            how = f"posted at {dollars(cost)}" if cost else "voided"
             self.log_change(request, entry, f"Resolved, {how}: {reason}")
             resolved += 1
         if resolved:
@@ -309,18 +347,24 @@ def _page_of(entry: LedgerEntry) -> str:
 @admin.register(Attempt)
 class AttemptAdmin(ModelAdmin):
     list_display = (
-        "started_at", "entry_id", "position", "alias", "provider", "model", "outcome", "http_status", "duration_ms",
+        "started_at", "short_id", "position", "alias", "provider", "model", "outcome", "http_status", "duration_ms",
         "cost",
     )  # fmt: skip
     list_filter = (ProviderFilter, OutcomeFilter, AliasFilter)
     list_filter_submit = True
     list_per_page = 50
     list_fullwidth = True
+    list_select_related = ("entry",)
     ordering = ("-pk",)
     show_full_result_count = False
     paginator = InfinitePaginator
     show_facets = admin.ShowFacets.NEVER
     has_add_permission = has_change_permission = has_delete_permission = never
+
+    @display(description="request")
+    def short_id(self, attempt: Attempt) -> SafeString:
+        entry = attempt.entry
+        return format_html("<a href='{}'>{}</a>", _page_of(entry), _shortened(entry.request_id))
 
     @display(description="cost", empty_value="unpriced")
     def cost(self, attempt: Attempt) -> str | None:
@@ -331,7 +375,7 @@ class AttemptAdmin(ModelAdmin):
 class AdjustmentAdmin(ModelAdmin):
     list_display = ("created_at", "entry", "amount", "reason", "author")
     list_select_related = ("entry",)
-    list_filter = (("created_at", RangeDateTimeFilter),)
+    list_filter = (("created_at", DaysFilter),)
     list_filter_submit = True
     search_fields = ("entry__request_id__exact", "author__exact")
     search_help_text = "A whole request id, or an operator's name"

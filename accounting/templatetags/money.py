@@ -2,7 +2,7 @@
 
 from django import template
 
-from accounting.money import plain_usd
+from accounting.money import dollars
 
 register = template.Library()
-register.filter("plain_usd", plain_usd)
+register.filter("dollars", dollars)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.db import IntegrityError
-from django.db.models import F, Func, OuterRef, QuerySet, Subquery, UniqueConstraint, Value
+from django.db.models import F, Func, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -26,12 +27,7 @@ _KIND_WORDS = {ChainKind.CONTEXT_WINDOW: "prompt too long", ChainKind.CONTENT_PO
 
 
 class OrderedForm(forms.ModelForm):  # type: ignore[type-arg]  # Django does not take the parameter at run time
-    """A row of a list in which rows may change places.
-
-    Django compares each row with the table as it still is, so that two rows which swap their positions (or their
-    targets) would refuse each other. The formset compares the rows with one another, and the table's deferred
-    constraints have the last word; left to this form are the rules about one row alone.
-    """
+    """A row of a list in which rows may change places."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -40,18 +36,19 @@ class OrderedForm(forms.ModelForm):  # type: ignore[type-arg]  # Django does not
         if "position" in self.fields:  # not when the page is read-only
             self.fields["position"].required = False
 
-    def validate_constraints(self) -> None:
-        exclude = self._get_validation_exclusions()  # type: ignore[attr-defined]  # not in the stubs
-        for constraint in self.instance._meta.constraints:
-            if not isinstance(constraint, UniqueConstraint):
-                try:
-                    constraint.validate(type(self.instance), self.instance, exclude=exclude)
-                except forms.ValidationError as error:
-                    self._update_errors(error)  # type: ignore[attr-defined]
+
+class StepForm(OrderedForm):
+    def clean_target(self) -> ModelAlias:
+        # The table's constraint says so too, but a form of an inline does not ask it: its alias is the page's own.
+        target: ModelAlias = self.cleaned_data["target"]
+        if target.pk == self.instance.alias_id:
+            raise forms.ValidationError("An alias cannot fall back to itself.")
+        return target
 
 
 class OrderedFormSet(PaginationInlineFormSet):
-    """An empty position means: at the end."""
+    """Rows are compared with one another, not with the table as it still is, so that two may swap their positions or
+    their targets: the table's constraints are deferred to the commit. An empty position means: at the end."""
 
     def clean(self) -> None:
         rows = [
@@ -66,21 +63,22 @@ class OrderedFormSet(PaginationInlineFormSet):
                 form.cleaned_data["position"] = form.instance.position = last
         super().clean()
 
+    def get_unique_error_message(self, unique_check: Sequence[str]) -> str:
+        return f"Two rows have the same {' and '.join(name for name in unique_check if name != 'alias')}."
+
 
 class StepInline(TabularInline):
     model = FallbackStep
     fk_name = "alias"
-    form = OrderedForm
+    form = StepForm
     formset = OrderedFormSet
     extra = 0
     fields = ("position", "kind", "target")
     ordering = ("kind", "position")
     ordering_field = "position"
     hide_title = True
-    verbose_name_plural = (
-        "Fallback chain: tried in order of position. Chains do not continue into the targets' own chains, so two "
-        "aliases may fall back to each other"
-    )
+    verbose_name_plural = "Fallback chain"
+    template_before = "routing/chain_help.html"
 
 
 class DeploymentInline(TabularInline):
@@ -92,7 +90,8 @@ class DeploymentInline(TabularInline):
     ordering = ("position",)
     ordering_field = "position"
     hide_title = True
-    verbose_name_plural = "Further deployments: tried after the alias's own model, before its fallback chain"
+    verbose_name_plural = "Further deployments"
+    template_before = "routing/deployments_help.html"
 
 
 @admin.register(ModelAlias)

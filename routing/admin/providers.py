@@ -48,6 +48,16 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # Django does no
             "key_reference": KeyReferenceInput({"autocomplete": "off", "placeholder": "env:OPENAI_API_KEY"}),
             "base_url": BaseUrlInput({"placeholder": "https://…"}),
         }
+        labels = {
+            "litellm_provider": "Wire format",
+            "api_version": "API version",
+            "connect_timeout_s": "Connect",
+            "first_token_timeout_s": "First token",
+            "idle_timeout_s": "Idle",
+            "total_timeout_s": "Total",
+            "breaker_failures": "Failures",
+            "breaker_cooldown_s": "Cool-down in seconds",
+        }
 
     def clean_litellm_provider(self) -> str:
         name: str = self.cleaned_data["litellm_provider"].strip()
@@ -118,6 +128,12 @@ class ProviderAdmin(ModelAdmin):
             },
         ),
     )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Provider | None = None) -> Any:
+        if obj is not None:
+            return self.fieldsets
+        first, key, *others = self.fieldsets
+        return (first, (key[0], {**key[1], "fields": ("key_reference",)}), *others)  # there is no key yet to look for
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
         rows: QuerySet[Provider] = super().get_queryset(request)

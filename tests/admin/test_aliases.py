@@ -1,0 +1,195 @@
+"""Aliases and chains in the admin: reordering through the real form, renames, deletions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+
+from accounting.keys import fields_for
+from accounting.models import ApiKey, Budget, Price
+from routing import catalog
+from routing.models import Deployment, FallbackStep, ModelAlias
+from tests.admin.conftest import Operator, alias, chain, provider, version
+
+LIST = "routing/modelalias/"
+
+
+def page_of(name: str) -> str:
+    return f"{LIST}{alias(name).pk}/change/"
+
+
+def new_step(fields: dict[str, Any], target: str, position: str = "", kind: str = "general") -> dict[str, Any]:
+    """The fields with one more row, as the browser's “Add another” makes it."""
+    row = int(fields["steps-TOTAL_FORMS"])
+    return fields | {
+        "steps-TOTAL_FORMS": row + 1,
+        f"steps-{row}-alias": fields["steps-0-alias"] if row else "",
+        f"steps-{row}-position": position,
+        f"steps-{row}-kind": kind,
+        f"steps-{row}-target": alias(target).pk,
+    }
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_steps_swap_their_positions(operator: Operator) -> None:
+    assert chain("claude-sonnet") == ["gpt-4o", "gemini-pro"]
+    fields = operator.form(page_of("claude-sonnet"))
+    operator.post(page_of("claude-sonnet"), fields | {"steps-0-position": 2, "steps-1-position": 1})
+    assert chain("claude-sonnet") == ["gemini-pro", "gpt-4o"]
+    assert [step.alias for step in catalog.fresh().chain("claude-sonnet")] == ["claude-sonnet", "gemini-pro", "gpt-4o"]
+    assert LogEntry.objects.get().user == operator.user
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_steps_swap_their_targets(operator: Operator) -> None:
+    fields = operator.form(page_of("claude-sonnet"))
+    first, second = fields["steps-0-target"], fields["steps-1-target"]
+    operator.post(page_of("claude-sonnet"), fields | {"steps-0-target": second, "steps-1-target": first})
+    assert chain("claude-sonnet") == ["gemini-pro", "gpt-4o"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_step_without_a_position_goes_to_the_end(operator: Operator) -> None:
+    fields = operator.form(page_of("claude-sonnet"))
+    operator.post(page_of("claude-sonnet"), new_step(fields, "gemini-flash"))
+    assert chain("claude-sonnet") == ["gpt-4o", "gemini-pro", "gemini-flash"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_step_is_removed_and_another_takes_its_position_at_once(operator: Operator) -> None:
+    fields = operator.form(page_of("claude-sonnet")) | {"steps-0-DELETE": "on"}
+    operator.post(page_of("claude-sonnet"), new_step(fields, "gemini-flash", position="1"))
+    assert chain("claude-sonnet") == ["gemini-flash", "gemini-pro"]
+
+
+def test_an_alias_gets_its_first_step_and_further_deployments(operator: Operator) -> None:
+    fields = new_step(operator.form(page_of("gemini-flash")), "gpt-4o")
+    fields |= {
+        "deployments-TOTAL_FORMS": 2,
+        "deployments-0-position": "", "deployments-0-provider": provider("openai").pk,
+        "deployments-0-upstream_model": "gpt-4o-mini",
+        "deployments-1-position": "", "deployments-1-provider": provider("openai").pk,
+        "deployments-1-upstream_model": "gpt-4.1-nano",
+    }  # fmt: skip
+    operator.post(page_of("gemini-flash"), fields)
+    assert chain("gemini-flash") == ["gpt-4o"]
+    assert list(alias("gemini-flash").deployments.values_list("position", "upstream_model")) == [
+        (1, "gpt-4o-mini"),
+        (2, "gpt-4.1-nano"),
+    ]
+
+
+def test_the_same_target_may_stand_in_chains_of_different_kinds(operator: Operator) -> None:
+    fields = operator.form(page_of("claude-sonnet"))
+    operator.post(page_of("claude-sonnet"), new_step(fields, "gpt-4o", kind="context_window"))
+    assert FallbackStep.objects.filter(alias=alias("claude-sonnet"), target=alias("gpt-4o")).count() == 2
+    page = operator.get(LIST)
+    assert "gpt-4o → gemini-pro; prompt too long: gpt-4o" in page
+
+
+def test_two_steps_of_one_position_are_refused(operator: Operator) -> None:
+    before = version()
+    fields = operator.form(page_of("claude-sonnet"))
+    page = operator.post(page_of("claude-sonnet"), fields | {"steps-1-position": 1})
+    assert "Two rows have the same kind and position" in page
+    assert chain("claude-sonnet") == ["gpt-4o", "gemini-pro"]
+    assert version() == before
+
+
+def test_the_same_target_twice_in_a_chain_is_refused(operator: Operator) -> None:
+    before = version()
+    fields = operator.form(page_of("claude-sonnet"))
+    page = operator.post(page_of("claude-sonnet"), fields | {"steps-1-target": fields["steps-0-target"]})
+    assert "Two rows have the same kind and target" in page
+    assert version() == before
+
+
+def test_an_alias_does_not_fall_back_to_itself(operator: Operator) -> None:
+    before = version()
+    fields = operator.form(page_of("claude-sonnet"))
+    page = operator.post(page_of("claude-sonnet"), fields | {"steps-0-target": alias("claude-sonnet").pk})
+    assert "An alias cannot fall back to itself." in page
+    assert version() == before
+
+
+def test_two_aliases_may_fall_back_to_each_other(operator: Operator) -> None:
+    operator.post(page_of("gemini-flash"), new_step(operator.form(page_of("gemini-flash")), "gemini-pro"))
+    assert (chain("gemini-pro"), chain("gemini-flash")) == (["gemini-flash"], ["gemini-pro"])
+
+
+def test_a_name_that_no_url_can_carry_is_refused(operator: Operator) -> None:
+    before = version()
+    page = operator.post(page_of("gpt-4o"), operator.form(page_of("gpt-4o")), name="gpt 4o?")
+    assert "Use letters, digits and . _ : / - only" in page
+    assert version() == before
+
+
+def test_the_list_switches_and_reorders_aliases(operator: Operator) -> None:
+    rows = list(ModelAlias.objects.all())
+    fields: dict[str, Any] = {"form-TOTAL_FORMS": 4, "form-INITIAL_FORMS": 4, "_save": "Save"}
+    for number, row in enumerate(rows):
+        fields |= {f"form-{number}-id": row.pk, f"form-{number}-position": 4 - number}
+        if row.name != "gpt-4o":
+            fields[f"form-{number}-enabled"] = "on"
+    operator.post(LIST, fields)
+    assert list(ModelAlias.objects.values_list("name", "enabled")) == [
+        ("gemini-flash", True), ("gemini-pro", True), ("gpt-4o", False), ("claude-sonnet", True),
+    ]  # fmt: skip
+    assert catalog.fresh().enabled_aliases == ("gemini-flash", "gemini-pro", "claude-sonnet")
+
+
+def test_the_list_shows_chains_prices_and_what_is_unpriced(operator: Operator) -> None:
+    Price.objects.filter(model="gemini-2.5-pro").delete()
+    page = operator.get(LIST)
+    assert "gpt-4o → gemini-pro" in page
+    assert "2.5 / 10" in page or "$2.5 / $10" in page
+    assert page.count("unpriced") == 1
+
+
+def test_saving_an_alias_without_a_price_warns_and_links_to_the_price_form(operator: Operator) -> None:
+    page = operator.post(page_of("gpt-4o"), operator.form(page_of("gpt-4o")), upstream_model="gpt-5")
+    assert "Nobody has said what gpt-5 costs at openai" in page
+    assert "/admin/accounting/price/add/?provider=openai&amp;model=gpt-5" in page
+    assert alias("gpt-4o").upstream_model == "gpt-5"
+
+
+def test_keys_and_budgets_follow_a_rename(operator: Operator) -> None:
+    bot = ApiKey.objects.create(name="bot", allowed_aliases=["gpt-4o", "gemini-pro"], **fields_for("sk-gw-1"))
+    free = ApiKey.objects.create(name="free", **fields_for("sk-gw-2"))
+    budget = Budget.objects.create(name="of gpt", scope="alias", scope_value="gpt-4o", limit_usd=5)
+    page = operator.post(page_of("gpt-4o"), operator.form(page_of("gpt-4o")), name="gpt")
+    assert "Renamed “gpt-4o” to “gpt”: 1 API key(s) and 1 budget(s) follow." in page
+    bot.refresh_from_db()
+    free.refresh_from_db()
+    budget.refresh_from_db()
+    assert (bot.allowed_aliases, free.allowed_aliases, budget.scope_value) == (["gpt", "gemini-pro"], [], "gpt")
+    assert chain("claude-sonnet") == ["gpt", "gemini-pro"]
+
+
+def test_a_rename_that_is_refused_takes_nothing_along(operator: Operator) -> None:
+    bot = ApiKey.objects.create(name="bot", allowed_aliases=["gpt-4o"], **fields_for("sk-gw-1"))
+    before = version()
+    page = operator.post(page_of("gpt-4o"), operator.form(page_of("gpt-4o")), name="gemini-pro")
+    assert "Alias with this Name already exists." in page
+    bot.refresh_from_db()
+    assert bot.allowed_aliases == ["gpt-4o"]
+    assert version() == before
+
+
+def test_an_alias_that_others_fall_back_to_is_not_deleted_and_the_page_names_them(operator: Operator) -> None:
+    before = version()
+    page = operator.post(f"{LIST}{alias('gemini-pro').pk}/delete/", {"post": "yes"})
+    assert "gemini-pro cannot be deleted:" in page
+    assert "The alias “claude-sonnet” falls back to “gemini-pro”." in page
+    assert "The alias “gpt-4o” falls back to “gemini-pro”." in page
+    assert ModelAlias.objects.count() == 4
+    assert version() == before
+
+
+def test_an_alias_is_deleted_with_its_own_chain_and_deployments(operator: Operator) -> None:
+    Deployment.objects.create(alias=alias("claude-sonnet"), provider=provider("openai"), upstream_model="gpt-4o")
+    operator.post(f"{LIST}{alias('claude-sonnet').pk}/delete/", {"post": "yes"})
+    assert list(ModelAlias.objects.values_list("name", flat=True)) == ["gpt-4o", "gemini-pro", "gemini-flash"]
+    assert (FallbackStep.objects.count(), Deployment.objects.count()) == (2, 0)

@@ -1,0 +1,246 @@
+"""The ledger in the admin: read by everybody who may, corrected with a name and a reason, never edited."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from accounting.models import Adjustment, LedgerEntry
+from tests.admin.conftest import Operator, grant, lose_worker
+from tests.ledger.conftest import Book
+
+LIST = "accounting/ledgerentry/"
+
+
+@pytest.fixture
+def olga(book: Book) -> Operator:
+    book.budget("10")
+    return Operator(User.objects.create_superuser("olga"))
+
+
+def entry() -> LedgerEntry:
+    return LedgerEntry.objects.get()
+
+
+def test_the_list_shows_the_exact_cost_and_finds_a_request_by_its_id(olga: Operator, book: Book) -> None:
+    book.post(book.hold("0.5", request_id="req-one"), "0.000123456789")
+    book.void(book.hold("0.5", request_id="req-two", alias="gpt-4o"))
+    page = olga.get(LIST)
+    assert "$0.000123456789" in page
+    assert "req-one" in page
+    found = olga.get(f"{LIST}?q=req-two")
+    assert "req-two" in found
+    assert "req-one" not in found
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("alias=gpt-4o", {"req-b"}),
+        ("key=bot", {"req-a", "req-b"}),
+        ("key=nobody", set()),
+        ("provider=openai", {"req-b"}),
+        ("state__exact=held", {"req-b"}),
+        ("state__exact=posted", {"req-a"}),
+        ("created_at_from=2020-01-01&created_at_to=2020-01-02", set()),
+        ("created_at_from=2020-01-01&created_at_to=2999-01-01", {"req-a", "req-b"}),
+        ("created_at_to=2020-01-01", set()),
+    ],
+)
+def test_the_list_is_filtered(olga: Operator, book: Book, query: str, shown: set[str]) -> None:
+    book.post(book.hold("0.5", request_id="req-a"), "0.1")
+    book.hold("0.5", request_id="req-b", alias="gpt-4o", provider="openai")
+    page = olga.get(f"{LIST}?{query}")
+    assert {name for name in ("req-a", "req-b") if name in page} == shown
+
+
+def test_the_lists_never_count_the_ledger(olga: Operator, book: Book) -> None:
+    for _ in range(3):
+        book.post(book.hold("0.5"), "0.1")
+    for path in (LIST, f"{LIST}?alias=claude-sonnet", "accounting/attempt/"):
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            olga.get(path)
+        statements = [query["sql"] for query in queries.captured_queries]
+        assert not [text for text in statements if "COUNT(" in text.upper() and "accounting_" in text]
+        assert len(statements) < 12
+
+
+def test_a_day_is_whole_when_filtering(olga: Operator, book: Book) -> None:
+    book.post(book.hold("0.5", request_id="req-a"), "0.1")
+    day = entry().created_at
+    assert "req-a" in olga.get(f"{LIST}?created_at_from={day:%Y-%m-%d}&created_at_to={day:%Y-%m-%d}")
+    yesterday = day - timedelta(days=1)
+    assert "req-a" not in olga.get(f"{LIST}?created_at_to={yesterday:%Y-%m-%d}")
+
+
+def test_an_entry_shows_its_attempts_its_price_and_the_budgets_it_counts_in(olga: Operator, book: Book) -> None:
+    hold = book.hold("0.5", tags={"team": "support"})
+    failed = book.attempt("0", outcome="server_error", http_status=503, error="upstream said no")
+    assert book.writer.settle(book.settlement(hold, failed, book.attempt("0.000123456789", provider="openai")))
+    page = olga.get(f"{LIST}{hold.entry_id}/change/")
+    for text in ("$0.000123456789", "server_error", "upstream said no", "answered", "support", "global", "$0.5"):
+        assert text in page
+    assert 'name="_save"' not in page
+
+
+def test_ledger_rows_cannot_be_added_changed_or_deleted(olga: Operator, book: Book) -> None:
+    book.post(book.hold("0.5"), "0.1")
+    before = list(LedgerEntry.objects.values())
+    path = f"{LIST}{entry().pk}"
+    for target in (f"{LIST}add/", f"{path}/change/", f"{path}/delete/"):
+        assert olga.send(target, {"cost_usd": "9", "post": "yes"}).status_code == 403
+    answer = olga.send(LIST, {"action": "delete_selected", "_selected_action": [entry().pk], "post": "yes"})
+    assert answer.status_code == 200
+    attempt = entry().attempts.get()
+    for target in ("add/", f"{attempt.pk}/change/", f"{attempt.pk}/delete/"):
+        assert olga.send(f"accounting/attempt/{target}", {"post": "yes"}).status_code == 403
+    assert list(LedgerEntry.objects.values()) == before
+    assert entry().attempts.count() == 1
+
+
+def test_an_unknown_entry_is_posted_at_what_the_bill_says(olga: Operator, book: Book) -> None:
+    book.hold("0.5")
+    lose_worker(book)
+    path = f"{LIST}{entry().pk}"
+    assert "/resolve/" in olga.get(f"{path}/change/")
+    assert "Held were $0.5." in olga.get(f"{path}/resolve/")
+    page = olga.post(f"{path}/resolve/", {"decision": "post", "cost_usd": "0.123", "reason": "Invoice 7"})
+    assert "Resolved 1 entry." in page
+    assert (entry().state, entry().cost_usd) == ("posted", Decimal("0.123"))
+    assert (entry().resolved_by, entry().resolution) == ("olga", "Invoice 7")
+    assert book.balance() == (Decimal("0.123"), Decimal(0))
+    log = LogEntry.objects.get()
+    assert (log.user, log.change_message) == (olga.user, "Resolved, posted at $0.123: Invoice 7")
+
+
+def test_an_unknown_entry_is_voided(olga: Operator, book: Book) -> None:
+    book.hold("0.5")
+    lose_worker(book)
+    olga.post(f"{LIST}{entry().pk}/resolve/", {"decision": "void", "reason": "Not on the bill"})
+    assert (entry().state, entry().cost_usd) == ("voided", Decimal(0))
+    assert book.balance() == (Decimal(0), Decimal(0))
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"decision": "post", "cost_usd": "0.1", "reason": ""}, "This field is required."),
+        ({"decision": "post", "cost_usd": "0.1", "reason": "   "}, "This field is required."),
+        ({"decision": "post", "cost_usd": "", "reason": "why"}, "Say what it cost"),
+        ({"decision": "post", "cost_usd": "0", "reason": "why"}, "Say what it cost"),
+        ({"decision": "post", "cost_usd": "-1", "reason": "why"}, "greater than or equal to 0"),
+        ({"decision": "post", "cost_usd": "NaN", "reason": "why"}, "Enter a number."),
+        ({"decision": "hold", "reason": "why"}, "Select a valid choice."),
+        ({"reason": "why"}, "This field is required."),
+    ],
+)
+def test_a_resolution_without_amount_or_reason_is_refused(
+    olga: Operator, book: Book, fields: dict[str, str], reason: str
+) -> None:
+    book.hold("0.5")
+    lose_worker(book)
+    assert reason in olga.post(f"{LIST}{entry().pk}/resolve/", fields)
+    assert (entry().state, entry().resolved_by) == ("unknown", "")
+    assert book.balance() == (Decimal("0.5"), Decimal(0))
+    assert not LogEntry.objects.exists()
+
+
+def test_only_unknown_entries_are_resolved(olga: Operator, book: Book) -> None:
+    book.post(book.hold("0.5"), "0.1")
+    path = f"{LIST}{entry().pk}"
+    assert "/resolve/" not in olga.get(f"{path}/change/")
+    answer = olga.send(f"{path}/resolve/", {"decision": "void", "reason": "why"})
+    assert answer.status_code == 403
+    assert (entry().state, entry().cost_usd) == ("posted", Decimal("0.1"))
+
+
+def test_selected_unknown_entries_are_posted_at_their_holds_and_the_others_stay(olga: Operator, book: Book) -> None:
+    book.post(book.hold("0.5", request_id="settled"), "0.1")
+    book.hold("0.25", request_id="lost-1")
+    book.hold("0.5", request_id="lost-2")
+    lose_worker(book)
+    selected = [str(row.pk) for row in LedgerEntry.objects.all()]
+    asked = olga.post(LIST, {"action": "resolve_selected", "_selected_action": selected})
+    assert "lost-1" in asked
+    assert "lost-2" in asked
+    assert "settled" not in asked.split('id="content-main"')[1]
+    page = olga.post(
+        LIST, {"action": "resolve_selected", "_selected_action": selected, "decision": "hold", "reason": "Bill of May"}
+    )
+    assert "Resolved 2 entries." in page
+    assert dict(LedgerEntry.objects.values_list("request_id", "cost_usd")) == {
+        "settled": Decimal("0.1"), "lost-1": Decimal("0.25"), "lost-2": Decimal("0.5"),
+    }  # fmt: skip
+    assert set(LedgerEntry.objects.values_list("state", flat=True)) == {"posted"}
+    assert LogEntry.objects.count() == 2
+
+
+def test_a_settled_entry_is_adjusted_with_author_and_reason(olga: Operator, book: Book) -> None:
+    book.post(book.hold("0.5"), "0.1")
+    path = f"{LIST}{entry().pk}"
+    page = olga.post(f"{path}/adjust/", {"amount_usd": "-0.000000000001", "reason": "Credit note 3"})
+    assert "Adjusted by -$0.000000000001." in page
+    assert "$0.099999999999" in page  # the total
+    made = Adjustment.objects.get()
+    assert (made.amount_usd, made.reason, made.author) == (Decimal("-0.000000000001"), "Credit note 3", "olga")
+    assert book.balance() == (Decimal("0.099999999999"), Decimal(0))
+    assert LogEntry.objects.get().change_message == "Adjusted by -$0.000000000001: Credit note 3"
+    assert "Credit note 3" in olga.get("accounting/adjustment/")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"amount_usd": "0", "reason": "why"}, {"amount_usd": "1", "reason": ""}, {"amount_usd": "", "reason": "why"}],
+)
+def test_an_adjustment_of_nothing_or_without_a_reason_is_refused(
+    olga: Operator, book: Book, fields: dict[str, str]
+) -> None:
+    book.post(book.hold("0.5"), "0.1")
+    olga.post(f"{LIST}{entry().pk}/adjust/", fields)
+    assert not Adjustment.objects.exists()
+    assert book.balance() == (Decimal("0.1"), Decimal(0))
+
+
+def test_unsettled_entries_are_not_adjusted(olga: Operator, book: Book) -> None:
+    book.hold("0.5")
+    answer = olga.send(f"{LIST}{entry().pk}/adjust/", {"amount_usd": "1", "reason": "why"})
+    assert answer.status_code == 403
+    assert not Adjustment.objects.exists()
+
+
+def test_who_may_only_look_may_not_correct(olga: Operator, book: Book) -> None:
+    book.hold("0.5", request_id="lost")
+    lose_worker(book)
+    viewer = Operator(User.objects.create_user("vera", is_staff=True))
+    grant(viewer, "accounting.view_ledgerentry")
+    path = f"{LIST}{entry().pk}"
+    page = viewer.get(f"{path}/change/")
+    assert "lost" in page
+    assert "/resolve/" not in page
+    assert viewer.send(f"{path}/resolve/", {"decision": "void", "reason": "why"}).status_code == 403
+    viewer.send(
+        LIST, {"action": "resolve_selected", "_selected_action": [entry().pk], "decision": "void", "reason": "x"}
+    )
+    assert entry().state == "unknown"
+
+
+def test_who_may_only_resolve_may_not_adjust(olga: Operator, book: Book) -> None:
+    book.post(book.hold("0.5"), "0.1")
+    clerk = Operator(User.objects.create_user("carl", is_staff=True))
+    grant(clerk, "accounting.view_ledgerentry", "accounting.change_ledgerentry")
+    answer = clerk.send(f"{LIST}{entry().pk}/adjust/", {"amount_usd": "1", "reason": "why"})
+    assert answer.status_code == 403
+    assert not Adjustment.objects.exists()
+
+
+@pytest.mark.parametrize("path", ["no-such-id/change/", "no-such-id/resolve/", "no-such-id/adjust/"])
+def test_an_entry_that_does_not_exist_is_no_server_error(olga: Operator, path: str) -> None:
+    assert olga.client.get(f"/admin/{LIST}{path}").status_code in (302, 403)

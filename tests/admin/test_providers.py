@@ -1,0 +1,174 @@
+"""Providers in the admin: validation, keys that never show, renames that take along what names them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from django.contrib.admin.models import LogEntry
+
+from accounting.models import Budget, Price
+from routing.models import Deployment, Provider
+from tests.admin.conftest import Operator, alias, provider, version
+
+RAW_KEY = "sk-proj-8fJ2mQ0aVn3xZ7"
+LIST = "routing/provider/"
+
+
+def page_of(name: str) -> str:
+    return f"{LIST}{provider(name).pk}/change/"
+
+
+def test_a_provider_is_added_and_the_catalog_version_changes(operator: Operator) -> None:
+    before = version()
+    fields = operator.form(f"{LIST}add/")
+    page = operator.post(f"{LIST}add/", fields, name="groq", litellm_provider="groq", key_reference="env:GROQ_API_KEY")
+    assert "groq" in page
+    added = provider("groq")
+    assert (added.litellm_provider, added.key_reference, added.base_url) == ("groq", "env:GROQ_API_KEY", "")
+    assert (added.first_token_timeout_s, added.retries, added.enabled) == (12.0, 1, True)
+    assert version() != before
+    assert LogEntry.objects.get().user == operator.user
+
+
+def test_a_pasted_key_is_refused_and_never_shown_again(operator: Operator) -> None:
+    before = version()
+    page = operator.post(page_of("openai"), operator.form(page_of("openai")), key_reference=RAW_KEY)
+    assert "The key itself does not belong here" in page
+    assert RAW_KEY not in page
+    assert provider("openai").key_reference == "env:OPENAI_API_KEY"
+    assert version() == before
+    assert not LogEntry.objects.exists()
+
+
+@pytest.mark.parametrize("reference", [f"env:{RAW_KEY}", f"file:{RAW_KEY}", f" {RAW_KEY} ", f"{RAW_KEY}" * 20])
+def test_a_key_dressed_up_as_a_reference_is_refused_and_not_shown_either(operator: Operator, reference: str) -> None:
+    before = version()
+    page = operator.post(page_of("openai"), operator.form(page_of("openai")), key_reference=reference)
+    assert "errornote" in page or "Please correct" in page
+    assert RAW_KEY not in page
+    assert version() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("openia", "Did you mean openai?"), ("§§§", "openai fits every OpenAI-compatible server.")],
+)
+def test_a_wire_format_that_litellm_does_not_know_is_refused_with_a_hint(
+    operator: Operator, name: str, hint: str
+) -> None:
+    before = version()
+    page = operator.post(page_of("openai"), operator.form(page_of("openai")), litellm_provider=name)
+    assert f"litellm knows no provider “{name}”. {hint}" in page
+    assert provider("openai").litellm_provider == "openai"
+    assert version() == before
+
+
+@pytest.mark.parametrize("url", ["ftp://models.example/v1", "models.example", "file:///etc/passwd", "https://", "//x"])
+def test_a_base_url_is_http_or_https(operator: Operator, url: str) -> None:
+    before = version()
+    page = operator.post(page_of("openai"), operator.form(page_of("openai")), base_url=url)
+    assert "Write a URL that begins with http:// or https://" in page
+    assert version() == before
+
+
+@pytest.mark.parametrize("url", [f"https://me:{RAW_KEY}@models.example/v1", f"https://models.example/v1?key={RAW_KEY}"])
+def test_a_base_url_with_a_secret_in_it_is_refused_and_not_shown(operator: Operator, url: str) -> None:
+    before = version()
+    page = operator.post(page_of("openai"), operator.form(page_of("openai")), base_url=url)
+    assert "what is secret goes into the key reference" in page
+    assert RAW_KEY not in page
+    assert version() == before
+
+
+def test_a_base_url_may_name_a_host_of_the_local_network(operator: Operator) -> None:
+    operator.post(page_of("openai"), operator.form(page_of("openai")), base_url="http://ollama:11434/v1")
+    assert provider("openai").base_url == "http://ollama:11434/v1"
+
+
+def test_a_provider_without_an_address_of_its_own_needs_a_base_url(operator: Operator) -> None:
+    page = operator.post(
+        f"{LIST}add/", operator.form(f"{LIST}add/"), name="local", litellm_provider="hosted_vllm", base_url=""
+    )
+    assert "has no address of its own" in page
+    assert not Provider.objects.filter(name="local").exists()
+
+
+def test_the_list_says_whether_a_key_is_there_and_never_what_it_is(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", RAW_KEY)
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    (tmp_path / "key").write_text(f"{RAW_KEY}\n")
+    Provider.objects.filter(name="google").update(key_reference=f"file:{tmp_path}/key")
+    Provider.objects.create(name="local", litellm_provider="openai", base_url="http://ollama/v1")
+    page = operator.get(LIST)
+    assert page.count("present") == 2
+    assert page.count("missing") == 1
+    assert page.count("needs none") == 1
+    assert RAW_KEY not in page
+    assert RAW_KEY not in operator.get(page_of("openai"))
+
+
+def test_a_provider_in_use_is_not_deleted_and_the_page_names_its_aliases(operator: Operator) -> None:
+    Deployment.objects.create(alias=alias("claude-sonnet"), provider=provider("openai"), upstream_model="gpt-4o")
+    before = version()
+    page = operator.post(f"{LIST}{provider('openai').pk}/delete/", {"post": "yes"})
+    assert "openai cannot be deleted:" in page
+    assert "The alias “gpt-4o” uses it." in page
+    assert "The alias “claude-sonnet” uses it." in page
+    assert "gemini" not in page
+    assert Provider.objects.count() == 3
+    assert version() == before
+
+
+def test_providers_in_use_are_not_deleted_from_the_list_either(operator: Operator) -> None:
+    before = version()
+    page = operator.post(
+        LIST, {"action": "delete_selected", "_selected_action": [provider("openai").pk], "post": "yes"}
+    )
+    assert "The alias “gpt-4o” uses it." in page
+    assert version() == before
+
+
+def test_an_unused_provider_is_deleted(operator: Operator) -> None:
+    unused = Provider.objects.create(name="unused", litellm_provider="openai")
+    operator.post(f"{LIST}{unused.pk}/delete/", {"post": "yes"})
+    assert not Provider.objects.filter(name="unused").exists()
+
+
+def test_prices_and_budgets_follow_a_rename(operator: Operator) -> None:
+    of_openai = Price.objects.filter(provider="openai").count()
+    budget = Budget.objects.create(name="of openai", scope="provider", scope_value="openai", limit_usd=5)
+    same_word = Budget.objects.create(name="of a user", scope="user", scope_value="openai", limit_usd=5)
+    page = operator.post(page_of("openai"), operator.form(page_of("openai")), name="openai-eu")
+    assert "Renamed “openai” to “openai-eu”: 1 price(s) and 1 budget(s) follow." in page
+    assert Price.objects.filter(provider="openai-eu").count() == of_openai == 1
+    assert not Price.objects.filter(provider="openai").exists()
+    budget.refresh_from_db()
+    same_word.refresh_from_db()
+    assert (budget.scope_value, same_word.scope_value) == ("openai-eu", "openai")
+    assert alias("gpt-4o").provider.name == "openai-eu"
+
+
+def test_a_rename_onto_anothers_prices_is_refused(operator: Operator) -> None:
+    at = Price.objects.get(provider="openai", model="gpt-4o").effective_from
+    Price.objects.create(
+        provider="azure-eu", model="gpt-4o", effective_from=at, input_usd_per_mtok=Decimal(1), output_usd_per_mtok=1
+    )
+    before = version()
+    page = operator.post(page_of("openai"), operator.form(page_of("openai")), name="azure-eu")
+    assert "There are prices for “azure-eu” already" in page
+    assert provider("openai").name == "openai"
+    assert version() == before
+
+
+def test_a_rename_leaves_other_prices_of_the_new_name_alone(operator: Operator) -> None:
+    Price.objects.create(
+        provider="openai-eu", model="gpt-4o", effective_from=datetime(2020, 1, 1, tzinfo=UTC),
+        input_usd_per_mtok=1, output_usd_per_mtok=1,
+    )  # fmt: skip
+    operator.post(page_of("openai"), operator.form(page_of("openai")), name="openai-eu")
+    assert Price.objects.filter(provider="openai-eu").count() == 2
