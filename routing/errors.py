@@ -23,7 +23,7 @@ from routing.exceptions import (
 
 log = logging.getLogger("gateway.errors")
 
-API_PATHS = ("/v1/", "/chat/", "/models", "/openai/", "/engines/", "/health")
+BROWSER_PATHS = ("/admin/", "/static/")  # all others speak JSON, those where there is nothing included
 
 
 def exception_handler(error: Exception, context: Mapping[str, Any]) -> HttpResponse:
@@ -65,4 +65,4 @@ def render(error: GatewayError) -> JsonResponse:
 
 
 def is_api(request: HttpRequest) -> bool:
-    return request.path.startswith(API_PATHS)
+    return not request.path.startswith(BROWSER_PATHS)
