@@ -1,0 +1,148 @@
+"""What operators do in the admin, clicked in a browser, and what the next requests make of it, on every worker."""
+
+from __future__ import annotations
+
+import re
+
+import openai
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.gateway import Gateway, Route, asks, eventually
+from tests.simulator import faults
+
+
+def requests_on_both_workers(gateway: Gateway, alias: str, since: int = 0) -> list[dict[str, object]]:
+    """Entries of an alias, made until both workers have answered one. Each client has a connection of its own."""
+
+    def both_answered() -> bool:
+        with gateway.client() as client:
+            client.chat.completions.create(model=alias, **asks())
+        return len({entry["writer_id"] for entry in answered()}) == 2
+
+    def answered() -> list[dict[str, object]]:
+        return gateway.rows(
+            "SELECT writer_id, served_alias, provider, fallback FROM accounting_ledgerentry WHERE alias = %s"
+            " ORDER BY created_at OFFSET %s",
+            alias,
+            since,
+        )
+
+    assert eventually(both_answered, within_s=20), answered()
+    return answered()
+
+
+@pytest.fixture
+def route(gateway: Gateway) -> Route:
+    """An alias whose own provider is down for good, with two fallbacks."""
+    gateway.sim.reset()
+    route = gateway.route("openai", "anthropic", "openai", retries=0)
+    gateway.sim.behave(route.providers[0], forever=faults.unavailable())
+    return route
+
+
+def test_a_chain_reordered_in_the_browser_is_followed_by_the_next_request_on_every_worker(
+    page: Page, gateway: Gateway, route: Route
+) -> None:
+    alias, first, second = route.aliases
+    before = requests_on_both_workers(gateway, alias)
+    assert {entry["served_alias"] for entry in before} == {first}
+
+    page.get_by_role("link", name="Aliases").click()
+    page.get_by_role("link", name=alias, exact=True).click()
+    page.locator("#id_steps-0-position").fill("2")
+    page.locator("#id_steps-1-position").fill("1")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("was changed successfully")).to_be_visible()
+    expect(page.get_by_role("row").filter(has_text=alias).first).to_contain_text(f"{second} → {first}")
+
+    after = requests_on_both_workers(gateway, alias, since=len(before))
+    assert {entry["served_alias"] for entry in after} == {second}  # the very first of them included
+
+
+def test_a_chain_is_reordered_by_dragging(page: Page, gateway: Gateway, route: Route) -> None:
+    alias, first, second = route.aliases
+    page.goto("/admin/routing/modelalias/")
+    page.get_by_role("link", name=alias, exact=True).click()
+    handles = page.locator("#steps-data .form-group.original .cursor-move")
+    start, end = handles.nth(1).bounding_box(), handles.nth(0).bounding_box()
+    assert start is not None
+    assert end is not None
+    page.mouse.move(start["x"] + start["width"] / 2, start["y"] + start["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(end["x"] + end["width"] / 2, end["y"] + end["height"] / 2, steps=15)
+    page.mouse.move(end["x"] + end["width"] / 2, end["y"] - 10, steps=15)
+    page.mouse.up()
+    expect(page.locator("#id_steps-1-position")).to_have_value("0")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("was changed successfully")).to_be_visible()
+    with gateway.client() as client:
+        client.chat.completions.create(model=alias, **asks())
+    assert gateway.entry(alias)["served_alias"] == second != first
+
+
+def test_a_key_made_in_the_browser_works_until_it_is_disabled(page: Page, gateway: Gateway) -> None:
+    route = gateway.route("openai")
+    page.goto("/admin/accounting/apikey/add/")
+    page.get_by_label("Name").fill("telegram-bot")
+    page.get_by_label(route.alias, exact=True).check()
+    page.get_by_role("button", name="Save", exact=True).click()
+    secret = page.locator("#secret").inner_text()
+    assert re.fullmatch(r"sk-gw-[\w-]{43}", secret)
+
+    with gateway.client(api_key=secret) as client:
+        client.chat.completions.create(model=route.alias, **asks())
+        assert gateway.entry(route.alias)["key"] == "telegram-bot"
+        with pytest.raises(openai.PermissionDeniedError):
+            client.chat.completions.create(model="gpt-4o", **asks())
+
+        page.get_by_role("link", name="I have copied it").click()
+        assert secret not in page.content()
+        page.get_by_role("link", name="telegram-bot").click()
+        page.get_by_label("Enabled").uncheck()
+        page.get_by_role("button", name="Save", exact=True).click()
+        expect(page.get_by_text("was changed successfully")).to_be_visible()
+        with pytest.raises(openai.AuthenticationError):
+            client.chat.completions.create(model=route.alias, **asks())
+
+
+def test_a_limit_lowered_in_the_browser_refuses_the_next_request(page: Page, gateway: Gateway) -> None:
+    route = gateway.route("openai")
+    name = gateway.budget(route, "5")
+    with gateway.client() as client:
+        client.chat.completions.create(model=route.alias, **asks())
+        page.get_by_role("link", name="Budgets").click()
+        page.get_by_role("link", name=name, exact=True).click()
+        page.get_by_label("Limit in USD").fill("0")
+        page.get_by_role("button", name="Save", exact=True).click()
+        expect(page.get_by_text("was changed successfully")).to_be_visible()
+        with pytest.raises(openai.RateLimitError) as refused:
+            client.chat.completions.create(model=route.alias, **asks())
+    assert refused.value.code == "budget_exceeded"
+    assert len(gateway.entries(route.alias)) == 1
+
+
+def test_the_overview_names_the_provider_without_a_key_and_the_latest_request(page: Page, gateway: Gateway) -> None:
+    route = gateway.route("openai")
+    with gateway.client() as client:
+        client.chat.completions.create(model=route.alias, **asks())
+    gateway.wait_settled(route.alias)
+    page.goto("/admin/")
+    expect(page.locator("#problems")).to_contain_text("The provider google has no key: env:GEMINI_API_KEY")
+    row = page.locator("#recent tbody tr").first
+    expect(row).to_contain_text(route.alias)
+    row.get_by_role("link").click()
+    expect(page.locator("#content-main")).to_contain_text(route.providers[0])
+    expect(page.locator("#attempts-group")).to_contain_text("answered")
+
+
+@pytest.mark.parametrize("path", ["", "routing/modelalias/", "routing/provider/add/", "accounting/ledgerentry/"])
+def test_no_page_is_wider_than_a_telephone_and_none_complains(page: Page, path: str) -> None:
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"/admin/{path}")
+    expect(page.locator("#content-main")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert complaints == []
