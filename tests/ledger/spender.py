@@ -6,6 +6,7 @@ Its database is DATABASE_URL's. Prints as JSON how its requests ended, by outcom
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
 import threading
@@ -13,10 +14,21 @@ import time
 from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
+from urllib.parse import quote
 
 import django
 
 THREADS = 16
+
+
+def environment() -> dict[str, str]:
+    """For a process that is to spend from the database that this one's Django is connected to."""
+    from django.db import connection
+
+    found = connection.settings_dict
+    login = found["USER"] + (":" + quote(found["PASSWORD"], safe="") if found["PASSWORD"] else "")
+    url = f"postgresql://{login}@/{found['NAME']}?host={found['HOST']}&port={found['PORT'] or 5432}"
+    return {**os.environ, "DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "gateway_project.settings"}
 
 
 def main() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import subprocess
 import sys
@@ -13,15 +12,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
-from urllib.parse import quote
 
 import psycopg
-from django.db import connection
 
 from accounting.models import LedgerEntry
 from tests.e2e.launcher import ROOT
 from tests.ledger.cluster import ALIAS, Answer, Cluster, ask, eventually, slow_and_various
 from tests.ledger.conftest import Book
+from tests.ledger.spender import environment
 
 # Writes every state that a balance goes through down, in the very transaction that brings it there.
 LOG_TRANSITIONS = """
@@ -80,16 +78,13 @@ def watching(dsn: str, budget: str) -> Iterator[Watch]:
 def spend_by_processes(book: Book, processes: int, holds: int) -> tuple[Watch, Counter[str]]:
     """That many processes, sixteen threads each, share one dollar. Returns what was seen, and how requests ended."""
     book.budget("1", period="total")
-    found = connection.settings_dict
-    login = found["USER"] + (":" + quote(found["PASSWORD"], safe="") if found["PASSWORD"] else "")
-    url = f"postgresql://{login}@/{found['NAME']}?host={found['HOST']}&port={found['PORT'] or 5432}"
-    environment = {**os.environ, "DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "gateway_project.settings"}
+    variables = environment()
     outcomes: Counter[str] = Counter()
-    with watching(psycopg.conninfo.make_conninfo(url), "global") as watch:
+    with watching(variables["DATABASE_URL"], "global") as watch:
         running = [
             subprocess.Popen(
                 [sys.executable, "-m", "tests.ledger.spender", str(holds // processes), f"process {number}"],
-                cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
             )
             for number in range(processes)
         ]  # fmt: skip
