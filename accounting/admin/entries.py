@@ -129,7 +129,7 @@ class AdjustmentInline(TabularInline):
 class ChargeInline(TabularInline):
     model = Charge
     verbose_name_plural = "Counted in budgets"
-    fields = readonly_fields = ("budget", "period_start", "held", "posted", "for_adjustment")
+    fields = readonly_fields = ("budget", "period_start", "held", "posted", "why")
     extra = 0
     hide_title = True
     has_add_permission = has_change_permission = has_delete_permission = never
@@ -154,9 +154,9 @@ class ChargeInline(TabularInline):
     def posted(self, charge: Charge) -> str | None:
         return _usd(charge.posted_usd)
 
-    @display(description="adjustment", boolean=True)
-    def for_adjustment(self, charge: Charge) -> bool:
-        return charge.adjustment_id is not None
+    @display(description="for")
+    def why(self, charge: Charge) -> str:
+        return "the request" if charge.adjustment_id is None else "an adjustment"
 
 
 @admin.register(LedgerEntry)
@@ -171,6 +171,7 @@ class LedgerEntryAdmin(ModelAdmin):
     list_filter_submit = True
     list_per_page = 50
     list_fullwidth = True
+    list_disable_select_all = True
     search_fields = ("request_id__exact",)
     search_help_text = "The whole request id (the answer's x-request-id)"
     ordering = ("-created_at",)
@@ -187,13 +188,13 @@ class LedgerEntryAdmin(ModelAdmin):
             {
                 "fields": (
                     ("request_id", "state_label"), ("created_at", "settled_at"), ("key", "alias"),
-                    ("served_by", "model"), ("fallback", "streamed"), ("status", "provider_request_id"),
+                    ("served_by", "model"), ("status", "provider_request_id"), ("marks",),
                 )
             },
         ),
         (
             "Money",
-            {"fields": (("cost", "hold"), ("total", "overrun"), ("price",), ("resolved_by", "resolution"))},
+            {"fields": (("cost", "hold"), ("total", "charged_at"), ("resolved_by", "resolution"))},
         ),
         (
             "Usage",
@@ -247,6 +248,23 @@ class LedgerEntryAdmin(ModelAdmin):
     def total(self, entry: LedgerEntry) -> str | None:
         adjusted = sum((row.amount_usd for row in entry.adjustments.all()), Decimal(0))
         return None if entry.cost_usd is None else _usd(entry.cost_usd + adjusted)
+
+    @display(description="in USD per million tokens")
+    def charged_at(self, entry: LedgerEntry) -> str | None:
+        """The price as it was then: base rates, then those of a long context."""
+        if entry.price is None:
+            return None
+        rates = dict(entry.price["base"])
+        rates |= {f"long {name}": rate for name, rate in (entry.price.get("long_context") or {}).items()}
+        return ", ".join(
+            f"{name.removesuffix('_usd_per_mtok').replace('_', ' ')} {dollars(Decimal(rate))}"
+            for name, rate in rates.items()
+        )
+
+    @display(description="marks")
+    def marks(self, entry: LedgerEntry) -> str | None:
+        marks = {"streamed": entry.streamed, "served by a fallback": entry.fallback, "overrun": entry.overrun}
+        return ", ".join(mark for mark, is_set in marks.items() if is_set) or None
 
     @display(description="status", ordering="http_status")
     def status(self, entry: LedgerEntry) -> str | None:

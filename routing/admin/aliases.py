@@ -171,8 +171,8 @@ class ModelAliasAdmin(ModelAdmin):
         try:
             answer: HttpResponse = super().changeform_view(request, object_id, form_url, extra_context)
         except IntegrityError:
-            # Only a save at the same instant gets past the form's own checks; the database refuses the later one.
-            messages.error(request, "Somebody else changed this chain at the same moment. Nothing of yours was saved.")
+            # The form compares the rows that it was opened with; what others added since, the database alone knows.
+            messages.error(request, "Somebody else changed this chain in the meantime. Nothing of yours was saved.")
             return HttpResponseRedirect(request.get_full_path())
         return answer
 

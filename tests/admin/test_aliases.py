@@ -114,6 +114,19 @@ def test_an_alias_does_not_fall_back_to_itself(operator: Operator) -> None:
     assert version() == before
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_step_that_somebody_else_added_in_the_meantime_is_not_overwritten(operator: Operator) -> None:
+    fields = new_step(operator.form(page_of("gpt-4o")), "claude-sonnet", position="2")
+    FallbackStep.objects.create(alias=alias("gpt-4o"), position=2, target=alias("gemini-flash"))
+    before = version()
+    page = operator.post(page_of("gpt-4o"), fields, output_cap_tokens="1")
+    assert "Somebody else changed this chain in the meantime. Nothing of yours was saved." in page
+    assert chain("gpt-4o") == ["gemini-pro", "gemini-flash"]
+    assert alias("gpt-4o").output_cap_tokens == 4096
+    assert version() == before
+    assert not LogEntry.objects.exists()
+
+
 def test_two_aliases_may_fall_back_to_each_other(operator: Operator) -> None:
     operator.post(page_of("gemini-flash"), new_step(operator.form(page_of("gemini-flash")), "gemini-pro"))
     assert (chain("gemini-pro"), chain("gemini-flash")) == (["gemini-flash"], ["gemini-pro"])

@@ -86,7 +86,16 @@ def test_an_entry_shows_its_attempts_its_price_and_the_budgets_it_counts_in(olga
     failed = book.attempt("0", outcome="server_error", http_status=503, error="upstream said no")
     assert book.writer.settle(book.settlement(hold, failed, book.attempt("0.000123456789", provider="openai")))
     page = olga.get(f"{LIST}{hold.entry_id}/change/")
-    for text in ("$0.000123456789", "server_error", "upstream said no", "answered", "support", "global", "$0.5"):
+    for text in (
+        "$0.000123456789",
+        "server_error",
+        "upstream said no",
+        "answered",
+        "support",
+        "global",
+        "$0.5",
+        "input $3, output $15",
+    ):
         assert text in page
     assert 'name="_save"' not in page
 
