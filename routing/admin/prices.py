@@ -125,10 +125,14 @@ class PriceAdmin(ModelAdmin):
         answer: HttpResponse = super().change_view(request, object_id, form_url, extra_context)
         return answer
 
+    def has_replace_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        allowed: bool = self.has_add_permission(request)
+        return allowed
+
     @action(
         description="New price from this one",
         url_path="replace",
-        permissions=["accounting.add_price"],
+        permissions=["replace"],
         variant=ActionVariant.PRIMARY,
     )
     def replace(self, request: HttpRequest, object_id: str) -> HttpResponse:
