@@ -157,6 +157,29 @@ _LITELLM_NAMES = {
 }
 
 
+def litellm_costs(prices: PriceList) -> dict[str, Decimal]:
+    """The price list under litellm's names, still in USD per *million* tokens."""
+    tiers = [("", prices.base)]
+    if prices.long_context is not None and prices.long_context_above_tokens is not None:
+        tiers.append((f"_above_{prices.long_context_above_tokens // 1000}k_tokens", prices.long_context))
+    return {
+        theirs + suffix: rate
+        for suffix, rates in tiers
+        for ours, theirs in _LITELLM_NAMES.items()
+        if (rate := getattr(rates, ours)) is not None and _is_named(theirs, suffix)
+    }
+
+
+def _is_named(name: str, suffix: str) -> bool:
+    """litellm's map has tiers of input, output and cache, and of nothing else."""
+    return not suffix or name in (
+        "input_cost_per_token",
+        "output_cost_per_token",
+        "cache_read_input_token_cost",
+        "cache_creation_input_token_cost",
+    )
+
+
 def _litellm_rates(entry: Mapping[str, Any], suffix: str, base: Rates | None) -> Rates | None:
     """The rates with a suffix; a class that the tier does not name costs what it costs in the base."""
     values: dict[str, Decimal | None] = {}

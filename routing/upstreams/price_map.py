@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from accounting.pricing import PriceList
 from routing.upstreams import litellm_import
 
+SOURCE = "litellm price map"
 
-def price_of(litellm_provider: str, model: str) -> PriceList | None:
-    """The list price of a provider's model, None when the map does not have it.
+
+def costs_of(litellm_provider: str, model: str) -> Mapping[str, Any]:
+    """The map's entry of a provider's model; empty when it has none.
 
     The map names a model with its provider (``gemini/gemini-2.5-pro``) or, for the oldest providers, without.
     """
     prices = litellm_import.load().model_cost
-    entry = prices.get(f"{litellm_provider}/{model}") or prices.get(model)
+    entry: Mapping[str, Any] | None = prices.get(f"{litellm_provider}/{model}") or prices.get(model)
     if entry is None or not str(entry.get("litellm_provider", "")).startswith(litellm_provider):
-        return None
-    return PriceList.from_litellm(entry)
+        return {}
+    return entry
+
+
+def price_of(litellm_provider: str, model: str) -> PriceList | None:
+    """The list price of a provider's model, None when the map does not have it."""
+    return PriceList.from_litellm(costs_of(litellm_provider, model))

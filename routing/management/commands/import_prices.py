@@ -9,9 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from accounting import price_import
 from routing.models import Deployment, ModelAlias
-from routing.upstreams.price_map import price_of
-
-SOURCE = "litellm price map"
+from routing.upstreams.price_map import SOURCE, price_of
 
 
 class Command(BaseCommand):

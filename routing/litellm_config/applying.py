@@ -1,0 +1,248 @@
+"""Brings the database to a configuration, and tells what that created, changed and left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+
+from accounting import keys, price_import
+from accounting.models import ApiKey, Budget, BudgetMode, BudgetScope, Price
+from accounting.money import plain_usd
+from accounting.pricing import PriceList
+from routing.litellm_config.reading import Config, InvalidConfig, ModelEntry
+from routing.models import ChainKind, Deployment, FallbackStep, ModelAlias, Provider
+from routing.upstreams import price_map
+
+MASTER = "master"
+GLOBAL = "global"
+
+
+@dataclass
+class Report:
+    created: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    unpriced: list[str] = field(default_factory=list)
+
+
+def apply(config: Config, *, dry_run: bool) -> Report:
+    """One transaction. Raises InvalidConfig, and then nothing is applied; with ``dry_run`` nothing is in any case."""
+    application = _Application(config)
+    with transaction.atomic():
+        application.run()
+        transaction.set_rollback(dry_run)
+    return application.report
+
+
+@dataclass
+class _Application:
+    config: Config
+    report: Report = field(default_factory=Report)
+    #: The provider that each identity of the file was given, so that two of them never share a row by accident.
+    assigned: dict[tuple[Any, ...], Provider] = field(default_factory=dict)
+
+    def run(self) -> None:
+        entries: dict[str, list[ModelEntry]] = {}
+        for entry in self.config.models:
+            entries.setdefault(entry.alias, []).append(entry)
+        for alias, deployments in entries.items():
+            self._alias(alias, deployments)
+        self._chains(set(entries))
+        self._budget()
+        self._master_key()
+        others = ModelAlias.objects.exclude(name__in=entries).values_list("name", flat=True)
+        self.report.left += [f"alias {name}" for name in others]
+
+    # --- providers --------------------------------------------------------------------------------------------
+
+    def _provider(self, entry: ModelEntry) -> Provider:
+        where = (entry.litellm_provider, entry.base_url, entry.api_version, entry.key_reference)
+        identity = (*where, entry.total_timeout_s, entry.first_token_timeout_s)
+        if identity not in self.assigned:
+            provider = self._existing(entry) or self._new_provider(entry)
+            self._set(provider, f"provider {provider.name}", self._wanted(entry))
+            self.assigned[identity] = provider
+        return self.assigned[identity]
+
+    def _wanted(self, entry: ModelEntry) -> dict[str, Any]:
+        values = {
+            "total_timeout_s": entry.total_timeout_s,
+            "first_token_timeout_s": entry.first_token_timeout_s,
+            "retries": self.config.retries,
+            "breaker_failures": self.config.breaker_failures,
+            "breaker_cooldown_s": self.config.breaker_cooldown_s,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def _existing(self, entry: ModelEntry) -> Provider | None:
+        taken = {provider.pk for provider in self.assigned.values()}
+        candidates = [
+            row
+            for row in Provider.objects.filter(
+                litellm_provider=entry.litellm_provider,
+                base_url=entry.base_url,
+                api_version=entry.api_version,
+                key_reference=entry.key_reference,
+            ).order_by("pk")
+            if row.pk not in taken
+        ]
+        # With several, the one that already is as the file says, so that a second run changes nothing.
+        wanted = self._wanted(entry)
+        candidates.sort(key=lambda row: any(getattr(row, name) != value for name, value in wanted.items()))
+        return candidates[0] if candidates else None
+
+    def _new_provider(self, entry: ModelEntry) -> Provider:
+        base = {"gemini": "google"}.get(entry.litellm_provider, entry.litellm_provider)
+        names = set(Provider.objects.values_list("name", flat=True))
+        name, number = base, 1
+        while name in names:
+            number += 1
+            name = f"{base}-{number}"
+        provider = Provider(
+            name=name,
+            litellm_provider=entry.litellm_provider,
+            base_url=entry.base_url,
+            api_version=entry.api_version,
+            key_reference=entry.key_reference,
+            **self._wanted(entry),
+        )
+        _save(provider, f"the provider of {entry.alias}")
+        key = provider.key_reference or "without a key"
+        self.report.created.append(f"provider {name} ({', '.join(filter(None, (provider.base_url, key)))})")
+        return provider
+
+    # --- aliases ----------------------------------------------------------------------------------------------
+
+    def _alias(self, name: str, entries: list[ModelEntry]) -> None:
+        first, *further = entries
+        provider = self._provider(first)
+        row = ModelAlias.objects.filter(name=name).first()
+        cap = next((entry.output_cap_tokens for entry in entries if entry.output_cap_tokens is not None), None)
+        if row is None:
+            last = ModelAlias.objects.aggregate(last=models.Max("position"))["last"] or 0
+            row = ModelAlias(name=name, provider=provider, upstream_model=first.model, position=last + 1)
+            if cap is not None:
+                row.output_cap_tokens = cap
+            _save(row, f"the alias {name}")
+            self.report.created.append(f"alias {name} ({provider.name} {first.model})")
+        else:
+            wanted: dict[str, Any] = {"provider": provider, "upstream_model": first.model}
+            if cap is not None:
+                wanted["output_cap_tokens"] = cap
+            self._set(row, f"alias {name}", wanted)
+        self._deployments(row, further)
+        for entry in entries:
+            self._price(self._provider(entry), entry)
+
+    def _deployments(self, alias: ModelAlias, entries: list[ModelEntry]) -> None:
+        wanted = [(self._provider(entry), entry.model) for entry in entries]
+        existing = [(row.provider, row.upstream_model) for row in alias.deployments.order_by("position")]
+        if wanted == existing:
+            return
+        alias.deployments.all().delete()
+        Deployment.objects.bulk_create(
+            Deployment(alias=alias, position=position, provider=provider, upstream_model=model)
+            for position, (provider, model) in enumerate(wanted, start=1)
+        )
+        before, after = (", ".join(f"{p.name} {m}" for p, m in pairs) or "none" for pairs in (existing, wanted))
+        self.report.changed.append(f"alias {alias.name}: further deployments {before} → {after}")
+
+    def _chains(self, in_file: set[str]) -> None:
+        known = {row.name: row for row in ModelAlias.objects.all()}
+        for (name, kind), targets in self.config.chains.items():
+            label = {ChainKind.GENERAL: "fallbacks"}.get(kind, f"{kind.value}_fallbacks")
+            for wanted in (name, *targets):
+                if wanted not in known:
+                    raise InvalidConfig(
+                        label, f"{wanted!r} is in no model_list entry, and no alias of that name exists"
+                    )
+            if name in targets:
+                raise InvalidConfig(label, f"{name!r} cannot fall back to itself")
+            steps = FallbackStep.objects.filter(alias=known[name], kind=kind).order_by("position")
+            existing = tuple(step.target.name for step in steps.select_related("target"))
+            unique = tuple(dict.fromkeys(targets))
+            if existing == unique:
+                continue
+            steps.delete()
+            FallbackStep.objects.bulk_create(
+                FallbackStep(alias=known[name], kind=kind, position=position, target=known[target])
+                for position, target in enumerate(unique, start=1)
+            )
+            before, after = (" → ".join(chain) or "none" for chain in (existing, unique))
+            self.report.changed.append(f"alias {name}: {label} {before} becomes {after}")
+
+    # --- money and keys ---------------------------------------------------------------------------------------
+
+    def _price(self, provider: Provider, entry: ModelEntry) -> None:
+        label = f"{provider.name} {entry.model}"
+        is_known = Price.objects.filter(
+            provider=provider.name, model=entry.model, effective_from__lte=datetime.now(UTC)
+        )
+        if not entry.costs and is_known.exists():
+            return
+        listed = price_map.costs_of(entry.litellm_provider, entry.model)
+        prices = PriceList.from_litellm({**listed, **entry.costs})
+        if prices is None:
+            self.report.unpriced.append(label)
+            return
+        source = "load_config" if entry.costs else price_map.SOURCE
+        found = price_import.changes([(provider.name, entry.model, prices)])
+        price_import.apply(found, source)
+        for change in found:
+            what = "; ".join(price_import.differences(change))
+            group = self.report.created if change.before is None else self.report.changed
+            group.append(f"price of {label} ({source}): {what}")
+
+    def _budget(self) -> None:
+        wanted = self.config.budget
+        if wanted is None:
+            return
+        row = Budget.objects.filter(name=GLOBAL).first()
+        if row is None:
+            row = Budget(name=GLOBAL, scope=BudgetScope.GLOBAL, mode=BudgetMode.HARD)
+            row.limit_usd, row.period = wanted.limit_usd, wanted.period
+            _save(row, "litellm_settings.max_budget")
+            self.report.created.append(f"budget {GLOBAL} ({plain_usd(row.limit_usd)} USD, {row.period})")
+            return
+        values = {
+            "limit_usd": wanted.limit_usd,
+            "period": wanted.period,
+            "mode": BudgetMode.HARD.value,
+            "enabled": True,
+        }
+        self._set(row, f"budget {GLOBAL}", values)
+
+    def _master_key(self) -> None:
+        secret = self.config.master_key
+        if secret is None:
+            return
+        fields = keys.fields_for(secret)
+        row = ApiKey.objects.filter(name=MASTER).first()
+        if row is None:
+            _save(ApiKey(name=MASTER, **fields), "general_settings.master_key")
+            self.report.created.append(f"API key {MASTER} (general_settings.master_key; only its hash is kept)")
+        elif row.digest != fields["digest"]:
+            ApiKey.objects.filter(pk=row.pk).update(**fields)
+            self.report.changed.append(f"API key {MASTER}: the key itself")
+
+    def _set(self, row: models.Model, label: str, wanted: Mapping[str, Any]) -> None:
+        changed = {name: value for name, value in wanted.items() if getattr(row, name) != value}
+        if not changed:
+            return
+        for name, value in changed.items():
+            self.report.changed.append(f"{label}: {name} {getattr(row, name)} → {value}")
+            setattr(row, name, value)
+        _save(row, label)
+
+
+def _save(row: models.Model, place: str) -> None:
+    try:
+        row.full_clean()
+    except ValidationError as error:
+        raise InvalidConfig(place, " ".join(error.messages)) from None
+    row.save()

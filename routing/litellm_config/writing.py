@@ -1,0 +1,104 @@
+"""The configuration in the database as LiteLLM's ``config.yaml``. Loading it back changes nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import yaml
+
+from accounting.models import Budget, BudgetScope, Price
+from accounting.pricing import MILLION, PriceList, litellm_costs
+from routing.litellm_config.applying import GLOBAL
+from routing.litellm_config.reading import PERIODS
+from routing.models import ChainKind, ModelAlias, Provider
+
+_DURATIONS = {"hour": "1h", "day": "1d", "week": "7d", "month": "30d"}
+assert all(PERIODS[duration] == period for period, duration in _DURATIONS.items())
+
+
+def write() -> str:
+    """YAML text. Keys of clients are not in it: only their hashes exist."""
+    aliases = list(
+        ModelAlias.objects.select_related("provider").prefetch_related("deployments__provider", "steps__target")
+    )
+    document: dict[str, Any] = {
+        "model_list": [
+            _model(alias, provider, model)
+            for alias in aliases
+            for provider, model in (
+                (alias.provider, alias.upstream_model),
+                *((row.provider, row.upstream_model) for row in alias.deployments.all()),
+            )
+        ]
+    }
+    settings: dict[str, Any] = {}
+    for kind in ChainKind:
+        chains = [
+            {alias.name: targets}
+            for alias in aliases
+            if (targets := [step.target.name for step in alias.steps.all() if step.kind == kind])
+        ]
+        if chains:
+            settings["fallbacks" if kind is ChainKind.GENERAL else f"{kind.value}_fallbacks"] = chains
+    settings |= _shared(aliases)
+    budget = Budget.objects.filter(name=GLOBAL, scope=BudgetScope.GLOBAL).first()
+    if budget is not None:
+        settings["max_budget"] = _plain_number(budget.limit_usd)
+        if budget.period in _DURATIONS:
+            settings["budget_duration"] = _DURATIONS[budget.period]
+    if settings:
+        document["litellm_settings"] = settings
+    disabled = [alias.name for alias in aliases if not alias.enabled]
+    header = "# Exported from the gateway. Provider keys are references; clients' keys are not in it.\n"
+    if disabled:
+        header += f"# Disabled in the gateway, which this schema cannot say: {', '.join(disabled)}\n"
+    return header + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+
+
+def _model(alias: ModelAlias, provider: Provider, model: str) -> dict[str, Any]:
+    params: dict[str, Any] = {"model": f"{provider.litellm_provider}/{model}", "api_key": _key(provider)}
+    if provider.base_url:
+        params["api_base"] = provider.base_url
+    if provider.api_version:
+        params["api_version"] = provider.api_version
+    params["timeout"] = provider.total_timeout_s
+    params["stream_timeout"] = provider.first_token_timeout_s
+    params["max_tokens"] = alias.output_cap_tokens
+    price = (
+        Price.objects.filter(provider=provider.name, model=model, effective_from__lte=datetime.now(UTC))
+        .order_by("-effective_from")
+        .first()
+    )
+    if price is not None:
+        params |= _costs(price.price_list())
+    return {"model_name": alias.name, "litellm_params": params}
+
+
+def _key(provider: Provider) -> str:
+    kind, _, place = provider.key_reference.partition(":")
+    return f"os.environ/{place}" if kind == "env" else provider.key_reference or "none"
+
+
+def _costs(prices: PriceList) -> dict[str, float]:
+    # The shortest text of these floats is the decimal that they came from; reading takes exactly that.
+    return {name: float(rate / MILLION) for name, rate in litellm_costs(prices).items()}
+
+
+def _shared(aliases: list[ModelAlias]) -> dict[str, Any]:
+    """Settings that LiteLLM has for all providers at once: written when all providers in use agree on them."""
+    providers = {alias.provider for alias in aliases} | {row.provider for a in aliases for row in a.deployments.all()}
+    shared: dict[str, Any] = {}
+    for name, values in (
+        ("num_retries", {provider.retries for provider in providers}),
+        ("allowed_fails", {provider.breaker_failures - 1 for provider in providers}),
+        ("cooldown_time", {provider.breaker_cooldown_s for provider in providers}),
+    ):
+        if len(values) == 1:
+            shared[name] = values.pop()
+    return shared
+
+
+def _plain_number(amount: Decimal) -> int | float:
+    return int(amount) if amount == int(amount) else float(amount)

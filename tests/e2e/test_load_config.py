@@ -1,0 +1,230 @@
+"""Moving over from LiteLLM with its own file, on a real database; and what a wrong file is told."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import yaml
+from django.core.management import CommandError, call_command
+
+from accounting import keys
+from accounting.models import ApiKey, Budget, Price
+from routing import defaults
+from routing.models import FallbackStep, ModelAlias, Provider
+from tests.e2e.gateway import Gateway, asks, unique
+
+EXAMPLE = Path(__file__).parents[1] / "unit" / "litellm-config.yaml"
+ENVIRONMENT = {
+    "ANTHROPIC_API_KEY": "sk-ant-x",
+    "OPENAI_API_KEY": "sk-x",
+    "AZURE_API_BASE": "https://my.openai.azure.com",
+    "AZURE_API_KEY": "az-x",
+    "LITELLM_MASTER_KEY": "sk-master-1234",
+}
+
+
+@pytest.fixture(autouse=True)
+def _first_start(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    defaults.ensure()
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("GROQ_API_KEY", raising=False)
+
+
+def load(path: Path = EXAMPLE, *options: str) -> str:
+    out = StringIO()
+    call_command("load_config", str(path), *options, stdout=out)
+    return out.getvalue()
+
+
+def export() -> str:
+    out = StringIO()
+    call_command("export_config", stdout=out)
+    return out.getvalue()
+
+
+def snapshot() -> list[object]:
+    """Everything that a configuration consists of."""
+    return [
+        list(model.objects.order_by("pk").values())
+        for model in (Provider, ModelAlias, FallbackStep, Price, Budget, ApiKey)
+    ]
+
+
+def chain(alias: str, kind: str = "general") -> list[str]:
+    steps = FallbackStep.objects.filter(alias__name=alias, kind=kind).order_by("position")
+    return list(steps.values_list("target__name", flat=True))
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_litellm_file_moves_over_whole() -> None:
+    load()
+    sonnet = ModelAlias.objects.get(name="claude-sonnet")
+    assert (sonnet.provider.name, sonnet.output_cap_tokens) == ("anthropic", 2048)
+    fast = ModelAlias.objects.get(name="fast")
+    assert (fast.provider.name, fast.upstream_model) == ("groq", "llama-3.3-70b-versatile")
+    assert (fast.provider.total_timeout_s, fast.provider.first_token_timeout_s) == (60, 5)
+    assert fast.provider.key_reference == "env:GROQ_API_KEY"
+    assert [(d.provider.name, d.upstream_model) for d in fast.deployments.all()] == [("openai", "gpt-4o-mini")]
+    house = ModelAlias.objects.get(name="house").provider
+    assert (house.litellm_provider, house.base_url, house.key_reference) == (
+        "hosted_vllm", "http://127.0.0.1:8001/v1", "",
+    )  # fmt: skip
+    azure = ModelAlias.objects.get(name="azure-gpt").provider
+    assert (azure.base_url, azure.api_version) == ("https://my.openai.azure.com", "2024-10-21")
+    # The router's num_retries wins over litellm's; the default provider is reused, not doubled.
+    openai = Provider.objects.get(litellm_provider="openai")
+    assert (openai.name, openai.retries, openai.total_timeout_s) == ("openai", 3, 300)
+    assert (openai.breaker_failures, openai.breaker_cooldown_s) == (3, 45)
+    assert chain("claude-sonnet") == ["fast", "gpt-4o"]
+    assert chain("fast") == chain("house") == ["claude-sonnet"]
+    assert chain("fast", "context_window") == ["claude-sonnet"]
+    assert chain("gpt-4o") == ["gemini-pro"]  # not in the file: left
+    budget = Budget.objects.get()
+    assert (budget.name, budget.limit_usd, budget.period, budget.mode) == ("global", Decimal(25), "month", "hard")
+    assert ApiKey.objects.get().digest == keys.digest("sk-master-1234")
+    price = Price.objects.get(provider="groq")
+    assert (price.input_usd_per_mtok, price.output_usd_per_mtok) == (Decimal("0.59"), Decimal("0.79"))
+    assert Price.objects.get(model="gpt-4o-mini").source == "litellm price map"
+
+
+def test_it_says_what_it_did_and_what_it_does_not_support_by_name() -> None:
+    said = load()
+    for line in (
+        "  alias fast (groq llama-3.3-70b-versatile)",
+        "  alias claude-sonnet: output_cap_tokens 4096 → 2048",
+        "  alias claude-sonnet: fallbacks gpt-4o → gemini-pro becomes fast → gpt-4o",
+        "  budget global: limit_usd 10.000000000000 → 25",
+        "  alias gpt-4o",
+        "  hosted_vllm qwen-3",
+        "  GROQ_API_KEY is not set in this environment; the provider has no key until it is",
+    ):
+        assert line in said.splitlines(), said
+    unsupported = said.split("not supported:\n")[1].splitlines()
+    assert [line.strip() for line in unsupported] == [
+        "environment_variables",
+        "litellm_settings.drop_params",
+        "litellm_settings.success_callback",
+        "router_settings.routing_strategy",
+        "general_settings.database_url",
+        "model_list[0].model_info.mode",
+        "model_list[1].litellm_params.rpm",
+        "model_list[5] (a wildcard, openai/*: name each model)",
+    ]
+    for secret in ENVIRONMENT.values():
+        assert secret == ENVIRONMENT["AZURE_API_BASE"] or secret not in said
+
+
+def test_loading_twice_changes_nothing() -> None:
+    load()
+    before = snapshot()
+    assert load().splitlines()[-1] == "nothing changed"
+    assert snapshot() == before
+
+
+def test_a_dry_run_says_the_same_and_writes_nothing() -> None:
+    before = snapshot()
+    said = load(EXAMPLE, "--dry-run")
+    assert said.splitlines()[-1] == "dry run: nothing was written"
+    assert "alias fast (groq llama-3.3-70b-versatile)" in said
+    assert snapshot() == before
+    assert said.replace("dry run: nothing was written\n", "") == load()
+
+
+@pytest.mark.parametrize("loaded_before", [False, True])
+def test_what_is_exported_loads_back_without_a_change(loaded_before: bool, tmp_path: Path) -> None:
+    if loaded_before:
+        load()
+    before, exported = snapshot(), export()
+    assert load(write(tmp_path, exported)).splitlines()[-1] == "nothing changed"
+    assert snapshot() == before
+
+
+def test_an_export_has_references_instead_of_secrets() -> None:
+    load()
+    exported = export()
+    document = yaml.safe_load(exported)
+    assert document["model_list"][0]["litellm_params"]["api_key"] == "os.environ/ANTHROPIC_API_KEY"
+    assert document["litellm_settings"]["max_budget"] == 25
+    assert document["litellm_settings"]["budget_duration"] == "30d"
+    for name in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "AZURE_API_KEY", "LITELLM_MASTER_KEY"):
+        assert ENVIRONMENT[name] not in exported
+
+
+def test_a_key_in_clear_is_neither_stored_nor_echoed(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, "model_list: [{model_name: m, litellm_params: {model: openai/gpt-4o, api_key: sk-in-clear-123}}]"
+    )
+    said = load(path)
+    assert "model_list[0].litellm_params.api_key is a key in clear, which is not stored" in said
+    assert "sk-in-clear-123" not in said + repr(snapshot())
+    assert ModelAlias.objects.get(name="m").provider.key_reference == "env:OPENAI_API_KEY"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("model_list: [", "the file: is not YAML"),
+        ("- a\n- b", "the file: must be a mapping"),
+        ("model_list: {}", "model_list: must be a list"),
+        ("model_list: [{model_name: m}]", r"model_list\[0\].litellm_params: must be a mapping"),
+        ("model_list: [{litellm_params: {model: openai/x}}]", r"model_list\[0\].model_name: must be text"),
+        ("model_list: [{model_name: m, litellm_params: {model: nobody/x}}]", "no provider is known for 'nobody/x'"),
+        ("model_list: [{model_name: 'a b', litellm_params: {model: openai/x}}]", "'a b' is not usable"),
+        (
+            "model_list: [{model_name: m, litellm_params: {model: openai/x, timeout: soon}}]",
+            "timeout: must be a number",
+        ),
+        ("model_list: [{model_name: m, litellm_params: {model: hosted_vllm/x}}]", "needs an api_base"),
+        (
+            "model_list: [{model_name: m, litellm_params: {model: openai/x, api_base: os.environ/NOWHERE}}]",
+            "NOWHERE is not set",
+        ),
+        ("litellm_settings: {max_budget: lots}", "litellm_settings.max_budget: must be a number"),
+        ("litellm_settings: {max_budget: 1, budget_duration: 3d}", "'3d' is not one of 1h, 1d"),
+        ("litellm_settings: {fallbacks: [{claude-sonnet: [gone]}]}", "'gone' is in no model_list entry"),
+        ("litellm_settings: {fallbacks: [{gpt-4o: [gpt-4o]}]}", "cannot fall back to itself"),
+        ("router_settings: {num_retries: 1.5}", "router_settings.num_retries: must be a whole number"),
+    ],
+)
+def test_a_wrong_file_is_told_where_and_changes_nothing(tmp_path: Path, text: str, says: str) -> None:
+    before = snapshot()
+    with pytest.raises(CommandError, match=says) as refused:
+        load(write(tmp_path, text))
+    assert str(refused.value).endswith("Nothing was changed.")
+    assert snapshot() == before
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="cannot be read: No such file or directory"):
+        load(tmp_path / "gone.yaml")
+
+
+def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
+    before = snapshot()
+    assert load(write(tmp_path, "")).splitlines()[-1] == "nothing changed"
+    assert snapshot() == before
+
+
+def test_a_loaded_alias_answers_the_next_request(gateway: Gateway, tmp_path: Path) -> None:
+    alias = unique("moved")
+    path = write(
+        tmp_path,
+        f"model_list: [{{model_name: {alias}, litellm_params: {{model: openai/gpt-4o, "
+        f"api_key: os.environ/OPENAI_API_KEY, api_base: '{gateway.sim.base_url('openai', provider=alias)}'}}}}]",
+    )
+    with gateway.orm():
+        load(path)
+    answer = gateway.client().chat.completions.create(model=alias, **asks("hello"))
+    assert answer.choices[0].message.content == "You said: hello"
+    assert [request.provider for request in gateway.sim.requests] == [alias]
+    with gateway.orm():
+        ModelAlias.objects.filter(name=alias).delete()
