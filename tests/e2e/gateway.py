@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any
 
 import httpx
 import openai
+import psutil
 import psycopg
 from django.db import connections
 from django.db.backends.postgresql.base import DatabaseWrapper
@@ -48,6 +50,11 @@ WIRES = {
 INPUT_USD, CACHED_USD, CACHE_WRITE_USD, CACHE_WRITE_1H_USD, OUTPUT_USD = map(
     Decimal, ("2.51", "0.253", "3.137", "5.021", "10.07")
 )
+#: Shared, as loading the certificates that nobody needs here takes longer than a test. `http` connects anew each time,
+#: so that each of the workers is reached; the official clients keep their connections, as they do by themselves.
+_TLS = ssl.create_default_context()
+http = httpx.Client(verify=_TLS, timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
+sdk_http = openai.DefaultHttpxClient(verify=_TLS)
 _MILLION = Decimal(1_000_000)
 _numbers = itertools.count(1)
 
@@ -88,22 +95,22 @@ class Gateway:
         self.url = running.url
         self.sim = sim
         self._blocker = blocker
-        self._clients: list[openai.OpenAI] = []
         self._dsn = dsn
+        self._orm = DatabaseWrapper({**connections.databases["default"], **_orm_address(dsn)}, "default")
         self.reconnect()
-        self._orm_settings = {**connections.databases["default"], **_orm_address(dsn)}
 
     def reconnect(self) -> None:
         """For a test that stopped Postgres."""
+        self._orm.close()
         self._sql: psycopg.Connection[Row] = psycopg.connect(self._dsn, autocommit=True, row_factory=dict_row)
 
     def close(self) -> None:
-        for client in self._clients:
-            client.close()
+        self._orm.close()
         self._sql.close()
-        for _ in range(2):  # the second one says: do not wait for what is running
-            self.running.process.terminate()
-            time.sleep(0.1)
+        for process in self.running.descendants():  # how it stops gracefully, which takes seconds, is test_run's matter
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "gunicorn" in process.cmdline():
+                    process.kill()
         self.running.close()
 
     # --- configuration ------------------------------------------------------------------------------------
@@ -111,15 +118,13 @@ class Gateway:
     @contextlib.contextmanager
     def orm(self) -> Iterator[None]:
         """The models mean this gateway's database for the length of the block, as they do in its admin."""
-        wrapper = DatabaseWrapper(self._orm_settings, "default")
         before = connections["default"]
         with self._blocker.unblock():
-            connections["default"] = wrapper
+            connections["default"] = self._orm
             try:
                 yield
             finally:
                 connections["default"] = before
-                wrapper.close()
 
     def point_defaults_at_simulator(self) -> None:
         """The first start's providers, at the simulator; and a budget that the tests together do not spend."""
@@ -161,6 +166,8 @@ class Gateway:
     def remove_routes(self) -> None:
         """Everything that `route` made."""
         with self.orm():
+            if not ModelAlias.objects.filter(position=1000).exists():
+                return
             FallbackStep.objects.filter(alias__position=1000).delete()
             ModelAlias.objects.filter(position=1000).delete()
             Provider.objects.filter(aliases=None, deployments=None).delete()
@@ -201,19 +208,16 @@ class Gateway:
     # --- clients ------------------------------------------------------------------------------------------
 
     def client(self, **options: Any) -> openai.OpenAI:
-        """The official client, without retries of its own unless asked for. Closed with the gateway."""
-        made = openai.OpenAI(**{"base_url": f"{self.url}/v1", "api_key": "dummy", "max_retries": 0, **options})
-        self._clients.append(made)
-        return made
+        """The official client, without retries of its own unless asked for."""
+        defaults = {"base_url": f"{self.url}/v1", "api_key": "dummy", "max_retries": 0, "http_client": sdk_http}
+        return openai.OpenAI(**{**defaults, **options})
 
     def post(
         self, content: bytes | Iterator[bytes], *, path: str = "/v1/chat/completions", **headers: str
     ) -> httpx.Response:
         """A body as it is, which no official client would send. An iterator goes out in chunks."""
         names = {name.replace("_", "-"): value for name, value in headers.items()}
-        return httpx.post(
-            self.url + path, content=content, headers={"content-type": "application/json", **names}, timeout=30
-        )
+        return http.post(self.url + path, content=content, headers={"content-type": "application/json", **names})
 
     def send(self, data: bytes, timeout_s: float = 10) -> socket.socket:
         """A connection on which these bytes were sent."""

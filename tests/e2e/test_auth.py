@@ -7,13 +7,12 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 import openai
 import pytest
 
 from accounting.models import ApiKey, Budget
 from routing.models import FallbackStep, ModelAlias, Provider
-from tests.e2e.gateway import Gateway, asks, unique
+from tests.e2e.gateway import Gateway, asks, http, unique
 
 
 def status(gateway: Gateway, alias: str, **headers: str) -> int:
@@ -46,7 +45,7 @@ def test_a_key_may_come_in_three_headers(guarded_gateway: Gateway) -> None:
             {"cookie": f"key={secret}"},
         ):
             assert status(gateway, route.alias, **headers) == 401
-        assert httpx.get(f"{gateway.url}/v1/models?api_key={secret}").status_code == 401
+        assert http.get(f"{gateway.url}/v1/models?api_key={secret}").status_code == 401
 
 
 def test_a_key_ends_when_it_expires_and_when_it_is_switched_off(guarded_gateway: Gateway) -> None:

@@ -3,19 +3,19 @@ of the ledger that never settles."""
 
 from __future__ import annotations
 
-import http.server
 import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
-from tests.e2e.gateway import Gateway, asks, cost, eventually
+from tests.e2e.gateway import Gateway, asks, cost, eventually, http
 from tests.simulator import Behaviour, faults
 
 OK = {"model": "gpt-4o", **asks()}
@@ -25,7 +25,7 @@ OK = {"model": "gpt-4o", **asks()}
 def _every_worker_still_answers_and_nothing_is_left_held(gateway: Gateway) -> Iterator[None]:
     yield
     for _ in range(8):  # new connections, so that each of the two workers is asked
-        assert httpx.get(f"{gateway.url}/health/live", timeout=2).status_code == 200
+        assert http.get(f"{gateway.url}/health/live", timeout=2).status_code == 200
     assert eventually(lambda: not gateway.rows("SELECT * FROM open_holds"), within_s=10)
     assert "Traceback" not in gateway.running.output
     assert gateway.log_lines(event="unexpected error") == []
@@ -218,7 +218,7 @@ def test_of_a_key_that_is_there_twice_the_last_counts_everywhere(gateway: Gatewa
     "offered", ["x" * 129, "a b", "ü", "<script>", "'; DROP TABLE ledger; --", "{}", '"', "a,b", ""]
 )
 def test_a_request_id_that_is_not_sane_is_replaced(gateway: Gateway, offered: str) -> None:
-    answer = httpx.get(f"{gateway.url}/health/live", headers=[(b"x-request-id", offered.encode())])
+    answer = http.get(f"{gateway.url}/health/live", headers=[(b"x-request-id", offered.encode())])
     assert answer.headers["x-request-id"].startswith("req-")
 
 
@@ -233,11 +233,11 @@ def test_a_header_cannot_be_smuggled_through_the_request_id(gateway: Gateway) ->
 def test_a_picture_that_the_gateway_would_fetch_from_its_own_network_is_not_fetched(gateway: Gateway) -> None:
     asked: list[str] = []
 
-    class Secret(http.server.BaseHTTPRequestHandler):
+    class Secret(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.append(self.path)
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Secret) as inner:
+    with HTTPServer(("127.0.0.1", 0), Secret) as inner:
         thread = threading.Thread(target=inner.serve_forever)
         thread.start()
         route = gateway.route("gemini")

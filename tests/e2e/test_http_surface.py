@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
 
-from tests.e2e.gateway import Gateway
+from tests.e2e.gateway import Gateway, http
 
 ALIASES = ["claude-sonnet", "gpt-4o", "gemini-pro", "gemini-flash"]
 CHAT_PATHS = [
@@ -18,29 +17,29 @@ CHAT_PATHS = [
 
 
 def test_health(gateway: Gateway) -> None:
-    answer = httpx.get(f"{gateway.url}/health")
+    answer = http.get(f"{gateway.url}/health")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     assert answer.json() == {"status": "healthy", "models": ALIASES}
-    assert httpx.get(f"{gateway.url}/health/live").json() == {"status": "alive"}
-    assert httpx.get(f"{gateway.url}/health/ready").json() == {"status": "ready"}
+    assert http.get(f"{gateway.url}/health/live").json() == {"status": "alive"}
+    assert http.get(f"{gateway.url}/health/ready").json() == {"status": "ready"}
     assert gateway.sim.requests == []
 
 
 def test_health_needs_no_key(guarded_gateway: Gateway) -> None:
     for path in ("/health", "/health/live", "/health/ready"):
-        assert httpx.get(guarded_gateway.url + path).status_code == 200
-        assert httpx.head(guarded_gateway.url + path).status_code == 200
+        assert http.get(guarded_gateway.url + path).status_code == 200
+        assert http.head(guarded_gateway.url + path).status_code == 200
 
 
 def test_looking_at_health_writes_nothing(gateway: Gateway) -> None:
     with gateway.nothing_written():
         for _ in range(5):
-            httpx.get(f"{gateway.url}/health")
+            http.get(f"{gateway.url}/health")
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/models", "/v1/models/"])
 def test_the_models(gateway: Gateway, path: str) -> None:
-    answer = httpx.get(gateway.url + path)
+    answer = http.get(gateway.url + path)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     assert answer.json() == {
         "object": "list",
@@ -50,10 +49,10 @@ def test_the_models(gateway: Gateway, path: str) -> None:
 
 def test_one_model(gateway: Gateway) -> None:
     for path in ("/v1/models/gemini-pro", "/models/gemini-pro"):
-        assert httpx.get(gateway.url + path).json() == {
+        assert http.get(gateway.url + path).json() == {
             "id": "gemini-pro", "object": "model", "created": 0, "owned_by": "gateway",
         }  # fmt: skip
-    answer = httpx.get(f"{gateway.url}/v1/models/gemini-ultra")
+    answer = http.get(f"{gateway.url}/v1/models/gemini-ultra")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
 
 
@@ -63,9 +62,9 @@ def test_an_alias_with_a_slash_has_a_path_too(gateway: Gateway) -> None:
     route = gateway.route("openai")
     with gateway.orm():
         ModelAlias.objects.filter(name=route.alias).update(name="team/gpt-4o:free")
-    assert httpx.get(f"{gateway.url}/v1/models/team/gpt-4o:free").json()["id"] == "team/gpt-4o:free"
+    assert http.get(f"{gateway.url}/v1/models/team/gpt-4o:free").json()["id"] == "team/gpt-4o:free"
     assert gateway.client().models.retrieve("team/gpt-4o:free").id == "team/gpt-4o:free"
-    answer = httpx.post(
+    answer = http.post(
         f"{gateway.url}/openai/deployments/team/gpt-4o:free/chat/completions",
         json={"messages": [{"role": "user", "content": "Hi"}]},
     )
@@ -76,7 +75,7 @@ def test_an_alias_with_a_slash_has_a_path_too(gateway: Gateway) -> None:
 @pytest.mark.parametrize("path", CHAT_PATHS)
 def test_another_method_at_the_chat_is_refused_in_json(gateway: Gateway, path: str, method: str) -> None:
     with gateway.nothing_written():
-        answer = httpx.request(method, gateway.url + path)
+        answer = http.request(method, gateway.url + path)
     assert (answer.status_code, answer.headers["content-type"]) == (405, "application/json")
     assert "POST" in answer.headers["allow"]
     assert answer.json()["error"]["type"] == "invalid_request_error"
@@ -84,12 +83,12 @@ def test_another_method_at_the_chat_is_refused_in_json(gateway: Gateway, path: s
 
 
 def test_head_at_the_chat_is_refused_without_a_body(gateway: Gateway) -> None:
-    answer = httpx.head(f"{gateway.url}/v1/chat/completions")
+    answer = http.head(f"{gateway.url}/v1/chat/completions")
     assert (answer.status_code, answer.content) == (405, b"")
 
 
 def test_post_at_the_models_is_refused_in_json(gateway: Gateway) -> None:
-    answer = httpx.post(f"{gateway.url}/v1/models", json={})
+    answer = http.post(f"{gateway.url}/v1/models", json={})
     assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
 
 
@@ -104,7 +103,7 @@ def test_post_at_the_models_is_refused_in_json(gateway: Gateway) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_an_unknown_path_is_a_404_in_json(gateway: Gateway, method: str, path: str) -> None:
-    answer = httpx.request(method, gateway.url + path, content=b"{}" if method == "POST" else None)
+    answer = http.request(method, gateway.url + path, content=b"{}" if method == "POST" else None)
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/json")
     assert answer.json()["error"]["type"] == "invalid_request_error"
     assert answer.headers["x-request-id"].startswith("req-")
@@ -116,20 +115,20 @@ def test_an_unknown_path_is_a_404_in_json(gateway: Gateway, method: str, path: s
      ("POST", "/v1/chat/completions"), ("GET", "/admin/login/"), ("OPTIONS", "/v1/chat/completions")],
 )  # fmt: skip
 def test_every_answer_has_a_request_id_and_the_clients_if_it_is_sane(gateway: Gateway, method: str, path: str) -> None:
-    made_up = [httpx.request(method, gateway.url + path).headers["x-request-id"] for _ in range(2)]
+    made_up = [http.request(method, gateway.url + path).headers["x-request-id"] for _ in range(2)]
     assert len(set(made_up)) == 2
-    given = httpx.request(method, gateway.url + path, headers={"x-request-id": "Trace:1.a_b-c"})
+    given = http.request(method, gateway.url + path, headers={"x-request-id": "Trace:1.a_b-c"})
     assert given.headers["x-request-id"] == "Trace:1.a_b-c"
 
 
 def test_an_unknown_host_is_refused_in_json(gateway: Gateway) -> None:
-    answer = httpx.get(f"{gateway.url}/v1/models", headers={"host": "evil.example"})
+    answer = http.get(f"{gateway.url}/v1/models", headers={"host": "evil.example"})
     assert (answer.status_code, answer.headers["content-type"]) == (400, "application/json")
 
 
 def test_browsers_of_the_named_origin_are_let_in(guarded_gateway: Gateway) -> None:
     url, origin = f"{guarded_gateway.url}/v1/chat/completions", {"Origin": "https://app.example"}
-    preflight = httpx.options(
+    preflight = http.options(
         url,
         headers={
             **origin,
@@ -142,7 +141,7 @@ def test_browsers_of_the_named_origin_are_let_in(guarded_gateway: Gateway) -> No
     assert "POST" in preflight.headers["access-control-allow-methods"]
     assert preflight.headers["access-control-allow-headers"] == "authorization,content-type,x-stainless-os"
     assert "Origin" in preflight.headers["vary"]
-    refused = httpx.post(url, headers=origin, content=b"{}")
+    refused = http.post(url, headers=origin, content=b"{}")
     assert refused.status_code == 401
     assert refused.headers["access-control-allow-origin"] == "https://app.example"  # so that the page can read why
     assert "x-request-id" in refused.headers["access-control-expose-headers"]
@@ -150,18 +149,18 @@ def test_browsers_of_the_named_origin_are_let_in(guarded_gateway: Gateway) -> No
 
 def test_browsers_of_other_origins_are_not(guarded_gateway: Gateway, gateway: Gateway) -> None:
     for url in (guarded_gateway.url, gateway.url):
-        answer = httpx.options(
+        answer = http.options(
             f"{url}/v1/chat/completions",
             headers={"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"},
         )
         assert "access-control-allow-origin" not in answer.headers
-        answer = httpx.get(f"{url}/v1/models", headers={"Origin": "https://evil.example"})
+        answer = http.get(f"{url}/v1/models", headers={"Origin": "https://evil.example"})
         assert "access-control-allow-origin" not in answer.headers
 
 
 def test_a_pages_cookies_are_no_key(guarded_gateway: Gateway) -> None:
     """`access-control-allow-credentials` is never given."""
-    answer = httpx.options(
+    answer = http.options(
         f"{guarded_gateway.url}/v1/models",
         headers={"Origin": "https://app.example", "Access-Control-Request-Method": "GET"},
     )

@@ -9,13 +9,12 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-import httpx
 import openai
 import pytest
 
 from accounting.models import Price
 from gateway_project.embedded_postgres import EmbeddedPostgres
-from tests.e2e.gateway import Gateway, asks, cost, eventually, price, text_of
+from tests.e2e.gateway import Gateway, asks, cost, eventually, http, price, text_of
 from tests.simulator import Behaviour, Usage, faults
 
 STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
@@ -136,7 +135,7 @@ def test_the_row_is_there_before_the_provider_answers(gateway: Gateway, stream: 
 def test_the_row_is_settled_when_the_stream_says_done(gateway: Gateway) -> None:
     route = gateway.route("openai")
     body = json.dumps({"model": route.alias, "stream": True, **asks()})
-    with httpx.stream("POST", f"{gateway.url}/v1/chat/completions", content=body) as answer:
+    with http.stream("POST", f"{gateway.url}/v1/chat/completions", content=body) as answer:
         for line in answer.iter_lines():
             if line == "data: [DONE]":
                 break
@@ -233,7 +232,7 @@ def test_what_a_key_may_still_spend_is_told_at_v1_budget(gateway: Gateway) -> No
     budget = gateway.budget_of_key(f"key of {route.alias}", "0.5")
     gateway.sim.behave(route.providers[0], Behaviour(text="Hi", usage=Usage(1000, 100)))
     gateway.client(api_key=secret).chat.completions.create(model=route.alias, **asks())
-    answer = httpx.get(f"{gateway.url}/v1/budget", headers={"api-key": secret}).json()
+    answer = http.get(f"{gateway.url}/v1/budget", headers={"api-key": secret}).json()
     (told,) = [found for found in answer["data"] if found["budget"] == budget]
     spent = cost(1000, 100)
     assert (told["limit_usd"], told["posted_usd"], told["held_usd"]) == ("0.5", "0.003517", "0")
@@ -267,12 +266,12 @@ def test_without_postgres_nothing_is_spent_and_it_recovers_by_itself(
             assert (error.status_code, error.type, error.code) == (503, "server_error", "ledger_unavailable")
             assert error.response.headers["retry-after"] == "1"
         began = time.monotonic()
-        health = httpx.get(f"{gateway.url}/health")
+        health = http.get(f"{gateway.url}/health")
         assert (health.status_code, health.json()["status"]) == (503, "unhealthy")
-        assert httpx.get(f"{gateway.url}/health/ready").status_code == 503
-        assert httpx.get(f"{gateway.url}/health/live").status_code == 200
+        assert http.get(f"{gateway.url}/health/ready").status_code == 503
+        assert http.get(f"{gateway.url}/health/live").status_code == 200
         for path in ("/v1/models", "/v1/budget"):
-            answer = httpx.get(gateway.url + path, headers={"api-key": secret})
+            answer = http.get(gateway.url + path, headers={"api-key": secret})
             assert (answer.status_code, answer.json()["error"]["code"]) == (503, "ledger_unavailable")
         assert time.monotonic() - began < 5
         assert len(gateway.sim.requests) == 2  # nobody was called for money that cannot be recorded
@@ -280,7 +279,7 @@ def test_without_postgres_nothing_is_spent_and_it_recovers_by_itself(
         guarded_postgres.start()
         gateway.reconnect()
 
-    assert eventually(lambda: httpx.get(f"{gateway.url}/health").status_code == 200, within_s=10)
+    assert eventually(lambda: http.get(f"{gateway.url}/health").status_code == 200, within_s=10)
     # The official client's own retries are enough: the ledger's session comes back within a second of Postgres.
     client.with_options(max_retries=2).chat.completions.create(model=route.alias, **asks())
     cut.join()

@@ -121,11 +121,14 @@ def test_no_key_and_no_prompt_is_ever_logged_or_kept(gateway: Gateway) -> None:
     assert "bearer" not in gateway.running.output.lower()
 
 
-def test_every_line_after_the_banner_is_json(gateway: Gateway) -> None:
-    gateway.client().chat.completions.create(model="gpt-4o", **asks())
-    lines = gateway.running.output.splitlines()
-    banner = next(number for number, line in enumerate(lines) if line.startswith("  Database"))
-    after = [line for line in lines[banner + 1 :] if line]
-    assert after
-    for line in after:
-        assert json.loads(line).keys() >= {"ts", "level", "logger", "event"}
+def test_every_line_that_a_request_leaves_is_json(gateway: Gateway) -> None:
+    route = gateway.route("openai", retries=0)
+    gateway.sim.behave(route.providers[0], faults.unavailable())
+    before = len(gateway.running.output)
+    with pytest.raises(openai.InternalServerError):
+        gateway.client().chat.completions.create(model=route.alias, **asks())
+    assert eventually(lambda: gateway.log_lines(event="request", alias=route.alias))
+    lines = [json.loads(line) for line in gateway.running.output[before:].splitlines()]
+    assert all(line.keys() >= {"ts", "level", "logger", "event"} for line in lines)
+    ours = [line["event"] for line in lines if line["logger"].startswith("gateway.")]
+    assert ours == ["attempt failed", "request"]
