@@ -1,6 +1,6 @@
 # From a bare machine with Python >= 3.11 and make: `make run`. The rest is one line each; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run psql test check format clean
+.PHONY: help run demo psql test check format clean
 
 # The newest Python that will do; PYTHON=/path/to/python overrides it.
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
@@ -12,6 +12,9 @@ help: ## Print this list
 
 run: $(BIN)/.run-installed ## Serve the gateway on http://127.0.0.1:4000, with a Postgres of its own; Ctrl-C stops all of it
 	@$(BIN)/python -m gateway_project.run --stop-with-parent
+
+demo: $(BIN)/.run-installed ## The same with simulated providers and sample traffic: no provider key is needed
+	@$(BIN)/python -m tests.simulator.demo
 
 psql: $(BIN)/.run-installed ## Open psql on the gateway's database
 	@$(BIN)/python manage.py dbshell
