@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
         migrations.RunSQL(
             sql.load("views"),
             "DROP VIEW spend_by_day, spend_by_alias, spend_by_provider, spend_by_key, budget_status, open_holds, attempts,"
-            " ledger;",
+            " ledger, accounting_spend;",
         ),
         # The role stays on the way back: other databases of the server may use it.
         migrations.RunSQL(sql.load("reader_role"), migrations.RunSQL.noop),

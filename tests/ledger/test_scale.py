@@ -1,0 +1,126 @@
+"""A ledger with a long history is as fast as an empty one, and its reports answer at once."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import time
+from typing import Any, LiteralString
+
+import psycopg
+import pytest
+from django.db import connection
+
+from accounting import batch, sql
+from accounting.budgets import load_rules
+from accounting.ledger import Hold, HoldRequest
+from tests.ledger.conftest import Book
+from tests.ledger.history import fill
+
+ROWS = 50_000
+REPORTS: tuple[LiteralString, ...] = (
+    "SELECT * FROM spend_by_day",
+    "SELECT * FROM spend_by_alias",
+    "SELECT * FROM spend_by_provider",
+    "SELECT * FROM spend_by_key",
+    "SELECT * FROM budget_status",
+    "SELECT * FROM open_holds",
+    "SELECT * FROM ledger ORDER BY created_at DESC LIMIT 100",
+    "SELECT * FROM ledger WHERE request_id = 'req-777'",
+    "SELECT * FROM attempts WHERE request_id = 'req-777'",
+    "SELECT key, sum(cost_usd) FROM ledger WHERE created_at >= now() - interval '30 days' GROUP BY key",
+)
+BIG_TABLES = re.compile(r"Seq Scan on (accounting_(?:ledgerentry|attempt|charge))")
+
+
+def request_ms(book: Book, requests: int) -> float:
+    """The median time of one hold and one settlement, one after the other, in milliseconds."""
+    template = book.request("0.05")
+    times = []
+    for _ in range(requests):
+        began = time.perf_counter()
+        book.post(
+            book.hold("0.05", configuration_version=template.configuration_version, budgets=template.budgets), "0.01"
+        )
+        times.append(time.perf_counter() - began)
+    return statistics.median(times) * 1000
+
+
+def session() -> psycopg.Connection[Any]:
+    parameters = connection.get_connection_params()
+    parameters.pop("cursor_factory", None)
+    parameters.pop("context", None)
+    return psycopg.connect(**parameters)
+
+
+def hot_statements(book: Book) -> dict[str, dict[str, Any]]:
+    """Every statement of an ordinary request's way through the ledger, with the values of twenty at once."""
+    holds: list[Hold] = [book.hold("0.05") for _ in range(20)]
+    entry_ids = [hold.entry_id for hold in holds]
+    settlements = [book.settlement(hold, book.attempt("0.01")) for hold in holds]
+    charges = [{"entry_id": str(h.entry_id), "period_id": c.period_id} for h in holds for c in h.charges]
+    new: list[HoldRequest] = [book.request("0.05") for _ in range(20)]
+    entries = [batch._entry_row(request, 1) for request in new]
+    period_ids = sorted({charge["period_id"] for charge in charges})
+    return {
+        "read_clock": {},
+        "lock_entries": {"entry_ids": entry_ids},
+        "entry_charges": {"entry_ids": entry_ids},
+        "lock_periods": {"period_ids": period_ids},
+        "settle_charges": {"rows": json.dumps([{**charge, "posted_usd": "0.01"} for charge in charges])},
+        "settle_entries": {"rows": json.dumps([batch._settlement_row(s) for s in settlements])},
+        "insert_attempts": {"rows": json.dumps([row for s in settlements for row in batch._attempt_rows(s)])},
+        "insert_entries": {"rows": json.dumps(entries)},
+        "hold_charges": {
+            "rows": json.dumps(
+                [{"entry_id": e["id"], "period_id": p, "held_usd": "0.05"} for e in entries for p in period_ids]
+            )
+        },
+        "top_up_entries": {"rows": json.dumps([{"id": str(h.entry_id), "more_usd": "0.01"} for h in holds])},
+        "held_writers": {},
+        "lock_held": {"writer_id": 1, "writer_dead": True},
+        "expire_entries": {"entry_ids": entry_ids},
+    }
+
+
+def explain(session: psycopg.Connection[Any], statement: str, values: dict[str, Any]) -> str:
+    """The plan of a statement that really runs, and whose effects are undone."""
+    with session.transaction(force_rollback=True):
+        plan = session.execute("EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) " + statement, values)  # type: ignore[operator]
+        return "\n".join(row[0] for row in plan.fetchall())
+
+
+@pytest.fixture
+def history(book: Book) -> float:
+    """A ledger of ROWS entries; the milliseconds that a request took while it was empty."""
+    budget = book.budget("1000000")
+    request_ms(book, 20)
+    empty_ms = request_ms(book, 100)
+    with session() as filling:
+        fill(filling, ROWS, budget.pk)
+    return empty_ms
+
+
+def test_a_long_history_costs_a_request_nothing(book: Book, history: float) -> None:
+    assert book.rows("SELECT count(*) FROM ledger")[0][0] > ROWS
+    book.assert_reconciles()
+    request_ms(book, 20)
+    ratio = request_ms(book, 100) / history
+    assert ratio < 2, "the same, but for the noise of a busy machine"
+    with session() as explaining:
+        for name, values in hot_statements(book).items():
+            plan = explain(explaining, sql.load(name), values)
+            assert not BIG_TABLES.search(plan), f"{name} reads a whole table:\n{plan}"
+    # Opening a window is rare, and reads its own window only.
+    budget = load_rules()[0]
+    before = book.rows("SELECT date_trunc('day', now()), date_trunc('day', now()) + interval '1 day'")[0]
+    window = {"budget_id": budget.id, "period_start": before[0], "period_end": before[1], "period_id": 0}
+    with session() as explaining:
+        for name in ("lock_entries_in_window", "backfill_period"):
+            plan = explain(explaining, sql.load(name), window)
+            assert "Seq Scan on accounting_ledgerentry" not in plan, f"{name}:\n{plan}"
+    for report in REPORTS:
+        began = time.perf_counter()
+        book.rows(report)
+        assert time.perf_counter() - began < 1, report
