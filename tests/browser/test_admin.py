@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import httpx
 import openai
 import pytest
 from playwright.sync_api import Page, expect
@@ -12,12 +13,17 @@ from tests.e2e.gateway import Gateway, Route, asks, eventually
 from tests.simulator import faults
 
 
+def client(gateway: Gateway, api_key: str = "dummy") -> openai.OpenAI:
+    """A client that connects anew for each request, so that any worker may answer it."""
+    connections = httpx.Client(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
+    return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=api_key, max_retries=0, http_client=connections)
+
+
 def requests_on_both_workers(gateway: Gateway, alias: str, since: int = 0) -> list[dict[str, object]]:
-    """Entries of an alias, made until both workers have answered one. Each client has a connection of its own."""
+    """Entries of an alias, made until both workers have answered one."""
 
     def both_answered() -> bool:
-        with gateway.client() as client:
-            client.chat.completions.create(model=alias, **asks())
+        caller.chat.completions.create(model=alias, **asks())
         return len({entry["writer_id"] for entry in answered()}) == 2
 
     def answered() -> list[dict[str, object]]:
@@ -28,7 +34,8 @@ def requests_on_both_workers(gateway: Gateway, alias: str, since: int = 0) -> li
             since,
         )
 
-    assert eventually(both_answered, within_s=20), answered()
+    with client(gateway) as caller:
+        assert eventually(both_answered, within_s=20), answered()
     return answered()
 
 
@@ -76,8 +83,8 @@ def test_a_chain_is_reordered_by_dragging(page: Page, gateway: Gateway, route: R
     expect(page.locator("#id_steps-1-position")).to_have_value("0")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_text("was changed successfully")).to_be_visible()
-    with gateway.client() as client:
-        client.chat.completions.create(model=alias, **asks())
+    with client(gateway) as caller:
+        caller.chat.completions.create(model=alias, **asks())
     assert gateway.entry(alias)["served_alias"] == second != first
 
 
@@ -90,11 +97,11 @@ def test_a_key_made_in_the_browser_works_until_it_is_disabled(page: Page, gatewa
     secret = page.locator("#secret").inner_text()
     assert re.fullmatch(r"sk-gw-[\w-]{43}", secret)
 
-    with gateway.client(api_key=secret) as client:
-        client.chat.completions.create(model=route.alias, **asks())
+    with client(gateway, secret) as caller:
+        caller.chat.completions.create(model=route.alias, **asks())
         assert gateway.entry(route.alias)["key"] == "telegram-bot"
         with pytest.raises(openai.PermissionDeniedError):
-            client.chat.completions.create(model="gpt-4o", **asks())
+            caller.chat.completions.create(model="gpt-4o", **asks())
 
         page.get_by_role("link", name="I have copied it").click()
         assert secret not in page.content()
@@ -103,29 +110,29 @@ def test_a_key_made_in_the_browser_works_until_it_is_disabled(page: Page, gatewa
         page.get_by_role("button", name="Save", exact=True).click()
         expect(page.get_by_text("was changed successfully")).to_be_visible()
         with pytest.raises(openai.AuthenticationError):
-            client.chat.completions.create(model=route.alias, **asks())
+            caller.chat.completions.create(model=route.alias, **asks())
 
 
 def test_a_limit_lowered_in_the_browser_refuses_the_next_request(page: Page, gateway: Gateway) -> None:
     route = gateway.route("openai")
     name = gateway.budget(route, "5")
-    with gateway.client() as client:
-        client.chat.completions.create(model=route.alias, **asks())
+    with client(gateway) as caller:
+        caller.chat.completions.create(model=route.alias, **asks())
         page.get_by_role("link", name="Budgets").click()
         page.get_by_role("link", name=name, exact=True).click()
         page.get_by_label("Limit in USD").fill("0")
         page.get_by_role("button", name="Save", exact=True).click()
         expect(page.get_by_text("was changed successfully")).to_be_visible()
         with pytest.raises(openai.RateLimitError) as refused:
-            client.chat.completions.create(model=route.alias, **asks())
+            caller.chat.completions.create(model=route.alias, **asks())
     assert refused.value.code == "budget_exceeded"
     assert len(gateway.entries(route.alias)) == 1
 
 
 def test_the_overview_names_the_provider_without_a_key_and_the_latest_request(page: Page, gateway: Gateway) -> None:
     route = gateway.route("openai")
-    with gateway.client() as client:
-        client.chat.completions.create(model=route.alias, **asks())
+    with client(gateway) as caller:
+        caller.chat.completions.create(model=route.alias, **asks())
     gateway.wait_settled(route.alias)
     page.goto("/admin/")
     expect(page.locator("#problems")).to_contain_text("The provider google has no key: env:GEMINI_API_KEY")
