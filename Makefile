@@ -23,6 +23,10 @@ psql: $(BIN)/.run-installed ## Open psql on the gateway's database
 test: $(BIN)/.test-installed ## Run the whole suite; make test ARGS="tests/unit -k environment" runs a part
 	@GATEWAY_ENV_FILE=/dev/null $(BIN)/python -m pytest $(ARGS)
 
+# Not collected by `make test`: its files are not called test_*.
+torture: $(BIN)/.test-installed ## Run the long forms of the ledger's tests: storms, 50 rounds of kill -9, a soak, a million entries
+	@GATEWAY_ENV_FILE=/dev/null $(BIN)/python -m pytest -s --timeout=7200 tests/torture/torture_ledger.py $(ARGS)
+
 check: export GATEWAY_ENV_FILE := /dev/null
 check: $(BIN)/.test-installed ## Check format, lint, types, import direction, deployment settings and missing migrations
 	@$(BIN)/ruff format --check .

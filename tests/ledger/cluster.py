@@ -22,7 +22,7 @@ from tests.e2e.launcher import RunningGateway
 from tests.simulator import Behaviour, Simulator
 
 ALIAS = "gpt-4o"
-# Dear, so that a budget of a dollar is a hundred small answers: a cent an output token, and the input nearly nothing.
+# Dear, so that a dollar is a hundred small answers: a tenth of a cent an output token, the input nearly nothing.
 OUTPUT_USD_PER_MTOK = 1000
 INPUT_USD_PER_MTOK = 1
 

@@ -21,8 +21,8 @@ ENTRIES = """
            at, at + interval '2 s', at + interval '10 min', 0,
            CASE WHEN n %% 5000 = 0 THEN 'unknown' WHEN n %% 33 = 0 THEN 'voided' ELSE 'posted' END,
            'req-' || n, 'key-' || n %% 20, alias, alias, provider, alias || '-model',
-           CASE WHEN n %% 5000 = 0 THEN 0 ELSE 1 END, false, n %% 2 = 0, CASE WHEN n %% 33 = 0 THEN 502 ELSE 200 END, '', 'msg_' || n,
-           1200, 0, 0, 0, 0, 300, 0, 0,
+           CASE WHEN n %% 5000 = 0 THEN 0 ELSE 1 END, false, n %% 2 = 0,
+           CASE WHEN n %% 33 = 0 THEN 502 ELSE 200 END, '', 'msg_' || n, 1200, 0, 0, 0, 0, 300, 0, 0,
            'provider', 0.05, CASE WHEN n %% 33 = 0 AND n %% 5000 <> 0 THEN 0 ELSE 0.008100000000 END, false,
            '{"input_usd_per_mtok": "3", "output_usd_per_mtok": "15"}', 400, 2000, 'user-' || n %% 500,
            jsonb_build_object('team', 't' || n %% 7), '', ''

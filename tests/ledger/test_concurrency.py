@@ -156,7 +156,7 @@ def assert_stormproof(cluster: Cluster, watch: Watch, answers: list[Answer], bud
     assert statuses[429, "budget_exceeded"] > 0
     posted_usd, held_usd = cluster.balance(watch.budget)
     assert held_usd == 0
-    # The largest hold is 40 output tokens at a cent, and next to nothing for the input.
+    # The largest hold is 40 output tokens at a tenth of a cent, and next to nothing for the input.
     assert limit_usd - Decimal("0.041") < posted_usd <= limit_usd
     paid = {answer.request_id: answer.cost_usd for answer in answers if answer.status == 200}
     assert sum(cost for cost in paid.values() if cost is not None) == posted_usd
