@@ -143,7 +143,7 @@ class Cluster:
     def balance(self, user: str) -> tuple[Decimal, Decimal]:
         """Posted and held of the user's budget."""
         rows = self.execute("SELECT posted_usd, held_usd FROM budget_status WHERE budget = %s", user)
-        return rows[0] if rows else (Decimal(0), Decimal(0))  # type: ignore[return-value]
+        return rows[0] if rows else (Decimal(0), Decimal(0))
 
     def held(self) -> int | None:
         """How many requests hold money; None while Postgres recovers."""

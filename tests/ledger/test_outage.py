@@ -157,7 +157,7 @@ def test_a_frozen_postgres_hangs_no_request_and_keeps_no_hold(
         for process in frozen:
             process.resume()
     # It was being written when its request gave up: it is void, or was never written.
-    assert eventually(lambda: book.balance() == (0, 0) and admitted(book))
+    assert eventually(lambda: book.balance() == (Decimal(0), Decimal(0)) and admitted(book))
     states = dict(LedgerEntry.objects.values_list("pk", "state"))
     assert states.pop(request.entry_id, "voided") == "voided"
     assert sorted(states.values()) == ["held", "voided"]
@@ -231,6 +231,6 @@ def test_a_postgres_that_refuses_to_write_loses_no_settlement(book: Book, monkey
 def set_read_only(setting: str) -> None:
     with psycopg.connect(**connection.get_connection_params(), autocommit=True) as session:
         session.execute("SET default_transaction_read_only = off")
-        session.execute(f"ALTER DATABASE gateway SET default_transaction_read_only = {setting}")  # type: ignore[arg-type]
+        session.execute(f"ALTER DATABASE gateway SET default_transaction_read_only = {setting}")
     terminate_ledger_sessions()
     connection.close()

@@ -59,10 +59,10 @@ def hot_statements(book: Book) -> dict[str, dict[str, Any]]:
     holds: list[Hold] = [book.hold("0.05") for _ in range(20)]
     entry_ids = [hold.entry_id for hold in holds]
     settlements = [book.settlement(hold, book.attempt("0.01")) for hold in holds]
+    period_ids = sorted({charge.period_id for hold in holds for charge in hold.charges})
     charges = [{"entry_id": str(h.entry_id), "period_id": c.period_id} for h in holds for c in h.charges]
     new: list[HoldRequest] = [book.request("0.05") for _ in range(20)]
     entries = [batch._entry_row(request, 1) for request in new]
-    period_ids = sorted({charge["period_id"] for charge in charges})
     return {
         "read_clock": {},
         "lock_entries": {"entry_ids": entry_ids},
@@ -87,7 +87,7 @@ def hot_statements(book: Book) -> dict[str, dict[str, Any]]:
 def explain(session: psycopg.Connection[Any], statement: str, values: dict[str, Any]) -> str:
     """The plan of a statement that really runs, and whose effects are undone."""
     with session.transaction(force_rollback=True):
-        plan = session.execute("EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) " + statement, values)  # type: ignore[operator]
+        plan = session.execute("EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) " + statement, values)
         return "\n".join(row[0] for row in plan.fetchall())
 
 

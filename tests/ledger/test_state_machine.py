@@ -235,12 +235,13 @@ class Ledger(RuleBasedStateMachine):
         by = timedelta(days=40, minutes=self.ageings)  # never the same, or a window would meet an older one
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("ALTER TABLE accounting_ledgerentry DISABLE TRIGGER accounting_entry_guard")
-            cursor.execute("UPDATE accounting_ledgerentry SET created_at = created_at - %s", [by])
+            cursor.execute("UPDATE accounting_ledgerentry SET created_at = created_at - %s::interval", [str(by)])
             cursor.execute("ALTER TABLE accounting_ledgerentry ENABLE TRIGGER accounting_entry_guard")
             cursor.execute(
-                "UPDATE accounting_budgetperiod SET period_start = period_start - %s, period_end = period_end - %s"
+                "UPDATE accounting_budgetperiod SET period_start = period_start - %s::interval,"
+                " period_end = period_end - %s::interval"
                 " WHERE period_end IS NOT NULL",
-                [by, by],
+                [str(by), str(by)],
             )
         self.model.age(by)
         # Only real time closes a window that a writer knows to be open.

@@ -23,7 +23,7 @@ CALENDAR = (
 
 def calendar(book: Book, period: str, at: datetime, zone: str) -> tuple[datetime, datetime]:
     """The window's bounds, as Postgres reckons them."""
-    return book.rows(CALENDAR, period, zone, period, zone, period, zone, at)[0]  # type: ignore[return-value]
+    return book.rows(CALENDAR, period, zone, period, zone, period, zone, at)[0]
 
 
 @pytest.mark.parametrize("zone", ZONES)
