@@ -306,6 +306,7 @@ class Writer:
         except psycopg.Error as error:
             log.error("expiring holds failed", extra={"error": type(error).__name__})  # noqa: TRY400  the kind says it; a traceback a second would drown it
             self._disconnect()
+            self._look_at = 0.0  # be back before the neighbours miss us
 
 
 def expire_dead(
