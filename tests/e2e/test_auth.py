@@ -124,6 +124,21 @@ def test_the_database_has_no_key_that_could_be_used(gateway: Gateway) -> None:
     assert re.fullmatch("[0-9a-f]{64}", row["digest"])
 
 
+def test_a_key_made_at_the_command_line_works_at_once_within_its_budget(gateway: Gateway) -> None:
+    route, name = gateway.route("openai"), unique("key")
+    made = gateway.running.manage("create_key", name, "--alias", route.alias, "--budget", "0.001")
+    assert made.returncode == 0, made.stderr
+    secret = made.stdout.splitlines()[-1].strip()
+    client = gateway.client(api_key=secret)
+    with pytest.raises(openai.PermissionDeniedError):
+        client.chat.completions.create(model="gpt-4o", **asks())
+    with gateway.nothing_written(), pytest.raises(openai.RateLimitError) as raised:
+        client.chat.completions.create(model=route.alias, **asks())
+    assert raised.value.code == "request_exceeds_budget"
+    client.chat.completions.create(model=route.alias, max_tokens=1, **asks("Hi"))
+    assert gateway.entry(route.alias)["key"] == name
+
+
 # --- live configuration ----------------------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ OK = {"model": "gpt-4o", **asks()}
 @pytest.fixture(autouse=True)
 def _every_worker_still_answers_and_nothing_is_left_held(gateway: Gateway) -> Iterator[None]:
     yield
-    for _ in range(8):  # new connections, so that each of the two workers is asked
+    for _ in range(4):  # new connections, so that each of the two workers is asked
         assert http.get(f"{gateway.url}/health/live", timeout=2).status_code == 200
     assert eventually(lambda: not gateway.rows("SELECT * FROM open_holds"), within_s=10)
     assert "Traceback" not in gateway.running.output

@@ -90,7 +90,6 @@ def test_a_row_has_everything_that_finance_asks_for(gateway: Gateway) -> None:
     }  # fmt: skip
     assert {name: entry[name] for name in expected} == expected
     assert started <= entry["created_at"] <= entry["settled_at"] <= datetime.now(UTC)
-    assert 50 <= entry["duration_ms"] < 2000
     (attempt,) = gateway.attempts(route.alias)
     assert attempt.keys() >= ATTEMPT_COLUMNS
     assert attempt["request_id"] == "ours-1"
@@ -105,8 +104,8 @@ def test_a_stream_knows_when_its_first_token_came(gateway: Gateway) -> None:
     gateway.sim.behave(route.providers[0], faults.slow_first_token(0.2).but(length=4, token_s=0.1))
     ask(gateway, route.alias, stream=True)
     entry = gateway.entry(route.alias)
-    assert 200 <= entry["first_token_ms"] < 450
-    assert entry["duration_ms"] >= 500
+    assert entry["first_token_ms"] >= 200
+    assert entry["duration_ms"] >= entry["first_token_ms"] + 300  # three more tokens, 100 ms each
 
 
 @STREAMED
