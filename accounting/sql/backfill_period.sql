@@ -19,10 +19,8 @@ WITH scope AS (
                 WHEN s.scope = 'provider' THEN coalesce((
                     SELECT sum(a.cost_usd) FROM accounting_attempt a
                     WHERE a.entry_id = e.id AND a.provider = s.scope_value), 0)
-                ELSE coalesce(e.cost_usd, 0) END
-           + CASE WHEN s.scope = 'provider' AND e.provider <> s.scope_value THEN 0
-                  ELSE coalesce((SELECT sum(j.amount_usd) FROM accounting_adjustment j WHERE j.entry_id = e.id), 0)
-             END AS posted_usd
+                ELSE coalesce(e.cost_usd, 0) END AS posted_usd,
+           s.scope <> 'provider' OR e.provider = s.scope_value AS is_adjusted
     FROM accounting_ledgerentry e CROSS JOIN scope s
     WHERE e.created_at >= %(period_start)s
       AND (%(period_end)s::timestamptz IS NULL OR e.created_at < %(period_end)s::timestamptz)
@@ -40,6 +38,9 @@ WITH scope AS (
 ), charged AS (
     INSERT INTO accounting_charge (entry_id, period_id, adjustment_id, held_usd, posted_usd)
     SELECT entry_id, %(period_id)s, NULL, held_usd, posted_usd FROM spent
+    UNION ALL
+    SELECT j.entry_id, %(period_id)s, j.id, 0, j.amount_usd
+    FROM spent JOIN accounting_adjustment j USING (entry_id) WHERE is_adjusted
     RETURNING held_usd, posted_usd
 )
 UPDATE accounting_budgetperiod p
