@@ -1,6 +1,6 @@
 # From a bare machine with Python >= 3.11 and make: `make run`. The rest is one line each; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run demo psql test check format clean
+.PHONY: help run demo psql test bench check format clean
 
 # The newest Python that will do; PYTHON=/path/to/python overrides it.
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
@@ -18,6 +18,9 @@ demo: $(BIN)/.run-installed ## The same with simulated providers and sample traf
 
 psql: $(BIN)/.run-installed ## Open psql on the gateway's database
 	@$(BIN)/python manage.py dbshell
+
+bench: $(BIN)/.test-installed ## Measure us and LiteLLM's proxy in one run (installs it into .bench); make bench ARGS=--quick
+	@$(BIN)/python -m bench $(ARGS)
 
 # GATEWAY_ENV_FILE: tests and checks mean the same on every machine, whatever its .env says.
 test: $(BIN)/.test-installed ## Run the whole suite; make test ARGS="tests/unit -k environment" runs a part

@@ -61,7 +61,10 @@ def gateway_error(error: Exception) -> GatewayError:
 
 
 def render(error: GatewayError) -> JsonResponse:
-    return JsonResponse(error.envelope(), status=error.status, headers=error.headers)
+    response = JsonResponse(error.envelope(), status=error.status, headers=error.headers)
+    # The request's own line says it; Django's would be a second one without its id.
+    response._has_been_logged = True  # type: ignore[attr-defined]  # django.utils.log.log_response looks at it
+    return response
 
 
 def is_api(request: HttpRequest) -> bool:

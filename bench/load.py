@@ -1,0 +1,71 @@
+"""A load client that is not what is measured: raw asyncio connections, kept alive, one request at a time each."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import time
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a round of load saw. Times in milliseconds."""
+
+    requests: int
+    failed: int
+    seconds: float
+    p50_ms: float
+
+    @property
+    def per_second(self) -> float:
+        return self.requests / self.seconds
+
+
+def request(path: str, body: dict[str, object], headers: dict[str, str]) -> bytes:
+    data = json.dumps(body).encode()
+    lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json", f"Content-Length: {len(data)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + data
+
+
+def run(port: int, data: bytes, *, clients: int, seconds: float) -> Load:
+    """Send the request over and over on that many connections; bounded in time."""
+    return asyncio.run(_run(port, data, clients, seconds))
+
+
+async def _run(port: int, data: bytes, clients: int, seconds: float) -> Load:
+    durations: list[float] = []
+    failed = 0
+    ends_at = time.perf_counter() + seconds
+
+    async def client() -> None:
+        nonlocal failed
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while (began := time.perf_counter()) < ends_at:
+            writer.write(data)
+            status, stays = await _answer(reader)
+            durations.append(time.perf_counter() - began)
+            failed += status != 200
+            if not stays:
+                writer.close()
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.close()
+
+    began = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return Load(len(durations), failed, time.perf_counter() - began, statistics.median(durations) * 1000)
+
+
+async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    status = int(head[9:12])
+    if b"transfer-encoding: chunked" in head:
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            await reader.readexactly(size + 2)
+        await reader.readexactly(2)
+    else:
+        at = head.index(b"content-length:") + 15
+        await reader.readexactly(int(head[at : head.index(b"\r\n", at)]))
+    return status, b"connection: close" not in head
