@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -13,8 +14,9 @@ from django.db import models, transaction
 from accounting import keys, price_import
 from accounting.models import ApiKey, Budget, BudgetMode, BudgetScope, Price
 from accounting.money import plain_usd
-from accounting.pricing import PriceList
-from routing.litellm_config.reading import Config, InvalidConfig, ModelEntry
+from accounting.pricing import MILLION, PriceList, litellm_costs
+from routing.litellm_config.reading import Config, ModelEntry
+from routing.litellm_config.values import InvalidConfig
 from routing.models import ChainKind, Deployment, FallbackStep, ModelAlias, Provider
 from routing.upstreams import price_map
 
@@ -28,6 +30,7 @@ class Report:
     changed: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     unpriced: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def apply(config: Config, *, dry_run: bool) -> Report:
@@ -43,8 +46,10 @@ def apply(config: Config, *, dry_run: bool) -> Report:
 class _Application:
     config: Config
     report: Report = field(default_factory=Report)
-    #: The provider that each identity of the file was given, so that two of them never share a row by accident.
-    assigned: dict[tuple[Any, ...], Provider] = field(default_factory=dict)
+    #: The identity that each provider row stands for, so that two of them never share a row by accident.
+    claimed: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+    #: What the file says that a provider's model costs: the first time counts, so that a second run changes nothing.
+    priced: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def run(self) -> None:
         entries: dict[str, list[ModelEntry]] = {}
@@ -60,14 +65,16 @@ class _Application:
 
     # --- providers --------------------------------------------------------------------------------------------
 
-    def _provider(self, entry: ModelEntry) -> Provider:
+    def _provider(self, entry: ModelEntry, current: Provider | None = None) -> Provider:
+        """``current``: the provider that the deployment has now, kept as long as it is what the file says."""
         where = (entry.litellm_provider, entry.base_url, entry.api_version, entry.key_reference)
         identity = (*where, entry.total_timeout_s, entry.first_token_timeout_s)
-        if identity not in self.assigned:
-            provider = self._existing(entry) or self._new_provider(entry)
-            self._set(provider, f"provider {provider.name}", self._wanted(entry))
-            self.assigned[identity] = provider
-        return self.assigned[identity]
+        provider = self._existing(entry, identity, current) or self._new_provider(entry)
+        self.claimed[provider.pk] = identity
+        self._set(provider, f"provider {provider.name}", self._wanted(entry))
+        if not provider.enabled:
+            self.report.notes.append(f"the provider {provider.name} is disabled, and stays so")
+        return provider
 
     def _wanted(self, entry: ModelEntry) -> dict[str, Any]:
         values = {
@@ -79,22 +86,23 @@ class _Application:
         }
         return {name: value for name, value in values.items() if value is not None}
 
-    def _existing(self, entry: ModelEntry) -> Provider | None:
-        taken = {provider.pk for provider in self.assigned.values()}
-        candidates = [
-            row
-            for row in Provider.objects.filter(
-                litellm_provider=entry.litellm_provider,
-                base_url=entry.base_url,
-                api_version=entry.api_version,
-                key_reference=entry.key_reference,
-            ).order_by("pk")
-            if row.pk not in taken
-        ]
-        # With several, the one that already is as the file says, so that a second run changes nothing.
+    def _existing(self, entry: ModelEntry, identity: tuple[Any, ...], current: Provider | None) -> Provider | None:
         wanted = self._wanted(entry)
-        candidates.sort(key=lambda row: any(getattr(row, name) != value for name, value in wanted.items()))
-        return candidates[0] if candidates else None
+        rows = Provider.objects.filter(
+            litellm_provider=entry.litellm_provider,
+            base_url=entry.base_url,
+            api_version=entry.api_version,
+            key_reference=entry.key_reference,
+        )
+
+        def unlike(row: Provider) -> tuple[bool, ...]:
+            """First what changes nothing at a second run, then what the file already has, then the oldest."""
+            differs = any(getattr(row, name) != value for name, value in wanted.items())
+            is_current = current is not None and row.pk == current.pk
+            return (not (is_current and not differs), row.pk not in self.claimed, differs, not is_current)
+
+        free = [row for row in rows.order_by("pk") if self.claimed.get(row.pk, identity) == identity]
+        return min(free, key=unlike, default=None)
 
     def _new_provider(self, entry: ModelEntry) -> Provider:
         base = {"gemini": "google"}.get(entry.litellm_provider, entry.litellm_provider)
@@ -120,8 +128,8 @@ class _Application:
 
     def _alias(self, name: str, entries: list[ModelEntry]) -> None:
         first, *further = entries
-        provider = self._provider(first)
-        row = ModelAlias.objects.filter(name=name).first()
+        row = ModelAlias.objects.filter(name=name).select_related("provider").first()
+        provider = self._provider(first, None if row is None else row.provider)
         cap = next((entry.output_cap_tokens for entry in entries if entry.output_cap_tokens is not None), None)
         if row is None:
             last = ModelAlias.objects.aggregate(last=models.Max("position"))["last"] or 0
@@ -135,13 +143,19 @@ class _Application:
             if cap is not None:
                 wanted["output_cap_tokens"] = cap
             self._set(row, f"alias {name}", wanted)
+            if not row.enabled:
+                self.report.notes.append(f"the alias {name} is disabled, and stays so")
+        self._price(provider, first)
         self._deployments(row, further)
-        for entry in entries:
-            self._price(self._provider(entry), entry)
 
     def _deployments(self, alias: ModelAlias, entries: list[ModelEntry]) -> None:
-        wanted = [(self._provider(entry), entry.model) for entry in entries]
-        existing = [(row.provider, row.upstream_model) for row in alias.deployments.order_by("position")]
+        rows = alias.deployments.select_related("provider").order_by("position")
+        existing = [(row.provider, row.upstream_model) for row in rows]
+        wanted = []
+        for index, entry in enumerate(entries):
+            provider = self._provider(entry, existing[index][0] if index < len(existing) else None)
+            self._price(provider, entry)
+            wanted.append((provider, entry.model))
         if wanted == existing:
             return
         alias.deployments.all().delete()
@@ -180,15 +194,28 @@ class _Application:
 
     def _price(self, provider: Provider, entry: ModelEntry) -> None:
         label = f"{provider.name} {entry.model}"
-        is_known = Price.objects.filter(
-            provider=provider.name, model=entry.model, effective_from__lte=datetime.now(UTC)
-        )
-        if not entry.costs and is_known.exists():
+        if entry.costs and self.priced.setdefault(label, entry.costs) != entry.costs:
+            self.report.notes.append(f"{label} has two different prices in the file; the first is taken")
             return
+        known = (
+            Price.objects.filter(provider=provider.name, model=entry.model, effective_from__lte=datetime.now(UTC))
+            .order_by("-effective_from")
+            .first()
+        )
+        if known is not None:
+            # What the file does not say of a price that is known is left; so is a price that it says.
+            in_force = litellm_costs(known.price_list())
+            if all(in_force.get(name) == Decimal(str(cost)) * MILLION for name, cost in entry.costs.items()):
+                return
         listed = price_map.costs_of(entry.litellm_provider, entry.model)
+        if not listed and entry.base_model:
+            listed = price_map.costs_of(
+                entry.litellm_provider, entry.base_model.removeprefix(f"{entry.litellm_provider}/")
+            )
         prices = PriceList.from_litellm({**listed, **entry.costs})
         if prices is None:
-            self.report.unpriced.append(label)
+            if label not in self.report.unpriced:
+                self.report.unpriced.append(label)
             return
         source = "load_config" if entry.costs else price_map.SOURCE
         found = price_import.changes([(provider.name, entry.model, prices)])
@@ -209,6 +236,11 @@ class _Application:
             _save(row, "litellm_settings.max_budget")
             self.report.created.append(f"budget {GLOBAL} ({plain_usd(row.limit_usd)} USD, {row.period})")
             return
+        if row.scope != BudgetScope.GLOBAL:
+            raise InvalidConfig(
+                "litellm_settings.max_budget",
+                f"the budget named {GLOBAL!r} here has the scope {row.scope}; rename it first",
+            )
         values = {
             "limit_usd": wanted.limit_usd,
             "period": wanted.period,
@@ -222,12 +254,17 @@ class _Application:
         if secret is None:
             return
         fields = keys.fields_for(secret)
+        same = ApiKey.objects.filter(digest=fields["digest"]).exclude(name=MASTER).first()
+        if same is not None:
+            self.report.notes.append(f"general_settings.master_key is the API key {same.name} already")
+            return
         row = ApiKey.objects.filter(name=MASTER).first()
         if row is None:
             _save(ApiKey(name=MASTER, **fields), "general_settings.master_key")
             self.report.created.append(f"API key {MASTER} (general_settings.master_key; only its hash is kept)")
         elif row.digest != fields["digest"]:
-            ApiKey.objects.filter(pk=row.pk).update(**fields)
+            row.prefix, row.digest = fields["prefix"], fields["digest"]
+            _save(row, "general_settings.master_key")
             self.report.changed.append(f"API key {MASTER}: the key itself")
 
     def _set(self, row: models.Model, label: str, wanted: Mapping[str, Any]) -> None:

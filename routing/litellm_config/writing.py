@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from accounting.models import Budget, BudgetScope, Price
+from accounting.models import Budget, BudgetMode, BudgetScope, Price
+from accounting.money import plain_usd
 from accounting.pricing import MILLION, PriceList, litellm_costs
 from routing.litellm_config.applying import GLOBAL
 from routing.litellm_config.reading import PERIODS
@@ -43,17 +44,28 @@ def write() -> str:
         if chains:
             settings["fallbacks" if kind is ChainKind.GENERAL else f"{kind.value}_fallbacks"] = chains
     settings |= _shared(aliases)
+    unsaid = [f"alias {alias.name} is disabled" for alias in aliases if not alias.enabled]
+    unsaid += [
+        f"provider {name} is disabled" for name in sorted({p.name for p in _providers(aliases) if not p.enabled})
+    ]
     budget = Budget.objects.filter(name=GLOBAL, scope=BudgetScope.GLOBAL).first()
-    if budget is not None:
+    if budget is not None and budget.enabled and budget.mode == BudgetMode.HARD and budget.limit_usd:
         settings["max_budget"] = _plain_number(budget.limit_usd)
         if budget.period in _DURATIONS:
             settings["budget_duration"] = _DURATIONS[budget.period]
+    elif budget is not None:
+        unsaid.append(f"budget {GLOBAL} is not a hard one that is enabled and above 0")
+    others = Budget.objects.exclude(name=GLOBAL, scope=BudgetScope.GLOBAL).values_list("name", flat=True)
+    unsaid += [f"budget {name}" for name in others]
+    unsaid += [
+        f"{entry['litellm_params']['model']} has no price here; loading takes litellm's, if it has one"
+        for entry in document["model_list"]
+        if "input_cost_per_token" not in entry["litellm_params"]
+    ]
     if settings:
         document["litellm_settings"] = settings
-    disabled = [alias.name for alias in aliases if not alias.enabled]
     header = "# Exported from the gateway. Provider keys are references; clients' keys are not in it.\n"
-    if disabled:
-        header += f"# Disabled in the gateway, which this schema cannot say: {', '.join(disabled)}\n"
+    header += "".join(f"# This schema cannot say: {what}\n" for what in unsaid)
     return header + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
 
@@ -81,14 +93,17 @@ def _key(provider: Provider) -> str:
     return f"os.environ/{place}" if kind == "env" else provider.key_reference or "none"
 
 
-def _costs(prices: PriceList) -> dict[str, float]:
-    # The shortest text of these floats is the decimal that they came from; reading takes exactly that.
-    return {name: float(rate / MILLION) for name, rate in litellm_costs(prices).items()}
+def _costs(prices: PriceList) -> dict[str, float | int | str]:
+    return {name: _plain_number(rate / MILLION) for name, rate in litellm_costs(prices).items()}
+
+
+def _providers(aliases: list[ModelAlias]) -> set[Provider]:
+    return {alias.provider for alias in aliases} | {row.provider for a in aliases for row in a.deployments.all()}
 
 
 def _shared(aliases: list[ModelAlias]) -> dict[str, Any]:
     """Settings that LiteLLM has for all providers at once: written when all providers in use agree on them."""
-    providers = {alias.provider for alias in aliases} | {row.provider for a in aliases for row in a.deployments.all()}
+    providers = _providers(aliases)
     shared: dict[str, Any] = {}
     for name, values in (
         ("num_retries", {provider.retries for provider in providers}),
@@ -100,5 +115,8 @@ def _shared(aliases: list[ModelAlias]) -> dict[str, Any]:
     return shared
 
 
-def _plain_number(amount: Decimal) -> int | float:
-    return int(amount) if amount == int(amount) else float(amount)
+def _plain_number(amount: Decimal) -> int | float | str:
+    """As YAML's numbers have it; as text the rare amount that a float cannot hold. Reading takes both exactly."""
+    if amount == int(amount):
+        return int(amount)
+    return float(amount) if Decimal(str(float(amount))) == amount else plain_usd(amount)

@@ -23,6 +23,21 @@ def costs_of(litellm_provider: str, model: str) -> Mapping[str, Any]:
     return entry
 
 
+def mode_of(litellm_provider: str, model: str) -> str:
+    """What the model is for, in litellm's words: ``chat``, ``embedding``, …; empty when the map does not know it."""
+    return str(costs_of(litellm_provider, model).get("mode") or "")
+
+
+def provider_of(model: str) -> str:
+    """litellm's provider of a model that is named without one; empty when it knows none."""
+    return str(litellm_import.load().model_cost.get(model, {}).get("litellm_provider") or "")
+
+
+def is_litellm_provider(name: str) -> bool:
+    """Whether litellm has a provider of this name, for chat or for anything else."""
+    return name in {str(getattr(known, "value", known)) for known in litellm_import.load().provider_list}
+
+
 def price_of(litellm_provider: str, model: str) -> PriceList | None:
     """The list price of a provider's model, None when the map does not have it."""
     return PriceList.from_litellm(costs_of(litellm_provider, model))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
@@ -13,7 +15,7 @@ from django.core.management import CommandError, call_command
 from accounting import keys
 from accounting.models import ApiKey, Budget, Price
 from routing import defaults
-from routing.models import FallbackStep, ModelAlias, Provider
+from routing.models import Deployment, FallbackStep, ModelAlias, Provider
 from tests.e2e.gateway import Gateway, asks, unique
 
 EXAMPLE = Path(__file__).parents[1] / "unit" / "litellm-config.yaml"
@@ -50,7 +52,7 @@ def snapshot() -> list[object]:
     """Everything that a configuration consists of."""
     return [
         list(model.objects.order_by("pk").values())
-        for model in (Provider, ModelAlias, FallbackStep, Price, Budget, ApiKey)
+        for model in (Provider, ModelAlias, Deployment, FallbackStep, Price, Budget, ApiKey)
     ]
 
 
@@ -115,9 +117,8 @@ def test_it_says_what_it_did_and_what_it_does_not_support_by_name() -> None:
         "litellm_settings.success_callback",
         "router_settings.routing_strategy",
         "general_settings.database_url",
-        "model_list[0].model_info.mode",
         "model_list[1].litellm_params.rpm",
-        "model_list[5] (a wildcard, openai/*: name each model)",
+        "model_list[5] (openai/*: a wildcard; name each model)",
     ]
     for secret in ENVIRONMENT.values():
         assert secret == ENVIRONMENT["AZURE_API_BASE"] or secret not in said
@@ -169,6 +170,157 @@ def test_a_key_in_clear_is_neither_stored_nor_echoed(tmp_path: Path) -> None:
     assert ModelAlias.objects.get(name="m").provider.key_reference == "env:OPENAI_API_KEY"
 
 
+def test_a_short_master_key_is_not_kept_in_what_people_see_of_it(tmp_path: Path) -> None:
+    load(write(tmp_path, "general_settings: {master_key: sk-1234}"))
+    key = ApiKey.objects.get()
+    assert (key.name, key.prefix, key.digest) == ("master", "sk", keys.digest("sk-1234"))
+    assert "sk-1234" not in repr(snapshot())
+
+
+def test_a_master_key_that_is_a_client_s_key_already_is_said_so(tmp_path: Path) -> None:
+    ApiKey.objects.create(name="bot", **keys.fields_for("sk-of-the-bot"))
+    said = load(write(tmp_path, "general_settings: {master_key: sk-of-the-bot}"))
+    assert "  general_settings.master_key is the API key bot already" in said.splitlines()
+    assert ApiKey.objects.count() == 1
+
+
+def test_a_changed_master_key_replaces_the_old_one(tmp_path: Path) -> None:
+    load(write(tmp_path, "general_settings: {master_key: sk-first-of-all}"))
+    said = load(write(tmp_path, "general_settings: {master_key: sk-second-of-all}"))
+    assert "  API key master: the key itself" in said.splitlines()
+    assert ApiKey.objects.get().digest == keys.digest("sk-second-of-all")
+
+
+def test_what_is_disabled_stays_so_and_is_said(tmp_path: Path) -> None:
+    Provider.objects.filter(name="openai").update(enabled=False)
+    ModelAlias.objects.filter(name="gpt-4o").update(enabled=False)
+    said = load(write(tmp_path, "model_list: [{model_name: gpt-4o, litellm_params: {model: openai/gpt-4o}}]"))
+    assert "  the provider openai is disabled, and stays so" in said.splitlines()
+    assert "  the alias gpt-4o is disabled, and stays so" in said.splitlines()
+    assert not ModelAlias.objects.get(name="gpt-4o").enabled
+
+
+def test_an_azure_deployment_is_priced_as_its_base_model(tmp_path: Path) -> None:
+    load(write(tmp_path, """
+model_list:
+  - model_name: house-gpt
+    litellm_params: {model: azure/my-deployment, api_base: "https://my.openai.azure.com", api_version: "2024-10-21"}
+    model_info: {base_model: azure/gpt-4o}
+"""))  # fmt: skip
+    price = Price.objects.get(provider="azure", model="my-deployment")
+    assert (price.input_usd_per_mtok, price.output_usd_per_mtok) == (Decimal("2.5"), Decimal(10))
+
+
+def test_costs_said_twice_are_taken_once_and_stay(tmp_path: Path) -> None:
+    path = write(tmp_path, """
+model_list:
+  - {model_name: a, litellm_params: {model: openai/own, input_cost_per_token: 1e-6, output_cost_per_token: 2e-6}}
+  - {model_name: b, litellm_params: {model: openai/own, input_cost_per_token: 3e-6, output_cost_per_token: 4e-6}}
+""")  # fmt: skip
+    assert "  openai own has two different prices in the file; the first is taken" in load(path).splitlines()
+    assert Price.objects.get(model="own").input_usd_per_mtok == 1
+    assert load(path).splitlines()[-1] == "nothing changed"
+
+
+def test_providers_that_differ_in_their_timeouts_alone_keep_apart_in_any_order(tmp_path: Path) -> None:
+    slow = "{model_name: slow, litellm_params: {model: openai/gpt-4o, timeout: 300}}"
+    quick = "{model_name: quick, litellm_params: {model: openai/gpt-4o}}"
+    load(write(tmp_path, f"model_list: [{slow}, {quick}]"))
+    before = snapshot()
+    assert ModelAlias.objects.get(name="slow").provider.total_timeout_s == 300
+    assert ModelAlias.objects.get(name="quick").provider.total_timeout_s == 600
+    assert load(write(tmp_path, f"model_list: [{quick}, {slow}]")).splitlines()[-1] == "nothing changed"
+    assert snapshot() == before
+
+
+def test_a_budget_of_another_scope_that_has_the_name_is_not_overwritten(tmp_path: Path) -> None:
+    Budget.objects.update(scope="alias", scope_value="gpt-4o")
+    before = snapshot()
+    with pytest.raises(CommandError, match="the budget named 'global' here has the scope alias; rename it first"):
+        load(write(tmp_path, "litellm_settings: {max_budget: 5}"))
+    assert snapshot() == before
+
+
+def test_a_fallback_for_any_model_is_that_of_the_files_models(tmp_path: Path) -> None:
+    load(write(tmp_path, """
+model_list:
+  - {model_name: a, litellm_params: {model: openai/gpt-4o}}
+  - {model_name: b, litellm_params: {model: openai/gpt-4o-mini}}
+litellm_settings: {fallbacks: [{"*": [b, gemini-flash]}, {a: [gemini-pro]}]}
+"""))  # fmt: skip
+    assert (chain("a"), chain("b")) == (["gemini-pro"], ["gemini-flash"])
+    assert chain("claude-sonnet") == ["gpt-4o", "gemini-pro"]  # not in the file: left
+
+
+def a_soft_budget() -> None:
+    Budget.objects.update(mode="soft")
+
+
+def a_disabled_budget() -> None:
+    Budget.objects.update(enabled=False)
+
+
+def a_budget_of_every_last_digit() -> None:
+    Budget.objects.update(limit_usd=Decimal("12345678.123456789012"), period="total")
+
+
+def a_budget_of_nothing() -> None:
+    Budget.objects.update(limit_usd=0)
+
+
+def a_price_with_fewer_classes_than_litellm_s() -> None:
+    Price.objects.filter(model="gpt-4o").update(cached_input_usd_per_mtok=None)
+
+
+def a_price_of_every_last_digit() -> None:
+    Price.objects.filter(model="gpt-4o").update(input_usd_per_mtok=Decimal("12345678.123456789012"))
+
+
+def a_provider_s_twin() -> None:
+    twin = Provider.objects.create(
+        name="a-second-openai", litellm_provider="openai", key_reference="env:OPENAI_API_KEY"
+    )
+    alias = ModelAlias.objects.create(name="twin", provider=twin, upstream_model="gpt-4o", position=9)
+    twin.deployments.create(alias=alias, upstream_model="gpt-4o-mini")
+    for model in ("gpt-4o", "gpt-4o-mini"):
+        Price.objects.create(
+            provider=twin.name, model=model, effective_from=datetime(2026, 1, 1, tzinfo=UTC),
+            input_usd_per_mtok=1, output_usd_per_mtok=2,
+        )  # fmt: skip
+
+
+def a_key_in_a_file() -> None:
+    Provider.objects.filter(name="google").update(key_reference="file:/run/secrets/google", connect_timeout_s=1.5)
+
+
+def providers_that_differ() -> None:
+    Provider.objects.filter(name="google").update(retries=4, breaker_cooldown_s=7.25, total_timeout_s=0.1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [a_soft_budget, a_disabled_budget, a_budget_of_every_last_digit, a_budget_of_nothing,
+     a_price_with_fewer_classes_than_litellm_s, a_price_of_every_last_digit, a_provider_s_twin, a_key_in_a_file,
+     providers_that_differ],
+)  # fmt: skip
+def test_an_odd_configuration_loads_back_without_a_change_too(change: Callable[[], None], tmp_path: Path) -> None:
+    change()
+    before, exported = snapshot(), export()
+    assert load(write(tmp_path, exported)).splitlines()[-1] == "nothing changed"
+    assert snapshot() == before
+
+
+def test_an_export_names_what_the_schema_cannot_say() -> None:
+    a_soft_budget()
+    ModelAlias.objects.filter(name="gemini-flash").update(enabled=False)
+    Price.objects.filter(model="gpt-4o").delete()
+    assert [line for line in export().splitlines() if line.startswith("# This")] == [
+        "# This schema cannot say: alias gemini-flash is disabled",
+        "# This schema cannot say: budget global is not a hard one that is enabled and above 0",
+        "# This schema cannot say: openai/gpt-4o has no price here; loading takes litellm's, if it has one",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -193,6 +345,13 @@ def test_a_key_in_clear_is_neither_stored_nor_echoed(tmp_path: Path) -> None:
         ("litellm_settings: {fallbacks: [{claude-sonnet: [gone]}]}", "'gone' is in no model_list entry"),
         ("litellm_settings: {fallbacks: [{gpt-4o: [gpt-4o]}]}", "cannot fall back to itself"),
         ("router_settings: {num_retries: 1.5}", "router_settings.num_retries: must be a whole number"),
+        ("general_settings: {master_key: 1234}", "general_settings.master_key: must be text"),
+        ("litellm_settings: {fallbacks: [gpt-4o]}", r"litellm_settings.fallbacks\[0\]: must be a mapping"),
+        ("litellm_settings: {fallbacks: [{gpt-4o: gemini-pro}]}", r"fallbacks\[0\].gpt-4o: must be a list"),
+        (
+            "model_list: [{model_name: m, litellm_params: {model: openai/x, api_base: 'http://user:pass@host/v1'}}]",
+            "without user, password",
+        ),
     ],
 )
 def test_a_wrong_file_is_told_where_and_changes_nothing(tmp_path: Path, text: str, says: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from routing.litellm_config import applying, reading
+from routing.litellm_config.values import InvalidConfig
 
 
 class Command(BaseCommand):
@@ -30,13 +31,13 @@ class Command(BaseCommand):
         try:
             config = reading.read(text, os.environ)
             report = applying.apply(config, dry_run=options["dry_run"])
-        except reading.InvalidConfig as error:
+        except InvalidConfig as error:
             raise CommandError(f"{options['file']}: {error}. Nothing was changed.") from None
         self._group("created", report.created)
         self._group("changed", report.changed)
         self._group("left as they are", report.left)
         self._group("without a price (refused under a hard budget until one is added)", report.unpriced)
-        self._group("to know", list(dict.fromkeys(config.notes)))
+        self._group("to know", list(dict.fromkeys((*config.notes, *report.notes))))
         self._group("not supported", list(config.unsupported))
         if not report.created and not report.changed:
             self.stdout.write("nothing changed")

@@ -1,0 +1,80 @@
+"""Where a provider's key is, from what the file says of it. A key itself is never kept, and never sent elsewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from routing.litellm_config import values
+
+#: What LiteLLM reads without an api_key, where it is not PROVIDER_API_KEY.
+_VARIABLES = {
+    "ai21_chat": "AI21_API_KEY",
+    "cohere_chat": "COHERE_API_KEY",
+    "custom_openai": "OPENAI_API_KEY",
+    "lambda_ai": "LAMBDA_API_KEY",
+    "meta_llama": "LLAMA_API_KEY",
+    "nano-gpt": "NANOGPT_API_KEY",
+    "perplexity": "PERPLEXITYAI_API_KEY",
+    "together_ai": "TOGETHERAI_API_KEY",
+}
+#: They need none, or take the credentials of their cloud from the environment by themselves.
+_KEYLESS = frozenset(
+    {"ollama", "ollama_chat", "hosted_vllm", "vllm", "lm_studio", "llamafile", "bedrock", "bedrock_mantle",
+     "sagemaker", "sagemaker_chat", "vertex_ai", "vertex_ai_beta", "oci"}
+)  # fmt: skip
+#: What people write where a server of their own asks for no key but a client insists on one.
+_PLACEHOLDERS = frozenset(
+    {"none", "empty", "dummy", "fake", "fake-key", "my-fake-key", "no-key", "not-needed", "not-used", "anything"}
+)
+
+
+@dataclass
+class KeyReferences:
+    """Gives out references, the same for the same key. ``notes``: what a person should know of them."""
+
+    environment: Mapping[str, str]
+    notes: list[str]
+    #: The variable for each key in clear, so that two accounts at one host do not become one.
+    _in_clear: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def reference(self, value: Any, provider: str, base_url: str, where: str) -> str:
+        """``env:NAME``, ``file:/PATH``, or empty for no key."""
+        reference = self._reference(value, provider, base_url, where)
+        name = reference.removeprefix("env:") if reference.startswith("env:") else ""
+        if name and not self.environment.get(name):
+            self.notes.append(f"{name} is not set in this environment; the provider has no key until it is")
+        return reference
+
+    def _reference(self, value: Any, provider: str, base_url: str, where: str) -> str:
+        usual = "" if provider in _KEYLESS else _VARIABLES.get(provider, f"{_as_variable(provider)}_API_KEY")
+        if value is None:
+            return usual and f"env:{usual}"
+        text = values.text(value, where)
+        if text.lower() == "none" or (base_url and text.lower() in _PLACEHOLDERS):
+            return ""
+        if text.startswith("file:/"):
+            return text
+        if name := values.variable(text):
+            return f"env:{name}"
+        # With an address of its own the key is that server's, and the provider's usual key must not be sent there.
+        home = f"{_as_variable(urlsplit(base_url).hostname or 'provider')}_API_KEY" if base_url else usual
+        if not home:
+            home = f"{_as_variable(provider)}_API_KEY"
+        if (home, text) not in self._in_clear:
+            number = 1 + sum(1 for taken, _ in self._in_clear if taken == home)
+            self._in_clear[home, text] = home if number == 1 else f"{home}_{number}"
+        name = self._in_clear[home, text]
+        self.notes.append(
+            f"{where} is a key in clear, which is not stored: put it into the environment variable {name},"
+            f" or write os.environ/NAME or file:/path"
+        )
+        return f"env:{name}"
+
+
+def _as_variable(name: str) -> str:
+    upper = re.sub(r"[^A-Z0-9]+", "_", name.upper()).strip("_")
+    return f"HOST_{upper}" if upper[:1].isdigit() else upper

@@ -1,0 +1,271 @@
+"""From the text of a LiteLLM file to plain values: no database, every shape that real files have."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from routing.litellm_config.reading import BudgetEntry, Config, ModelEntry, read
+from routing.litellm_config.values import InvalidConfig
+from routing.models import ChainKind
+
+ALL_SET = {"OPENAI_API_KEY": "sk-o", "ANTHROPIC_API_KEY": "sk-a", "MINE": "sk-m", "BASE": "http://base:1/v1"}
+
+
+def config(text: str, **environment: str) -> Config:
+    return read(text, {**ALL_SET, **environment})
+
+
+def entry(params: str, info: str = "{}") -> ModelEntry:
+    (only,) = config(f"model_list: [{{model_name: m, litellm_params: {{{params}}}, model_info: {info}}}]").models
+    return only
+
+
+def left_out(params: str, info: str = "{}") -> str:
+    text = f"model_list: [{{model_name: m, litellm_params: {{{params}}}, model_info: {info}}}]"
+    found = config(text)
+    assert found.models == ()
+    (named,) = found.unsupported
+    return named
+
+
+def test_a_model_is_its_provider_and_its_name_there() -> None:
+    found = entry("model: groq/meta-llama/llama-4, api_key: os.environ/MINE")
+    assert (found.litellm_provider, found.model, found.key_reference) == ("groq", "meta-llama/llama-4", "env:MINE")
+
+
+@pytest.mark.parametrize(
+    ("params", "provider", "model"),
+    [
+        ("model: gpt-4o", "openai", "gpt-4o"),
+        ("model: claude-sonnet-4-6", "anthropic", "claude-sonnet-4-6"),
+        ("model: gemini-2.5-pro", "gemini", "gemini-2.5-pro"),
+        ("model: o3-mini", "openai", "o3-mini"),
+        ("model: my/own, custom_llm_provider: hosted_vllm, api_base: 'http://h:1'", "hosted_vllm", "my/own"),
+        ("model: groq/x, custom_llm_provider: groq", "groq", "x"),
+        ("model: os.environ/BASE, custom_llm_provider: openai", "openai", "http://base:1/v1"),
+    ],
+)
+def test_a_provider_is_read_from_the_name_or_beside_it(params: str, provider: str, model: str) -> None:
+    found = entry(params)
+    assert (found.litellm_provider, found.model) == (provider, model)
+
+
+@pytest.mark.parametrize(
+    ("params", "info", "says"),
+    [
+        ("model: openai/whatever", "{mode: embedding}", "embedding, not chat"),
+        ("model: mistral/mistral-embed", "{}", "embedding, not chat"),
+        ("model: dall-e-3", "{}", "not a chat model"),
+        ("model: openai/whisper-1", "{}", "not a chat model"),
+        ("model: azure/", "{}", "no model is named after azure/"),
+        ("model: 'openai/*'", "{}", "a wildcard; name each model"),
+        (
+            "model: text-completion-openai/gpt-3.5-turbo-instruct",
+            "{}",
+            "the provider text-completion-openai has no chat API here",
+        ),
+    ],
+)
+def test_what_cannot_be_served_is_named_and_the_rest_is_read(params: str, info: str, says: str) -> None:
+    assert left_out(params, info) == f"model_list[0] (m: {says})"
+
+
+@pytest.mark.parametrize(
+    ("params", "reference"),
+    [
+        ("model: openai/x", "env:OPENAI_API_KEY"),
+        ("model: openai/x, api_key: os.environ/MINE", "env:MINE"),
+        ("model: openai/x, api_key: 'file:/run/secrets/openai'", "file:/run/secrets/openai"),
+        ("model: openai/x, api_key: none", ""),
+        ("model: together_ai/x", "env:TOGETHERAI_API_KEY"),
+        ("model: nano-gpt/x", "env:NANOGPT_API_KEY"),
+        ("model: fireworks_ai/x", "env:FIREWORKS_AI_API_KEY"),
+        ("model: bedrock/anthropic.claude-3-5-sonnet-20240620-v1:0", ""),  # the cloud's own credentials
+        ("model: ollama/llama3", ""),
+        ("model: openai/x, api_key: EMPTY, api_base: 'http://vllm:8000/v1'", ""),
+    ],
+)
+def test_a_key_is_a_reference(params: str, reference: str) -> None:
+    assert entry(params).key_reference == reference
+
+
+def test_a_key_in_clear_of_a_server_of_its_own_never_becomes_the_providers_key() -> None:
+    """Otherwise OPENAI_API_KEY would be sent to whoever runs that server."""
+    found = config("""
+model_list:
+  - {model_name: a, litellm_params: {model: openai/x, api_key: sk-first, api_base: "https://llm.example.com/v1"}}
+  - {model_name: b, litellm_params: {model: openai/y, api_key: sk-first, api_base: "https://llm.example.com/v1"}}
+  - {model_name: c, litellm_params: {model: openai/x, api_key: sk-second, api_base: "https://llm.example.com/v1"}}
+  - {model_name: d, litellm_params: {model: openai/x, api_key: sk-third, api_base: "http://10.0.0.7:8000/v1"}}
+  - {model_name: e, litellm_params: {model: openai/x, api_key: sk-fourth}}
+  - {model_name: f, litellm_params: {model: openai/x, api_key: sk-fifth}}
+""")
+    assert [model.key_reference for model in found.models] == [
+        "env:LLM_EXAMPLE_COM_API_KEY",
+        "env:LLM_EXAMPLE_COM_API_KEY",
+        "env:LLM_EXAMPLE_COM_API_KEY_2",
+        "env:HOST_10_0_0_7_API_KEY",
+        "env:OPENAI_API_KEY",
+        "env:OPENAI_API_KEY_2",
+    ]
+    assert found.notes[0] == (
+        "model_list[0].litellm_params.api_key is a key in clear, which is not stored: put it into the environment "
+        "variable LLM_EXAMPLE_COM_API_KEY, or write os.environ/NAME or file:/path"
+    )
+    assert found.notes[1] == (
+        "LLM_EXAMPLE_COM_API_KEY is not set in this environment; the provider has no key until it is"
+    )
+    assert not any(f"sk-{which}" in repr(found) for which in ("first", "second", "third", "fourth", "fifth"))
+
+
+def test_an_address_may_come_from_the_environment() -> None:
+    assert entry("model: openai/x, api_base: os.environ/BASE").base_url == "http://base:1/v1"
+
+
+def test_a_broken_file_is_told_its_line_and_not_what_stands_in_it() -> None:
+    with pytest.raises(InvalidConfig) as refused:
+        config("model_list:\n  - {api_key: sk-secret, model: x\n   b: ]")
+    assert str(refused.value) == "the file: is not YAML at line 3, column 5"
+
+
+@pytest.mark.parametrize("text", ["a: \x00", "a: 2026-13-45", "[" * 5000])
+def test_a_file_that_yaml_cannot_read_is_one_clear_error(text: str) -> None:
+    with pytest.raises(InvalidConfig, match="the file: is not YAML"):
+        config(text)
+
+
+def test_costs_are_taken_in_every_way_that_yaml_writes_them() -> None:
+    found = entry("model: openai/x, input_cost_per_token: 3e-6, output_cost_per_token: 0.000015",
+                  "{cache_read_input_token_cost: 3.0e-07, input_cost_per_token: 9}")  # fmt: skip
+    assert {name: Decimal(str(cost)) for name, cost in found.costs.items()} == {
+        "cache_read_input_token_cost": Decimal("0.0000003"),
+        "input_cost_per_token": Decimal("0.000003"),  # litellm_params win over model_info
+        "output_cost_per_token": Decimal("0.000015"),
+    }
+
+
+def test_what_is_out_of_bounds_is_brought_into_them_and_said() -> None:
+    found = config(
+        "model_list: [{model_name: m, litellm_params: {model: openai/x, stream_timeout: 0.001}}]\n"
+        "litellm_settings: {request_timeout: 6000, num_retries: 12, cooldown_time: 0}"
+    )
+    (model,) = found.models
+    assert (model.total_timeout_s, model.first_token_timeout_s) == (3600, 0.1)
+    assert (found.retries, found.breaker_cooldown_s) == (10, 0.1)
+    assert found.notes == (
+        "litellm_settings.request_timeout may be 0.1 to 3600 here: taken as 3600",
+        "model_list[0].litellm_params.stream_timeout may be 0.1 to 3600 here: taken as 0.1",
+        "litellm_settings.num_retries may be 0 to 10 here: taken as 10",
+        "litellm_settings.cooldown_time may be 0.1 to 3600 here: taken as 0.1",
+    )
+
+
+def test_the_routers_settings_win() -> None:
+    found = config(
+        "litellm_settings: {num_retries: 2, allowed_fails: 3, fallbacks: [{a: [b]}]}\n"
+        "router_settings: {num_retries: 0, timeout: 30, fallbacks: [{a: [c]}]}"
+    )
+    assert (found.retries, found.breaker_failures) == (0, 4)
+    assert found.chains == {("a", ChainKind.GENERAL): ("c",)}
+
+
+def test_an_entrys_timeouts_win_over_the_files() -> None:
+    first, second = config(
+        "model_list:\n"
+        "  - {model_name: a, litellm_params: {model: openai/x, timeout: 5, stream_timeout: 2}}\n"
+        "  - {model_name: b, litellm_params: {model: openai/x}}\n"
+        "router_settings: {timeout: 30, stream_timeout: 20}"
+    ).models
+    assert (first.total_timeout_s, first.first_token_timeout_s) == (5, 2)
+    assert (second.total_timeout_s, second.first_token_timeout_s) == (30, 20)
+
+
+MODELS = """
+model_list:
+  - {model_name: a, litellm_params: {model: openai/gpt-4o}}
+  - {model_name: b, litellm_params: {model: openai/gpt-4o}}
+  - {model_name: picture, litellm_params: {model: dall-e-3}}
+"""
+
+
+def test_fallbacks_of_any_model_are_those_of_every_model_without_its_own() -> None:
+    found = config(MODELS + 'litellm_settings: {fallbacks: [{"*": [b]}, {b: [a]}], '
+                   'context_window_fallbacks: [{"*": [b]}]}')  # fmt: skip
+    assert found.chains == {
+        ("a", ChainKind.GENERAL): ("b",),
+        ("b", ChainKind.GENERAL): ("a",),
+        ("a", ChainKind.CONTEXT_WINDOW): ("b",),
+    }
+
+
+def test_default_fallbacks_leave_a_model_that_would_fall_back_to_itself_alone() -> None:
+    assert config(MODELS + "litellm_settings: {default_fallbacks: [b]}").chains == {("a", ChainKind.GENERAL): ("b",)}
+
+
+def test_of_two_chains_of_one_model_the_first_is_taken_as_litellm_does() -> None:
+    assert config("litellm_settings: {fallbacks: [{a: [b]}, {a: [c]}]}").chains == {("a", ChainKind.GENERAL): ("b",)}
+
+
+def test_a_chain_is_taken_over_without_the_models_that_are_not() -> None:
+    found = config(MODELS + "litellm_settings: {fallbacks: [{a: [picture, b]}, {picture: [a]}, {b: [picture]}]}")
+    assert found.chains == {("a", ChainKind.GENERAL): ("b",)}
+    assert found.unsupported == (
+        "model_list[2] (picture: not a chat model)",
+        "litellm_settings.fallbacks[0].a: picture (the model itself is not taken over)",
+        "litellm_settings.fallbacks[1].picture (the model itself is not taken over)",
+        "litellm_settings.fallbacks[2].b: picture (the model itself is not taken over)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "budget"),
+    [
+        ("max_budget: 10, budget_duration: 1d", BudgetEntry(Decimal(10), "day")),
+        ("max_budget: 0.1, budget_duration: 7d", BudgetEntry(Decimal("0.1"), "week")),
+        ("max_budget: 10, budget_duration: 30d", BudgetEntry(Decimal(10), "month")),
+        ("max_budget: 10, budget_duration: 1mo", BudgetEntry(Decimal(10), "month")),
+        ("max_budget: '12345678.123456789012'", BudgetEntry(Decimal("12345678.123456789012"), "total")),
+        ("max_budget: 0", None),
+    ],
+)
+def test_a_budget_is_exact_and_of_a_calendar_period(settings: str, budget: BudgetEntry | None) -> None:
+    assert config(f"litellm_settings: {{{settings}}}").budget == budget
+
+
+def test_a_budget_of_0_is_no_budget_to_litellm_and_said_so() -> None:
+    assert config("litellm_settings: {max_budget: 0}").notes == (
+        "litellm_settings.max_budget 0 means no budget to LiteLLM: no budget was changed",
+    )
+
+
+def test_a_master_key_may_come_from_the_environment_and_is_missed_when_it_does_not() -> None:
+    assert config("general_settings: {master_key: os.environ/MINE}").master_key == "sk-m"
+    missing = config("general_settings: {master_key: os.environ/GONE}")
+    assert missing.master_key is None
+    assert missing.notes == ("general_settings.master_key: GONE is not set in this environment; no key was made",)
+
+
+def test_every_unknown_key_is_named_by_its_place() -> None:
+    found = config("""
+model_list:
+  - model_name: m
+    litellm_params: {model: openai/x, rpm: 3, aws_secret_access_key: abc}
+    model_info: {id: "1", mode: chat}
+    tags: []
+litellm_settings: {success_callback: [langfuse]}
+router_settings: {redis_password: hunter2}
+environment_variables: {A: b}
+files_settings: []
+""")
+    assert found.unsupported == (
+        "environment_variables",
+        "files_settings",
+        "litellm_settings.success_callback",
+        "router_settings.redis_password",
+        "model_list[0].tags",
+        "model_list[0].litellm_params.rpm",
+        "model_list[0].litellm_params.aws_secret_access_key",
+        "model_list[0].model_info.id",
+    )
