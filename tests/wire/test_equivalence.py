@@ -89,6 +89,9 @@ def _received(sim: Simulator) -> Any:
 
 def _litellms(sim: Simulator, wire: str, body: dict[str, Any], streamed: bool) -> Outcome:
     litellm = load()
+    # A pool of its own for each call: litellm leaves streams unread behind, and one that is collected while the same
+    # thread holds the lock of its pool waits for itself for ever.
+    client = litellm.HTTPHandler()
     options = {"stream": True, "stream_options": {"include_usage": True}} if streamed else {}
     try:
         answer = litellm.completion(
@@ -97,6 +100,7 @@ def _litellms(sim: Simulator, wire: str, body: dict[str, Any], streamed: bool) -
             api_key=KEY,
             num_retries=0,
             max_retries=0,
+            client=client,
             _skip_mcp_handler=True,  # or `tools` needs a package that litellm does not depend on
             **copy.deepcopy(body),
             **options,
@@ -104,6 +108,8 @@ def _litellms(sim: Simulator, wire: str, body: dict[str, Any], streamed: bool) -
         chunks = [c.model_dump() for c in answer] if streamed else [answer.model_dump()]
     except Exception as error:  # noqa: BLE001 - litellm raises anything
         return {"refused": getattr(error, "status_code", None) or type(error).__name__}
+    finally:
+        client.close()
     return {"received": _received(sim), "answer": _told(chunks, streamed)}
 
 
