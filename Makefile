@@ -19,7 +19,7 @@ demo: $(BIN)/.run-installed ## The same with simulated providers and sample traf
 psql: $(BIN)/.run-installed ## Open psql on the gateway's database
 	@$(BIN)/python manage.py dbshell
 
-bench: $(BIN)/.test-installed ## Measure us and LiteLLM's proxy in one run (installs it into .bench); make bench ARGS=--quick
+bench: $(BIN)/.test-installed ## Measure us, LiteLLM and Portkey in one run (installs them into .bench); make bench ARGS=--quick
 	@$(BIN)/python -m bench $(ARGS)
 
 # GATEWAY_ENV_FILE: tests and checks mean the same on every machine, whatever its .env says.

@@ -1,4 +1,4 @@
-"""``make bench``: us, with the ledger on, and LiteLLM's proxy, without a database, in one run on one machine.
+"""``make bench``: us, with the ledger on, and our peers, without a database, in one run on one machine.
 
 Same static upstream, one worker each, interleaved rounds. What counts is the ratio; the figures are this machine's.
 """
@@ -6,40 +6,55 @@ Same static upstream, one worker each, interleaved rounds. What counts is the ra
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import psycopg
+
 from bench import load, peers
+from bench.peers import Peer
+from gateway_project.embedded_postgres import EmbeddedPostgres
 
 EVENTS = 100  # content events of a stream
+INTERVAL_S = 0.02  # between the events of a paced stream
+LATE_MS = 100.0  # the 99th percentile of the events' delay that a worker may not reach
+LADDER = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # paced streams at a time
 DOCUMENT = peers.ROOT / "docs" / "benchmarks.md"
 
 
-def chat(alias: str, *, streamed: bool = False) -> bytes:
+def chat(alias: str, headers: dict[str, str], *, streamed: bool = False, path: str = "/v1") -> bytes:
     body = {"model": alias, "messages": [{"role": "user", "content": "Say hello to the bench"}], "max_tokens": 100}
-    return load.request(
-        "/v1/chat/completions", {**body, "stream": streamed}, {"Authorization": f"Bearer {peers.MASTER_KEY}"}
-    )
+    authorization = {"Authorization": f"Bearer {peers.MASTER_KEY}"}
+    return load.request(f"{path}/chat/completions", {**body, "stream": streamed}, {**authorization, **headers})
 
 
-def direct() -> bytes:
-    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Say hello to the bench"}], "max_tokens": 100}
-    return load.request("/openai/v1/chat/completions", body, {"Authorization": f"Bearer {peers.MASTER_KEY}"})
+@dataclass(frozen=True)
+class Row:
+    """One measure of every peer that it is for."""
+
+    name: str
+    aims: dict[str, str]  # peer → the ratio that we aim at
+    measure: Callable[[Peer], float]
+    among: tuple[str, ...] = ("us", "litellm")
 
 
-Measure = Callable[[peers.Peer], float]
+#: Portkey joins for whole answers in OpenAI's format: 1.15.2 fails streams on Node.js 24 (`TypeError: immutable`).
+ALL = ("us", "litellm", "portkey")
 
 
-def throughput(alias: str, seconds: float) -> Measure:
-    def measure(peer: peers.Peer) -> float:
-        seen = load.run(peer.port, chat(alias), clients=64, seconds=seconds)
+def throughput(alias: str, seconds: float) -> Callable[[Peer], float]:
+    def measure(peer: Peer) -> float:
+        seen = load.run(peer.port, chat(alias, peer.headers), clients=64, seconds=seconds)
         if seen.failed:
             raise SystemExit(f"{peer.name}: {seen.failed} of {seen.requests} requests failed")
         return seen.per_second
@@ -47,101 +62,201 @@ def throughput(alias: str, seconds: float) -> Measure:
     return measure
 
 
-def latency(upstream_port: int, seconds: float) -> Measure:
-    def measure(peer: peers.Peer) -> float:
-        bare = load.run(upstream_port, direct(), clients=1, seconds=seconds / 2)
-        return load.run(peer.port, chat("gpt-4o"), clients=1, seconds=seconds).p50_ms - bare.p50_ms
+def added_latency(upstream_port: int, seconds: float) -> Callable[[Peer], float]:
+    def measure(peer: Peer) -> float:
+        bare = load.run(upstream_port, chat("gpt-4o", {}, path="/openai/v1"), clients=1, seconds=seconds / 4)
+        return load.run(peer.port, chat("gpt-4o", peer.headers), clients=1, seconds=seconds).p50_ms - bare.p50_ms
 
     return measure
 
 
-def event_cpu(alias: str, seconds: float) -> Measure:
-    def measure(peer: peers.Peer) -> float:
-        before = peer.cpu_s()
-        seen = load.run(peer.port, chat(alias, streamed=True), clients=8, seconds=seconds)
-        return (peer.cpu_s() - before) * 1000 / (seen.requests * EVENTS)
+def event_cpu(alias: str, seconds: float) -> Callable[[Peer], float]:
+    """The request's own cost is spread over its events: it is a part of what a stream costs."""
+
+    def measure(peer: Peer) -> float:
+        workers = peer.workers()
+        before = peers.cpu_s(workers)
+        seen = load.run(peer.port, chat(alias, peer.headers, streamed=True), clients=8, seconds=seconds)
+        if seen.failed:
+            raise SystemExit(f"{peer.name}: {seen.failed} of {seen.requests} streams failed")
+        return (peers.cpu_s(workers) - before) * 1000 / (seen.requests * EVENTS)
 
     return measure
+
+
+def paced_streams(seconds: float, ladder: tuple[int, ...]) -> Callable[[Peer], float]:
+    def measure(peer: Peer) -> float:
+        carried = 0
+        for streams in ladder:
+            request = chat(peers.PACED, peer.headers, streamed=True)
+            if load.event_delay_p99_ms(peer.port, request, streams=streams, seconds=seconds) >= LATE_MS:
+                break
+            carried = streams
+        return float(carried)
+
+    return measure
+
+
+def bare_commit_p50_ms(dsn: str, seconds: float) -> float:
+    """One row, one durable commit, nothing else: what this disk asks of anyone."""
+    durations = []
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("CREATE TABLE bench_commit (at timestamptz)")
+        ends_at = time.perf_counter() + seconds
+        while (began := time.perf_counter()) < ends_at:
+            connection.execute("INSERT INTO bench_commit VALUES (clock_timestamp())")
+            durations.append(time.perf_counter() - began)
+        connection.execute("DROP TABLE bench_commit")
+    return statistics.median(durations) * 1000
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench")
-    parser.add_argument("--quick", action="store_true", help="one round of short measurements, about two minutes")
+    parser.add_argument("--quick", action="store_true", help="one short round, about two minutes; writes no document")
     options = parser.parse_args()
-    rounds, seconds = (1, 4.0) if options.quick else (3, 8.0)
-    with tempfile.TemporaryDirectory() as directory, peers.upstream(EVENTS) as upstream:
-        place = Path(directory)
-        with peers.us(upstream, place / "data") as ours, peers.litellm(upstream, place) as theirs:
-            measures: dict[str, tuple[str, Measure, bool]] = {
-                "requests/s, OpenAI format, 64 clients": ("≥ 10 x", throughput("gpt-4o", seconds), True),
-                "requests/s, Anthropic, 64 clients": ("≥ 5 x", throughput("claude-sonnet", seconds), True),
-                "requests/s, Gemini, 64 clients": ("≥ 5 x", throughput("gemini-pro", seconds), True),
-                "added latency, 1 client, p50 ms": ("≤ 0.4 x", latency(upstream, seconds), False),
-                "CPU ms a streamed event, OpenAI format": ("≤ 0.083 x", event_cpu("gpt-4o", seconds), False),
-                "CPU ms a streamed event, Anthropic": ("≤ 0.25 x", event_cpu("claude-sonnet", seconds), False),
-                "CPU ms a streamed event, Gemini": ("≤ 0.25 x", event_cpu("gemini-pro", seconds), False),
-            }
-            for peer in (ours, theirs):  # neither pays for first times
-                for alias in peers.FORMATS:
-                    for streamed in (False, True):
-                        load.run(peer.port, chat(alias, streamed=streamed), clients=4, seconds=1)
-            seen: dict[str, dict[str, list[float]]] = {name: {"us": [], "litellm": []} for name in measures}
-            for number in range(rounds):
-                for name, (_, measure, _) in measures.items():
-                    for peer in (ours, theirs) if number % 2 == 0 else (theirs, ours):
-                        seen[name][peer.name].append(measure(peer))
-                        print(
-                            f"round {number + 1}  {name:42} {peer.name:8} {seen[name][peer.name][-1]:10.3f}", flush=True
-                        )
-            rows = [
-                (name, target, _spread(seen[name]["us"]), _spread(seen[name]["litellm"]), _ratio(seen[name]))
-                for name, (target, _, _) in measures.items()
-            ]
-            memory = {p.name: (p.rss_mb(), p.private_mb()) for p in (ours, theirs)}
-            rows.append(_row("worker's resident memory, MB", "-", *(memory[n][0] for n in ("us", "litellm"))))
-            rows.append(
-                _row("… of it private to the worker, MB", "≤ 0.5 x", *(memory[n][1] for n in ("us", "litellm")))
-            )
-            rows.append(_row("start to first answer, s", "≤ 0.5 x", ours.started_s, theirs.started_s))
-    text = _document(rows, rounds, seconds)
-    DOCUMENT.write_text(text, encoding="utf-8")
+    rounds, seconds = (1, 2.5) if options.quick else (3, 5.0)
+    ladder = LADDER[::2] if options.quick else LADDER
+    with contextlib.ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        upstream = stack.enter_context(peers.upstream(EVENTS))
+        paced = stack.enter_context(peers.upstream(EVENTS, INTERVAL_S))
+        to_custom_host = {
+            "x-portkey-provider": "openai",
+            "x-portkey-custom-host": f"http://127.0.0.1:{upstream}/openai/v1",
+        }
+        ready = chat("gpt-4o", {})
+        running = [
+            stack.enter_context(peers.us(upstream, paced, place, ready)),
+            stack.enter_context(peers.litellm(upstream, paced, place, ready)),
+            stack.enter_context(peers.portkey(chat("gpt-4o", to_custom_host), to_custom_host)),
+        ]
+        rows = [
+            Row(
+                "requests/s, OpenAI format, 64 clients",
+                {"litellm": "≥ 10", "portkey": "≥ 1"},
+                throughput("gpt-4o", seconds),
+                ALL,
+            ),
+            Row("requests/s, Anthropic, 64 clients", {"litellm": "≥ 5"}, throughput("claude-sonnet", seconds)),
+            Row("requests/s, Gemini, 64 clients", {"litellm": "≥ 5"}, throughput("gemini-pro", seconds)),
+            Row("added latency, 1 client, p50 ms", {"litellm": "≤ 0.4"}, added_latency(upstream, seconds), ALL),
+            Row("CPU ms a streamed event, OpenAI format", {"litellm": "≤ 0.083"}, event_cpu("gpt-4o", seconds)),
+            Row("CPU ms a streamed event, Anthropic", {"litellm": "≤ 0.25"}, event_cpu("claude-sonnet", seconds)),
+            Row("CPU ms a streamed event, Gemini", {"litellm": "≤ 0.25"}, event_cpu("gemini-pro", seconds)),
+        ]
+        for peer in running:  # none pays for first times
+            for alias in peers.FORMATS if peer.name != "portkey" else ("gpt-4o",):
+                for streamed in (False, True) if peer.name != "portkey" else (False,):
+                    load.run(peer.port, chat(alias, peer.headers, streamed=streamed), clients=4, seconds=1)
+        table = [_line(row, _rounds(row, running, rounds)) for row in rows]
+        streams = Row(
+            f"streams at {1 / INTERVAL_S:g} events/s, p99 delay < {LATE_MS:g} ms",
+            {"litellm": "≥ 10"},
+            paced_streams(seconds / 2, ladder),
+        )
+        table.append(_line(streams, _rounds(streams, running, 1)))
+        table += _memory_and_start(running)
+        limits = _limits(running[0], upstream, EmbeddedPostgres(place / "data" / "postgres").dsn(), seconds)
+    text = _document(table, limits, rounds, seconds)
     print("\n" + text)
+    if not options.quick:
+        DOCUMENT.write_text(text, encoding="utf-8")
     return 0
 
 
+def _rounds(row: Row, running: list[Peer], rounds: int) -> dict[str, list[float]]:
+    """Peer by peer within a round, in turning order, so that a noisy minute hits all of them."""
+    seen: dict[str, list[float]] = {name: [] for name in row.among}
+    for number in range(rounds):
+        among = [peer for peer in running if peer.name in row.among]
+        for peer in among if number % 2 == 0 else reversed(among):
+            seen[peer.name].append(row.measure(peer))
+            print(f"{row.name:46} round {number + 1}  {peer.name:8} {seen[peer.name][-1]:10.3f}", flush=True)
+    return seen
+
+
+def _line(row: Row, seen: dict[str, list[float]]) -> str:
+    """A line of the table: each peer's figures, then our ratio to each with what we aim at."""
+    cells = [row.name]
+    cells += [_spread(seen[name]) if name in seen else "-" for name in ALL]
+    for name in ALL[1:]:
+        if name not in seen:
+            cells.append("-")
+            continue
+        theirs = statistics.median(seen[name])
+        ratio = f"{statistics.median(seen['us']) / theirs:.3g}" if theirs else "∞"
+        cells.append(f"{ratio} ({row.aims[name]})" if name in row.aims else ratio)
+    return f"| {' | '.join(cells)} |"
+
+
 def _spread(values: list[float]) -> str:
-    ordered = sorted(values)
-    if len(ordered) == 1:
-        return f"{ordered[0]:.3g}"
-    return f"{ordered[0]:.3g} / {statistics.median(ordered):.3g} / {ordered[-1]:.3g}"
+    if len(values) == 1:
+        return f"{values[0]:.3g}"
+    return f"{min(values):.3g} / **{statistics.median(values):.3g}** / {max(values):.3g}"
 
 
-def _ratio(values: dict[str, list[float]]) -> str:
-    return f"{statistics.median(values['us']) / statistics.median(values['litellm']):.3g} x"
-
-
-def _row(name: str, target: str, ours: float, theirs: float) -> tuple[str, str, str, str, str]:
-    return name, target, f"{ours:.3g}", f"{theirs:.3g}", f"{ours / theirs:.3g} x"
-
-
-def _document(rows: list[tuple[str, str, str, str, str]], rounds: int, seconds: float) -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in ("Django", "gunicorn", "gevent", "litellm", "psycopg"))
-    lines = [
-        "# Benchmarks",
-        "",
-        "Written by `make bench`: our gateway with its ledger **on** (two durable commits a request, group-committed),",
-        "LiteLLM's proxy without a database, the same static upstream, one worker each, interleaved rounds in one run.",
-        "The ratio of the medians is what counts.",
-        "",
-        f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {len(os.sched_getaffinity(0))} cores shared by "
-        f"load client, upstream, Postgres and gateway, Python {platform.python_version()}, {packages}.",
-        f"Rounds: {rounds} of {seconds:g} s each; min / median / max. Streams have {EVENTS} content events.",
-        "",
-        "| | us | LiteLLM | us : LiteLLM | aim |",
-        "|---|---:|---:|---:|---:|",
+def _memory_and_start(running: list[Peer]) -> list[str]:
+    memory = {peer.name: [process.memory_full_info() for process in peer.workers()] for peer in running}
+    figures = {
+        "worker's resident memory, MB": {n: sum(i.rss for i in m) / 2**20 for n, m in memory.items()},
+        "… its share of what processes share (PSS), MB": {n: sum(i.pss for i in m) / 2**20 for n, m in memory.items()},
+        "… its own: what each further worker costs, MB": {n: sum(i.uss for i in m) / 2**20 for n, m in memory.items()},
+        "start to first chat answer, s": {peer.name: peer.started_s for peer in running},
+    }
+    return [
+        _line(
+            Row(name, {} if "memory" in name or "PSS" in name else {"litellm": "≤ 0.5"}, lambda _: 0.0, ALL),
+            {peer: [value] for peer, value in values.items()},
+        )
+        for name, values in figures.items()
     ]
-    lines += [f"| {name} | {ours} | {theirs} | {ratio} | {target} |" for name, target, ours, theirs, ratio in rows]
-    return "\n".join(lines) + "\n"
+
+
+def _limits(ours: Peer, upstream: int, dsn: str, seconds: float) -> list[str]:
+    """What stands around the figures above: the rig's own limit, this disk, and Postgres's part."""
+    bare = load.run(upstream, chat("gpt-4o", {}, path="/openai/v1"), clients=64, seconds=seconds / 2)
+    workers, postgres = ours.workers(), ours.postgres()
+    before = peers.cpu_s(workers), peers.cpu_s(postgres)
+    seen = load.run(ours.port, chat("gpt-4o", {}), clients=64, seconds=seconds)
+    worker_ms = (peers.cpu_s(workers) - before[0]) * 1000 / seen.requests
+    postgres_ms = (peers.cpu_s(postgres) - before[1]) * 1000 / seen.requests
+    memory = sum(process.memory_full_info().pss for process in postgres) / 2**20
+    return [
+        f"The load client reaches the upstream itself at {bare.per_second:,.0f} requests/s: neither is the limit.",
+        f"One durable commit of one row takes {bare_commit_p50_ms(dsn, seconds / 4):.2g} ms (p50) on this disk; the "
+        "ledger makes two a request, and they are a part of our added latency. The peers write nothing.",
+        f"A whole OpenAI-format request costs our worker {worker_ms:.2g} ms of CPU and Postgres {postgres_ms:.2g} ms. "
+        f"Postgres weighs {memory:.0f} MB (PSS) beside the worker.",
+    ]
+
+
+def _document(table: list[str], limits: list[str], rounds: int, seconds: float) -> str:
+    packages = ", ".join(f"{name} {version(name)}" for name in ("Django", "gunicorn", "gevent", "litellm", "psycopg"))
+    portkey = peers.PORTKEY_PIN.rpartition("@")[2]
+    return "\n".join(
+        [
+            "# Benchmarks",
+            "",
+            "Written by `make bench`: our gateway with its ledger **on** (two durable, group-committed transactions a",
+            "request, in its embedded Postgres), LiteLLM's proxy and Portkey's gateway without a database; the same",
+            "static upstream, one worker each, interleaved rounds in one run. The ratios are what counts.",
+            "",
+            f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {len(os.sched_getaffinity(0))} cores shared by load "
+            f"client, upstream, Postgres and gateway, Python {platform.python_version()}, {packages}; "
+            f"{peers.LITELLM_PIN.replace('==', ' ')}; Portkey {portkey}.",
+            f"Rounds: {rounds} of {seconds:g} s; min / **median** / max. Streams have {EVENTS} content events.",
+            "",
+            "| | us | LiteLLM | Portkey | us : LiteLLM (aim) | us : Portkey (aim) |",
+            "|---|---:|---:|---:|---:|---:|",
+            *table,
+            "",
+            *(f"- {limit}" for limit in limits),
+            "- “Start” is with a database that exists: our first start ever also creates and migrates it.",
+            "- Portkey takes part for whole answers in OpenAI's format, and keeps no books. Its streams fail here: 1.15.2",
+            "  answers them with 500 (`TypeError: immutable`) on the Node.js 24 of our development requirements.",
+            "",
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import statistics
 import time
 from dataclasses import dataclass
@@ -23,9 +24,17 @@ class Load:
         return self.requests / self.seconds
 
 
+_SENT_AT = re.compile(rb'"content": ?"(\d{11}\.\d{6})"')  # the static upstream's clock, as an event's text
+
+
 def request(path: str, body: dict[str, object], headers: dict[str, str]) -> bytes:
     data = json.dumps(body).encode()
-    lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json", f"Content-Length: {len(data)}"]
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: 127.0.0.1",
+        "Content-Type: application/json",
+        f"Content-Length: {len(data)}",
+    ]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + data
 
@@ -56,6 +65,35 @@ async def _run(port: int, data: bytes, clients: int, seconds: float) -> Load:
     began = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))
     return Load(len(durations), failed, time.perf_counter() - began, statistics.median(durations) * 1000)
+
+
+def event_delay_p99_ms(port: int, data: bytes, *, streams: int, seconds: float) -> float:
+    """So many streams of the paced upstream at a time: how long their events took from it to here."""
+    return asyncio.run(_event_delay_p99_ms(port, data, streams, seconds))
+
+
+async def _event_delay_p99_ms(port: int, data: bytes, streams: int, seconds: float) -> float:
+    delays: list[float] = []
+    ends_at = time.monotonic() + seconds
+
+    async def client(number: int) -> None:
+        await asyncio.sleep(number / streams)  # not all events at the same moment
+        while time.monotonic() < ends_at:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(data)
+            rest = b""
+            while b"[DONE]" not in rest and (received := await reader.read(65536)):
+                now = time.monotonic()
+                rest += received
+                end = 0
+                for match in _SENT_AT.finditer(rest):
+                    delays.append((now - float(match[1])) * 1000)
+                    end = match.end()
+                rest = rest[end:]
+            writer.close()
+
+    await asyncio.gather(*(client(number) for number in range(streams)))
+    return sorted(delays)[int(len(delays) * 0.99)] if delays else float("inf")
 
 
 async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool]:

