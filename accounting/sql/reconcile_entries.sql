@@ -1,25 +1,59 @@
--- Purpose: entries that contradict themselves: charged otherwise than they cost, holding after they were settled, or
---          costing otherwise than their attempts.
+-- Purpose: entries that contradict themselves: charged to a budget otherwise than they cost or hold, not charged to a budget
+--          that counts everything, or costing otherwise than their attempts.
 -- Locks:   none; run in a REPEATABLE READ transaction, so that all of reconcile sees one moment.
 -- Rows:    one a contradiction: entry_id, request_id, created_at, what, expected_usd, found_usd.
-WITH charged AS (
-    SELECT e.id, e.request_id, e.created_at, e.state, coalesce(e.cost_usd, 0) AS cost_usd, coalesce(e.hold_usd, 0) AS hold_usd,
-           c.held_usd, c.posted_usd, b.scope, b.mode
+WITH adjusted AS (
+    SELECT entry_id, sum(amount_usd) AS amount_usd FROM accounting_adjustment GROUP BY entry_id
+), charged_adjustments AS (
+    SELECT entry_id, period_id, sum(posted_usd) AS posted_usd
+    FROM accounting_charge WHERE adjustment_id IS NOT NULL GROUP BY entry_id, period_id
+), charged AS (
+    SELECT e.id, e.request_id, e.created_at, e.state, b.name AS budget, c.held_usd,
+           coalesce(e.hold_usd, 0) AS hold_usd, c.posted_usd + coalesce(r.posted_usd, 0) AS posted_usd,
+           CASE WHEN b.scope <> 'provider' THEN coalesce(e.cost_usd, 0) + coalesce(j.amount_usd, 0)
+                -- Which providers a lost worker had called, nobody knows: it weighs in the budgets that it held in.
+                WHEN e.state = 'unknown' THEN c.posted_usd
+                -- No attempt tells what an entry cost whose worker died: it is its provider's.
+                WHEN e.attempt_count = 0 THEN CASE WHEN e.provider = b.scope_value THEN coalesce(e.cost_usd, 0) ELSE 0 END
+                ELSE coalesce((SELECT sum(a.cost_usd) FROM accounting_attempt a
+                               WHERE a.entry_id = e.id AND a.provider = b.scope_value), 0)
+           END + CASE WHEN b.scope = 'provider' AND e.provider = b.scope_value THEN coalesce(j.amount_usd, 0) ELSE 0
+           END AS should_be_usd
     FROM accounting_charge c
     JOIN accounting_ledgerentry e ON e.id = c.entry_id
     JOIN accounting_budgetperiod p ON p.id = c.period_id JOIN accounting_budget b ON b.id = p.budget_id
+    LEFT JOIN adjusted j ON j.entry_id = c.entry_id
+    LEFT JOIN charged_adjustments r ON r.entry_id = c.entry_id AND r.period_id = c.period_id
     WHERE c.adjustment_id IS NULL
 )
 SELECT id AS entry_id, request_id, created_at, 'a settled entry still holds' AS what, 0::numeric AS expected_usd, held_usd AS found_usd
 FROM charged WHERE state <> 'held' AND held_usd <> 0
 UNION ALL
--- A provider's budget carries a part of the cost; a budget whose mode was changed under a running request may hold
--- otherwise than its mode says, until the request settles.
-SELECT id, request_id, created_at, 'its charge is not its cost', cost_usd, posted_usd
-FROM charged WHERE state IN ('posted', 'voided') AND scope <> 'provider' AND posted_usd <> cost_usd
+-- A budget holds all of it or, when it is soft or alert or another provider's, nothing.
+SELECT id, request_id, created_at, 'it holds otherwise in the budget ''' || budget || '''', hold_usd, held_usd
+FROM charged WHERE state = 'held' AND held_usd NOT IN (0, hold_usd)
 UNION ALL
-SELECT e.id, e.request_id, e.created_at, 'its cost is not that of its attempts', sum(a.cost_usd), e.cost_usd
-FROM accounting_ledgerentry e JOIN accounting_attempt a ON a.entry_id = e.id
-WHERE e.state IN ('posted', 'voided') AND e.cost_usd IS NOT NULL AND e.resolved_by = ''
-GROUP BY e.id HAVING coalesce(sum(a.cost_usd), 0) <> e.cost_usd
+SELECT id, request_id, created_at, 'a running entry is charged to the budget ''' || budget || '''', 0, posted_usd
+FROM charged WHERE state = 'held' AND posted_usd <> 0
+UNION ALL
+SELECT id, request_id, created_at, 'its charge to the budget ''' || budget || ''' is not its cost', should_be_usd, posted_usd
+FROM charged WHERE state <> 'held' AND posted_usd <> should_be_usd
+UNION ALL
+-- A window with a gap (budget_gap.sql) is filled by the first request that needs it.
+SELECT e.id, e.request_id, e.created_at, 'it is not charged to the budget ''' || b.name || '''', coalesce(e.cost_usd, e.hold_usd), 0
+FROM accounting_budgetperiod p
+JOIN accounting_budget b ON b.id = p.budget_id AND b.scope = 'global' AND b.enabled
+JOIN accounting_ledgerentry e ON e.created_at >= p.period_start AND e.created_at < coalesce(p.period_end, 'infinity')
+WHERE NOT p.has_gap AND coalesce(e.cost_usd, e.hold_usd) <> 0
+  AND NOT EXISTS (SELECT 1 FROM accounting_charge c WHERE c.entry_id = e.id AND c.period_id = p.id)
+UNION ALL
+SELECT e.id, e.request_id, e.created_at, 'its cost is not that of its attempts', coalesce(a.cost_usd, 0), e.cost_usd
+FROM accounting_ledgerentry e
+LEFT JOIN (
+    -- Unpriced is not free: then the entry has no cost either.
+    SELECT entry_id, sum(cost_usd) AS cost_usd, bool_or(cost_usd IS NULL AND input_tokens + output_tokens > 0) AS unpriced
+    FROM accounting_attempt GROUP BY entry_id
+) a ON a.entry_id = e.id
+WHERE e.state IN ('posted', 'voided') AND e.resolved_by = ''
+  AND e.cost_usd IS DISTINCT FROM CASE WHEN a.unpriced THEN NULL ELSE coalesce(a.cost_usd, 0) END
 ORDER BY created_at, entry_id

@@ -121,15 +121,19 @@ def test_reconcile_exits_1_and_says_where_by_how_much_and_since_when(book: Book)
 def test_reconcile_finds_an_entry_that_is_charged_otherwise_than_it_cost(book: Book) -> None:
     book.budget("10")
     book.post(book.hold("1"), "0.25")
+    rewrite = "UPDATE accounting_ledgerentry SET cost_usd = "
     with connection.cursor() as cursor:  # as somebody with all rights could
         cursor.execute("ALTER TABLE accounting_ledgerentry DISABLE TRIGGER USER")
-        cursor.execute("UPDATE accounting_ledgerentry SET cost_usd = 0.30")
-        cursor.execute("ALTER TABLE accounting_ledgerentry ENABLE TRIGGER USER")
+        cursor.execute(rewrite + "0.30")
     out = StringIO()
     with pytest.raises(SystemExit):
         call_command("reconcile", stdout=out)
-    assert "its charge is not its cost: 0.25 instead of 0.3 (-0.05 USD)" in out.getvalue()
+    with connection.cursor() as cursor:
+        cursor.execute(rewrite + "0.25")
+        cursor.execute("ALTER TABLE accounting_ledgerentry ENABLE TRIGGER USER")
+    assert "its charge to the budget 'global' is not its cost: 0.25 instead of 0.3 (-0.05 USD)" in out.getvalue()
     assert "its cost is not that of its attempts: 0.3 instead of 0.25 (+0.05 USD)" in out.getvalue()
+    assert run("reconcile") == "the books are right: 1 budget periods, 1 entries\n"
 
 
 # --- expire_holds --------------------------------------------------------------------------------------------

@@ -41,6 +41,8 @@ class Command(BaseCommand):
             raise CommandError(f"--by {by!r} is not known; use one of {', '.join(DIMENSIONS)}, or tag:NAME.")
         rows = spend(by, _instant(options["since"], zone, "--since"), _instant(options["until"], zone, "--until"), zone)
         name = by.partition(":")[2] or by
+        if name in COLUMNS:
+            name = by  # a tag that is called like one of ours
         match options["format"]:
             case "json":
                 self.stdout.write(json.dumps([_values(name, row) for row in rows], indent=2))
@@ -80,6 +82,11 @@ def _values(name: str, row: SpendRow) -> dict[str, Any]:
     }
 
 
+def _printable(group: str | None) -> str:
+    """Users and tags are what clients sent: a line end or a terminal's escape codes must not act here."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in group or "-")
+
+
 def _table(name: str, rows: list[SpendRow]) -> str:
     total = SpendRow(
         "total",
@@ -93,7 +100,7 @@ def _table(name: str, rows: list[SpendRow]) -> str:
     lines = [[name, *COLUMNS]]
     for row in (*rows, total):
         values = _values(name, row)
-        lines.append([str(values[name] or "-"), *(str(values[column]) for column in COLUMNS)])
+        lines.append([_printable(values[name]), *(str(values[column]) for column in COLUMNS)])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     text = [
         "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(cells))
