@@ -18,7 +18,11 @@ def health(request: HttpRequest) -> JsonResponse:
         _write_and_roll_back()
     except Error as error:
         return JsonResponse(
-            {"status": "unhealthy", "reason": f"the ledger cannot be written ({type(error).__name__})", "models": []},
+            {
+                "status": "unhealthy",
+                "reason": f"the ledger cannot be written ({type(error).__name__})",
+                "models": [],
+            },
             status=503,
         )
     return JsonResponse({"status": "healthy", "models": list(snapshot.enabled_aliases)})

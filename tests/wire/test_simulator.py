@@ -205,9 +205,7 @@ def test_a_tool_loop_calls_both_tools_and_then_answers(client: openai.OpenAI) ->
     assert first.choices[0].message.content is None
 
     messages += [first.choices[0].message.to_dict()]
-    messages += [
-        {"role": "tool", "tool_call_id": call.id, "content": f"done {i}"} for i, call in enumerate(calls)
-    ]
+    messages += [{"role": "tool", "tool_call_id": call.id, "content": f"done {i}"} for i, call in enumerate(calls)]
     second = client.chat.completions.create(model="gpt-4o", messages=messages, tools=[WEATHER, CLOCK])  # type: ignore[list-item]
     assert second.choices[0].message.content == "The tool answered: done 0; done 1"
 
@@ -253,9 +251,7 @@ def test_structured_output_satisfies_the_schema(client: openai.OpenAI) -> None:
 
     answer = client.chat.completions.parse(model="gpt-4o", messages=user("A recipe"), response_format=Recipe)  # type: ignore[arg-type]
 
-    assert answer.choices[0].message.parsed == Recipe(
-        title="title", steps=[Step(name="name", minutes=1)], vegan=True
-    )
+    assert answer.choices[0].message.parsed == Recipe(title="title", steps=[Step(name="name", minutes=1)], vegan=True)
 
 
 @pytest.mark.parametrize(
@@ -315,9 +311,7 @@ def test_litellm_reads_a_stream(sim: Simulator, wire: str) -> None:
     )
 
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == "One two three."
-    assert [c.choices[0].finish_reason for c in chunks if c.choices and c.choices[0].finish_reason] == [
-        "stop"
-    ]
+    assert [c.choices[0].finish_reason for c in chunks if c.choices and c.choices[0].finish_reason] == ["stop"]
     assert (chunks[-1].usage.prompt_tokens, chunks[-1].usage.completion_tokens) == (7, 3)
     assert sim.requests[0].streamed
 
@@ -346,9 +340,7 @@ def test_litellm_reads_parallel_tool_calls_from_a_stream(sim: Simulator, wire: s
         Behaviour(tool_calls=(ToolCall("get_weather", '{"city": "Oslo"}'), ToolCall("get_time", "{}"))),
     )
     asked = user("What is it like?")
-    chunks = list(
-        litellm_answer(sim, wire, "", messages=asked, tools=[WEATHER, CLOCK], stream=True, max_tokens=50)
-    )
+    chunks = list(litellm_answer(sim, wire, "", messages=asked, tools=[WEATHER, CLOCK], stream=True, max_tokens=50))
 
     whole = litellm.stream_chunk_builder(chunks, messages=asked)
     calls: Any = whole.choices[0].message.tool_calls  # type: ignore[union-attr]
@@ -375,9 +367,7 @@ def test_litellm_gets_json_in_the_shape_it_asked_for(sim: Simulator, wire: str) 
 @pytest.mark.parametrize("wire", ["anthropic", "gemini"])
 def test_litellm_sees_thoughts(sim: Simulator, wire: str) -> None:
     answer = litellm_answer(sim, wire, "Think", reasoning_effort="low", max_tokens=4000)
-    assert (
-        answer.choices[0].message.reasoning_content == "The user wrote 5 characters. I will answer plainly."
-    )
+    assert answer.choices[0].message.reasoning_content == "The user wrote 5 characters. I will answer plainly."
     assert answer.choices[0].message.content == "You said: Think"
     assert answer.usage.completion_tokens == 9 + 3
 
@@ -771,9 +761,7 @@ def test_three_hundred_slow_streams_run_at_once(sim: Simulator) -> None:
     sim.behave("openai", forever=Behaviour(length=5, token_s=0.2))
     texts: list[str] = []
     threads = [
-        threading.Thread(
-            target=lambda: texts.append(text_of("openai", events(ask(sim, "openai", stream=True))))
-        )
+        threading.Thread(target=lambda: texts.append(text_of("openai", events(ask(sim, "openai", stream=True)))))
         for _ in range(300)
     ]
     started = time.monotonic()
@@ -809,9 +797,7 @@ def test_as_a_process_it_is_scripted_over_http() -> None:
         order = {"where": "openai", "behaviours": [{"fault": "rate_limited", "args": {"retry_after_s": 2}}],
                  "forever": {"text": "hi", "usage": {"input_tokens": 3, "output_tokens": 4}}}  # fmt: skip
         assert urllib3.request("POST", f"{root}/_sim/behave", json=order).status == 200
-        wrong = urllib3.request(
-            "POST", f"{root}/_sim/behave", json={"where": "x", "behaviours": [{"fault": "no"}]}
-        )
+        wrong = urllib3.request("POST", f"{root}/_sim/behave", json={"where": "x", "behaviours": [{"fault": "no"}]})
         assert wrong.status == 400
 
         client = openai.OpenAI(base_url=base, api_key="sk-secret-1234", max_retries=0)
