@@ -19,9 +19,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=4010)
     parser.add_argument("--first-token", type=float, default=0.0, metavar="S", help="seconds before content")
-    parser.add_argument(
-        "--token", type=float, default=0.0, metavar="S", help="seconds between content tokens"
-    )
+    parser.add_argument("--token", type=float, default=0.0, metavar="S", help="seconds between content tokens")
     options = parser.parse_args()
 
     simulator = Simulator(

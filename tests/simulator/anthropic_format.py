@@ -169,9 +169,7 @@ def _refuse_open_calls(messages: list[Any], index: int) -> Failure | None:
 def read(asked: Asked) -> Prompt:
     body, messages = asked.body, asked.body["messages"]
     tools = tuple(
-        Tool(tool["name"], tool.get("input_schema") or {})
-        for tool in body.get("tools") or ()
-        if "name" in tool
+        Tool(tool["name"], tool.get("input_schema") or {}) for tool in body.get("tools") or () if "name" in tool
     )
     images, tokens, marks = _measure(body)
     choice = body.get("tool_choice") or {}
@@ -183,9 +181,7 @@ def read(asked: Asked) -> Prompt:
         model=asked.model,
         streamed=asked.streamed,
         input_tokens=tokens + images * _IMAGE_TOKENS,
-        user_text=next(
-            (t for m in reversed(messages) if m["role"] == "user" and (t := _text(m["content"]))), ""
-        ),
+        user_text=next((t for m in reversed(messages) if m["role"] == "user" and (t := _text(m["content"]))), ""),
         prefill=_text(last["content"]) if last["role"] == "assistant" else None,
         tool_result="; ".join(_text(block.get("content")) for block in results) if results else None,
         tools=tools,
@@ -264,9 +260,7 @@ def whole(prompt: Prompt, answer: Answer) -> dict[str, Any]:
     for call in choice.tool_calls:
         try:
             arguments = json.loads(call.arguments)
-        except (
-            ValueError
-        ):  # the token limit cut the call: what had been written does not show in a whole answer
+        except ValueError:  # the token limit cut the call: what had been written does not show in a whole answer
             arguments = {}
         content.append({"type": "tool_use", "id": _call_id(call.id), "name": call.name, "input": arguments})
     return _message(prompt) | {
@@ -292,9 +286,7 @@ def events(prompt: Prompt, answer: Answer) -> Iterator[Event]:
         if closing:
             yield _event("content_block_delta", {"index": index, "delta": closing})
         yield _event("content_block_stop", {"index": index})
-    end: dict[str, Any] = {
-        "delta": {"stop_reason": _stop_reason(choice), "stop_sequence": choice.stop_sequence}
-    }
+    end: dict[str, Any] = {"delta": {"stop_reason": _stop_reason(choice), "stop_sequence": choice.stop_sequence}}
     if answer.usage:
         counts = _usage(answer.usage)
         names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")

@@ -32,11 +32,7 @@ class Exchange:
     def fail(self, failure: Failure) -> bool:
         """Answers with the failure. True: the connection can be used for another request."""
         is_page = isinstance(failure.body, str)
-        body = (
-            failure.body.encode()
-            if isinstance(failure.body, str)
-            else json.dumps(failure.body, indent=2).encode()
-        )
+        body = failure.body.encode() if isinstance(failure.body, str) else json.dumps(failure.body, indent=2).encode()
         kind = "text/html" if is_page else "application/json"
         self._head(failure.status, kind, dict(failure.headers), len(body))
         self._connection.send(body)

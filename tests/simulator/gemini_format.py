@@ -65,9 +65,7 @@ def refuse(asked: Asked) -> Failure | None:
         if content.get("role", "user") not in ("user", "model"):
             return _invalid("Please use a valid role: user, model.")
         if not content.get("parts"):
-            return _invalid(
-                f"* GenerateContentRequest.contents[{index}].parts: contents.parts must not be empty.\n"
-            )
+            return _invalid(f"* GenerateContentRequest.contents[{index}].parts: contents.parts must not be empty.\n")
     config = _get(asked.body, "generationConfig") or {}
     wanted = _get(config, "candidateCount")
     if wanted is not None and not 1 <= wanted <= 8:
@@ -91,14 +89,10 @@ def read(asked: Asked) -> Prompt:
         else:
             tokens += count(part["text"]) if "text" in part else count(part)
     declared = [
-        declaration
-        for tool in body.get("tools") or ()
-        for declaration in _get(tool, "functionDeclarations") or ()
+        declaration for tool in body.get("tools") or () for declaration in _get(tool, "functionDeclarations") or ()
     ]
     tokens += sum(count(declaration) for declaration in declared)
-    tools = tuple(
-        Tool(d["name"], d.get("parameters") or _get(d, "parametersJsonSchema") or {}) for d in declared
-    )
+    tools = tuple(Tool(d["name"], d.get("parameters") or _get(d, "parametersJsonSchema") or {}) for d in declared)
     calling = _get(_get(body, "toolConfig") or {}, "functionCallingConfig") or {}
     allowed = _get(calling, "allowedFunctionNames") or []
     mode = str(calling.get("mode", "AUTO")).upper()

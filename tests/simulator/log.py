@@ -74,6 +74,4 @@ class RequestLog:
     def wait_until(self, condition: Callable[[list[ReceivedRequest]], object], timeout_s: float) -> bool:
         """Whether the condition came true of the requests within that time."""
         with self._changed:
-            return bool(
-                self._changed.wait_for(lambda: condition(list(self._requests.values())), timeout=timeout_s)
-            )
+            return bool(self._changed.wait_for(lambda: condition(list(self._requests.values())), timeout=timeout_s))

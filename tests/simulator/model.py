@@ -73,9 +73,7 @@ class PromptCache:
                     written[mark.ttl] += mark.tokens - until
                     until = mark.tokens
                 self._seen.add(mark.fingerprint)
-        return Usage(
-            cached_tokens=read, cache_write_5m_tokens=written["5m"], cache_write_1h_tokens=written["1h"]
-        )
+        return Usage(cached_tokens=read, cache_write_5m_tokens=written["5m"], cache_write_1h_tokens=written["1h"])
 
 
 def answer(prompt: Prompt, behaviour: Behaviour, cache: PromptCache) -> Answer:
@@ -156,9 +154,7 @@ def _tokens(prompt: Prompt, behaviour: Behaviour, index: int, calls: tuple[ToolC
 
 def _tool_calls(prompt: Prompt, behaviour: Behaviour) -> tuple[ToolCall, ...]:
     if behaviour.tool_calls:
-        return tuple(
-            ToolCall(call.name, call.arguments, call.id or fresh_id("")) for call in behaviour.tool_calls
-        )
+        return tuple(ToolCall(call.name, call.arguments, call.id or fresh_id("")) for call in behaviour.tool_calls)
     scripted = behaviour.text is not None or behaviour.tokens is not None or behaviour.length is not None
     if scripted or not prompt.tools or not prompt.tools_allowed:
         return ()
@@ -186,9 +182,7 @@ def _tool_calls(prompt: Prompt, behaviour: Behaviour) -> tuple[ToolCall, ...]:
     return tuple(calls)
 
 
-def _counted(
-    prompt: Prompt, reasoning: tuple[str, ...], choices: tuple[Choice, ...], cache: PromptCache
-) -> Usage:
+def _counted(prompt: Prompt, reasoning: tuple[str, ...], choices: tuple[Choice, ...], cache: PromptCache) -> Usage:
     cached = cache.use(prompt.cache_marks)
     output = len(reasoning) + sum(
         len(choice.tokens) + sum(count(call.arguments) for call in choice.tool_calls) for choice in choices

@@ -51,8 +51,7 @@ def refuse(asked: Asked) -> Failure | None:
         )
     if not messages:
         return _invalid(
-            "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array "
-            "instead.",
+            "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.",
             "messages",
             "empty_array",
         )
@@ -116,9 +115,7 @@ def _refuse_parameters(body: Mapping[str, Any]) -> Failure | None:
                 "integer_below_min_value",
             )
     if body.get("stream_options") and not body.get("stream"):
-        return _invalid(
-            "The 'stream_options' parameter is only allowed when 'stream' is enabled.", "stream_options"
-        )
+        return _invalid("The 'stream_options' parameter is only allowed when 'stream' is enabled.", "stream_options")
     return None
 
 
@@ -154,9 +151,7 @@ def read(asked: Asked) -> Prompt:
         streamed=asked.streamed,
         input_tokens=tokens + image_tokens,
         user_text=next((_text(m.get("content")) for m in reversed(messages) if m["role"] == "user"), ""),
-        prefill=_text(last.get("content"))
-        if last["role"] == "assistant" and not last.get("tool_calls")
-        else None,
+        prefill=_text(last.get("content")) if last["role"] == "assistant" and not last.get("tool_calls") else None,
         tool_result=_tool_results(messages),
         tools=tools,
         forced_tool=None if last["role"] == "tool" and forced == "" else forced,
@@ -293,11 +288,7 @@ def _choice_events(prompt: Prompt, index: int, choice: Choice, event: Any) -> It
         first = {"name": call.name, "arguments": ""}
         yield event(
             index,
-            {
-                "tool_calls": [
-                    {"index": number, "id": _call_id(call.id), "type": "function", "function": first}
-                ]
-            },
+            {"tool_calls": [{"index": number, "id": _call_id(call.id), "type": "function", "function": first}]},
         )
         for part in pieces(call.arguments):
             yield event(index, {"tool_calls": [{"index": number, "function": {"arguments": part}}]}, True)

@@ -24,9 +24,7 @@ class Where:
     model: str | None = None
 
     def matches(self, provider: str, wire: str, model: str) -> bool:
-        return (
-            self.provider in (None, provider) and self.format in (None, wire) and self.model in (None, model)
-        )
+        return self.provider in (None, provider) and self.format in (None, wire) and self.model in (None, model)
 
     @property
     def exactness(self) -> int:
@@ -88,8 +86,7 @@ class Script:
 
     def _drawn(self, behaviour: Behaviour) -> Behaviour:
         if not any(
-            isinstance(value, tuple)
-            for value in (behaviour.latency_s, behaviour.first_token_s, behaviour.length)
+            isinstance(value, tuple) for value in (behaviour.latency_s, behaviour.first_token_s, behaviour.length)
         ):
             return behaviour
         dice = self._dice.setdefault(behaviour.seed, random.Random(behaviour.seed))

@@ -126,9 +126,7 @@ class Simulator:
     def requests_to(self, provider: str) -> list[ReceivedRequest]:
         return [request for request in self._log.all() if request.provider == provider]
 
-    def wait_until(
-        self, condition: Callable[[list[ReceivedRequest]], object], timeout_s: float = 5.0
-    ) -> bool:
+    def wait_until(self, condition: Callable[[list[ReceivedRequest]], object], timeout_s: float = 5.0) -> bool:
         """Waits until the condition is true of the log; False if it does not come true in time."""
         return self._log.wait_until(condition, timeout_s)
 
@@ -257,9 +255,7 @@ def _json_object(raw: bytes) -> dict[str, Any] | None:
 
 def _log_entry(request: ReceivedRequest) -> dict[str, Any]:
     """The record as JSON, without the raw bytes and with keys shortened: a demo may be given a real one."""
-    headers = {
-        name: f"…{value[-4:]}" if name in _KEY_HEADERS else value for name, value in request.headers.items()
-    }
+    headers = {name: f"…{value[-4:]}" if name in _KEY_HEADERS else value for name, value in request.headers.items()}
     shown = {name: getattr(request, name) for name in request.__slots__ if name not in ("raw", "query")}
     return shown | {"headers": headers}
 

@@ -143,14 +143,10 @@ async def serve(host: str, port: int, events: int, interval_s: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.simulator.static", description=__doc__.split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m tests.simulator.static", description=__doc__.split("\n")[0])
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=4011)
-    parser.add_argument(
-        "--events", type=int, default=50, help="content events of a stream, tokens of an answer"
-    )
+    parser.add_argument("--events", type=int, default=50, help="content events of a stream, tokens of an answer")
     parser.add_argument("--interval", type=float, default=0.0, metavar="S", help="seconds between events")
     options = parser.parse_args()
     asyncio.run(serve(options.host, options.port, options.events, options.interval))
