@@ -252,7 +252,7 @@ def _document(table: list[str], limits: list[str], rounds: int, seconds: float) 
             "",
             *(f"- {limit}" for limit in limits),
             "- “Start” is with a database that exists: our first start ever also creates and migrates it.",
-            "- Portkey takes part for whole answers in OpenAI's format, and keeps no books. Its streams fail here: 1.15.2",
+            "- Portkey takes part for whole answers in OpenAI's format, and keeps no books. Its streams fail: 1.15.2",
             "  answers them with 500 (`TypeError: immutable`) on the Node.js 24 of our development requirements.",
             "",
         ]

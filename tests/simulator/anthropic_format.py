@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - the provider's own sentences are kept whole
 """Anthropic's Messages API, version 2023-06-01, as documented in its API reference and its streaming guide."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - the provider's own sentences are kept whole
 """Google's Gemini API (AI Studio, v1beta): generateContent and streamGenerateContent.
 
 Field names are accepted in camelCase and in snake_case, as Google's JSON mapping of protocol buffers does.
