@@ -60,6 +60,13 @@ def test_create_key_takes_aliases_limits_a_budget_and_an_end() -> None:
 
 
 @pytest.mark.usefixtures("_configured")
+def test_create_key_needs_a_name() -> None:
+    with pytest.raises(CommandError, match="NAME: This field cannot be blank"):
+        run("create_key", "")
+    assert not ApiKey.objects.exists()
+
+
+@pytest.mark.usefixtures("_configured")
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -70,6 +77,9 @@ def test_create_key_takes_aliases_limits_a_budget_and_an_end() -> None:
         (("--rpm", "0"), "--rpm must be 1 or more"),
         (("--expires", "soon"), "not a day or time"),
         (("--expires", "2020-01-01"), "is in the past"),
+        (("--expires", "0d"), "is in the past"),
+        (("--rpm", "99999999999"), "--rpm: Ensure this value is less than or equal to 2147483647"),
+        (("--budget", "0.0000000000001"), "--budget: Ensure that there are no more than 12 decimal places"),
         (("--budget", "1", "--time-zone", "Mars/Base"), "not a time zone"),
     ],
 )
@@ -83,7 +93,7 @@ def test_create_key_explains_bad_input_and_creates_nothing(arguments: tuple[str,
 @pytest.mark.usefixtures("_configured")
 def test_create_key_refuses_a_name_that_is_taken_or_kept() -> None:
     run("create_key", "bot")
-    with pytest.raises(CommandError, match="already exists"):
+    with pytest.raises(CommandError, match="NAME: API key with this Name already exists"):
         run("create_key", "bot")
     with pytest.raises(CommandError, match="anonymous"):
         run("create_key", "anonymous")

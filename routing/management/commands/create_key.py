@@ -17,6 +17,17 @@ from accounting.models import ApiKey, Budget, BudgetMode, BudgetPeriodLength, Bu
 from routing.models import ModelAlias
 
 
+#: What the columns are called here, for messages.
+_OPTIONS = {
+    "name": "NAME:",
+    "requests_per_minute": "--rpm:",
+    "tokens_per_minute": "--tpm:",
+    "concurrent_requests": "--concurrent:",
+    "limit_usd": "--budget:",
+    "time_zone": "--time-zone:",
+}
+
+
 class Command(BaseCommand):
     help = "Create an API key. It is printed once, as the last line; the database keeps only its hash."
 
@@ -48,7 +59,7 @@ class Command(BaseCommand):
         secret = keys.new_secret()
         key = ApiKey(
             name=options["name"],
-            allowed_aliases=options["alias"],
+            allowed_aliases=list(dict.fromkeys(options["alias"])),
             requests_per_minute=_positive(options["rpm"], "--rpm"),
             tokens_per_minute=_positive(options["tpm"], "--tpm"),
             concurrent_requests=_positive(options["concurrent"], "--concurrent"),
@@ -76,7 +87,11 @@ def _save(row: ApiKey | Budget) -> None:
     try:
         row.full_clean()
     except ValidationError as error:
-        raise CommandError(" ".join(error.messages)) from None
+        problems = [
+            f"{_OPTIONS.get(column, '')} {' '.join(messages)}".strip()
+            for column, messages in error.message_dict.items()
+        ]
+        raise CommandError(" ".join(problems)) from None
     row.save()
 
 
@@ -100,11 +115,12 @@ def _instant(text: str) -> datetime:
     now = datetime.now(UTC)
     if found := re.fullmatch(r"(\d{1,5})([dhm])", text):
         unit = {"d": "days", "h": "hours", "m": "minutes"}[found.group(2)]
-        return now + timedelta(**{unit: int(found.group(1))})
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        raise CommandError(f"--expires {text!r} is not a day or time; write 2027-01-31 or 30d.") from None
+        instant = now + timedelta(**{unit: int(found.group(1))})
+    else:
+        try:
+            instant = datetime.fromisoformat(text)
+        except ValueError:
+            raise CommandError(f"--expires {text!r} is not a day or time; write 2027-01-31 or 30d.") from None
     instant = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
     if instant <= now:
         raise CommandError(f"--expires {text!r} is in the past.")
