@@ -16,7 +16,6 @@ from accounting import keys
 from accounting.models import ApiKey, Budget, BudgetMode, BudgetPeriodLength, BudgetScope
 from routing.models import ModelAlias
 
-
 #: What the columns are called here, for messages.
 _OPTIONS = {
     "name": "NAME:",
