@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 
 from django.db import transaction
 
 from accounting.models import Price
-from accounting.pricing import PriceList, Rates
+from accounting.pricing import PLACES, PriceList, Rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +58,18 @@ def apply(found: Iterable[PriceChange], source: str, at: datetime | None = None)
 
 
 def price_columns(prices: PriceList) -> dict[str, Decimal | int | None]:
-    """The columns of a Price with these rates. Long-context rates of reasoning and audio are those of the base."""
+    """The columns of a Price with these rates, to the places that they keep: else what was written would never equal
+    what was offered. Long-context rates of reasoning and audio are those of the base."""
     base, long_context = prices.base, prices.long_context
     columns: dict[str, Decimal | int | None] = {field.name: getattr(base, field.name) for field in fields(Rates)}
     columns["long_context_above_tokens"] = prices.long_context_above_tokens
     for name in ("input", "output", "cached_input", "cache_write", "cache_write_1h"):
         rate = None if long_context is None else getattr(long_context, f"{name}_usd_per_mtok")
         columns[f"long_{name}_usd_per_mtok"] = rate
-    return columns
+    return {
+        name: value.quantize(PLACES, ROUND_HALF_EVEN) if isinstance(value, Decimal) else value
+        for name, value in columns.items()
+    }
 
 
 def differences(change: PriceChange) -> list[str]:

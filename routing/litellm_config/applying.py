@@ -217,6 +217,10 @@ class _Application:
             if label not in self.report.unpriced:
                 self.report.unpriced.append(label)
             return
+        self.report.notes += [
+            f"{label}: {name} is not taken over, as prices here have one long-context tier, which names its input"
+            for name in sorted(entry.costs.keys() - litellm_costs(prices).keys())
+        ]
         source = "load_config" if entry.costs else price_map.SOURCE
         found = price_import.changes([(provider.name, entry.model, prices)])
         price_import.apply(found, source)

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from routing.litellm_config import values
+from routing.litellm_config.values import InvalidConfig
 
 #: What LiteLLM reads without an api_key, where it is not PROVIDER_API_KEY.
 _VARIABLES = {
@@ -58,7 +59,10 @@ class KeyReferences:
             return ""
         if text.startswith("file:/"):
             return text
-        if name := values.variable(text):
+        name = values.variable(text)
+        if name is not None:
+            if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
+                raise InvalidConfig(where, "what follows os.environ/ is not the name of an environment variable")
             return f"env:{name}"
         # With an address of its own the key is that server's, and the provider's usual key must not be sent there.
         home = f"{_as_variable(urlsplit(base_url).hostname or 'provider')}_API_KEY" if base_url else usual

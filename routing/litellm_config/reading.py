@@ -43,6 +43,7 @@ _COST = re.compile(
     r"|(input|output)_cost_per_audio_token"
 )
 PERIODS = {"1h": "hour", "1d": "day", "24h": "day", "7d": "week", "30d": "month", "1mo": "month"}
+DEAREST_USD = 99  # a token: what a price in USD per million tokens has room for
 ANY_MODEL = "*"  # as the name in a list of fallbacks: every model that has none of its own
 
 
@@ -185,7 +186,8 @@ class _Reader:
             name: value for name, value in {**info, **params}.items() if _COST.fullmatch(name) and value is not None
         }
         for name, value in costs.items():
-            values.number(value, f"{place}.{name}")
+            if values.number(value, f"{place}.{name}") > DEAREST_USD:
+                raise InvalidConfig(f"{place}.{name}", f"must be a price a token, at most {DEAREST_USD} USD")
         cap = params.get("max_tokens")
         return ModelEntry(
             alias=alias,
@@ -222,6 +224,8 @@ class _Reader:
             raise InvalidConfig(f"{where}.model", f"no provider is known for {model!r}; write provider/model")
         if not model:
             raise _Skipped(f"no model is named after {provider}/")
+        if len(model) > 200:
+            raise InvalidConfig(f"{where}.model", "must have at most 200 characters after the provider")
         return provider, model
 
     # --- settings ---------------------------------------------------------------------------------------------

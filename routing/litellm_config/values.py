@@ -56,6 +56,8 @@ def sequence(value: Any, where: str) -> list[Any]:
 def text(value: Any, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise InvalidConfig(where, "must be text, and not empty")
+    if not value.strip().isprintable():  # NUL and half characters, which the database refuses, among others
+        raise InvalidConfig(where, "must not have control characters")
     return value.strip()
 
 

@@ -222,6 +222,38 @@ model_list:
     assert load(path).splitlines()[-1] == "nothing changed"
 
 
+def test_a_cost_with_more_digits_than_a_price_keeps_is_written_once(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "model_list: [{model_name: m, litellm_params: {model: openai/own, "
+        "input_cost_per_token: 3.3333333333333335e-07, output_cost_per_token: 1.0e-6}}]",
+    )
+    load(path)
+    assert Price.objects.get(model="own").input_usd_per_mtok == Decimal("0.333333333333")
+    assert load(path).splitlines()[-1] == "nothing changed"
+    assert Price.objects.filter(model="own").count() == 1
+
+
+def test_a_long_context_cost_that_prices_have_no_place_for_is_named(tmp_path: Path) -> None:
+    said = load(write(tmp_path, """
+model_list:
+  - model_name: m
+    litellm_params:
+      model: openai/own
+      input_cost_per_token: 1.0e-6
+      output_cost_per_token: 2.0e-6
+      input_cost_per_token_above_128k_tokens: 3.0e-6
+      input_cost_per_token_above_256k_tokens: 6.0e-6
+"""))  # fmt: skip
+    assert (
+        "  openai own: input_cost_per_token_above_256k_tokens is not taken over, "
+        "as prices here have one long-context tier, which names its input"
+    ) in said.splitlines()
+    assert "input_cost_per_token_above_128k_tokens" not in said
+    price = Price.objects.get(model="own")
+    assert (price.long_context_above_tokens, price.long_input_usd_per_mtok) == (128_000, 3)
+
+
 def test_providers_that_differ_in_their_timeouts_alone_keep_apart_in_any_order(tmp_path: Path) -> None:
     slow = "{model_name: slow, litellm_params: {model: openai/gpt-4o, timeout: 300}}"
     quick = "{model_name: quick, litellm_params: {model: openai/gpt-4o}}"
@@ -339,6 +371,27 @@ def test_an_export_names_what_the_schema_cannot_say() -> None:
         (
             "model_list: [{model_name: m, litellm_params: {model: openai/x, api_base: os.environ/NOWHERE}}]",
             "NOWHERE is not set",
+        ),
+        (
+            "model_list: [{model_name: m, litellm_params: {model: openai/x, input_cost_per_token: 100}}]",
+            r"model_list\[0\].litellm_params.input_cost_per_token: must be a price a token, at most 99 USD",
+        ),
+        (
+            "model_list: [{model_name: m, litellm_params: {model: openai/x}}, "
+            f"{{model_name: m, litellm_params: {{model: openai/{'x' * 201}}}}}]",
+            r"model_list\[1\].litellm_params.model: must have at most 200 characters",
+        ),
+        (
+            r'model_list: [{model_name: m, litellm_params: {model: "openai/a\0b"}}]',
+            r"model_list\[0\].litellm_params.model: must not have control characters",
+        ),
+        (
+            r'model_list: [{model_name: m, litellm_params: {model: "openai/\ud800"}}]',
+            r"model_list\[0\].litellm_params.model: must not have control characters",
+        ),
+        (
+            "model_list: [{model_name: m, litellm_params: {model: openai/x, api_key: os.environ/a-b}}]",
+            r"model_list\[0\].litellm_params.api_key: what follows os.environ/ is not the name",
         ),
         ("litellm_settings: {max_budget: lots}", "litellm_settings.max_budget: must be a number"),
         ("litellm_settings: {max_budget: 1, budget_duration: 3d}", "'3d' is not one of 1h, 1d"),

@@ -32,7 +32,7 @@ class Command(BaseCommand):
             config = reading.read(text, os.environ)
             report = applying.apply(config, dry_run=options["dry_run"])
         except InvalidConfig as error:
-            raise CommandError(f"{options['file']}: {error}. Nothing was changed.") from None
+            raise CommandError(f"{options['file']}: {str(error).removesuffix('.')}. Nothing was changed.") from None
         self._group("created", report.created)
         self._group("changed", report.changed)
         self._group("left as they are", report.left)
