@@ -71,6 +71,21 @@ def test_an_alias_with_a_slash_has_a_path_too(gateway: Gateway) -> None:
     assert answer.json()["model"] == "team/gpt-4o:free"
 
 
+@pytest.mark.parametrize("accept", ["text/event-stream", "text/html", "application/xml;q=0.5"])
+def test_whatever_a_client_accepts_it_is_answered(gateway: Gateway, accept: str) -> None:
+    route = gateway.route("openai")
+    chat = {"model": route.alias, "messages": [{"role": "user", "content": "Hi"}]}
+    headers = {"Accept": accept}
+    whole = http.post(f"{gateway.url}/v1/chat/completions", headers=headers, json=chat)
+    assert (whole.status_code, whole.headers["content-type"]) == (200, "application/json")
+    streamed = http.post(f"{gateway.url}/v1/chat/completions", headers=headers, json={**chat, "stream": True})
+    assert (streamed.status_code, streamed.headers["content-type"]) == (200, "text/event-stream")
+    assert streamed.text.endswith("data: [DONE]\n\n")
+    with gateway.nothing_written():
+        refused = http.post(f"{gateway.url}/v1/chat/completions", headers=headers, json={"model": route.alias})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "missing_required_parameter")
+
+
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
 @pytest.mark.parametrize("path", CHAT_PATHS)
 def test_another_method_at_the_chat_is_refused_in_json(gateway: Gateway, path: str, method: str) -> None:
