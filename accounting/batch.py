@@ -242,8 +242,9 @@ class _Transaction:
         entry_id = _entry_id(payload)
         entry = self.entries.get(entry_id)
         if entry is None or entry[1] not in (EntryState.HELD, EntryState.UNKNOWN):
-            # Already settled: this batch is a repetition, or an operator was faster. Attempts are facts all the same.
-            if entry is not None and isinstance(payload, Settlement):
+            # Already settled. By an operator, who was faster: the attempts are facts all the same. Otherwise this is
+            # a repetition, and they are there.
+            if entry is not None and entry[5] and isinstance(payload, Settlement):
                 self.attempts.extend(_attempt_rows(payload))
             self.outcomes.append((operation, False))
             return

@@ -236,6 +236,16 @@ def test_a_top_up_of_a_settled_request_is_refused(book: Book) -> None:
     assert book.balance() == (Decimal(0), Decimal(0))
 
 
+def test_a_late_settlement_of_a_voided_request_leaves_no_attempts_that_nobody_paid(book: Book) -> None:
+    book.budget("10")
+    hold = book.hold("1")
+    book.void(hold)
+    late = book.settlement(hold, book.attempt("0.25", outcome="interrupted"), book.attempt("0.25"))
+    assert book.writer.settle(late)
+    assert LedgerEntry.objects.get().state == "voided"
+    assert book.rows("SELECT position, cost_usd FROM attempts") == [(1, Decimal(0))]
+
+
 def test_settling_twice_changes_nothing(book: Book) -> None:
     book.budget("10")
     hold = book.hold("1")
