@@ -170,7 +170,7 @@ def assert_stormproof(cluster: Cluster, watch: Watch, answers: list[Answer], bud
 
 
 def test_two_gateways_of_two_workers_never_overspend_a_dollar(cluster: Cluster) -> None:
-    assert len(cluster.workers()) == 4
+    assert eventually(lambda: len(cluster.workers()) == 4)
     watch, answers = storm(cluster, "storm", clients=500, budget_usd="1")
     assert_stormproof(cluster, watch, answers, "1")
     assert {row[0] for row in cluster.execute("SELECT DISTINCT alias FROM ledger")} == {ALIAS}
