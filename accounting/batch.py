@@ -26,7 +26,7 @@ from accounting.money import plain_usd
 from accounting.periods import Window, window
 from accounting.rates import RateUse, refuse_over_limit
 from accounting.refusals import ConfigurationChanged, HoldLost, Refusal, Unpriced
-from accounting.usage import Usage
+from accounting.rows import abandoned_row, attempt_rows, entry_row, settlement_row
 
 log = logging.getLogger("gateway.ledger")
 
@@ -245,7 +245,7 @@ class _Transaction:
             # Already settled. By an operator, who was faster: the attempts are facts all the same. Otherwise this is
             # a repetition, and they are there.
             if entry is not None and entry[5] and isinstance(payload, Settlement):
-                self.attempts.extend(_attempt_rows(payload))
+                self.attempts.extend(attempt_rows(payload))
             self.outcomes.append((operation, False))
             return
         for _, period_id, held_usd, posted_usd, scope, scope_value, _mode in self.charges.get(entry_id, ()):
@@ -258,14 +258,14 @@ class _Transaction:
             if balance.posted_usd < balance.limit_usd <= moved.posted_usd:
                 self.spent.append(moved)
         if isinstance(payload, Settlement):
-            self.settled_entries.append(_settlement_row(payload))
-            self.attempts.extend(_attempt_rows(payload))
+            self.settled_entries.append(settlement_row(payload))
+            self.attempts.extend(attempt_rows(payload))
             rate = payload.hold.rate
             if rate is not None:
                 used = payload.usage.input_tokens + payload.usage.output_tokens
                 self._count(rate.key_id, rate.minute, requests=0, tokens=used - rate.tokens)
         else:
-            self.settled_entries.append(_abandoned_row(payload, provider=entry[3]))
+            self.settled_entries.append(abandoned_row(payload.entry_id, provider=entry[3]))
         # Once: a second settlement, or a top-up, of the same entry may be in the same batch.
         self.entries[entry_id] = (entry_id, SETTLED_NOW, *entry[2:])
         self.outcomes.append((operation, True))
@@ -288,7 +288,7 @@ class _Transaction:
             self.rates[rate.key_id] = self.rates[rate.key_id].with_request(rate.tokens)
             self._count(rate.key_id, rate.minute, requests=1, tokens=rate.tokens)
         self._weigh(request.entry_id, {charge.period_id: charge.held_usd for charge in charges})
-        self.new_entries.append(_entry_row(request, self.writer_id))
+        self.new_entries.append(entry_row(request, self.writer_id))
         self.outcomes.append((operation, Hold(request.entry_id, self.now, request.hold_usd, tuple(charges), rate)))
 
     def _rate(self, request: HoldRequest) -> HeldRate | None:
@@ -377,110 +377,3 @@ def _row(cursor: psycopg.Cursor[tuple[Any, ...]]) -> tuple[Any, ...]:
     row = cursor.fetchone()
     assert row is not None
     return row
-
-
-def _entry_row(request: HoldRequest, writer_id: int) -> dict[str, Any]:
-    return {
-        "id": str(request.entry_id),
-        "expires_after_s": request.expires_after_s,
-        "writer_id": writer_id,
-        "request_id": request.request_id,
-        "key": request.key,
-        "key_id": request.key_id,
-        "alias": request.alias,
-        "provider": request.provider,
-        "model": request.model,
-        "streamed": request.streamed,
-        "hold_usd": _text(request.hold_usd),
-        "end_user": request.end_user,
-        "tags": dict(request.tags),
-    }
-
-
-def _settlement_row(settlement: Settlement) -> dict[str, Any]:
-    served = settlement.served or (settlement.attempts[-1] if settlement.attempts else None)
-    return {
-        "id": str(settlement.hold.entry_id),
-        "state": settlement.state.value,
-        "served_alias": settlement.served.alias if settlement.served else "",
-        "provider": served.provider if served else "",
-        "model": served.model if served else "",
-        "attempt_count": len(settlement.attempts),
-        "fallback": settlement.fallback,
-        "http_status": settlement.http_status,
-        "error_code": settlement.error_code,
-        "provider_request_id": _storable((served.provider_request_id if served else None) or "")[:200],
-        **_usage_columns(settlement.usage),
-        "cost_usd": _text(settlement.cost_usd),
-        "price": served.price.as_json() if served and served.price else None,
-        "first_token_ms": settlement.first_token_ms,
-        "duration_ms": settlement.duration_ms,
-    }
-
-
-def _abandoned_row(abandoned: Abandoned, *, provider: str) -> dict[str, Any]:
-    return {
-        "id": str(abandoned.entry_id),
-        "state": EntryState.VOIDED.value,
-        "served_alias": "",
-        "provider": provider,
-        "model": "",
-        "attempt_count": 0,
-        "fallback": False,
-        "http_status": 503,
-        "error_code": "ledger_unavailable",
-        "provider_request_id": "",
-        **_usage_columns(Usage()),
-        "usage_source": "none",
-        "cost_usd": "0",
-        "price": None,
-        "first_token_ms": None,
-        "duration_ms": None,
-    }
-
-
-def _attempt_rows(settlement: Settlement) -> list[dict[str, Any]]:
-    return [
-        {
-            "entry_id": str(settlement.hold.entry_id),
-            "position": position,
-            "alias": attempt.alias,
-            "provider": attempt.provider,
-            "model": attempt.model,
-            "outcome": attempt.outcome,
-            "http_status": attempt.http_status,
-            "error": _storable(attempt.error)[:500],
-            "started_at": attempt.started_at.isoformat(),
-            "duration_ms": attempt.duration_ms,
-            "first_token_ms": attempt.first_token_ms,
-            **_usage_columns(attempt.usage),
-            "cost_usd": _text(attempt.cost_usd),
-            "price": attempt.price.as_json() if attempt.price else None,
-            "provider_request_id": _storable(attempt.provider_request_id or "")[:200],
-        }
-        for position, attempt in enumerate(settlement.attempts, start=1)
-    ]
-
-
-def _usage_columns(usage: Usage) -> dict[str, int | str]:
-    return {
-        "input_tokens": usage.input_tokens,
-        "cached_input_tokens": usage.cached_input_tokens,
-        "cache_write_tokens": usage.cache_write_tokens,
-        "cache_write_1h_tokens": usage.cache_write_1h_tokens,
-        "audio_input_tokens": usage.audio_input_tokens,
-        "output_tokens": usage.output_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
-        "audio_output_tokens": usage.audio_output_tokens,
-        "usage_source": usage.source.value,
-    }
-
-
-def _storable(text: str) -> str:
-    """What a provider said, without what Postgres cannot store: a settlement must not fail for it."""
-    return text.replace("\x00", "").encode("utf-8", "replace").decode()
-
-
-def _text(amount_usd: Decimal | None) -> str | None:
-    """Decimals go to Postgres as text: JSON numbers would pass through a float."""
-    return None if amount_usd is None else str(amount_usd)

@@ -1,0 +1,122 @@
+"""The ledger's rows as the JSON that its SQL reads (``json_to_recordset``): one function a statement."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from accounting.ledger import HoldRequest, Settlement
+from accounting.models import EntryState
+from accounting.usage import Usage
+
+
+def entry_row(request: HoldRequest, writer_id: int) -> dict[str, Any]:
+    """For insert_entries.sql."""
+    return {
+        "id": str(request.entry_id),
+        "expires_after_s": request.expires_after_s,
+        "writer_id": writer_id,
+        "request_id": request.request_id,
+        "key": request.key,
+        "key_id": request.key_id,
+        "alias": request.alias,
+        "provider": request.provider,
+        "model": request.model,
+        "streamed": request.streamed,
+        "hold_usd": _text(request.hold_usd),
+        "end_user": request.end_user,
+        "tags": dict(request.tags),
+    }
+
+
+def settlement_row(settlement: Settlement) -> dict[str, Any]:
+    """For settle_entries.sql."""
+    served = settlement.served or (settlement.attempts[-1] if settlement.attempts else None)
+    return {
+        "id": str(settlement.hold.entry_id),
+        "state": settlement.state.value,
+        "served_alias": settlement.served.alias if settlement.served else "",
+        "provider": served.provider if served else "",
+        "model": served.model if served else "",
+        "attempt_count": len(settlement.attempts),
+        "fallback": settlement.fallback,
+        "http_status": settlement.http_status,
+        "error_code": settlement.error_code,
+        "provider_request_id": _storable((served.provider_request_id if served else None) or "")[:200],
+        **_usage_columns(settlement.usage),
+        "cost_usd": _text(settlement.cost_usd),
+        "price": served.price.as_json() if served and served.price else None,
+        "first_token_ms": settlement.first_token_ms,
+        "duration_ms": settlement.duration_ms,
+    }
+
+
+def abandoned_row(entry_id: UUID, *, provider: str) -> dict[str, Any]:
+    """For settle_entries.sql: a hold whose request stopped waiting for it."""
+    return {
+        "id": str(entry_id),
+        "state": EntryState.VOIDED.value,
+        "served_alias": "",
+        "provider": provider,
+        "model": "",
+        "attempt_count": 0,
+        "fallback": False,
+        "http_status": 503,
+        "error_code": "ledger_unavailable",
+        "provider_request_id": "",
+        **_usage_columns(Usage()),
+        "usage_source": "none",
+        "cost_usd": "0",
+        "price": None,
+        "first_token_ms": None,
+        "duration_ms": None,
+    }
+
+
+def attempt_rows(settlement: Settlement) -> list[dict[str, Any]]:
+    """For insert_attempts.sql."""
+    return [
+        {
+            "entry_id": str(settlement.hold.entry_id),
+            "position": position,
+            "alias": attempt.alias,
+            "provider": attempt.provider,
+            "model": attempt.model,
+            "outcome": attempt.outcome,
+            "http_status": attempt.http_status,
+            "error": _storable(attempt.error)[:500],
+            "started_at": attempt.started_at.isoformat(),
+            "duration_ms": attempt.duration_ms,
+            "first_token_ms": attempt.first_token_ms,
+            **_usage_columns(attempt.usage),
+            "cost_usd": _text(attempt.cost_usd),
+            "price": attempt.price.as_json() if attempt.price else None,
+            "provider_request_id": _storable(attempt.provider_request_id or "")[:200],
+        }
+        for position, attempt in enumerate(settlement.attempts, start=1)
+    ]
+
+
+def _usage_columns(usage: Usage) -> dict[str, int | str]:
+    return {
+        "input_tokens": usage.input_tokens,
+        "cached_input_tokens": usage.cached_input_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "cache_write_1h_tokens": usage.cache_write_1h_tokens,
+        "audio_input_tokens": usage.audio_input_tokens,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "audio_output_tokens": usage.audio_output_tokens,
+        "usage_source": usage.source.value,
+    }
+
+
+def _storable(text: str) -> str:
+    """What a provider said, without what Postgres cannot store: a settlement must not fail for it."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()
+
+
+def _text(amount_usd: Decimal | None) -> str | None:
+    """Decimals go to Postgres as text: JSON numbers would pass through a float."""
+    return None if amount_usd is None else str(amount_usd)
