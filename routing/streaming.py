@@ -25,6 +25,7 @@ from routing.vanishing import ClientConnection
 log = logging.getLogger("gateway.streaming")
 
 DONE = b"data: [DONE]\n\n"
+_as_json = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make an encoder for every event
 CLIENT_CLOSED = "client_closed"  # the outcome of a stream whose reader went away
 
 
@@ -97,7 +98,7 @@ class EventStream:
             event.setdefault("usage", None)  # as OpenAI does once usage was asked for
         elif "usage" in event:
             del event["usage"]
-        return b"data: " + json.dumps(event, separators=(",", ":")).encode("ascii") + b"\n\n"
+        return b"data: " + _as_json(event).encode("ascii") + b"\n\n"
 
     def _note(self, choices: list[Json]) -> None:
         for choice in choices:
@@ -171,4 +172,4 @@ def _interrupted(error: UpstreamError) -> bytes:
             "code": "stream_interrupted",
         }
     }
-    return b"data: " + json.dumps(body, separators=(",", ":")).encode("ascii") + b"\n\n"
+    return b"data: " + _as_json(body).encode("ascii") + b"\n\n"

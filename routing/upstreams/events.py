@@ -13,12 +13,12 @@ import urllib3
 
 from routing.upstreams.base import FailureKind, Timeouts, UpstreamError
 from routing.upstreams.transport import (
+    ANSWERING,
     MAX_BODY_BYTES,
     READ_BYTES,
     Limits,
     Watch,
     Whole,
-    mapped_errors,
     open_call,
     read_bounded,
     watch_of,
@@ -113,7 +113,7 @@ class EventReader:
         chunk = b""
         try:
             if not self._closed:
-                with mapped_errors(answering=True):
+                with ANSWERING:
                     chunk = self._response.read1(READ_BYTES, decode_content=self._decode)
         except Exception:
             if not self._closed:  # else it is whatever a socket says that somebody has shut

@@ -27,11 +27,11 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from time import monotonic
+from types import TracebackType
 from typing import Any, Final
 
 import certifi
@@ -238,36 +238,56 @@ class Limits:
         return self.first_token_at
 
 
-@contextmanager
-def mapped_errors(*, answering: bool = False) -> Iterator[None]:
-    """urllib3's exceptions → one UpstreamError, without the URL that they carry.
+class MappedErrors:
+    """Context manager: urllib3's exceptions → one UpstreamError, without the URL that they carry.
 
-    `answering`: the answer had begun, so a broken connection is the answer's and not the route's.
+    `answering`: the answer had begun, so a broken connection is the answer's and not the route's. It is entered for
+    every event of a stream, hence no generator: two instances serve all calls.
     """
-    try:
-        yield
-    except (LocationParseError, LocationValueError) as error:
-        raise UpstreamError(FailureKind.NOT_FOUND, "The provider's base URL is not valid") from error
-    except NameResolutionError as error:
-        raise UpstreamError(FailureKind.CONNECTION, "The provider's host name cannot be resolved") from error
-    except NewConnectionError as error:
-        raise UpstreamError(FailureKind.CONNECTION, "The provider refused the connection") from error
-    except ConnectTimeoutError as error:
-        raise UpstreamError(FailureKind.TIMEOUT, "No connection to the provider in time") from error
-    except (ReadTimeoutError, TimeoutError) as error:
-        message = "The provider's answer stopped" if answering else "The provider did not answer in time"
-        raise UpstreamError(FailureKind.TIMEOUT, message) from error
-    except SSLError as error:
-        raise UpstreamError(FailureKind.CONNECTION, "No trusted TLS connection to the provider") from error
-    except (DecodeError, InvalidHeader) as error:
-        raise UpstreamError(FailureKind.MALFORMED, "The provider's answer cannot be decoded") from error
-    except (HTTPError, http.client.HTTPException, OSError) as error:
-        message = "The provider's answer broke off" if answering else "The provider closed the connection"
-        raise UpstreamError(FailureKind.CONNECTION, message) from error
+
+    __slots__ = ("_answering",)
+
+    def __init__(self, *, answering: bool) -> None:
+        self._answering = answering
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None and (mapped := self._mapped(error)) is not None:
+            raise mapped from error
+
+    def _mapped(self, error: BaseException) -> UpstreamError | None:
+        match error:
+            case LocationParseError() | LocationValueError():
+                return UpstreamError(FailureKind.NOT_FOUND, "The provider's base URL is not valid")
+            case NameResolutionError():
+                return UpstreamError(FailureKind.CONNECTION, "The provider's host name cannot be resolved")
+            case NewConnectionError():
+                return UpstreamError(FailureKind.CONNECTION, "The provider refused the connection")
+            case ConnectTimeoutError():
+                return UpstreamError(FailureKind.TIMEOUT, "No connection to the provider in time")
+            case ReadTimeoutError() | TimeoutError():
+                message = "The provider's answer stopped" if self._answering else "The provider did not answer in time"
+                return UpstreamError(FailureKind.TIMEOUT, message)
+            case SSLError():
+                return UpstreamError(FailureKind.CONNECTION, "No trusted TLS connection to the provider")
+            case DecodeError() | InvalidHeader():
+                return UpstreamError(FailureKind.MALFORMED, "The provider's answer cannot be decoded")
+            case HTTPError() | http.client.HTTPException() | OSError():
+                message = "The provider's answer broke off" if self._answering else "The provider closed the connection"
+                return UpstreamError(FailureKind.CONNECTION, message)
+        return None
+
+
+CALLING: Final = MappedErrors(answering=False)
+ANSWERING: Final = MappedErrors(answering=True)
 
 
 def open_call(url: str, headers: Mapping[str, str], body: bytes, limits: Limits) -> urllib3.HTTPResponse:
-    with mapped_errors():
+    with CALLING:
         scheme, host, port, target = _split(url)
         pool = _pool_manager().connection_from_host(host, port, scheme)
         left = max(0.001, limits.first_token_at - monotonic())
@@ -294,7 +314,7 @@ def read_bounded(response: urllib3.HTTPResponse, watch: Watch, deadline: float, 
     size = 0
     done = False
     try:
-        with mapped_errors(answering=True):
+        with ANSWERING:
             while part := response.read(READ_BYTES, decode_content=True):
                 size += len(part)
                 if size > limit:
@@ -335,7 +355,7 @@ def get(url: Url, address: str, deadline: float, limit: int) -> Whole:
         )
     else:
         pool = _Pool(address, url.port, maxsize=1)
-    with mapped_errors(), pool:
+    with CALLING, pool:
         response = pool.urlopen(
             "GET",
             url.request_uri,
