@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from django.db import connection
 
-from accounting import batch, sql
+from accounting import rows, sql
 from accounting.budgets import load_rules
 from accounting.ledger import Hold, HoldRequest
 from tests.ledger.conftest import Book
@@ -62,15 +62,15 @@ def hot_statements(book: Book) -> dict[str, dict[str, Any]]:
     period_ids = sorted({charge.period_id for hold in holds for charge in hold.charges})
     charges = [{"entry_id": str(h.entry_id), "period_id": c.period_id} for h in holds for c in h.charges]
     new: list[HoldRequest] = [book.request("0.05") for _ in range(20)]
-    entries = [batch._entry_row(request, 1) for request in new]
+    entries = [rows.entry_row(request, 1) for request in new]
     return {
         "read_clock": {},
         "lock_entries": {"entry_ids": entry_ids},
         "entry_charges": {"entry_ids": entry_ids},
         "lock_periods": {"period_ids": period_ids},
         "settle_charges": {"rows": json.dumps([{**charge, "posted_usd": "0.01"} for charge in charges])},
-        "settle_entries": {"rows": json.dumps([batch._settlement_row(s) for s in settlements])},
-        "insert_attempts": {"rows": json.dumps([row for s in settlements for row in batch._attempt_rows(s)])},
+        "settle_entries": {"rows": json.dumps([rows.settlement_row(s) for s in settlements])},
+        "insert_attempts": {"rows": json.dumps([row for s in settlements for row in rows.attempt_rows(s)])},
         "insert_entries": {"rows": json.dumps(entries)},
         "hold_charges": {
             "rows": json.dumps(
