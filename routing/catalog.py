@@ -60,6 +60,7 @@ class Alias:
     enabled: bool
     output_cap_tokens: int
     created: int  # unix time for /v1/models; configuration has no better answer than 0
+    rescues_streams: bool  # a stream that breaks off is continued by the next step
     own: tuple[Step, ...]  # the alias's own deployments, in order
     chains: Mapping[str, tuple[str, ...]]  # ChainKind → names of aliases
 
@@ -168,6 +169,7 @@ def _alias(row: ModelAlias) -> Alias:
         enabled=row.enabled,
         output_cap_tokens=row.output_cap_tokens,
         created=0,
+        rescues_streams=row.rescues_streams,
         own=tuple(_step(row, provider, model) for provider, model in own),
         chains={kind: tuple(names) for kind, names in chains.items()},
     )

@@ -102,6 +102,12 @@ class ModelAlias(models.Model):
         validators=[MinValueValidator(1)],
         help_text="Sent upstream when the client sets no limit, and what a hold counts with.",
     )
+    rescues_streams = models.BooleanField(
+        "rescues broken streams",
+        default=True,
+        help_text="When a stream breaks off or stalls, the next step continues the answer. Tool calls are then sent "
+        "whole, not in pieces.",
+    )
     enabled = models.BooleanField(default=True)
     position = models.PositiveIntegerField(default=0, help_text="Its place in lists.")
 

@@ -103,7 +103,7 @@ class ModelAliasAdmin(ModelAdmin):
     list_filter = ("enabled",)
     search_fields = ("name", "upstream_model")
     list_per_page = 200
-    fields = ("name", "provider", "upstream_model", "output_cap_tokens", "enabled", "position")
+    fields = ("name", "provider", "upstream_model", "output_cap_tokens", "rescues_streams", "enabled", "position")
     inlines = (StepInline, DeploymentInline)
     warn_unsaved_form = True
     delete_confirmation_template = "routing/delete_confirmation.html"
