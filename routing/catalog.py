@@ -36,6 +36,7 @@ class Provider:
     key_reference: str
     retries: int
     breaker_failures: int
+    breaker_failure_rate: float
     breaker_cooldown_s: float
 
     def key(self) -> str | None:
@@ -186,6 +187,7 @@ def _step(alias: ModelAlias, provider: ProviderRow, model: str) -> Step:
             key_reference=provider.key_reference,
             retries=provider.retries,
             breaker_failures=provider.breaker_failures,
+            breaker_failure_rate=provider.breaker_failure_rate,
             breaker_cooldown_s=provider.breaker_cooldown_s,
         ),
         deployment=Deployment(

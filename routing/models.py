@@ -81,6 +81,11 @@ class Provider(models.Model):
     breaker_failures = models.PositiveSmallIntegerField(
         default=5, validators=[MinValueValidator(1)], help_text="Failures in a row that open the breaker."
     )
+    breaker_failure_rate = models.FloatField(
+        default=0.5,
+        validators=[MinValueValidator(0.01), MaxValueValidator(1)],
+        help_text="The part of a minute's calls that opens it too, once there are 20 of them.",
+    )
     breaker_cooldown_s = models.FloatField(default=30, validators=_SECONDS)
     enabled = models.BooleanField(default=True)
 
@@ -180,3 +185,38 @@ class FallbackStep(models.Model):
 
     def __str__(self) -> str:
         return f"{self.position}. {self.target}"
+
+
+class Breaker(models.TextChoices):
+    CLOSED = "closed"
+    OPEN = "open"
+
+
+class BreakerState(models.Model):
+    """What workers and replicas have told each other about a deployment's breaker: written by `routing.breaker_sharing`
+    and by the operator who closes one. Times are the database's. No configuration: no trigger makes a version of it.
+
+    Past ``open_until`` an open breaker is half-open: one request may claim the probe, which is its until
+    ``probe_until`` unless its process says that it still runs. ``generation`` changes when the breaker opens, closes, or
+    a probe is claimed or ends, so that a probe's late result cannot overrule what was decided meanwhile.
+    """
+
+    provider = models.CharField(max_length=100)
+    model = models.CharField(max_length=200)
+    state = models.CharField(max_length=6, choices=Breaker)
+    since = models.DateTimeField(help_text="Since when it is in this state.")
+    open_until = models.DateTimeField()
+    probe_until = models.DateTimeField(null=True)
+    failures = models.PositiveIntegerField(help_text="Those that opened it, and its probes' since.")
+    last_kind = models.CharField("last failure", max_length=20)
+    generation = models.BigIntegerField()
+    reset_by = models.CharField("closed by", max_length=150, blank=True, help_text="The operator who closed it last.")
+    reset_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name = "breaker"
+        ordering = ("-state", "-since")
+        constraints = (models.UniqueConstraint(fields=("provider", "model"), name="breakerstate_one_a_deployment"),)
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.model}"

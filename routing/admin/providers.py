@@ -55,7 +55,8 @@ class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # Django does no
             "first_token_timeout_s": "First token",
             "idle_timeout_s": "Idle",
             "total_timeout_s": "Total",
-            "breaker_failures": "Failures",
+            "breaker_failures": "Failures in a row",
+            "breaker_failure_rate": "Failure rate",
             "breaker_cooldown_s": "Cool-down in seconds",
         }
 
@@ -122,9 +123,9 @@ class ProviderAdmin(ModelAdmin):
         (
             "Retries and breaker",
             {
-                "fields": (("retries",), ("breaker_failures", "breaker_cooldown_s")),
-                "description": "After that many failures in a row the breaker opens: requests go past the provider "
-                "until the cool-down is over, then one of them probes it.",
+                "fields": (("retries",), ("breaker_failures", "breaker_failure_rate", "breaker_cooldown_s")),
+                "description": "After that many failures in a row, or at that rate of failures, the breaker of one "
+                "of its models opens: requests go past it until the cool-down is over, then one of them probes it.",
             },
         ),
     )
