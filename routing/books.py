@@ -25,9 +25,10 @@ def settle(
 ) -> Settlement:
     """Post or void the request and log it. Waits for the commit; Writer.settle says what happens without Postgres."""
     first_token_ms = None
-    if served is not None and served.first_token_ms is not None:
+    first = next((attempt for attempt in attempts if attempt.first_token_ms is not None), None)
+    if first is not None and first.first_token_ms is not None:
         # From the request's beginning, failed attempts included: what its caller waited.
-        first_token_ms = served.first_token_ms + round((served.started_at - began.at).total_seconds() * 1000)
+        first_token_ms = first.first_token_ms + round((first.started_at - began.at).total_seconds() * 1000)
     settlement = Settlement(
         hold=admission.hold,
         served=served,

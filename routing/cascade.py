@@ -13,21 +13,22 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from accounting import refusals
 from accounting.ledger import ANSWERED, AttemptRecord
 from accounting.pricing import cost_usd
 from accounting.usage import NO_USAGE, Usage
-from routing import breaker
+from routing import breaker, rescue
 from routing.admission import Admission
 from routing.catalog import Step
 from routing.exceptions import AllModelsFailed, GatewayError, ProviderRefused
 from routing.models import ChainKind
+from routing.rescue import Continued, Partial
 from routing.upstreams.answers import has_content
 from routing.upstreams.base import (
     AnswerStream,
@@ -57,6 +58,7 @@ class OpenStream:
 
     stream: AnswerStream
     head: list[Json]
+    body: Mapping[str, Any]  # what the provider was asked, for an estimate should it report no usage
 
 
 @dataclass
@@ -81,6 +83,7 @@ class Served(Generic[Answer]):
     failed: list[AttemptRecord]
     started: Clock
     first_token_ms: int | None
+    rest: tuple[Step, ...]  # the steps that were not needed
 
     @property
     def is_fallback(self) -> bool:
@@ -113,37 +116,63 @@ def whole(admission: Admission) -> Served[WholeAnswer]:
     def call(upstream: Upstream, request: UpstreamRequest, _: Clock) -> tuple[WholeAnswer, None]:
         return upstream.whole(request), None
 
-    return _Cascade(admission, call).run()
+    return _Cascade(admission, admission.steps, call).run()
 
 
 def stream(admission: Admission) -> Served[OpenStream]:
     """Call until a step's stream has given its first content event. Raises Failed."""
 
     def call(upstream: Upstream, request: UpstreamRequest, started: Clock) -> tuple[OpenStream, int]:
-        events = upstream.stream(request)
-        try:
-            head = []
-            for event in events:
-                head.append(event)
-                if has_content(event):
-                    return OpenStream(events, head), started.ms()
-        except BaseException:
-            events.close()
-            raise
-        events.close()
-        raise UpstreamError(FailureKind.EMPTY, "the stream ended without content", http_status=events.http_status)
+        return _opened(upstream.stream(request), request.body), started.ms()
 
-    return _Cascade(admission, call).run()
+    return _Cascade(admission, admission.steps, call).run()
+
+
+def resume(broken: Served[OpenStream], interrupted: AttemptRecord, partial: Partial) -> Served[OpenStream]:
+    """Call the steps after the one whose stream broke until one goes on with the answer. Raises Failed, whose
+    attempts and hold are for the books; for the caller it is the interruption that counts."""
+    cascade: _Cascade[OpenStream]
+
+    def call(upstream: Upstream, request: UpstreamRequest, started: Clock) -> tuple[OpenStream, int]:
+        events = upstream.stream(request)
+        return _opened(Continued(events, partial, prefilled=cascade.is_prefilling), request.body), started.ms()
+
+    # What the caller has been sent is part of the prompt now, and the hold must cover it.
+    more_tokens = rescue.further_input_tokens(partial.text)
+    admission = replace(broken.admission, input_ceiling_tokens=broken.admission.input_ceiling_tokens + more_tokens)
+    cascade = _Cascade(admission, broken.rest, call, partial)
+    cascade.failed = [*broken.failed, interrupted]
+    return cascade.run()
+
+
+def _opened(events: AnswerStream, body: Mapping[str, Any]) -> OpenStream:
+    """The stream, read up to its first content event. Raises UpstreamError."""
+    try:
+        head = []
+        for event in events:
+            head.append(event)
+            if has_content(event):
+                return OpenStream(events, head, body)
+    except BaseException:
+        events.close()
+        raise
+    events.close()
+    raise UpstreamError(FailureKind.EMPTY, "the stream ended without content", http_status=events.http_status)
 
 
 class _Cascade(Generic[Answer]):
     def __init__(
         self,
         admission: Admission,
+        steps: tuple[Step, ...],
         call: Callable[[Upstream, UpstreamRequest, Clock], tuple[Answer, int | None]],
+        partial: Partial | None = None,
     ) -> None:
         self.admission = admission
+        self.queue = list(steps)
         self.call = call
+        self.partial = partial  # what the caller has of an answer that these steps are to go on with
+        self.is_prefilling = False  # in the attempt in hand
         self.failed: list[AttemptRecord] = []
         self.last_error: UpstreamError | None = None
         self.longest_retry_after_s: float | None = None
@@ -165,10 +194,13 @@ class _Cascade(Generic[Answer]):
 
     def _steps(self) -> Iterator[Step]:
         """The chain, or what a refusal turns it into: the separate chain for its kind, each taken once."""
-        queue = list(self.admission.steps)
         turned: set[ChainKind] = set()
-        while queue:
-            yield queue.pop(0)
+        while self.queue:
+            step = self.queue.pop(0)
+            if self.partial is not None:
+                yield from self._ways_to_continue(step, self.partial)
+                continue
+            yield step
             kind = self.last_error.kind if self.last_error else None
             if kind in REFUSED:
                 chain = {
@@ -177,9 +209,19 @@ class _Cascade(Generic[Answer]):
                 }.get(kind)
                 if chain is not None and chain not in turned and self.admission.chain(chain):
                     turned.add(chain)
-                    queue = list(self.admission.chain(chain))
-                elif not turned or not queue:
+                    self.queue = list(self.admission.chain(chain))
+                elif not turned or not self.queue:
                     raise Failed(self._refused(), self.failed, self.admission)
+
+    def _ways_to_continue(self, step: Step, partial: Partial) -> Iterator[Step]:
+        """The step, and once more if it refused our way of asking: a refusal is not the client's fault here, and must
+        never mask that the model can go on when it is asked another way."""
+        self.is_prefilling = bool(partial.text) and rescue.can_prefill(step.deployment)
+        yield step
+        if self.is_prefilling and self.last_error is not None and self.last_error.kind in REFUSED:
+            rescue.learn_refusal(step.deployment)
+            self.is_prefilling = False
+            yield step
 
     def _attempt(self, step: Step) -> Served[Answer] | None:
         started = Clock()
@@ -192,7 +234,7 @@ class _Cascade(Generic[Answer]):
             self._note(step, started, error)
             return None
         breaker.succeeded(step)
-        return Served(answer, step, self.admission, self.failed, started, first_token_ms)
+        return Served(answer, step, self.admission, self.failed, started, first_token_ms, tuple(self.queue))
 
     def _cover(self, step: Step) -> None:
         spent = sum((a.cost_usd for a in self.failed if a.cost_usd is not None), Decimal(0))
@@ -214,11 +256,7 @@ class _Cascade(Generic[Answer]):
             raise UpstreamError(FailureKind.NO_KEY, f"the provider's key ({step.provider.key_reference}) is not there")
         if not breaker.lets_through(step):
             raise UpstreamError(FailureKind.BREAKER_OPEN, "the breaker is open")
-        body = dict(self.admission.chat.body)
-        if self.admission.chat.output_cap_tokens is None:
-            # The hold counts with this cap, so the provider must know it.
-            name = "max_completion_tokens" if step.deployment.litellm_provider in ("openai", "azure") else "max_tokens"
-            body[name] = self.admission.ceiling(step).output_cap_tokens
+        body = self._body(step)
         return UpstreamRequest(
             deployment=step.deployment,
             api_key=key,
@@ -226,6 +264,18 @@ class _Cascade(Generic[Answer]):
             timeouts=step.deployment.timeouts,
             request_id=self.admission.request_id,
         )
+
+    def _body(self, step: Step) -> Json:
+        """What the step is asked: the client's request, with an output cap in any case."""
+        body = dict(self.admission.chat.body)
+        if self.admission.chat.output_cap_tokens is None:
+            # The hold counts with this cap, so the provider must know it.
+            name = "max_completion_tokens" if step.deployment.litellm_provider in ("openai", "azure") else "max_tokens"
+            body[name] = self.admission.ceiling(step).output_cap_tokens
+        if self.partial is None:
+            return body
+        said_tokens = sum(a.usage.output_tokens for a in self.failed if a.first_token_ms is not None)
+        return rescue.continuation(body, self.partial.text, said_tokens, prefill=self.is_prefilling)
 
     def _note(self, step: Step, started: Clock, error: UpstreamError) -> None:
         self.last_error = error

@@ -2,7 +2,8 @@
 
 The last byte (``data: [DONE]``) is sent only after the ledger's commit. A client that vanishes closes the generator
 (the server calls ``close()``, which raises GeneratorExit at the ``yield``), or is noticed by ``routing.vanishing``: the
-provider's connection is closed and what was received is charged.
+provider's connection is closed and what was received is charged. A stream that breaks off is continued by the chain's
+next step when that can be done honestly (`routing.rescue`).
 
 Format: https://platform.openai.com/docs/api-reference/chat-streaming
 """
@@ -13,11 +14,13 @@ import json
 import logging
 from collections.abc import Generator, Iterator
 from dataclasses import replace
+from itertools import chain
 
-from accounting.ledger import ANSWERED
+from accounting.ledger import ANSWERED, AttemptRecord
 from accounting.usage import NO_USAGE, Usage
-from routing import books, breaker
-from routing.cascade import Clock, OpenStream, Served
+from routing import books, breaker, cascade
+from routing.cascade import REFUSED, Clock, Failed, OpenStream, Served
+from routing.rescue import Partial
 from routing.upstreams.base import FailureKind, Json, UpstreamError
 from routing.upstreams.estimate import estimated_usage
 from routing.vanishing import ClientConnection
@@ -38,9 +41,14 @@ class EventStream:
         self._client = client
         self._received: list[str] = []  # text of all choices, for an estimate should no usage come
         self._settled = False
+        # What the caller has of the answer, while there is somebody who could go on with it.
+        self._partial = Partial() if _can_be_rescued(served) else None
+        self._is_rescued = False
+        self._given_up: Failed | None = None  # no step could go on
+        self._alias = served.step.alias  # of every chunk: one answer has one model
         self._events = self._relay()
         # A silent provider must not be kept waiting for a client that has left: closing wakes our reader.
-        client.watch(served.answer.stream.close)
+        client.watch(self._close_upstream)
 
     def __iter__(self) -> Iterator[bytes]:
         return self._events
@@ -50,6 +58,9 @@ class EventStream:
         self._events.close()
         # A generator that was never started runs no `finally`: the client left before the first event.
         self._end(CLIENT_CLOSED, 499, "client_closed")
+
+    def _close_upstream(self) -> None:
+        self._served.answer.stream.close()  # of the step that is served now, which is not always the first
 
     def _relay(self) -> Generator[bytes, None, None]:
         outcome, status, code = CLIENT_CLOSED, 499, "client_closed"
@@ -64,12 +75,7 @@ class EventStream:
                 if self._client.is_gone:
                     return  # not the provider broke off: we did
                 outcome, status, code = error.kind.value, 200, "stream_interrupted"
-                breaker.failed(self._served.step, error)
                 final = [_interrupted(error)]
-                log.warning(
-                    "stream interrupted",
-                    extra={"request_id": self._served.admission.request_id, "kind": error.kind.value},
-                )
             except Exception:
                 outcome, status, code = "gateway_failed", 500, "internal_error"
                 raise
@@ -82,26 +88,63 @@ class EventStream:
             self._end(outcome, status, code)
 
     def _all(self) -> Iterator[Json]:
-        yield from self._served.answer.head
-        yield from self._served.answer.stream
+        """The answer's events, whoever they come from. Raises UpstreamError when nobody goes on."""
+        while True:
+            try:
+                for event in chain(self._served.answer.head, self._served.answer.stream):
+                    self._note(event)
+                    if self._partial is None:
+                        yield event
+                    else:
+                        yield from self._partial.admit(event)
+                return
+            except UpstreamError as error:
+                if self._client.is_gone:
+                    raise
+                breaker.failed(self._served.step, error)
+                log.warning(
+                    "stream interrupted",
+                    extra={"request_id": self._served.admission.request_id, "kind": error.kind.value},
+                )
+                if not self._rescue(error):
+                    raise
+
+    def _rescue(self, error: UpstreamError) -> bool:
+        """Whether a further step goes on with the answer; then it is the one that is served from now on."""
+        partial, broken = self._partial, self._served
+        if partial is None or partial.is_beyond_rescue or partial.is_finished or error.kind in REFUSED:
+            return False
+        partial.held.clear()  # half a tool call: it is begun anew
+        broken.answer.stream.close()
+        interrupted = self._attempt(error.kind.value, "stream_interrupted")
+        try:
+            self._served = cascade.resume(broken, interrupted, partial)
+        except Failed as failed:
+            self._given_up = failed
+            return False
+        self._received.clear()
+        self._is_rescued = True
+        if self._client.is_gone:  # while we asked around, when there was no stream to close
+            raise error
+        return True
 
     def _render(self, event: Json) -> bytes | None:
         """The event as its client sees it: the alias as the model, usage only when asked for."""
-        choices = event.get("choices")
-        if not choices and event.get("usage"):
-            if not self._served.admission.chat.include_usage:
+        chat = self._served.admission.chat
+        if not event.get("choices") and event.get("usage"):
+            if not chat.include_usage:
                 return None
-        elif isinstance(choices, list):
-            self._note(choices)
-        event["model"] = self._served.step.alias
-        if self._served.admission.chat.include_usage:
+            if self._is_rescued:
+                event["usage"] = self._usage_of_all()
+        event["model"] = self._alias
+        if chat.include_usage:
             event.setdefault("usage", None)  # as OpenAI does once usage was asked for
         elif "usage" in event:
             del event["usage"]
         return b"data: " + _as_json(event).encode("ascii") + b"\n\n"
 
-    def _note(self, choices: list[Json]) -> None:
-        for choice in choices:
+    def _note(self, event: Json) -> None:
+        for choice in event.get("choices") or ():
             delta = choice.get("delta") or {}
             for part in ("content", "reasoning_content", "refusal"):
                 if isinstance(delta.get(part), str):
@@ -115,18 +158,17 @@ class EventStream:
             return
         self._settled = True
         self._client.release()
-        served, stream = self._served, self._served.answer.stream
-        stream.close()
-        attempt = served.record(
-            self._usage(outcome),
-            stream.http_status,
-            stream.provider_request_id,
-            outcome=outcome,
-            error="" if outcome == ANSWERED else code,
-        )
+        served = self._served
+        served.answer.stream.close()
+        if self._given_up is not None:
+            admission, attempts = self._given_up.admission, self._given_up.attempts
+            attempt = attempts[len(served.failed)]  # the one whose answer the caller has the beginning of
+        else:
+            attempt = self._attempt(outcome, "" if outcome == ANSWERED else code)
+            admission, attempts = served.admission, [*served.failed, attempt]
         books.settle(
-            served.admission,
-            [*served.failed, attempt],
+            admission,
+            attempts,
             served=attempt,
             fallback=served.is_fallback,
             http_status=status,
@@ -134,20 +176,43 @@ class EventStream:
             began=self._began,
         )
 
+    def _attempt(self, outcome: str, error: str) -> AttemptRecord:
+        """The attempt in hand, as it ends."""
+        stream = self._served.answer.stream
+        return self._served.record(
+            self._usage(outcome), stream.http_status, stream.provider_request_id, outcome=outcome, error=error
+        )
+
     def _usage(self, outcome: str) -> Usage:
         """The provider's count; for a stream cut before its final count, at least what was received."""
-        reported = self._served.answer.stream.usage
+        answer = self._served.answer
+        reported = answer.stream.usage
         if reported is not None and outcome == ANSWERED:
             return reported
-        if not self._received and not self._events_sent():
+        if not self._received and not answer.head:
             return reported or NO_USAGE
-        estimated = estimated_usage(
-            self._served.admission.chat.body, "".join(self._received), self._served.step.deployment.model
-        )
+        estimated = estimated_usage(answer.body, "".join(self._received), self._served.step.deployment.model)
         return estimated if reported is None else _at_least(reported, estimated)
 
-    def _events_sent(self) -> bool:
-        return bool(self._served.answer.head)
+    def _usage_of_all(self) -> Json:
+        """What the answer consumed at all its providers, as OpenAI reports it: it is what the books say."""
+        total = self._usage(ANSWERED)
+        for attempt in self._served.failed:
+            if attempt.usage != NO_USAGE:
+                total = total + attempt.usage
+        return {
+            "prompt_tokens": total.input_tokens,
+            "completion_tokens": total.output_tokens,
+            "total_tokens": total.input_tokens + total.output_tokens,
+            "prompt_tokens_details": {"cached_tokens": total.cached_input_tokens},
+            "completion_tokens_details": {"reasoning_tokens": total.reasoning_tokens},
+        }
+
+
+def _can_be_rescued(served: Served[OpenStream]) -> bool:
+    """One answer, an alias that wants it, and a further step. Where nobody could go on, nothing is held back."""
+    chat, catalog = served.admission.chat, served.admission.catalog
+    return bool(served.rest) and chat.choices == 1 and catalog.aliases[chat.alias].rescues_streams
 
 
 def _at_least(reported: Usage, estimated: Usage) -> Usage:

@@ -41,3 +41,12 @@ def is_litellm_provider(name: str) -> bool:
 def price_of(litellm_provider: str, model: str) -> PriceList | None:
     """The list price of a provider's model, None when the map does not have it."""
     return PriceList.from_litellm(costs_of(litellm_provider, model))
+
+
+def continues_prefill(litellm_provider: str, model: str) -> bool:
+    """Whether the model goes on from an assistant message at the end of the request, as far as litellm knows.
+
+    Only for Anthropic, whose format has that meaning by itself. OpenAI's own models take such a message for an earlier
+    turn; Mistral and DeepSeek want a field or an address of their own for it.
+    """
+    return litellm_provider == "anthropic" and bool(costs_of(litellm_provider, model).get("supports_assistant_prefill"))

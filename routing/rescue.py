@@ -1,0 +1,235 @@
+"""How a broken stream is continued by another deployment: what it is asked, and how its words are joined.
+
+The caller has the beginning of an answer (:class:`Partial`). The next step is given that beginning, as an assistant
+message to go on from (*prefill*) where the model can do that, with an instruction to continue where it cannot, and
+:class:`Continued` joins what it says to what was said: no seam, no repetition. Where a model begins the answer anew
+with the same words, they are left out; where it begins anew with *other* words, joining would be a lie, and the step
+has failed. Nothing here calls anybody: that is the cascade's.
+
+Prefill: https://docs.anthropic.com/en/docs/build-with-claude/prompt-engineering/prefill-claudes-response
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from accounting.usage import Usage
+from routing.upstreams.answers import speaks
+from routing.upstreams.base import AnswerStream, Deployment, FailureKind, Json, UpstreamError
+from routing.upstreams.price_map import continues_prefill
+
+INSTRUCTION = (
+    "Your answer above was cut off by a failure of the network. Continue it from exactly where it ends, in the same "
+    "language, style and format. Write only what is missing: do not repeat anything of it, do not begin it again, do "
+    "not apologise or comment. What you write is appended to it as it is, so begin with a space if one is missing."
+)
+MAX_HELD_CHARACTERS = 1024 * 1024  # of a tool call that waits for its end; a longer one is relayed as it comes
+ANEW_CHARACTERS = 40  # an answer that begins as the partial one does, for so long, has begun anew
+ANEW_JSON_CHARACTERS = 8  # a JSON document that opens again has begun anew sooner
+OVERLAP_CHARACTERS = 12  # fewer of the last words said again may be chance ("… had had …")
+_WINDOW_CHARACTERS = 400  # nobody repeats more than that of the end
+_REASONING = frozenset({"reasoning_content", "reasoning", "thinking_blocks"})
+
+#: Deployments that have refused to go on from an assistant message, though litellm's map says that they can.
+_refusing: set[tuple[str, str]] = set()
+
+
+@dataclass
+class Partial:
+    """What the caller has been sent of a stream's only choice, and what is held back from it: a tool call is not sent
+    before it is whole, so that one cut in half can be begun anew by another model."""
+
+    texts: list[str] = field(default_factory=list)
+    held: list[Json] = field(default_factory=list)
+    is_finished: bool = False
+    is_beyond_rescue: bool = False  # something was sent that another model cannot go on from
+    head: Json = field(default_factory=dict)  # the fields that every chunk of one answer has in common
+    told: set[str] = field(default_factory=set)  # what is said once: the role, and thoughts before the answer
+    _held_characters: int = 0
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+    def admit(self, event: Json) -> list[Json]:
+        """The events that may be sent now that this one has come: it, or none, or all that waited for it."""
+        if not self.head:
+            self.head = {name: event[name] for name in ("id", "created", "system_fingerprint") if name in event}
+        choices = event.get("choices") or [{}]
+        choice = choices[0]
+        delta = choice.get("delta") or {}
+        if choice.get("finish_reason") or self.is_beyond_rescue:
+            self.is_finished = self.is_finished or bool(choice.get("finish_reason"))
+            return self._release(event)
+        if self.held or delta.get("tool_calls") or delta.get("function_call"):
+            self.held.append(event)
+            self._held_characters += len(json.dumps(delta))
+            if self._held_characters <= MAX_HELD_CHARACTERS:
+                return []
+            self.is_beyond_rescue = True
+            return self._release()
+        if delta.get("content"):
+            self.texts.append(delta["content"])
+            self.told |= _REASONING
+        if "role" in delta:
+            self.told.add("role")
+        if not _REASONING.isdisjoint(delta):
+            self.told |= _REASONING
+        if delta.get("audio") or delta.get("refusal") or delta.get("images"):
+            self.is_beyond_rescue = True
+        return [event]
+
+    def _release(self, *last: Json) -> list[Json]:
+        released = [*self.held, *last]
+        self.held = []
+        return released
+
+
+def can_prefill(deployment: Deployment) -> bool:
+    """Whether the deployment goes on from an assistant message: litellm's map says so, and it has never refused."""
+    if (deployment.provider, deployment.model) in _refusing:
+        return False
+    return continues_prefill(deployment.litellm_provider, deployment.model)
+
+
+def learn_refusal(deployment: Deployment) -> None:
+    """The deployment answered a prefill with a 400: from now on, in this process, it is instructed instead."""
+    _refusing.add((deployment.provider, deployment.model))
+
+
+def continuation(body: Mapping[str, Any], partial: str, said_tokens: int, *, prefill: bool) -> Json:
+    """The request that asks for the rest, within what is left of its output cap. Without any text so far it is the
+    client's own: the answer begins anew."""
+    asked = dict(body)
+    if not partial:
+        return asked
+    for name in ("max_tokens", "max_completion_tokens"):
+        if asked.get(name) is not None:
+            asked[name] = max(1, asked[name] - said_tokens)
+    # Half a JSON document is not one: asked for a whole one, a model would begin it anew.
+    asked.pop("response_format", None)
+    said = {"role": "assistant", "content": partial}
+    if prefill:
+        # Anthropic refuses a last message that ends in white space; Continued leaves out what is then said twice.
+        said["content"] = partial.rstrip()
+        asked["messages"] = [*body["messages"], said]
+    else:
+        asked["messages"] = [*body["messages"], said, {"role": "user", "content": INSTRUCTION}]
+    return asked
+
+
+def further_input_tokens(partial: str) -> int:
+    """The most tokens that a continuation's prompt has more than the client's: bytes bound tokens."""
+    return len(partial.encode("utf-8", "surrogatepass")) + len(INSTRUCTION) + 64 if partial else 0
+
+
+class Seam:
+    """Joins a continuation's text to the partial one. `add` and `end` answer with what the caller is to be sent."""
+
+    def __init__(self, partial: str, *, prefilled: bool) -> None:
+        self._partial = partial
+        self._prefilled = prefilled
+        self._anew_characters = ANEW_JSON_CHARACTERS if partial.lstrip()[:1] in ("{", "[") else ANEW_CHARACTERS
+        self._held = ""
+        self._decided = not partial
+
+    def add(self, text: str) -> str:
+        """Raises UpstreamError when the model says the answer again, but differently."""
+        if self._decided:
+            return text
+        self._held += text
+        return "" if self._may_be_repetition() else self._decide()
+
+    def end(self) -> str:
+        """What still waited: the model said no more than words that were said before."""
+        return "" if self._decided else self._decide()
+
+    def _may_be_repetition(self) -> bool:
+        held, partial = self._held, self._partial
+        if len(held) < len(partial) and partial.startswith(held):
+            return True
+        # In the partial's last words, and not yet longer than what follows there?
+        return not self._prefilled and held in partial[-_WINDOW_CHARACTERS:]
+
+    def _decide(self) -> str:
+        self._decided = True
+        held, partial, self._held = self._held, self._partial, ""
+        if held.startswith(partial) and (len(partial) >= OVERLAP_CHARACTERS or not self._prefilled):
+            return held[len(partial) :]
+        common = _common(held, partial)
+        # Words that come more than once are the text's own way (a refrain, a table), not a repetition.
+        if common >= self._anew_characters and partial.find(held[: self._anew_characters], 1) == -1:
+            raise UpstreamError(FailureKind.MALFORMED, "The model did not continue the answer but began another one")
+        trailing = partial[len(partial.rstrip()) :]
+        if self._prefilled:
+            return held[_common(held, trailing) :]
+        overlap = _overlap(partial[-_WINDOW_CHARACTERS:], held)
+        if overlap >= OVERLAP_CHARACTERS and partial.find(held[:overlap]) == len(partial) - overlap:
+            return held[overlap:]
+        return held[_common(held, trailing) :] if trailing else held
+
+
+def _common(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    for index, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return index
+    return min(len(one), len(other))
+
+
+def _overlap(before: str, after: str) -> int:
+    """The length of the longest end of one text with which the other begins."""
+    for length in range(min(len(before), len(after)), 0, -1):
+        if before.endswith(after[:length]):
+            return length
+    return 0
+
+
+class Continued:
+    """The rest of an answer as a stream (`AnswerStream`) that reads on from the first one's last chunk."""
+
+    def __init__(self, stream: AnswerStream, partial: Partial, *, prefilled: bool) -> None:
+        self.http_status = stream.http_status
+        self.provider_request_id = stream.provider_request_id
+        self._stream = stream
+        self._partial = partial
+        self._seam = Seam(partial.text, prefilled=prefilled)
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._stream.usage
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def __iter__(self) -> Iterator[Json]:
+        return self
+
+    def __next__(self) -> Json:
+        while True:
+            event = self._joined(next(self._stream))
+            if event is not None:
+                return event
+
+    def _joined(self, event: Json) -> Json | None:
+        """The event as the first stream's next one; None when there is nothing new in it."""
+        event = {**event, **self._partial.head}
+        choices = event.get("choices")
+        if not choices:
+            return event
+        choice = choices[0]
+        told = self._partial.told
+        delta = choice["delta"] = {name: value for name, value in choice["delta"].items() if name not in told}
+        text = delta.get("content")
+        if isinstance(text, str):
+            delta["content"] = self._seam.add(text)
+        if choice.get("finish_reason") or delta.get("tool_calls"):
+            left = self._seam.end()
+            if left:
+                delta["content"] = (delta.get("content") or "") + left
+        if not speaks(delta) and not choice.get("finish_reason") and not event.get("usage"):
+            return None
+        return event
