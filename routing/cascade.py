@@ -26,7 +26,7 @@ from accounting.usage import NO_USAGE, Usage
 from routing import breaker, rescue
 from routing.admission import Admission
 from routing.catalog import Step
-from routing.exceptions import AllModelsFailed, GatewayError, ProviderRefused
+from routing.exceptions import AllModelsFailed, ClientClosed, GatewayError, ProviderRefused
 from routing.models import ChainKind
 from routing.rescue import Continued, Partial
 from routing.upstreams.answers import has_content
@@ -39,7 +39,9 @@ from routing.upstreams.base import (
     UpstreamRequest,
     WholeAnswer,
 )
+from routing.upstreams.estimate import estimated_usage
 from routing.upstreams.registry import upstream_for
+from routing.vanishing import ClientConnection
 
 log = logging.getLogger("gateway.cascade")
 
@@ -48,6 +50,8 @@ BACKOFF_S = 0.25  # before the first retry; doubles, with jitter
 REFUSED = frozenset({FailureKind.BAD_REQUEST, FailureKind.CONTEXT_WINDOW, FailureKind.CONTENT_POLICY})
 #: Failures that mean that our configuration is wrong: an operator must hear of them.
 ALERTS = frozenset({FailureKind.AUTHENTICATION, FailureKind.NOT_FOUND, FailureKind.NO_KEY, FailureKind.UNPRICED})
+
+CLIENT_CLOSED = "client_closed"  # the outcome of a stream whose reader went away
 
 Answer = TypeVar("Answer")
 
@@ -119,16 +123,18 @@ def whole(admission: Admission) -> Served[WholeAnswer]:
     return _Cascade(admission, admission.steps, call).run()
 
 
-def stream(admission: Admission) -> Served[OpenStream]:
-    """Call until a step's stream has given its first content event. Raises Failed."""
+def stream(admission: Admission, client: ClientConnection) -> Served[OpenStream]:
+    """Call until a step's stream has given its first content event. Raises Failed, also when its client has left."""
 
     def call(upstream: Upstream, request: UpstreamRequest, started: Clock) -> tuple[OpenStream, int]:
         return _opened(upstream.stream(request), request.body), started.ms()
 
-    return _Cascade(admission, admission.steps, call).run()
+    return _Cascade(admission, admission.steps, call, client).run()
 
 
-def resume(broken: Served[OpenStream], interrupted: AttemptRecord, partial: Partial) -> Served[OpenStream]:
+def resume(
+    broken: Served[OpenStream], interrupted: AttemptRecord, partial: Partial, client: ClientConnection
+) -> Served[OpenStream]:
     """Call the steps after the one whose stream broke until one goes on with the answer. Raises Failed, whose
     attempts and hold are for the books; for the caller it is the interruption that counts."""
     cascade: _Cascade[OpenStream]
@@ -140,7 +146,7 @@ def resume(broken: Served[OpenStream], interrupted: AttemptRecord, partial: Part
     # What the caller has been sent is part of the prompt now, and the hold must cover it.
     more_tokens = rescue.further_input_tokens(partial.text)
     admission = replace(broken.admission, input_ceiling_tokens=broken.admission.input_ceiling_tokens + more_tokens)
-    cascade = _Cascade(admission, broken.rest, call, partial)
+    cascade = _Cascade(admission, broken.rest, call, client, partial)
     cascade.failed = [*broken.failed, interrupted]
     return cascade.run()
 
@@ -166,11 +172,13 @@ class _Cascade(Generic[Answer]):
         admission: Admission,
         steps: tuple[Step, ...],
         call: Callable[[Upstream, UpstreamRequest, Clock], tuple[Answer, int | None]],
+        client: ClientConnection | None = None,
         partial: Partial | None = None,
     ) -> None:
         self.admission = admission
         self.queue = list(steps)
         self.call = call
+        self.client = client  # None: the answer is waited for, whoever is still there
         self.partial = partial  # what the caller has of an answer that these steps are to go on with
         self.is_prefilling = False  # in the attempt in hand
         self.failed: list[AttemptRecord] = []
@@ -224,12 +232,18 @@ class _Cascade(Generic[Answer]):
             yield step
 
     def _attempt(self, step: Step) -> Served[Answer] | None:
+        if self.client is not None and self.client.is_gone:  # while we waited for a retry
+            raise Failed(ClientClosed(), self.failed, self.admission)
         started = Clock()
         try:
             request = self._request(step)
             self._cover(step)
             answer, first_token_ms = self.call(upstream_for(step.deployment.litellm_provider), request, started)
         except UpstreamError as error:
+            if self.client is not None:
+                self.client.hold(None)
+                if self.client.is_gone:
+                    raise self._client_left(step, started) from error
             breaker.failed(step, error)
             self._note(step, started, error)
             return None
@@ -263,6 +277,7 @@ class _Cascade(Generic[Answer]):
             body=body,
             timeouts=step.deployment.timeouts,
             request_id=self.admission.request_id,
+            leash=self.client,
         )
 
     def _body(self, step: Step) -> Json:
@@ -276,6 +291,14 @@ class _Cascade(Generic[Answer]):
             return body
         said_tokens = sum(a.usage.output_tokens for a in self.failed if a.first_token_ms is not None)
         return rescue.continuation(body, self.partial.text, said_tokens, prefill=self.is_prefilling)
+
+    def _client_left(self, step: Step, started: Clock) -> Failed:
+        """The provider was asked, for nobody: what it may bill is estimated, as for every stream that is cut."""
+        usage = estimated_usage(self._body(step), "", step.deployment.model)
+        left = record_attempt(
+            self.admission, step, started, CLIENT_CLOSED, usage, http_status=None, provider_request_id=None
+        )
+        return Failed(ClientClosed(), [*self.failed, left], self.admission)
 
     def _note(self, step: Step, started: Clock, error: UpstreamError) -> None:
         self.last_error = error

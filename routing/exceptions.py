@@ -12,6 +12,7 @@
     ├── ProviderRefused          as upstream: the provider rejects the request itself
     ├── AllModelsFailed          502, 504 or 429: every step of the chain failed
     ├── LedgerUnavailable        503
+    ├── ClientClosed             499  for the books: there is nobody to be told
     └── NotFound, MethodNotAllowed, InternalError   404, 405, 500
 
 Source of the envelope: OpenAI's API reference, "Error codes", and the contract's error table.
@@ -220,6 +221,17 @@ class AllModelsFailed(GatewayError):
             headers["Retry-After"] = str(retry_after_s)
         super().__init__(message, headers=headers, extra={"attempts": list(attempts)})
         self.status = status
+
+
+class ClientClosed(GatewayError):
+    """nginx's number for it; no standard has one."""
+
+    status = 499
+    type = "invalid_request_error"
+    code = "client_closed"
+
+    def __init__(self) -> None:
+        super().__init__("The client closed the connection before its answer began.")
 
 
 class LedgerUnavailable(GatewayError):

@@ -19,7 +19,7 @@ from itertools import chain
 from accounting.ledger import ANSWERED, AttemptRecord
 from accounting.usage import NO_USAGE, Usage
 from routing import books, breaker, cascade
-from routing.cascade import REFUSED, Clock, Failed, OpenStream, Served
+from routing.cascade import CLIENT_CLOSED, REFUSED, Clock, Failed, OpenStream, Served
 from routing.rescue import Partial
 from routing.upstreams.base import FailureKind, Json, UpstreamError
 from routing.upstreams.estimate import estimated_usage
@@ -29,7 +29,6 @@ log = logging.getLogger("gateway.streaming")
 
 DONE = b"data: [DONE]\n\n"
 _as_json = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make an encoder for every event
-CLIENT_CLOSED = "client_closed"  # the outcome of a stream whose reader went away
 
 
 class EventStream:
@@ -48,7 +47,7 @@ class EventStream:
         self._alias = served.step.alias  # of every chunk: one answer has one model
         self._events = self._relay()
         # A silent provider must not be kept waiting for a client that has left: closing wakes our reader.
-        client.watch(self._close_upstream)
+        client.hold(self._close_upstream)
 
     def __iter__(self) -> Iterator[bytes]:
         return self._events
@@ -118,10 +117,11 @@ class EventStream:
         broken.answer.stream.close()
         interrupted = self._attempt(error.kind.value, "stream_interrupted")
         try:
-            self._served = cascade.resume(broken, interrupted, partial)
+            self._served = cascade.resume(broken, interrupted, partial, self._client)
         except Failed as failed:
             self._given_up = failed
             return False
+        self._client.hold(self._close_upstream)
         self._received.clear()
         self._is_rescued = True
         if self._client.is_gone:  # while we asked around, when there was no stream to close

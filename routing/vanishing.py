@@ -1,4 +1,4 @@
-"""Notices clients that went away while their stream is silent, when no write would tell.
+"""Notices clients that went away while their stream is silent, or has not begun, when no write would tell.
 
 One thread a process (a greenlet under gevent) looks at the sockets of all running streams twice a second. It asks the
 kernel for the connection's TCP state, which neither reads a byte nor waits: anything but ``ESTABLISHED`` means that the
@@ -57,28 +57,34 @@ _watch = _Watch()
 
 
 class ClientConnection:
-    """A stream's client, watched from :meth:`watch` until :meth:`release`. ``raw`` None: the server does not say."""
+    """A stream's client, watched until :meth:`release`. ``raw`` None: the server does not say, and only writes tell.
+
+    It is the leash (`routing.upstreams.base.Leash`) of the calls that are made for it."""
 
     def __init__(self, raw: socket.socket | None) -> None:
         self._raw = raw
         self._ticket: int | None = None
         self._timeout_before: float | None = None
+        self._end: Callable[[], None] | None = None
         self.is_gone = False
+        if raw is not None:
+            self._timeout_before = raw.gettimeout()
+            raw.settimeout(SEND_TIMEOUT_S)
+            self._ticket = _watch.add(raw, self._gone)
 
-    def watch(self, when_gone: Callable[[], None]) -> None:
-        """Call ``when_gone`` once, from another thread, when the client has closed."""
-        if self._raw is None:
-            return
+    def hold(self, end: Callable[[], None] | None) -> None:
+        """What to end when the client has closed, from another thread; in place of what was held before."""
+        self._end = end
+        if self.is_gone and end is not None:  # it left before there was anything to end
+            end()
 
-        def gone() -> None:
-            self.is_gone = True
-            when_gone()
-
-        self._timeout_before = self._raw.gettimeout()
-        self._raw.settimeout(SEND_TIMEOUT_S)
-        self._ticket = _watch.add(self._raw, gone)
+    def _gone(self) -> None:
+        self.is_gone = True
+        if self._end is not None:
+            self._end()
 
     def release(self) -> None:
+        self._end = None
         if self._raw is None or self._ticket is None:
             return
         _watch.remove(self._ticket)

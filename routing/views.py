@@ -17,6 +17,7 @@ from accounting.rates import RateStatus
 from accounting.reports import budgets_of
 from accounting.usage import Usage
 from routing import admission, books, cascade, catalog
+from routing.admission import Admission
 from routing.authentication import Caller, KeyAuthentication, identify_in
 from routing.body import read_body
 from routing.cascade import Clock, Failed, Served
@@ -41,8 +42,7 @@ class ChatCompletionsView(APIView):
         admitted = admission.admit(chat, caller.secret, request_id(request._request))
         try:
             if chat.streamed:
-                client = ClientConnection(request.META.get("gunicorn.socket"))
-                return _streamed(cascade.stream(admitted), began, client)
+                return _streamed(admitted, began, ClientConnection(request.META.get("gunicorn.socket")))
             return _whole(cascade.whole(admitted), began)
         except Failed as failed:
             _settle_failure(failed, began)
@@ -185,7 +185,12 @@ def _whole(served: Served[WholeAnswer], began: Clock) -> HttpResponse:
     return response
 
 
-def _streamed(served: Served[cascade.OpenStream], began: Clock, client: ClientConnection) -> HttpResponseBase:
+def _streamed(admitted: Admission, began: Clock, client: ClientConnection) -> HttpResponseBase:
+    try:
+        served = cascade.stream(admitted, client)
+    except BaseException:
+        client.release()
+        raise
     return StreamingHttpResponse(
         EventStream(served, began, client),  # Django calls its close() at the end, however that comes
         content_type="text/event-stream",

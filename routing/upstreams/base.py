@@ -7,7 +7,7 @@ touches no database, and maps every failure to one :class:`UpstreamError`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -41,6 +41,13 @@ class Deployment:
     api_version: str | None = None
 
 
+class Leash(Protocol):
+    """By which a call is ended from outside, when its client is gone."""
+
+    def hold(self, end: Callable[[], None] | None) -> None:
+        """From now on this ends the call: at once, if its client is gone already. None: nothing is there to end."""
+
+
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
     """One attempt. ``body`` is the client's chat request in OpenAI's format with the output cap applied;
@@ -51,6 +58,7 @@ class UpstreamRequest:
     body: Mapping[str, Any]
     timeouts: Timeouts  # the deployment's, possibly narrowed by the client's x-gateway-timeout
     request_id: str
+    leash: Leash | None = None  # streams only: a whole answer is waited for, as only it says what was billed
 
 
 @dataclass(frozen=True, slots=True)

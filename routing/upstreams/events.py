@@ -11,7 +11,7 @@ from typing import Final
 
 import urllib3
 
-from routing.upstreams.base import FailureKind, Timeouts, UpstreamError
+from routing.upstreams.base import FailureKind, Leash, Timeouts, UpstreamError
 from routing.upstreams.transport import (
     ANSWERING,
     MAX_BODY_BYTES,
@@ -31,13 +31,15 @@ _MAX_ERROR_BYTES: Final = 1024 * 1024
 _END_GRACE_S: Final = 0.01
 
 
-def post_stream(url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> EventReader | Whole:
+def post_stream(
+    url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts, leash: Leash | None = None
+) -> EventReader | Whole:
     """One POST whose answer is to be a stream of server-sent events.
 
     An answer that is none (not 200, or JSON, or a page) comes back whole, at most _MAX_ERROR_BYTES of it.
     """
     limits = Limits(timeouts, streamed=True)
-    response = open_call(url, headers, body, limits)
+    response = open_call(url, headers, body, limits, leash)
     if response.connection is None:
         return Whole(response.status, response.headers, b"")
     watch = watch_of(response)

@@ -75,7 +75,7 @@ class Relay:
             options = body.get("stream_options")
             body["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
         url, headers = _address(request, "text/event-stream")
-        answer = post_stream(url, headers, dumps(body), request.timeouts)
+        answer = post_stream(url, headers, dumps(body), request.timeouts, request.leash)
         if isinstance(answer, Whole):
             _read_whole(answer, request.api_key)
             raise UpstreamError(  # a good answer, but not the stream that was asked for

@@ -35,7 +35,7 @@ class Translate:
     def stream(self, request: UpstreamRequest) -> TranslatedStream:
         wire = FORMATS[request.deployment.litellm_provider]
         prepared = _prepare(wire, request, streamed=True)
-        answer = post_stream(prepared.url, _headers(prepared), dumps(prepared.body), request.timeouts)
+        answer = post_stream(prepared.url, _headers(prepared), dumps(prepared.body), request.timeouts, request.leash)
         if isinstance(answer, Whole):
             _read_whole(wire, prepared, answer, request)
             raise UpstreamError(

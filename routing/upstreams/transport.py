@@ -28,6 +28,8 @@ import socket
 import ssl
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from time import monotonic
@@ -53,7 +55,7 @@ from urllib3.exceptions import (
 from urllib3.util import Timeout, Url, parse_url
 from urllib3.util.ssl_ import create_urllib3_context
 
-from routing.upstreams.base import FailureKind, Timeouts, UpstreamError
+from routing.upstreams.base import FailureKind, Leash, Timeouts, UpstreamError
 
 USER_AGENT: Final = "llm-gateway"
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
@@ -67,6 +69,10 @@ _SOCKET_OPTIONS: Final = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
 ]
+
+
+#: The leash of the call that this thread or greenlet is making; urllib3 has no way through for it.
+_leash: ContextVar[Leash | None] = ContextVar("leash", default=None)
 
 
 # --- connections that know their deadline --------------------------------------------------------------
@@ -114,7 +120,16 @@ class _TimedResponse(http.client.HTTPResponse):
         # The socket carries the limit that urllib3 was given for the head of the answer.
         watch.sock = sock
         watch.deadline = monotonic() + (sock.gettimeout() or 0.0)
+        leash = _leash.get()
+        if leash is not None:  # the request is sent, its answer may be long in coming
+            leash.hold(lambda: _shut(sock))
         self.fp = io.BufferedReader(_TimedSocket(self.fp.detach(), watch), READ_BYTES)
+
+
+def _shut(sock: Any) -> None:
+    """Wakes whoever reads from it; the descriptor stays theirs."""
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 class _Connection(HTTPConnection):
@@ -286,7 +301,10 @@ CALLING: Final = MappedErrors(answering=False)
 ANSWERING: Final = MappedErrors(answering=True)
 
 
-def open_call(url: str, headers: Mapping[str, str], body: bytes, limits: Limits) -> urllib3.HTTPResponse:
+def open_call(
+    url: str, headers: Mapping[str, str], body: bytes, limits: Limits, leash: Leash | None = None
+) -> urllib3.HTTPResponse:
+    _leash.set(leash)
     with CALLING:
         scheme, host, port, target = _split(url)
         pool = _pool_manager().connection_from_host(host, port, scheme)

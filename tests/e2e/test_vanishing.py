@@ -6,8 +6,10 @@ import json
 import time
 from decimal import Decimal
 
-from tests.e2e.gateway import Gateway, asks
-from tests.simulator import faults
+import pytest
+
+from tests.e2e.gateway import Gateway, asks, cost
+from tests.simulator import Behaviour, faults
 
 
 def test_a_client_that_leaves_while_the_provider_is_silent_is_noticed_within_a_second(gateway: Gateway) -> None:
@@ -33,9 +35,35 @@ def test_a_client_that_leaves_while_the_provider_is_silent_is_noticed_within_a_s
     assert entry["usage_source"] == "estimated"
     assert entry["output_tokens"] > 0
     assert entry["cost_usd"] > Decimal(0)
-    gateway.sim.wait_until(
+    assert gateway.sim.wait_until(
         lambda requests: any(r.provider == route.providers[0] and r.closed_by_client_at is not None for r in requests)
     )
+
+
+@pytest.mark.parametrize("wire", ["openai", "anthropic", "gemini"])
+@pytest.mark.parametrize("fault", [faults.silent(), faults.slow_first_token(9)], ids=["silent", "slow"])
+def test_a_client_that_leaves_before_the_first_token_is_noticed_within_a_second(
+    gateway: Gateway, wire: str, fault: Behaviour
+) -> None:
+    route = gateway.route(wire, "openai")
+    gateway.sim.behave(route.providers[0], fault)
+    body = json.dumps({"model": route.alias, "stream": True, **asks("Tell me of the sea")}).encode()
+    client = gateway.send(
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    )
+    assert gateway.sim.wait_until(lambda requests: any(r.provider == route.providers[0] for r in requests))
+    left_at = time.monotonic()
+    client.close()
+    gateway.wait_settled(route.alias, within_s=5)
+    assert time.monotonic() - left_at < 2.5
+    entry = gateway.entry(route.alias)
+    assert (entry["http_status"], entry["error_code"], entry["state"]) == (499, "client_closed", "posted")
+    assert (entry["usage_source"], entry["output_tokens"], entry["attempts"]) == ("estimated", 0, 1)
+    assert entry["cost_usd"] == cost(entry["input_tokens"], 0) > 0
+    assert gateway.sim.wait_until(
+        lambda requests: any(r.provider == route.providers[0] and r.closed_by_client_at is not None for r in requests)
+    )
+    assert gateway.sim.requests_to(route.providers[1]) == [], "nobody is asked for a client that has left"
 
 
 def test_a_stream_that_is_only_slow_is_left_alone(gateway: Gateway) -> None:
