@@ -22,13 +22,13 @@ from collections import deque
 from typing import Any, LiteralString
 
 import psycopg
-from django.db import connections
 from psycopg import pq
 
 from accounting import sql
 from accounting.batch import Abandoned, Connection, Operation, Windows, run
 from accounting.ledger import Expired, Hold, HoldRequest, Settlement, TopUpRequest
 from accounting.refusals import BudgetRefusal, LedgerUnavailable
+from accounting.session import connect
 
 log = logging.getLogger("gateway.ledger")
 
@@ -238,35 +238,10 @@ class Writer:
         return True
 
     def _connect(self) -> None:
-        parameters = connections["default"].get_connection_params()
-        for name in (
-            "cursor_factory",
-            "context",
-            "client_encoding",
-            "prepare_threshold",
-            "server_side_binding",
-        ):
-            parameters.pop(name, None)
-        connection = psycopg.connect(
-            **{
-                "connect_timeout": 3,
-                "tcp_user_timeout": 5000,
-                # A host that vanished while we wait for its answer sends nothing, not even an error.
-                "keepalives_idle": 3,
-                "keepalives_interval": 1,
-                "keepalives_count": 3,
-                **parameters,
-                "application_name": "gateway ledger writer",
-            },
-            prepare_threshold=2,
-        )
+        connection = connect("gateway ledger writer", statement_timeout_s=8)
         self._connection, self._proven = connection, False
-        # The ledger's locks assume it, whatever the database's default is.
-        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-        # A frozen Postgres must not freeze the gateway; commits wait for the flush whatever the server's default is.
-        connection.execute("SET statement_timeout = '8s'")
+        # Commits wait for the flush whatever the server's default is.
         connection.execute("SET synchronous_commit = on")
-        connection.execute("SET TIME ZONE 'UTC'")
         connection.commit()
         self._take_lock(connection)
         self._backend_pid = connection.info.backend_pid

@@ -67,8 +67,10 @@ def when_ready(server: "Arbiter") -> None:
 def post_fork(server: "Arbiter", worker: "Worker") -> None:
     """In each new worker, before it serves: what may not be shared across a fork starts here."""
     from accounting import ledger
+    from routing import breaker_sharing
 
     ledger.writer().start()
+    breaker_sharing.start()
     if worker.age == 1:  # the first of them, and not the one that replaces it
         from accounting.reconcile import reconcile_and_log
 
@@ -78,5 +80,7 @@ def post_fork(server: "Arbiter", worker: "Worker") -> None:
 def worker_exit(server: "Arbiter", worker: "Worker") -> None:
     """In each worker, after its last request: what still waits to be written is written here."""
     from accounting import ledger
+    from routing import breaker_sharing
 
+    breaker_sharing.stop()
     ledger.writer().stop()

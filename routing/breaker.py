@@ -1,20 +1,28 @@
 """Keeps a failing deployment out of the way: closed, open, half-open; per provider and model.
 
-Closed until ``breaker_failures`` failures in a row, then open for ``breaker_cooldown_s`` (or as long as the provider's
-own Retry-After asks for): requests go past it at no cost. Then half-open: one request probes, the others still go past;
-its success closes the breaker, its failure opens it again.
+Closed until ``breaker_failures`` failures in a row, or until of the last minute's calls (20 at least) the part
+``breaker_failure_rate`` has failed. Then open for ``breaker_cooldown_s``, or as long as the provider's own Retry-After
+asks for: requests go past it at the price of a look into a dictionary. Then half-open: one request probes, the others
+still go past; its success closes the breaker, its failure opens it again.
 
-The state is this process's own: each worker learns for itself.
+Each process counts and decides for itself, here, in memory. What it decides, the others learn within a second through
+`routing.breaker_sharing`, and of all processes one alone gets the probe. Without it, or without Postgres, each
+process's state is its own.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 from routing.catalog import Step
 from routing.upstreams.base import FailureKind, UpstreamError
+
+log = logging.getLogger("gateway.breaker")
 
 #: Failures that speak of the deployment's health, not of the request.
 COUNTED = frozenset(
@@ -29,54 +37,292 @@ COUNTED = frozenset(
         FailureKind.INTERRUPTED,
     }
 )
+#: A refusal of the request is an answer: whoever gives it is well.
+REFUSALS = frozenset({FailureKind.BAD_REQUEST, FailureKind.CONTEXT_WINDOW, FailureKind.CONTENT_POLICY})
+
+RATE_OVER_S = 60  # a failure rate is that of the last minute,
+RATE_SLOT_S = 5  # counted in pieces of this length,
+RATE_CALLS = 20  # and of this many calls at least: of two calls one fails soon
+MAX_PATIENCE_S = 3600.0  # a Retry-After beyond an hour is a mistake, and nobody would be left to find out
+MAX_PROBE_S = 60.0  # a probe that has not reported by then is no longer waited for
+
+Name = tuple[str, str]  # provider, model
 
 
-@dataclass
-class _State:
-    failures: int = 0
+@dataclass(eq=False, slots=True)
+class Probe:
+    """The one request that may call a half-open deployment."""
+
+    thread: int  # the thread, or greenlet, that runs it
+    until: float  # monotonic: waited for no longer than that
+    is_granted: bool = False
+    generation: int | None = None  # of the shared state, as claimed; None: granted by this process alone
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """News for the other processes: a breaker opened here, or stays open for longer."""
+
+    open_until: float  # monotonic
+    failures: int
+    kind: FailureKind
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeEnded:
+    """News for the other processes. ``kind``: how the probe failed. Without it, it succeeded (``is_closed``) or its
+    request ended before the deployment was called."""
+
+    generation: int | None
+    is_closed: bool
+    open_until: float = 0.0  # monotonic
+    kind: FailureKind | None = None
+
+
+News = Opened | ProbeEnded
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A breaker that is open, as the database has it; times from now, negative when over."""
+
+    name: Name
+    generation: int
+    open_s: float
+    probe_s: float
+
+
+class _LastMinute:
+    """How many calls there were, and how many failed."""
+
+    __slots__ = ("_slots",)
+
+    def __init__(self) -> None:
+        self._slots: deque[list[int]] = deque()  # [number of the slot, calls, failures]
+
+    def note(self, now: float, *, failed: bool) -> None:
+        number = int(now / RATE_SLOT_S)
+        if not self._slots or self._slots[-1][0] != number:
+            self._slots.append([number, 0, 0])
+            while self._slots[0][0] <= number - RATE_OVER_S // RATE_SLOT_S:
+                self._slots.popleft()
+        slot = self._slots[-1]
+        slot[1] += 1
+        slot[2] += failed
+
+    def failures_at(self, rate: float) -> int:
+        """The failures, if there are so many that they are the rate of enough calls; else 0."""
+        calls, failures = (sum(slot[which] for slot in self._slots) for which in (1, 2))
+        return failures if calls >= RATE_CALLS and failures >= rate * calls else 0
+
+
+@dataclass(slots=True)
+class _Breaker:
+    failures: int = 0  # in a row
+    last_minute: _LastMinute = field(default_factory=_LastMinute)
+    asked_until: float = 0.0  # monotonic: how long the provider asked for patience
     open_until: float | None = None  # monotonic; None: closed
-    probing_until: float = 0.0  # a probe that never reports back must not keep the breaker half-open for ever
+    probed_until: float = 0.0  # monotonic: another process has the probe
+    probe: Probe | None = None  # this process has it, or asks for it
 
+    def close(self) -> None:
+        self.failures, self.last_minute, self.asked_until = 0, _LastMinute(), 0.0
+        self.open_until, self.probed_until, self.probe = None, 0.0, None
 
-_states: dict[tuple[str, str], _State] = {}
-_lock = threading.Lock()
-
-
-def _of(step: Step) -> _State:
-    return _states.setdefault((step.provider.name, step.deployment.model), _State())
-
-
-def lets_through(step: Step) -> bool:
-    """Whether the deployment may be called now. True in half-open means: you are the probe."""
-    with _lock:
-        state = _of(step)
-        now = time.monotonic()
-        if state.open_until is None:
-            return True
-        if now < state.open_until or now < state.probing_until:
+    def is_passed_by(self, now: float) -> bool:
+        """Open, or half-open with a probe on its way."""
+        open_until, probe = self.open_until, self.probe  # no lock: each is read once
+        if open_until is None:
             return False
-        state.probing_until = now + step.provider.breaker_cooldown_s
-        return True
+        return now < open_until or now < self.probed_until or (probe is not None and now < probe.until)
+
+    def own_probe(self) -> Probe | None:
+        """The probe, if it is the caller's. Others may report calls that began before the breaker opened."""
+        probe = self.probe
+        return probe if probe is not None and probe.is_granted and probe.thread == threading.get_ident() else None
 
 
-def succeeded(step: Step) -> None:
-    with _lock:
-        state = _of(step)
-        state.failures, state.open_until, state.probing_until = 0, None, 0.0
+class Breakers:
+    """The breakers of one process."""
+
+    def __init__(self) -> None:
+        # Set by whoever shares the state. `ask_for`: wait, for a bounded time, until the probe is granted or is not.
+        self.ask_for: Callable[[Name, Probe], None] | None = None
+        self.when_news: Callable[[], None] | None = None
+        self._table: dict[Name, _Breaker] = {}
+        self._news: dict[Name, News] = {}  # the last of each: what came before is over
+        self._lock = threading.Lock()
+
+    # --- the requests' side ---------------------------------------------------------------------------------
+
+    def lets_through(self, step: Step) -> bool:
+        """Whether the deployment may be called now. True in half-open means: you are the probe."""
+        name = _name(step)
+        breaker = self._table.get(name)
+        if breaker is None or breaker.open_until is None:
+            return True
+        now = time.monotonic()
+        if breaker.is_passed_by(now):
+            return False
+        with self._lock:
+            if breaker.open_until is None or breaker.is_passed_by(now):
+                return breaker.open_until is None
+            until = now + max(MAX_PROBE_S, step.provider.breaker_cooldown_s)
+            probe = breaker.probe = Probe(threading.get_ident(), until, is_granted=self.ask_for is None)
+        if self.ask_for is not None:
+            self.ask_for(name, probe)
+        with self._lock:
+            if breaker.probe is not probe:
+                return breaker.open_until is None  # perhaps closed by somebody else meanwhile
+            if not probe.is_granted:
+                breaker.probe = None
+            return probe.is_granted
+
+    def succeeded(self, step: Step) -> None:
+        name, now = _name(step), time.monotonic()
+        with self._lock:
+            breaker = self._of(name)
+            if breaker.open_until is None:
+                breaker.failures, breaker.asked_until = 0, 0.0
+                breaker.last_minute.note(now, failed=False)
+                return
+            probe = breaker.own_probe()
+            if probe is None:
+                return  # it began before the breaker opened
+            breaker.close()
+            self._tell(name, ProbeEnded(probe.generation, is_closed=True))
+        log.warning("breaker closed", extra={"provider": name[0], "model": name[1]})
+
+    def failed(self, step: Step, error: UpstreamError) -> None:
+        if error.kind in REFUSALS:
+            self.succeeded(step)
+        elif error.kind in COUNTED:
+            self._count(step, error)
+        else:
+            self.abandoned(step)
+
+    def abandoned(self, step: Step) -> None:
+        """The request ended without an answer or a failure of the deployment: were it the probe, let another be it."""
+        name = _name(step)
+        with self._lock:
+            breaker = self._table.get(name)
+            probe = breaker.own_probe() if breaker is not None else None
+            if breaker is None or probe is None:
+                return
+            breaker.probe = None
+            if probe.generation is not None:
+                self._tell(name, ProbeEnded(probe.generation, is_closed=False))
+
+    def reset(self) -> None:
+        """Close every breaker of this process."""
+        with self._lock:
+            self._table.clear()
+            self._news.clear()
+
+    def _count(self, step: Step, error: UpstreamError) -> None:
+        name, now, provider = _name(step), time.monotonic(), step.provider
+        with self._lock:
+            breaker = self._of(name)
+            breaker.asked_until = max(breaker.asked_until, now + min(error.retry_after_s or 0.0, MAX_PATIENCE_S))
+            if breaker.open_until is not None and breaker.own_probe() is None:
+                if breaker.asked_until > breaker.open_until:  # it began before the breaker opened, but was told more
+                    breaker.open_until = breaker.asked_until
+                    self._tell(name, Opened(breaker.open_until, breaker.failures, error.kind))
+                return
+            was_open, probe = breaker.open_until is not None, breaker.probe
+            breaker.failures += 1
+            breaker.last_minute.note(now, failed=True)
+            too_often = breaker.last_minute.failures_at(provider.breaker_failure_rate)
+            if not was_open and breaker.failures < provider.breaker_failures and not too_often:
+                return
+            open_until = breaker.open_until = max(now + provider.breaker_cooldown_s, breaker.asked_until)
+            breaker.probe = None
+            failures = max(breaker.failures, too_often)
+            if was_open and probe is not None and probe.generation is not None:
+                self._tell(name, ProbeEnded(probe.generation, False, open_until, error.kind))
+            else:
+                self._tell(name, Opened(open_until, failures, error.kind))
+        log.warning(
+            "breaker opened",
+            extra={
+                "provider": name[0],
+                "model": name[1],
+                "kind": error.kind.value,
+                "failures": failures,
+                "open_s": round(open_until - now, 3),
+            },
+        )
+
+    def _of(self, name: Name) -> _Breaker:
+        breaker = self._table.get(name)
+        if breaker is None:
+            breaker = self._table[name] = _Breaker()
+        return breaker
+
+    def _tell(self, name: Name, news: News) -> None:
+        self._news[name] = news
+        if self.when_news is not None:
+            self.when_news()
+
+    # --- the sharing's side ---------------------------------------------------------------------------------
+
+    def news(self) -> list[tuple[Name, News]]:
+        """What the other processes have not been told yet."""
+        with self._lock:
+            return list(self._news.items())
+
+    def told(self, name: Name, news: News) -> None:
+        with self._lock:
+            if self._news.get(name) is news:
+                del self._news[name]
+
+    def grant(self, name: Name, probe: Probe, generation: int | None) -> bool:
+        """The probe is this process's. False: its request does not wait for it any more."""
+        with self._lock:
+            if self._of(name).probe is not probe:
+                return False
+            probe.is_granted, probe.generation = True, generation
+            return True
+
+    def running_probes(self) -> list[tuple[Name, int]]:
+        """Of the probes that were claimed for this process, those that are waited for still, with their generation."""
+        now = time.monotonic()
+        with self._lock:
+            return [
+                (name, probe.generation)
+                for name, breaker in self._table.items()
+                if (probe := breaker.probe) is not None and probe.generation is not None and now < probe.until
+            ]
+
+    def learn(self, shared: Iterable[Shared]) -> None:
+        """Take over what all have decided together: these are open, all others closed. What was decided here since
+        the database was asked stands."""
+        now = time.monotonic()
+        with self._lock:
+            found = {state.name: state for state in shared}
+            for name, breaker in self._table.items():
+                if breaker.open_until is not None and name not in found and name not in self._news:
+                    breaker.close()
+            for name, state in found.items():
+                if name in self._news:
+                    continue
+                breaker = self._of(name)
+                breaker.open_until = now + state.open_s
+                probe = breaker.probe
+                if probe is not None and probe.generation not in (None, state.generation):
+                    probe = breaker.probe = None  # it took too long, and another one has been let through
+                is_own = probe is not None and probe.generation == state.generation
+                breaker.probed_until = 0.0 if is_own else now + state.probe_s
 
 
-def failed(step: Step, error: UpstreamError) -> None:
-    if error.kind not in COUNTED:
-        return
-    with _lock:
-        state = _of(step)
-        state.failures += 1
-        if state.open_until is not None or state.failures >= step.provider.breaker_failures:
-            state.open_until = time.monotonic() + max(step.provider.breaker_cooldown_s, error.retry_after_s or 0.0)
-            state.probing_until = 0.0
+def _name(step: Step) -> Name:
+    return step.provider.name, step.deployment.model
 
 
-def reset() -> None:
-    """Close every breaker of this process."""
-    with _lock:
-        _states.clear()
+#: This process's.
+breakers = Breakers()
+lets_through = breakers.lets_through
+succeeded = breakers.succeeded
+failed = breakers.failed
+abandoned = breakers.abandoned
+reset = breakers.reset

@@ -197,8 +197,8 @@ class BreakerState(models.Model):
     and by the operator who closes one. Times are the database's. No configuration: no trigger makes a version of it.
 
     Past ``open_until`` an open breaker is half-open: one request may claim the probe, which is its until
-    ``probe_until`` unless its process says that it still runs. ``generation`` changes when the breaker opens, closes, or
-    a probe is claimed or ends, so that a probe's late result cannot overrule what was decided meanwhile.
+    ``probe_until`` unless its process says that it still runs. ``generation`` changes when the breaker opens, closes,
+    or a probe is claimed or ends, so that a probe's late result cannot overrule what was decided meanwhile.
     """
 
     provider = models.CharField(max_length=100)

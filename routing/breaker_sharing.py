@@ -1,0 +1,177 @@
+"""What workers and replicas know of each other's breakers: one thread a process, one small table (`BreakerState`).
+
+The thread (a greenlet under gevent) writes what its process has decided, asks twice a second what all have decided,
+and claims the probe of a half-open breaker for the one request that would be it: that request alone waits for the
+database, for a second at most. Times travel as seconds from now, by the database's clock, so that clocks may differ.
+
+A claim is a lease, renewed while the probe runs: should its process die, the next may claim it three seconds later.
+Postgres gone: each process goes on alone, and tells what it has decided when Postgres is back.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+
+import psycopg
+
+from accounting.batch import Connection
+from accounting.session import connect
+from routing import breaker, sql
+from routing.breaker import Breakers, Name, News, Opened, Probe, Shared
+
+log = logging.getLogger("gateway.breaker")
+
+POLL_S = 0.5
+CLAIM_WAIT_S = 1.0  # a request that has waited this long for the probe goes past the deployment
+LEASE_S = 3.0
+RECONNECT_S = 1.0
+
+
+class _Claim:
+    __slots__ = ("done", "name", "probe")
+
+    def __init__(self, name: Name, probe: Probe) -> None:
+        self.name, self.probe, self.done = name, probe, threading.Event()
+
+
+class Sharing:
+    """Shares one process's breakers with all others of its database."""
+
+    def __init__(self, breakers: Breakers) -> None:
+        self._breakers = breakers
+        self._claims: deque[_Claim] = deque()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._connection: Connection | None = None
+        self._retry_at = 0.0  # monotonic
+        self._is_away = False  # Postgres, and the log says so
+        self._is_stopping = False
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._work, name="breaker-sharing", daemon=True)
+        self._breakers.ask_for, self._breakers.when_news = self._ask_for, self._wake.set
+        self._thread.start()
+
+    def stop(self, wait_s: float = 3.0) -> None:
+        """Tell what has not been told yet, then end."""
+        if self._thread is None:
+            return
+        self._breakers.ask_for = self._breakers.when_news = None
+        self._is_stopping = True
+        self._wake.set()
+        self._thread.join(wait_s)
+
+    def _ask_for(self, name: Name, probe: Probe) -> None:
+        """On the request's side: returns with the probe granted, or not."""
+        if self._connection is None:  # Postgres is away: each process probes for itself
+            self._breakers.grant(name, probe, None)
+            return
+        claim = _Claim(name, probe)
+        self._claims.append(claim)
+        self._wake.set()
+        claim.done.wait(CLAIM_WAIT_S)
+
+    # --- the thread's side ----------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while True:
+            is_last = self._is_stopping
+            try:
+                self._turn()
+            except psycopg.Error as error:
+                self._lost(error)
+            except Exception:
+                log.exception("breaker sharing stumbled")
+                self._lost(None)
+            if is_last:
+                break
+            self._wake.wait(POLL_S)
+            self._wake.clear()
+        if self._connection is not None:
+            self._connection.close()
+
+    def _turn(self) -> None:
+        claims = [self._claims.popleft() for _ in range(len(self._claims))]
+        try:
+            connection = self._session()
+            if connection is None:
+                for claim in claims:
+                    self._breakers.grant(claim.name, claim.probe, None)
+                return
+            for name, news in self._breakers.news():
+                _write(connection, name, news)
+                self._breakers.told(name, news)
+            for claim in claims:
+                self._claim(connection, claim)
+            for name, generation in self._breakers.running_probes():
+                connection.execute(
+                    sql.load("renew_probe"),
+                    {"provider": name[0], "model": name[1], "generation": generation, "lease_s": LEASE_S},
+                )
+            rows = connection.execute(sql.load("open_breakers")).fetchall()
+            self._breakers.learn(
+                Shared((provider, model), generation, open_s, probe_s)
+                for provider, model, generation, open_s, probe_s in rows
+            )
+        finally:
+            for claim in claims:
+                claim.done.set()
+
+    def _claim(self, connection: Connection, claim: _Claim) -> None:
+        provider, model = claim.name
+        row = connection.execute(
+            sql.load("claim_probe"), {"provider": provider, "model": model, "lease_s": LEASE_S}
+        ).fetchone()
+        # One whose request has given up meanwhile is nobody's: it lapses with its lease.
+        if row is not None:
+            self._breakers.grant(claim.name, claim.probe, row[0])
+
+    def _session(self) -> Connection | None:
+        """None while Postgres is away; tried again once in a while."""
+        if self._connection is None and time.monotonic() >= self._retry_at:
+            connection = connect("gateway breakers", statement_timeout_s=2)
+            connection.autocommit = True
+            self._connection = connection
+            if self._is_away:
+                self._is_away = False
+                log.warning("breakers are shared again")
+        return self._connection
+
+    def _lost(self, error: psycopg.Error | None) -> None:
+        connection, self._connection = self._connection, None
+        self._retry_at = time.monotonic() + RECONNECT_S
+        if connection is not None:
+            connection.close()
+        if not self._is_away:
+            self._is_away = True
+            log.error("breakers are not shared", extra={"error": type(error).__name__ if error else "stumbled"})
+
+
+def _write(connection: Connection, name: Name, news: News) -> None:
+    deployment = {"provider": name[0], "model": name[1]}
+    # It may have waited for Postgres: what is left of it counts.
+    open_s = max(0.0, news.open_until - time.monotonic())
+    if isinstance(news, Opened):
+        connection.execute(
+            sql.load("open_breaker"),
+            {**deployment, "open_s": open_s, "failures": news.failures, "kind": news.kind.value},
+        )
+        return
+    connection.execute(
+        sql.load("end_probe"),
+        {
+            **deployment,
+            "open_s": open_s,
+            "state": "closed" if news.is_closed else "open",
+            "kind": news.kind.value if news.kind is not None else None,
+            "generation": news.generation,
+        },
+    )
+
+
+_sharing = Sharing(breaker.breakers)
+start = _sharing.start
+stop = _sharing.stop
