@@ -4,6 +4,6 @@ Keys, budgets and prices belong to accounting, but their forms speak of aliases 
 not know: so their pages are here.
 """
 
-from routing.admin import aliases, budgets, dashboard, keys, operators, prices, providers
+from routing.admin import aliases, breakers, budgets, dashboard, keys, operators, prices, providers
 
-__all__ = ["aliases", "budgets", "dashboard", "keys", "operators", "prices", "providers"]
+__all__ = ["aliases", "breakers", "budgets", "dashboard", "keys", "operators", "prices", "providers"]

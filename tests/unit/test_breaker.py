@@ -1,0 +1,176 @@
+"""When one process's breaker opens, and who gets through when it is half-open."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from routing.breaker import Breakers
+from routing.catalog import Provider, Step
+from routing.upstreams.base import Deployment, FailureKind, Timeouts, UpstreamError
+
+COOLDOWN_S = 0.2
+UNAVAILABLE = UpstreamError(FailureKind.OVERLOADED, "unavailable", http_status=503)
+
+
+def step(model: str = "m", *, failures: int = 3, rate: float = 0.5, cooldown_s: float = COOLDOWN_S) -> Step:
+    provider = Provider(
+        name="p",
+        litellm_provider="openai",
+        enabled=True,
+        key_reference="",
+        retries=0,
+        breaker_failures=failures,
+        breaker_failure_rate=rate,
+        breaker_cooldown_s=cooldown_s,
+    )
+    deployment = Deployment("p", "openai", model, base_url=None, timeouts=Timeouts())
+    return Step(alias="a", output_cap_tokens=1, provider=provider, deployment=deployment)
+
+
+@pytest.fixture
+def breakers() -> Breakers:
+    return Breakers()
+
+
+def fail(breakers: Breakers, step: Step, times: int = 1, error: UpstreamError = UNAVAILABLE) -> None:
+    for _ in range(times):
+        breakers.failed(step, error)
+
+
+def from_another_thread(what: object) -> object:
+    """The result of a call that another request makes."""
+    assert callable(what)
+    results: list[object] = []
+    thread = threading.Thread(target=lambda: results.append(what()))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+def test_failures_in_a_row_open_it_and_no_fewer(breakers: Breakers) -> None:
+    fail(breakers, step(), 2)
+    assert breakers.lets_through(step())
+    fail(breakers, step())
+    assert not breakers.lets_through(step())
+    assert breakers.lets_through(step("another model"))
+
+
+def test_an_answer_in_between_begins_the_count_anew(breakers: Breakers) -> None:
+    fail(breakers, step(), 2)
+    breakers.succeeded(step())
+    fail(breakers, step(), 2)
+    assert breakers.lets_through(step())
+
+
+def test_a_deployment_that_fails_every_other_time_is_found_out_by_its_rate(breakers: Breakers) -> None:
+    often = step(failures=1000)
+    for _ in range(9):
+        breakers.succeeded(often)
+        fail(breakers, often)
+    breakers.succeeded(often)
+    assert breakers.lets_through(often)  # 19 calls are not enough
+    fail(breakers, often)
+    assert not breakers.lets_through(often)
+
+
+def test_a_rate_below_the_limit_opens_nothing(breakers: Breakers) -> None:
+    seldom = step(failures=1000, rate=0.5)
+    for _ in range(20):
+        breakers.succeeded(seldom)
+        breakers.succeeded(seldom)
+        fail(breakers, seldom)
+    assert breakers.lets_through(seldom)
+    lower = step(failures=1000, rate=0.34)  # 21 of 62 are less, 22 of 63 are not
+    fail(breakers, lower)
+    fail(breakers, lower)
+    assert not breakers.lets_through(lower)
+
+
+@pytest.mark.parametrize("kind", [FailureKind.BAD_REQUEST, FailureKind.CONTEXT_WINDOW, FailureKind.CONTENT_POLICY])
+def test_a_refused_request_is_a_sign_of_life(breakers: Breakers, kind: FailureKind) -> None:
+    fail(breakers, step(), 2)
+    fail(breakers, step(), 1, UpstreamError(kind, "no", http_status=400))
+    fail(breakers, step(), 2)
+    assert breakers.lets_through(step())
+
+
+@pytest.mark.parametrize("kind", [FailureKind.NO_KEY, FailureKind.UNPRICED, FailureKind.BREAKER_OPEN])
+def test_what_never_reached_the_deployment_counts_neither_way(breakers: Breakers, kind: FailureKind) -> None:
+    fail(breakers, step(), 2)
+    fail(breakers, step(), 5, UpstreamError(kind, "not called"))
+    assert breakers.lets_through(step())
+    fail(breakers, step())
+    assert not breakers.lets_through(step())
+
+
+def test_half_open_it_lets_one_through_whose_success_closes_it(breakers: Breakers) -> None:
+    fail(breakers, step(), 3)
+    time.sleep(COOLDOWN_S)
+    assert breakers.lets_through(step())
+    assert not from_another_thread(lambda: breakers.lets_through(step()))
+    breakers.succeeded(step())
+    assert from_another_thread(lambda: breakers.lets_through(step()))
+    fail(breakers, step(), 2)  # counted from nothing
+    assert breakers.lets_through(step())
+
+
+def test_half_open_its_probes_failure_opens_it_again(breakers: Breakers) -> None:
+    fail(breakers, step(), 3)
+    time.sleep(COOLDOWN_S)
+    assert breakers.lets_through(step())
+    fail(breakers, step())
+    assert not breakers.lets_through(step())
+    time.sleep(COOLDOWN_S)
+    assert breakers.lets_through(step())
+
+
+def test_a_probe_that_was_never_sent_leaves_its_place_to_the_next(breakers: Breakers) -> None:
+    fail(breakers, step(), 3)
+    time.sleep(COOLDOWN_S)
+    assert breakers.lets_through(step())
+    breakers.failed(step(), UpstreamError(FailureKind.UNPRICED, "no room"))
+    assert breakers.lets_through(step())
+    breakers.abandoned(step())
+    assert from_another_thread(lambda: breakers.lets_through(step()))
+
+
+def test_calls_that_began_before_it_opened_decide_nothing(breakers: Breakers) -> None:
+    fail(breakers, step(), 3)
+    breakers.succeeded(step())
+    assert not breakers.lets_through(step())
+    time.sleep(COOLDOWN_S / 2)
+    fail(breakers, step())
+    time.sleep(COOLDOWN_S / 2)
+    assert breakers.lets_through(step())  # the cool-down was not begun anew
+    from_another_thread(lambda: breakers.succeeded(step()))
+    from_another_thread(lambda: fail(breakers, step()))
+    assert not from_another_thread(lambda: breakers.lets_through(step()))  # the probe still runs
+    breakers.succeeded(step())
+    assert from_another_thread(lambda: breakers.lets_through(step()))
+
+
+def test_a_retry_after_longer_than_the_cooldown_is_honoured(breakers: Breakers) -> None:
+    fail(breakers, step(), 2, UpstreamError(FailureKind.RATE_LIMITED, "slow down", retry_after_s=0.6))
+    fail(breakers, step())  # this one asks for nothing: what was asked for before still holds
+    time.sleep(COOLDOWN_S + 0.1)
+    assert not breakers.lets_through(step())
+    time.sleep(0.3)
+    assert breakers.lets_through(step())
+
+
+def test_a_late_retry_after_keeps_it_open_for_longer(breakers: Breakers) -> None:
+    fail(breakers, step(), 3)
+    fail(breakers, step(), 1, UpstreamError(FailureKind.RATE_LIMITED, "slow down", retry_after_s=0.6))
+    time.sleep(COOLDOWN_S + 0.1)
+    assert not breakers.lets_through(step())
+    time.sleep(0.3)
+    assert breakers.lets_through(step())
+
+
+def test_a_retry_after_of_years_is_one_of_an_hour(breakers: Breakers) -> None:
+    fail(breakers, step(), 3, UpstreamError(FailureKind.RATE_LIMITED, "never again", retry_after_s=1e9))
+    ((_, news),) = breakers.news()
+    assert 3590 < news.open_until - time.monotonic() <= 3600
