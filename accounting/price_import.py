@@ -44,10 +44,10 @@ def changes(offered: Iterable[tuple[str, str, PriceList]], at: datetime | None =
 
 
 @transaction.atomic
-def apply(found: Iterable[PriceChange], source: str, at: datetime | None = None) -> None:
-    """Write the changes, effective from now."""
+def apply(found: Iterable[PriceChange], source: str, at: datetime | None = None) -> list[Price]:
+    """Write the changes, effective from now. The rows written."""
     now = at or datetime.now(UTC)
-    for change in found:
+    return [
         Price.objects.create(
             provider=change.provider,
             model=change.model,
@@ -55,6 +55,8 @@ def apply(found: Iterable[PriceChange], source: str, at: datetime | None = None)
             source=source,
             **price_columns(change.after),
         )
+        for change in found
+    ]
 
 
 def price_columns(prices: PriceList) -> dict[str, Decimal | int | None]:
@@ -73,7 +75,7 @@ def price_columns(prices: PriceList) -> dict[str, Decimal | int | None]:
 
 
 def differences(change: PriceChange) -> list[str]:
-    """The change in words, a line a rate: ``input 3 → 2.5``."""
+    """The change in words, a line a rate: ``cached input 1.5 → 1.25``."""
     before = {} if change.before is None else _flat(change.before)
     after = _flat(change.after)
     return [
@@ -85,11 +87,12 @@ def differences(change: PriceChange) -> list[str]:
 
 def _flat(prices: PriceList) -> dict[str, str]:
     value = prices.as_json()
-    flat = {name.removesuffix("_usd_per_mtok"): rate for name, rate in value["base"].items()}
+    flat = {_words(name): rate for name, rate in value["base"].items()}
     if "long_context" in value:
         above = value["long_context_above_tokens"]
-        flat |= {
-            f"{name.removesuffix('_usd_per_mtok')} above {above} tokens": rate
-            for name, rate in value["long_context"].items()
-        }
+        flat |= {f"{_words(name)} above {above} tokens": rate for name, rate in value["long_context"].items()}
     return flat
+
+
+def _words(column: str) -> str:
+    return column.removesuffix("_usd_per_mtok").replace("_", " ")

@@ -178,6 +178,11 @@ class Breakers:
                 breaker.probe = None
             return probe.is_granted
 
+    def is_open(self, step: Step) -> bool:
+        """Whether there is no use in asking again soon: `lets_through` without becoming the probe."""
+        breaker = self._table.get(_name(step))
+        return breaker is not None and breaker.is_passed_by(time.monotonic())
+
     def succeeded(self, step: Step) -> None:
         name, now = _name(step), time.monotonic()
         with self._lock:
@@ -204,10 +209,12 @@ class Breakers:
     def abandoned(self, step: Step) -> None:
         """The request ended without an answer or a failure of the deployment: were it the probe, let another be it."""
         name = _name(step)
+        breaker = self._table.get(name)
+        if breaker is None or breaker.probe is None:  # nearly always
+            return
         with self._lock:
-            breaker = self._table.get(name)
-            probe = breaker.own_probe() if breaker is not None else None
-            if breaker is None or probe is None:
+            probe = breaker.own_probe()
+            if probe is None:
                 return
             breaker.probe = None
             if probe.generation is not None:
@@ -322,6 +329,7 @@ def _name(step: Step) -> Name:
 #: This process's.
 breakers = Breakers()
 lets_through = breakers.lets_through
+is_open = breakers.is_open
 succeeded = breakers.succeeded
 failed = breakers.failed
 abandoned = breakers.abandoned

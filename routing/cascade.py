@@ -194,7 +194,7 @@ class _Cascade(Generic[Answer]):
                     return served
                 assert self.last_error is not None
                 wait_s = _wait_before_retry_s(self.last_error, attempt)
-                if wait_s is None:
+                if wait_s is None or breaker.is_open(step):
                     break
                 if attempt < step.provider.retries:
                     time.sleep(wait_s)
@@ -247,7 +247,10 @@ class _Cascade(Generic[Answer]):
             breaker.failed(step, error)
             self._note(step, started, error)
             return None
-        breaker.succeeded(step)
+        else:
+            breaker.succeeded(step)
+        finally:
+            breaker.abandoned(step)  # whatever else ended it: a probe without a result would keep the others waiting
         return Served(answer, step, self.admission, self.failed, started, first_token_ms, tuple(self.queue))
 
     def _cover(self, step: Step) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.http import urlencode
 from unfold.admin import ModelAdmin
@@ -15,9 +17,13 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminSelectWidget
 
+from accounting import price_import
 from accounting.models import Attempt, LedgerEntry, Price
 from accounting.money import dollars
+from accounting.price_import import PriceChange
 from routing.models import Provider
+from routing.price_offers import configured, offer
+from routing.upstreams.price_map import SOURCE
 
 _RATES = (
     "input_usd_per_mtok",
@@ -61,6 +67,7 @@ class PriceAdmin(ModelAdmin):
     list_display = ("model", "provider", "when", "effective_from", "input_usd", "output_usd", "cached_usd", "source")
     list_filter = ("provider",)
     search_fields = ("provider", "model")
+    actions_list = ("import_list",)
     actions_detail = ("replace",)
     warn_unsaved_form = True
     delete_confirmation_template = "routing/delete_confirmation.html"
@@ -149,6 +156,38 @@ class PriceAdmin(ModelAdmin):
         )
         return HttpResponseRedirect(f"{reverse('admin:accounting_price_add')}?{urlencode(filled)}")
 
+    @action(
+        description="Compare with litellm's price map",
+        url_path="import",
+        permissions=["replace"],
+    )
+    def import_list(self, request: HttpRequest) -> HttpResponse:
+        """The difference between the prices in force and litellm's; those ticked are written, effective from now."""
+        found = offer(configured())
+        if request.method == "POST":
+            # What was looked at, and nothing else: another operator, or an upgrade, may have been faster.
+            ticked = set(request.POST.getlist("change"))
+            wanted = [change for change in found.changes if _fingerprint(change) in ticked]
+            if not ticked:
+                messages.warning(request, "No price was ticked, so nothing was written.")
+            elif len(wanted) != len(ticked):
+                messages.error(request, "Prices changed since this page was made. Nothing was written; look again.")
+            else:
+                for price in price_import.apply(wanted, SOURCE):
+                    self.log_addition(request, price, "Taken over from litellm's price map.")
+                messages.success(request, f"{len(wanted)} price(s) written, effective from now.")
+                return HttpResponseRedirect(reverse("admin:accounting_price_changelist"))
+            return HttpResponseRedirect(request.get_full_path())
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "litellm's prices",
+            "opts": self.opts,
+            "changes": [(_fingerprint(change), change, price_import.differences(change)) for change in found.changes],
+            "same": found.same,
+            "unknown": found.unknown,
+        }
+        return TemplateResponse(request, "routing/price_import.html", context)
+
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, Any, list[str]]:
         deleted, counts, perms_needed, protected = super().get_deleted_objects(objs, request)
         protected = [
@@ -160,6 +199,12 @@ class PriceAdmin(ModelAdmin):
             ),
         ]
         return deleted, counts, perms_needed, protected
+
+
+def _fingerprint(change: PriceChange) -> str:
+    """The change as it is shown: a tick is for these rates, not for whatever the map says later."""
+    shown = (change.provider, change.model, *price_import.differences(change))
+    return hashlib.sha256("\n".join(shown).encode()).hexdigest()
 
 
 def _was_charged(price: Price) -> bool:

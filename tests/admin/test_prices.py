@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 
 from accounting.models import Price
 from routing import catalog, defaults
-from tests.admin.conftest import Operator, version
+from tests.admin.conftest import Operator, grant, version
 from tests.ledger.conftest import Book
 
 LIST = "accounting/price/"
@@ -97,3 +99,63 @@ def test_a_price_that_was_charged_is_not_deleted(book: Book) -> None:
 def test_a_price_that_nobody_paid_is_deleted(operator: Operator) -> None:
     operator.post(f"{LIST}{current().pk}/delete/", {"post": "yes"})
     assert not Price.objects.filter(model="gpt-4o").exists()
+
+
+# --- litellm's price map -------------------------------------------------------------------------------------
+
+
+def offered(page: str) -> list[str]:
+    """The ticks of the page, one a price that differs."""
+    return re.findall(r'name="change" value="([0-9a-f]{64})"', page)
+
+
+def outdate(model: str = "gpt-4o", rate: str = "3") -> None:
+    Price.objects.create(
+        provider="openai", model=model, effective_from=datetime.now(UTC) - timedelta(minutes=1),
+        input_usd_per_mtok=rate, output_usd_per_mtok=10,
+    )  # fmt: skip
+
+
+def test_the_import_shows_the_difference_and_writes_nothing(operator: Operator) -> None:
+    assert "Compare with litellm" in operator.get(LIST)
+    Price.objects.filter(provider="google", model="gemini-2.5-pro").delete()
+    outdate()
+    before = version()
+    page = operator.get(f"{LIST}import/")
+    assert "input 3 → 2.5" in page
+    assert "gemini-2.5-pro (unpriced so far)" in page
+    assert len(offered(page)) == 2
+    assert version() == before
+
+
+def test_what_is_ticked_is_taken_over_from_now_and_it_is_known_who_did_it(operator: Operator) -> None:
+    outdate()
+    (tick,) = offered(operator.get(f"{LIST}import/"))
+    page = operator.post(f"{LIST}import/", {"change": [tick]})
+    assert "1 price(s) written" in page
+    new = Price.objects.filter(provider="openai", model="gpt-4o").latest("effective_from")
+    assert (new.input_usd_per_mtok, new.source) == (Decimal("2.5"), "litellm price map")
+    (entry,) = LogEntry.objects.filter(object_id=str(new.pk), user=operator.user)
+    assert "litellm" in entry.get_change_message()
+    again = operator.get(f"{LIST}import/")
+    assert offered(again) == []
+    assert "There is nothing to do." in again
+
+
+def test_a_tick_is_for_the_rates_that_were_shown(operator: Operator) -> None:
+    outdate()
+    (tick,) = offered(operator.get(f"{LIST}import/"))
+    outdate(rate="4")  # by somebody else, meanwhile
+    before = version()
+    assert "Prices changed since" in operator.post(f"{LIST}import/", {"change": [tick]})
+    assert "nothing was written" in operator.post(f"{LIST}import/", {})
+    assert version() == before
+
+
+def test_without_the_right_to_add_prices_there_is_no_import(newcomer: Operator) -> None:
+    grant(newcomer, "accounting.view_price")
+    before = version()
+    assert "Compare with litellm" not in newcomer.get(LIST)
+    assert newcomer.client.get(f"/admin/{LIST}import/").status_code == 403
+    assert newcomer.client.post(f"/admin/{LIST}import/", {"change": ["x"]}).status_code == 403
+    assert version() == before

@@ -8,8 +8,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from accounting import price_import
-from routing.models import Deployment, ModelAlias
-from routing.upstreams.price_map import SOURCE, price_of
+from routing.price_offers import configured, offer
+from routing.upstreams.price_map import SOURCE
 
 
 class Command(BaseCommand):
@@ -26,14 +26,10 @@ class Command(BaseCommand):
                 known = ", ".join(sorted({model for _, _, model in models}))
                 raise CommandError(f"No alias uses the model '{wanted}'. Use one of: {known}.")
         models = [found for found in models if not options["model"] or found[2] in options["model"]]
-        offered = []
-        for provider, litellm_provider, model in models:
-            prices = price_of(litellm_provider, model)
-            if prices is None:
-                self.stdout.write(f"{provider} {model}: not in litellm's price map; left as it is")
-            else:
-                offered.append((provider, model, prices))
-        found = price_import.changes(offered)
+        offered = offer(models)
+        for provider, model in offered.unknown:
+            self.stdout.write(f"{provider} {model}: not in litellm's price map; left as it is")
+        found = offered.changes
         for change in found:
             self.stdout.write(f"{change.provider} {change.model}: {'new' if change.before is None else 'changed'}")
             for line in price_import.differences(change):
@@ -46,11 +42,3 @@ class Command(BaseCommand):
         else:
             self.stdout.write(f"{len(found)} prices differ; --apply writes them, effective from now")
 
-
-def configured() -> list[tuple[str, str, str]]:
-    """Every model in use: provider, its wire format, model."""
-    rows = {
-        *ModelAlias.objects.values_list("provider__name", "provider__litellm_provider", "upstream_model"),
-        *Deployment.objects.values_list("provider__name", "provider__litellm_provider", "upstream_model"),
-    }
-    return sorted(rows)

@@ -1,0 +1,44 @@
+"""What litellm's price map offers for the models in use: what the command and the admin's page compare with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from accounting import price_import
+from accounting.price_import import PriceChange
+from routing.models import Deployment, ModelAlias
+from routing.upstreams.price_map import price_of
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """``changes``: where the map differs from the prices in force. ``same`` and ``unknown``: provider and model of
+    those where it does not, and of those that the map does not have."""
+
+    changes: list[PriceChange]
+    same: list[tuple[str, str]]
+    unknown: list[tuple[str, str]]
+
+
+def offer(models: list[tuple[str, str, str]]) -> Offer:
+    """Compare these models (`configured`) with the map. Nothing is written."""
+    offered, unknown = [], []
+    for provider, litellm_provider, model in models:
+        prices = price_of(litellm_provider, model)
+        if prices is None:
+            unknown.append((provider, model))
+        else:
+            offered.append((provider, model, prices))
+    changes = price_import.changes(offered)
+    changing = {(change.provider, change.model) for change in changes}
+    same = [(provider, model) for provider, model, _ in offered if (provider, model) not in changing]
+    return Offer(changes, same, unknown)
+
+
+def configured() -> list[tuple[str, str, str]]:
+    """Every model in use: provider, its wire format, model."""
+    rows = {
+        *ModelAlias.objects.values_list("provider__name", "provider__litellm_provider", "upstream_model"),
+        *Deployment.objects.values_list("provider__name", "provider__litellm_provider", "upstream_model"),
+    }
+    return sorted(rows)
