@@ -11,6 +11,7 @@ whose first content event has arrived) with the attempts behind it, or :class:`F
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -188,17 +189,24 @@ class _Cascade(Generic[Answer]):
     def run(self) -> Served[Answer]:
         steps = self._steps()
         for step in steps:
+            if self.failed and self._left_s() <= 0:
+                break  # the client has said how long it waits
             for attempt in range(1 + step.provider.retries):
                 served = self._attempt(step)
                 if served is not None:
                     return served
                 assert self.last_error is not None
                 wait_s = _wait_before_retry_s(self.last_error, attempt)
-                if wait_s is None or breaker.is_open(step):
+                if wait_s is None or breaker.is_open(step) or wait_s >= self._left_s():
                     break
                 if attempt < step.provider.retries:
                     time.sleep(wait_s)
         raise Failed(self._all_failed(), self.failed, self.admission)
+
+    def _left_s(self) -> float:
+        """Of the time that the client waits, ``x-gateway-timeout``; endless when it did not say."""
+        deadline = self.admission.chat.deadline
+        return math.inf if deadline is None else deadline - time.monotonic()
 
     def _steps(self) -> Iterator[Step]:
         """The chain, or what a refusal turns it into: the separate chain for its kind, each taken once."""
@@ -278,7 +286,7 @@ class _Cascade(Generic[Answer]):
             deployment=step.deployment,
             api_key=key,
             body=body,
-            timeouts=step.deployment.timeouts,
+            timeouts=step.deployment.timeouts.within(self._left_s()),
             request_id=self.admission.request_id,
             leash=self.client,
         )

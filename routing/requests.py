@@ -7,6 +7,7 @@ bounds its cost. The rest is for the provider to judge.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ MAX_OUTPUT_TOKENS = 10_000_000
 MAX_TAGS = 16  # OpenAI's limit of `metadata` pairs
 MAX_TAG_CHARACTERS = 512
 MAX_END_USER_CHARACTERS = 200
+TIMEOUT_HEADER = "x-gateway-timeout"
+MIN_TIMEOUT_S, MAX_TIMEOUT_S = 0.1, 3600.0  # as the providers' own limits have them
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class ChatRequest:
     output_cap_tokens: int | None  # the client's own, per choice
     end_user: str
     tags: Mapping[str, str]
+    deadline: float | None = None  # monotonic: when the client no longer wants an answer
 
 
 def parse_json(raw: bytes) -> Any:
@@ -107,6 +111,23 @@ def parse_chat(body: Any, alias_in_path: str | None = None) -> ChatRequest:
         end_user=_clean(_optional(body, "user", str, "a string") or "")[:MAX_END_USER_CHARACTERS],
         tags=_tags(body),
     )
+
+
+def parse_timeout_s(header: str | None) -> float | None:
+    """The header ``x-gateway-timeout``: for how many seconds the client waits, all attempts together. Raises
+    InvalidRequest. It narrows the providers' own limits and never widens them."""
+    if header is None:
+        return None
+    try:
+        timeout_s = float(header) if len(header) <= 20 and "_" not in header else math.nan
+    except ValueError:
+        timeout_s = math.nan
+    if not MIN_TIMEOUT_S <= timeout_s <= MAX_TIMEOUT_S:
+        raise InvalidRequest(
+            f"'{TIMEOUT_HEADER}' must be a number of seconds from {MIN_TIMEOUT_S:g} to {MAX_TIMEOUT_S:g}.",
+            param=TIMEOUT_HEADER,
+        )
+    return timeout_s
 
 
 def _required(body: Mapping[str, Any], name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from dataclasses import replace
 from typing import Any, cast
 
 from django.conf import settings
@@ -23,7 +24,7 @@ from routing.body import read_body
 from routing.cascade import Clock, Failed, Served
 from routing.catalog import Catalog
 from routing.exceptions import InternalError, ModelNotFound
-from routing.requests import parse_chat, parse_json
+from routing.requests import TIMEOUT_HEADER, parse_chat, parse_json, parse_timeout_s
 from routing.streaming import EventStream
 from routing.upstreams.base import Json, WholeAnswer
 from routing.upstreams.estimate import estimated_usage
@@ -38,7 +39,10 @@ class ChatCompletionsView(APIView):
     def post(self, request: Request, alias: str | None = None) -> HttpResponseBase:
         began = Clock()
         caller = cast(Caller, request.user)
+        timeout_s = parse_timeout_s(request.headers.get(TIMEOUT_HEADER))
         chat = parse_chat(parse_json(read_body(request._request, settings.GATEWAY_MAX_BODY_BYTES)), alias)
+        if timeout_s is not None:
+            chat = replace(chat, deadline=began.monotonic + timeout_s)
         admitted = admission.admit(chat, caller.secret, request_id(request._request))
         try:
             if chat.streamed:

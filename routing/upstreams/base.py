@@ -28,6 +28,13 @@ class Timeouts:
     idle_s: float = 15.0  # streams only: between two events
     total_s: float = 600.0  # the whole attempt; for whole answers the only one after connect
 
+    def within(self, left_s: float) -> Timeouts:
+        """The same limits, none of which is longer than that."""
+        if left_s >= self.total_s:
+            return self
+        left_s = max(0.001, left_s)
+        return Timeouts(min(self.connect_s, left_s), min(self.first_token_s, left_s), min(self.idle_s, left_s), left_s)
+
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
