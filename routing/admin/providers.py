@@ -10,13 +10,13 @@ from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
+from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from accounting.models import Budget, BudgetScope, Price
 from routing.catalog import read_key
-from routing.models import ModelAlias, Provider, validate_base_url, validate_key_reference
+from routing.models import ModelAlias, Provider, ProviderKey, validate_base_url, validate_key_reference
 from routing.upstreams.registry import KNOWN_PROVIDERS, is_known_provider, needs_base_url
 
 
@@ -89,6 +89,26 @@ def _prices_collide(before: str, name: str) -> bool:
     return not moments.isdisjoint(Price.objects.filter(provider=name).values_list("model", "effective_from"))
 
 
+class FurtherKeyForm(forms.ModelForm):  # type: ignore[type-arg]
+    class Meta:
+        widgets = {"key_reference": KeyReferenceInput({"autocomplete": "off", "placeholder": "env:OPENAI_API_KEY_2"})}
+
+
+class FurtherKeyInline(TabularInline):
+    model = ProviderKey
+    form = FurtherKeyForm
+    extra = 0
+    fields = ("key_reference", "status", "enabled")
+    readonly_fields = ("status",)
+    hide_title = True
+    verbose_name_plural = "Further keys"
+    template_before = "routing/further_keys_help.html"
+
+    @display(description="key now", label={"present": "success", "missing": "danger"})
+    def status(self, key: ProviderKey) -> str:
+        return "present" if read_key(key.key_reference) else "missing"
+
+
 @admin.register(Provider)
 class ProviderAdmin(ModelAdmin):
     form = ProviderForm
@@ -96,6 +116,7 @@ class ProviderAdmin(ModelAdmin):
     list_filter = ("enabled",)
     search_fields = ("name", "litellm_provider", "base_url")
     readonly_fields = ("key_status",)
+    inlines = (FurtherKeyInline,)
     warn_unsaved_form = True
     delete_confirmation_template = "routing/delete_confirmation.html"
     delete_selected_confirmation_template = "routing/delete_selected_confirmation.html"
@@ -123,7 +144,7 @@ class ProviderAdmin(ModelAdmin):
         (
             "Retries and breaker",
             {
-                "fields": (("retries",), ("breaker_failures", "breaker_failure_rate", "breaker_cooldown_s")),
+                "fields": (("retries",), ("breaker_failures", "breaker_failure_rate"), ("breaker_cooldown_s",)),
                 "description": "After that many failures in a row, or at that rate of failures, the breaker of one "
                 "of its models opens: requests go past it until the cool-down is over, then one of them probes it.",
             },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -57,6 +58,12 @@ def test_the_phases_of_a_breaker(operator: Operator, fields: dict[str, Any], pha
     for page in (operator.get(LIST), operator.get(f"{LIST}{row.pk}/change/")):
         assert phase in page
         assert until is None or until in page
+
+
+def test_a_breakers_page_has_no_button_that_looks_as_if_it_closed_it(operator: Operator) -> None:
+    words = re.sub(r"<[^>]+>", " ", operator.get(f"{LIST}{breaker().pk}/change/"))
+    assert "server_error" in words
+    assert re.search(r"\bClose\b", words) is None
 
 
 def test_closing_one_says_who_did_it_and_makes_a_new_generation_but_no_new_configuration(operator: Operator) -> None:
