@@ -24,11 +24,12 @@ from accounting import refusals
 from accounting.ledger import ANSWERED, AttemptRecord
 from accounting.pricing import cost_usd
 from accounting.usage import NO_USAGE, Usage
-from routing import breaker, rescue
+from routing import breaker, provider_keys, rescue
 from routing.admission import Admission
 from routing.catalog import Step
 from routing.exceptions import AllModelsFailed, ClientClosed, GatewayError, ProviderRefused
 from routing.models import ChainKind
+from routing.provider_keys import ProviderKey
 from routing.rescue import Continued, Partial
 from routing.upstreams.answers import has_content
 from routing.upstreams.base import (
@@ -184,15 +185,17 @@ class _Cascade(Generic[Answer]):
         self.is_prefilling = False  # in the attempt in hand
         self.failed: list[AttemptRecord] = []
         self.last_error: UpstreamError | None = None
-        self.longest_retry_after_s: float | None = None
+        self.tried_keys: set[str] = set()  # of the step in hand
+        self.key: ProviderKey | None = None  # of the attempt in hand
 
     def run(self) -> Served[Answer]:
         steps = self._steps()
         for step in steps:
             if self.failed and self._left_s() <= 0:
                 break  # the client has said how long it waits
+            self.tried_keys = set()
             for attempt in range(1 + step.provider.retries):
-                served = self._attempt(step)
+                served = self._with_each_key(step)
                 if served is not None:
                     return served
                 assert self.last_error is not None
@@ -202,6 +205,18 @@ class _Cascade(Generic[Answer]):
                 if attempt < step.provider.retries:
                     time.sleep(wait_s)
         raise Failed(self._all_failed(), self.failed, self.admission)
+
+    def _with_each_key(self, step: Step) -> Served[Answer] | None:
+        """An attempt, and further ones at once while the failure is the key's and another key is well."""
+        while True:
+            served = self._attempt(step)
+            if served is not None or not self._is_for_another_key(step) or self._left_s() <= 0:
+                return served
+
+    def _is_for_another_key(self, step: Step) -> bool:
+        assert self.last_error is not None
+        of_the_key = self.last_error.kind in (FailureKind.RATE_LIMITED, FailureKind.AUTHENTICATION)
+        return of_the_key and provider_keys.another_is_well(step.provider, self.tried_keys)
 
     def _left_s(self) -> float:
         """Of the time that the client waits, ``x-gateway-timeout``; endless when it did not say."""
@@ -252,7 +267,11 @@ class _Cascade(Generic[Answer]):
                 self.client.hold(None)
                 if self.client.is_gone:
                     raise self._client_left(step, started) from error
-            breaker.failed(step, error)
+            self.last_error = error
+            if self.key is not None:
+                provider_keys.failed(step.provider, self.key, error)
+            if not self._is_for_another_key(step):  # else it says nothing of the deployment
+                breaker.failed(step, error)
             self._note(step, started, error)
             return None
         else:
@@ -276,15 +295,17 @@ class _Cascade(Generic[Answer]):
 
     def _request(self, step: Step) -> UpstreamRequest:
         """The attempt's request. Raises UpstreamError when the deployment cannot be called at all."""
-        key = step.provider.key()
-        if key is None:
-            raise UpstreamError(FailureKind.NO_KEY, f"the provider's key ({step.provider.key_reference}) is not there")
+        self.key = provider_keys.choose(step.provider, self.tried_keys)
+        if self.key is None:
+            references = ", ".join(step.provider.key_references)
+            raise UpstreamError(FailureKind.NO_KEY, f"the provider's key ({references}) is not there")
+        self.tried_keys.add(self.key.reference)
         if not breaker.lets_through(step):
             raise UpstreamError(FailureKind.BREAKER_OPEN, "the breaker is open")
         body = self._body(step)
         return UpstreamRequest(
             deployment=step.deployment,
-            api_key=key,
+            api_key=self.key.secret,
             body=body,
             timeouts=step.deployment.timeouts.within(self._left_s()),
             request_id=self.admission.request_id,
@@ -312,7 +333,6 @@ class _Cascade(Generic[Answer]):
         return Failed(ClientClosed(), [*self.failed, left], self.admission)
 
     def _note(self, step: Step, started: Clock, error: UpstreamError) -> None:
-        self.last_error = error
         self.failed.append(
             record_attempt(
                 self.admission,
@@ -334,6 +354,7 @@ class _Cascade(Generic[Answer]):
                 "provider": step.provider.name,
                 "model": step.deployment.model,
                 "kind": error.kind.value,
+                "key_reference": None if self.key is None else self.key.reference,
                 "status": error.http_status,
                 "alert": error.kind in ALERTS,
             },

@@ -8,10 +8,12 @@ a fresh one); a request that is about to be *refused* from a snapshot asks the d
 
 from __future__ import annotations
 
+import math
 import os
+import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -33,16 +35,11 @@ class Provider:
     name: str
     litellm_provider: str
     enabled: bool
-    key_reference: str
+    key_references: tuple[str, ...]  # the provider's own first; a request takes one of them (routing.provider_keys)
     retries: int
     breaker_failures: int
     breaker_failure_rate: float
     breaker_cooldown_s: float
-
-    def key(self) -> str | None:
-        """The provider's key, read now: a rotated secret needs no restart. Empty when the provider needs none,
-        None when the reference leads to nothing."""
-        return read_key(self.key_reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +50,7 @@ class Step:
     output_cap_tokens: int
     provider: Provider
     deployment: Deployment
+    weight: int | None = None  # its share among the alias's weighted deployments; None: in order, after them
 
 
 @dataclass(frozen=True)
@@ -78,13 +76,16 @@ class Catalog:
     def enabled_aliases(self) -> tuple[str, ...]:
         return tuple(alias.name for alias in self.aliases.values() if alias.enabled)
 
-    def chain(self, name: str, kind: str = ChainKind.GENERAL) -> tuple[Step, ...]:
+    def chain(
+        self, name: str, kind: str = ChainKind.GENERAL, chance: Callable[[], float] = random.random
+    ) -> tuple[Step, ...]:
         """The steps of a request for an alias: its own deployments, then those of its fallbacks, in order. With the
-        other kinds: the fallbacks' alone. Disabled aliases and providers are not in it."""
+        other kinds: the fallbacks' alone. Disabled aliases and providers are not in it. Weighted deployments of one
+        alias come first of its own, in an order drawn for this request."""
         alias = self.aliases[name]
-        steps = list(alias.own) if kind == ChainKind.GENERAL else []
+        steps = _drawn(alias.own, chance) if kind == ChainKind.GENERAL else []
         for target in alias.chains.get(kind, ()):
-            steps.extend(self.aliases[target].own if self.aliases[target].enabled else ())
+            steps.extend(_drawn(self.aliases[target].own, chance) if self.aliases[target].enabled else ())
         return tuple(step for step in steps if step.provider.enabled)
 
     def price(self, provider: str, model: str, at: datetime) -> PriceList | None:
@@ -95,8 +96,19 @@ class Catalog:
         return None
 
 
+def _drawn(own: tuple[Step, ...], chance: Callable[[], float]) -> list[Step]:
+    """An alias's deployments in the order of one request. Each weighted one is first as often as its share says, and
+    those that remain follow by the same rule (Efraimidis and Spirakis, "Weighted random sampling", 2006)."""
+    weighted = [step for step in own if step.weight is not None and step.provider.enabled]
+    if len(weighted) > 1:
+        # The first of n exponential clocks that run at these rates: each rings first with its rate's share.
+        weighted.sort(key=lambda step: -math.log(1.0 - chance()) / (step.weight or 1))
+    return [*weighted, *(step for step in own if step.weight is None)]
+
+
 def read_key(reference: str) -> str | None:
-    """The provider's key behind a reference (`Provider.key_reference`), as `Provider.key` answers it."""
+    """The provider's key behind a reference, read now: a rotated secret needs no restart. Empty when the provider needs
+    none, None when the reference leads to nothing."""
     if not reference:
         return ""
     kind, _, place = reference.partition(":")
@@ -146,7 +158,9 @@ def _load() -> Catalog:
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         version = _version()
-        rows = ModelAlias.objects.select_related("provider").prefetch_related("deployments__provider", "steps__target")
+        rows = ModelAlias.objects.select_related("provider").prefetch_related(
+            "provider__further_keys", "deployments__provider__further_keys", "steps__target"
+        )
         prices: dict[tuple[str, str], list[tuple[datetime, PriceList]]] = {}
         for price in Price.objects.order_by("-effective_from"):
             prices.setdefault((price.provider, price.model), []).append((price.effective_from, price.price_list()))
@@ -160,8 +174,8 @@ def _load() -> Catalog:
 
 
 def _alias(row: ModelAlias) -> Alias:
-    own = [(row.provider, row.upstream_model)]
-    own += [(deployment.provider, deployment.upstream_model) for deployment in row.deployments.all()]
+    own = [(row.provider, row.upstream_model, row.weight)]
+    own += [(further.provider, further.upstream_model, further.weight) for further in row.deployments.all()]
     chains: dict[str, list[str]] = {}
     for step in row.steps.all():
         chains.setdefault(step.kind, []).append(step.target.name)
@@ -171,20 +185,22 @@ def _alias(row: ModelAlias) -> Alias:
         output_cap_tokens=row.output_cap_tokens,
         created=0,
         rescues_streams=row.rescues_streams,
-        own=tuple(_step(row, provider, model) for provider, model in own),
+        own=tuple(_step(row, provider, model, weight) for provider, model, weight in own),
         chains={kind: tuple(names) for kind, names in chains.items()},
     )
 
 
-def _step(alias: ModelAlias, provider: ProviderRow, model: str) -> Step:
+def _step(alias: ModelAlias, provider: ProviderRow, model: str, weight: int | None) -> Step:
+    further_keys = [key.key_reference for key in provider.further_keys.all() if key.enabled]
     return Step(
         alias=alias.name,
+        weight=weight,
         output_cap_tokens=alias.output_cap_tokens,
         provider=Provider(
             name=provider.name,
             litellm_provider=provider.litellm_provider,
             enabled=provider.enabled,
-            key_reference=provider.key_reference,
+            key_references=tuple(dict.fromkeys((provider.key_reference, *further_keys))),
             retries=provider.retries,
             breaker_failures=provider.breaker_failures,
             breaker_failure_rate=provider.breaker_failure_rate,

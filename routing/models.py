@@ -19,6 +19,7 @@ NAME = RegexValidator(
     re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._:/-]*\Z"),
     "Use letters, digits and . _ : / - only, and begin with a letter or digit.",
 )
+_WEIGHT = (MinValueValidator(1), MaxValueValidator(1_000_000))
 _SECONDS = (MinValueValidator(0.1), MaxValueValidator(3600))
 
 
@@ -96,12 +97,42 @@ class Provider(models.Model):
         return self.name
 
 
+class ProviderKey(models.Model):
+    """A further key of a provider. Requests take the keys in turn."""
+
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="further_keys")
+    key_reference = models.CharField(
+        max_length=300, validators=[validate_key_reference], help_text="env:NAME or file:/path, as the first one."
+    )
+    enabled = models.BooleanField(default=True)
+
+    class Meta:
+        verbose_name = "further key"
+        ordering = ("provider", "pk")
+        constraints = (
+            models.UniqueConstraint(
+                fields=("provider", "key_reference"),
+                name="providerkey_once_a_provider",
+                violation_error_message="The provider has this key already.",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.key_reference
+
+
 class ModelAlias(models.Model):
     """The public name that a client sends as ``model``, and the deployment that answers it first."""
 
     name = models.CharField(max_length=100, unique=True, validators=[NAME])
     provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="aliases")
     upstream_model = models.CharField(max_length=200, help_text="The model's name at the provider.")
+    weight = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=_WEIGHT,
+        help_text="Its share of the requests among the weighted deployments. Empty: tried in order, after them.",
+    )
     output_cap_tokens = models.PositiveIntegerField(
         default=4096,
         validators=[MinValueValidator(1)],
@@ -132,6 +163,7 @@ class Deployment(models.Model):
     position = models.PositiveIntegerField(default=1)
     provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="deployments")
     upstream_model = models.CharField(max_length=200)
+    weight = models.PositiveIntegerField(null=True, blank=True, validators=_WEIGHT)
 
     class Meta:
         ordering = ("alias", "position")

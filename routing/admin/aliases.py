@@ -86,7 +86,7 @@ class DeploymentInline(TabularInline):
     form = OrderedForm
     formset = OrderedFormSet
     extra = 0
-    fields = ("position", "provider", "upstream_model")
+    fields = ("position", "provider", "upstream_model", "weight")
     ordering = ("position",)
     ordering_field = "position"
     hide_title = True
@@ -103,7 +103,16 @@ class ModelAliasAdmin(ModelAdmin):
     list_filter = ("enabled",)
     search_fields = ("name", "upstream_model")
     list_per_page = 200
-    fields = ("name", "provider", "upstream_model", "output_cap_tokens", "rescues_streams", "enabled", "position")
+    fields = (
+        "name",
+        "provider",
+        "upstream_model",
+        "weight",
+        "output_cap_tokens",
+        "rescues_streams",
+        "enabled",
+        "position",
+    )
     inlines = (StepInline, DeploymentInline)
     warn_unsaved_form = True
     delete_confirmation_template = "routing/delete_confirmation.html"

@@ -20,6 +20,7 @@ from accounting.money import dollars
 from accounting.reports import statuses
 from routing import catalog
 from routing.admin.budgets import progress_bar
+from routing.catalog import read_key
 
 admin.site.index_template = "routing/dashboard.html"
 admin.site.index_title = "Overview"
@@ -133,15 +134,18 @@ def _steps() -> list[catalog.Step]:
 
 
 def _missing_keys() -> list[Problem]:
-    missing = {step.provider.name: step.provider for step in _steps() if step.provider.key() is None}
-    return [
-        Problem(
-            f"The provider {provider.name} has no key: {provider.key_reference} leads to nothing. "
-            "Its steps are skipped.",
-            "admin:routing_provider_changelist",
-        )
-        for provider in missing.values()
-    ]
+    problems = []
+    for provider in {step.provider.name: step.provider for step in _steps()}.values():
+        missing = [reference for reference in provider.key_references if read_key(reference) is None]
+        if not missing:
+            continue
+        lead = f"{' and '.join(missing)} {'leads' if len(missing) == 1 else 'lead'} to nothing."
+        if len(missing) == len(provider.key_references):
+            text = f"The provider {provider.name} has no key: {lead} Its steps are skipped."
+        else:
+            text = f"The provider {provider.name} has fewer keys than it is given: {lead}"
+        problems.append(Problem(text, "admin:routing_provider_changelist"))
+    return problems
 
 
 def _unpriced() -> list[Problem]:

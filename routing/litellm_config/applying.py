@@ -133,13 +133,15 @@ class _Application:
         cap = next((entry.output_cap_tokens for entry in entries if entry.output_cap_tokens is not None), None)
         if row is None:
             last = ModelAlias.objects.aggregate(last=models.Max("position"))["last"] or 0
-            row = ModelAlias(name=name, provider=provider, upstream_model=first.model, position=last + 1)
+            row = ModelAlias(
+                name=name, provider=provider, upstream_model=first.model, weight=first.weight, position=last + 1
+            )
             if cap is not None:
                 row.output_cap_tokens = cap
             _save(row, f"the alias {name}")
             self.report.created.append(f"alias {name} ({provider.name} {first.model})")
         else:
-            wanted: dict[str, Any] = {"provider": provider, "upstream_model": first.model}
+            wanted: dict[str, Any] = {"provider": provider, "upstream_model": first.model, "weight": first.weight}
             if cap is not None:
                 wanted["output_cap_tokens"] = cap
             self._set(row, f"alias {name}", wanted)
@@ -150,20 +152,20 @@ class _Application:
 
     def _deployments(self, alias: ModelAlias, entries: list[ModelEntry]) -> None:
         rows = alias.deployments.select_related("provider").order_by("position")
-        existing = [(row.provider, row.upstream_model) for row in rows]
+        existing = [(row.provider, row.upstream_model, row.weight) for row in rows]
         wanted = []
         for index, entry in enumerate(entries):
             provider = self._provider(entry, existing[index][0] if index < len(existing) else None)
             self._price(provider, entry)
-            wanted.append((provider, entry.model))
+            wanted.append((provider, entry.model, entry.weight))
         if wanted == existing:
             return
         alias.deployments.all().delete()
         Deployment.objects.bulk_create(
-            Deployment(alias=alias, position=position, provider=provider, upstream_model=model)
-            for position, (provider, model) in enumerate(wanted, start=1)
+            Deployment(alias=alias, position=position, provider=provider, upstream_model=model, weight=weight)
+            for position, (provider, model, weight) in enumerate(wanted, start=1)
         )
-        before, after = (", ".join(f"{p.name} {m}" for p, m in pairs) or "none" for pairs in (existing, wanted))
+        before, after = (", ".join(map(_deployment, rows)) or "none" for rows in (existing, wanted))
         self.report.changed.append(f"alias {alias.name}: further deployments {before} → {after}")
 
     def _chains(self, in_file: set[str]) -> None:
@@ -279,6 +281,11 @@ class _Application:
             self.report.changed.append(f"{label}: {name} {getattr(row, name)} → {value}")
             setattr(row, name, value)
         _save(row, label)
+
+
+def _deployment(row: tuple[Provider, str, int | None]) -> str:
+    provider, model, weight = row
+    return f"{provider.name} {model}" + (f" (weight {weight})" if weight is not None else "")
 
 
 def _save(row: models.Model, place: str) -> None:

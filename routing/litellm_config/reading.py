@@ -31,7 +31,7 @@ _SETTINGS = frozenset(
 )  # fmt: skip
 _PARAMS = frozenset(
     {"model", "custom_llm_provider", "api_key", "api_base", "base_url", "api_version", "timeout", "stream_timeout",
-     "max_tokens"}
+     "max_tokens", "weight"}
 )  # fmt: skip
 _INFO = frozenset({"mode", "base_model"})
 _CHAT_MODES = frozenset({"", "chat", "responses"})
@@ -43,6 +43,7 @@ _COST = re.compile(
     r"|(input|output)_cost_per_audio_token"
 )
 PERIODS = {"1h": "hour", "1d": "day", "24h": "day", "7d": "week", "30d": "month", "1mo": "month"}
+MAX_WEIGHT = 1_000_000
 DEAREST_USD = 99  # a token: what a price in USD per million tokens has room for
 ANY_MODEL = "*"  # as the name in a list of fallbacks: every model that has none of its own
 
@@ -61,6 +62,7 @@ class ModelEntry:
     first_token_timeout_s: float | None
     output_cap_tokens: int | None
     costs: Mapping[str, Any]  # LiteLLM's names, USD a token
+    weight: int | None
     base_model: str  # what an Azure deployment's own name does not say: the model to price it as
 
 
@@ -202,8 +204,17 @@ class _Reader:
             ),
             output_cap_tokens=None if cap is None else values.whole(cap, f"{place}.max_tokens", least=1),
             costs=costs,
+            weight=self._weight(params.get("weight"), f"{place}.weight"),
             base_model=str(values.or_empty(info.get("base_model"), "")),
         )
+
+    def _weight(self, value: Any, where: str) -> int | None:
+        if value is None:
+            return None
+        weight = values.number(value, where)
+        if weight != int(weight) or not 1 <= weight <= MAX_WEIGHT:
+            raise InvalidConfig(where, f"must be a whole number from 1 to {MAX_WEIGHT}")
+        return int(weight)
 
     def _provider(self, params: dict[str, Any], model: str, where: str) -> tuple[str, str]:
         given = params.get("custom_llm_provider")

@@ -26,11 +26,11 @@ def write() -> str:
     )
     document: dict[str, Any] = {
         "model_list": [
-            _model(alias, provider, model)
+            _model(alias, provider, model, weight)
             for alias in aliases
-            for provider, model in (
-                (alias.provider, alias.upstream_model),
-                *((row.provider, row.upstream_model) for row in alias.deployments.all()),
+            for provider, model, weight in (
+                (alias.provider, alias.upstream_model, alias.weight),
+                *((row.provider, row.upstream_model, row.weight) for row in alias.deployments.all()),
             )
         ]
     }
@@ -48,6 +48,11 @@ def write() -> str:
     unsaid += [
         f"provider {name} is disabled" for name in sorted({p.name for p in _providers(aliases) if not p.enabled})
     ]
+    unsaid += [
+        f"provider {name} has further keys"
+        for name in sorted({p.name for p in _providers(aliases) if p.further_keys.exists()})
+    ]
+    unsaid += [f"alias {alias.name} does not rescue broken streams" for alias in aliases if not alias.rescues_streams]
     budget = Budget.objects.filter(name=GLOBAL, scope=BudgetScope.GLOBAL).first()
     if budget is not None and budget.enabled and budget.mode == BudgetMode.HARD and budget.limit_usd:
         settings["max_budget"] = _plain_number(budget.limit_usd)
@@ -69,7 +74,7 @@ def write() -> str:
     return header + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
 
-def _model(alias: ModelAlias, provider: Provider, model: str) -> dict[str, Any]:
+def _model(alias: ModelAlias, provider: Provider, model: str, weight: int | None) -> dict[str, Any]:
     params: dict[str, Any] = {"model": f"{provider.litellm_provider}/{model}", "api_key": _key(provider)}
     if provider.base_url:
         params["api_base"] = provider.base_url
@@ -78,6 +83,8 @@ def _model(alias: ModelAlias, provider: Provider, model: str) -> dict[str, Any]:
     params["timeout"] = provider.total_timeout_s
     params["stream_timeout"] = provider.first_token_timeout_s
     params["max_tokens"] = alias.output_cap_tokens
+    if weight is not None:
+        params["weight"] = weight
     price = (
         Price.objects.filter(provider=provider.name, model=model, effective_from__lte=datetime.now(UTC))
         .order_by("-effective_from")

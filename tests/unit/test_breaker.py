@@ -20,7 +20,7 @@ def step(model: str = "m", *, failures: int = 3, rate: float = 0.5, cooldown_s: 
         name="p",
         litellm_provider="openai",
         enabled=True,
-        key_reference="",
+        key_references=("",),
         retries=0,
         breaker_failures=failures,
         breaker_failure_rate=rate,

@@ -41,4 +41,3 @@ class Command(BaseCommand):
             self.stdout.write(f"{len(found)} prices written, effective from now")
         else:
             self.stdout.write(f"{len(found)} prices differ; --apply writes them, effective from now")
-

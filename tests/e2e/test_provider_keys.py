@@ -1,0 +1,111 @@
+"""Several keys of one provider: requests take turns, 429 rotates, and a key that is refused is out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import openai
+import pytest
+
+from routing.models import Provider, ProviderKey
+from tests.e2e.gateway import PROVIDER_KEYS, Gateway, Route, asks
+from tests.simulator import faults
+
+SECOND = "sk-provider-second-88f2aa01"
+
+
+@pytest.fixture
+def route(gateway: Gateway, tmp_path: Path) -> Route:
+    """A provider with two keys, the second of which is in a file, and a fallback."""
+    route = gateway.route("openai", "anthropic")
+    (tmp_path / "key").write_text(SECOND)
+    with gateway.orm():
+        ProviderKey.objects.create(
+            provider=Provider.objects.get(name=route.providers[0]), key_reference=f"file:{tmp_path / 'key'}"
+        )
+    return route
+
+
+def ask(gateway: Gateway, route: Route) -> str:
+    """The alias that answered."""
+    return str(gateway.client().chat.completions.create(model=route.alias, **asks()).model)
+
+
+def keys_seen(gateway: Gateway, provider: str) -> list[str]:
+    names = {f"Bearer {PROVIDER_KEYS['OPENAI_API_KEY']}": "first", f"Bearer {SECOND}": "second"}
+    return [names[request.headers["authorization"]] for request in gateway.sim.requests_to(provider)]
+
+
+def test_requests_take_the_keys_in_turn(gateway: Gateway, route: Route) -> None:
+    for _ in range(12):
+        ask(gateway, route)
+    seen = Counter(keys_seen(gateway, route.providers[0]))
+    assert set(seen) == {"first", "second"}
+    assert min(seen.values()) >= 4, "each of the two workers takes turns"
+
+
+def test_a_429_goes_on_with_the_next_key_at_once(gateway: Gateway, route: Route) -> None:
+    gateway.sim.behave(route.providers[0], faults.rate_limited(retry_after_s=60))
+    assert ask(gateway, route) == route.alias
+    first, second = gateway.sim.requests_to(route.providers[0])
+    assert {*keys_seen(gateway, route.providers[0])} == {"first", "second"}
+    assert second.received_at - first.received_at < 0.2, "without waiting: it is another key"
+    attempts = gateway.attempts(route.alias)
+    assert [a["outcome"] for a in attempts] == ["rate_limited", "answered"]
+    assert gateway.entry(route.alias)["fallback"] is False, "the same deployment answered"
+
+
+def test_when_all_keys_are_limited_the_request_waits_as_with_one(gateway: Gateway, route: Route) -> None:
+    gateway.sim.behave(route.providers[0], *[faults.rate_limited(retry_after_s=60)] * 4)
+    assert ask(gateway, route) == route.aliases[1]
+    assert len(keys_seen(gateway, route.providers[0])) == 2, "each key once"
+
+
+def test_a_refused_key_is_out_and_its_reference_alerted_but_never_the_key(
+    gateway: Gateway, route: Route, tmp_path: Path
+) -> None:
+    gateway.sim.behave(route.providers[0], *[faults.invalid_key()] * 1)
+    assert ask(gateway, route) == route.alias
+    refused = keys_seen(gateway, route.providers[0])[0]
+    for _ in range(8):
+        assert ask(gateway, route) == route.alias
+    (alert,) = gateway.log_lines(event="attempt failed", provider=route.providers[0], alert=True)
+    assert alert["level"] == "error"
+    assert alert["key_reference"] in ("env:OPENAI_API_KEY", f"file:{tmp_path / 'key'}")
+    assert SECOND not in gateway.running.output
+    assert PROVIDER_KEYS["OPENAI_API_KEY"] not in gateway.running.output
+    # The worker that heard of it does not use the key again; the other one has not heard of it.
+    writer = gateway.rows(
+        "SELECT e.writer_id FROM accounting_attempt a JOIN accounting_ledgerentry e ON e.id = a.entry_id"
+        " WHERE a.provider = %s AND a.outcome = 'authentication'",
+        route.providers[0],
+    )[0]["writer_id"]
+    served = gateway.rows(
+        "SELECT writer_id FROM accounting_ledgerentry WHERE alias = %s ORDER BY created_at", route.alias
+    )
+    by_that_worker = [key for key, row in zip(keys_seen(gateway, route.providers[0])[1:], served, strict=True)
+                      if row["writer_id"] == writer]  # fmt: skip
+    assert refused not in by_that_worker
+
+
+def test_when_every_key_is_refused_the_next_step_answers(gateway: Gateway, route: Route) -> None:
+    gateway.sim.behave(route.providers[0], *[faults.invalid_key()] * 2)
+    assert ask(gateway, route) == route.aliases[1]
+    assert [a["outcome"] for a in gateway.attempts(route.alias)] == ["authentication"] * 2 + ["answered"]
+
+
+def test_a_key_that_leads_nowhere_is_passed_over(gateway: Gateway, route: Route, tmp_path: Path) -> None:
+    (tmp_path / "key").unlink()
+    for _ in range(4):
+        assert ask(gateway, route) == route.alias
+    assert set(keys_seen(gateway, route.providers[0])) == {"first"}
+
+
+def test_a_provider_without_any_key_says_which_ones_are_missing(gateway: Gateway, route: Route, tmp_path: Path) -> None:
+    (tmp_path / "key").unlink()
+    with gateway.orm():
+        Provider.objects.filter(name__in=route.providers).update(key_reference="env:NOBODY_SET_THIS")
+    with pytest.raises(openai.InternalServerError) as raised:
+        ask(gateway, route)
+    assert [a["kind"] for a in raised.value.body["attempts"]] == ["no_key", "no_key"]  # type: ignore[index]
