@@ -120,6 +120,6 @@ def version() -> int:
 
 def lose_worker(book: Book) -> None:
     """The worker that held money dies, and another one notices."""
-    book.writer.stop()
+    book.lose_writer()
     with psycopg.connect(**connection.get_connection_params()) as session:
         expire_dead(session)

@@ -152,7 +152,7 @@ def test_reconcile_finds_an_entry_that_is_charged_otherwise_than_it_cost(book: B
 def test_expire_holds_resolves_what_a_dead_worker_held(book: Book) -> None:
     book.budget("10")
     book.hold("0.5", request_id="req-lost")
-    book.writer.stop()  # its session ends, and with it its lock
+    book.lose_writer()
     sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'gateway ledger writer'"
     assert eventually(lambda: book.rows(sessions + " AND datname = current_database()") == [(0,)])
     assert run("expire_holds").splitlines() == [

@@ -97,6 +97,10 @@ def test_no_key_and_no_prompt_is_ever_logged_or_kept(gateway: Gateway) -> None:
     client.chat.completions.create(model=route.alias, **question)
     gateway.sim.behave(route.providers[0], faults.cut_after(1).but(length=5))
     stream = client.chat.completions.create(model=route.alias, stream=True, **question)
+    list(stream)  # the next step goes on with it
+    for provider in route.providers:
+        gateway.sim.behave(provider, faults.cut_after(1).but(length=5))
+    stream = client.chat.completions.create(model=route.alias, stream=True, **question)
     with pytest.raises(openai.APIError):
         list(stream)
     for provider in route.providers:
@@ -111,7 +115,7 @@ def test_no_key_and_no_prompt_is_ever_logged_or_kept(gateway: Gateway) -> None:
     sent = b"".join(request.raw for request in gateway.sim.requests)
     assert marker.encode() in sent  # it did go out, and the keys with it
     received_keys = str([request.headers for request in gateway.sim.requests])
-    gateway.wait_settled(route.alias, 3)
+    gateway.wait_settled(route.alias, 4)
     kept = str(gateway.entries(route.alias)) + str(gateway.attempts(route.alias))
     for secret in PROVIDER_KEYS.values():
         assert secret in received_keys

@@ -16,8 +16,8 @@ from accounting.models import Budget, ConfigurationVersion
 from accounting.pricing import PriceList, Rates
 from accounting.reconcile import reconcile
 from accounting.usage import NO_USAGE, Usage
-from accounting.writer import Writer
-from tests.ledger.cluster import Cluster, slow_and_various
+from accounting.writer import ADVISORY_LOCK_CLASS, Writer
+from tests.ledger.cluster import Cluster, eventually, slow_and_various
 from tests.simulator import Simulator
 
 PRICE = PriceList(base=Rates(input_usd_per_mtok=Decimal(3), output_usd_per_mtok=Decimal(15)))
@@ -28,6 +28,14 @@ class Book:
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
+
+    def lose_writer(self) -> None:
+        """The writer's process is gone, and Postgres has noticed: its session ends, and gives the lock back, a moment
+        after the connection."""
+        writer_id = self.writer._writer_id
+        self.writer.stop()
+        lock = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND objid = %s"
+        assert eventually(lambda: not self.rows(lock, ADVISORY_LOCK_CLASS, writer_id))
 
     def budget(self, limit: str, **fields: Any) -> Budget:
         return Budget.objects.create(**{"name": "global", "limit_usd": Decimal(limit), **fields})

@@ -91,7 +91,7 @@ def test_many_that_expire_at_once_expire_once(book: Book) -> None:
     dying = Book(Writer())
     for number in range(50):
         dying.hold("0.01", request_id=f"lost-{number}")
-    dying.writer.stop()
+    dying.lose_writer()
     found: list[Expired] = []
 
     def expire() -> None:

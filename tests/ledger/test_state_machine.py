@@ -182,7 +182,7 @@ class Ledger(RuleBasedStateMachine):
 
     @rule()
     def the_writer_dies(self) -> None:
-        self.book.writer.stop()
+        self.book.lose_writer()
         lost = [
             entry_id
             for entry_id, writer in self.written_by.items()
