@@ -209,4 +209,7 @@ def _fits_tokens(refusal: refusals.BudgetRefusal, ceiling: Ceiling, input_tokens
 
 
 def _longest_s(steps: tuple[Step, ...]) -> float:
-    return sum(step.deployment.timeouts.total_s * (1 + step.provider.retries) for step in steps)
+    """Of all attempts: the first with each key of the provider, and the retries."""
+    return sum(
+        step.deployment.timeouts.total_s * (len(step.provider.key_references) + step.provider.retries) for step in steps
+    )

@@ -11,7 +11,6 @@ whose first content event has arrived) with the attempts behind it, or :class:`F
 from __future__ import annotations
 
 import logging
-import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -52,6 +51,8 @@ BACKOFF_S = 0.25  # before the first retry; doubles, with jitter
 REFUSED = frozenset({FailureKind.BAD_REQUEST, FailureKind.CONTEXT_WINDOW, FailureKind.CONTENT_POLICY})
 #: Failures that mean that our configuration is wrong: an operator must hear of them.
 ALERTS = frozenset({FailureKind.AUTHENTICATION, FailureKind.NOT_FOUND, FailureKind.NO_KEY, FailureKind.UNPRICED})
+
+TIMER_S = 0.05  # so much too early may a time limit end: timers are not exact
 
 CLIENT_CLOSED = "client_closed"  # the outcome of a stream whose reader went away
 
@@ -191,7 +192,7 @@ class _Cascade(Generic[Answer]):
     def run(self) -> Served[Answer]:
         steps = self._steps()
         for step in steps:
-            if self.failed and self._left_s() <= 0:
+            if self.failed and self.admission.chat.left_s() <= 0:
                 break  # the client has said how long it waits
             self.tried_keys = set()
             for attempt in range(1 + step.provider.retries):
@@ -200,7 +201,7 @@ class _Cascade(Generic[Answer]):
                     return served
                 assert self.last_error is not None
                 wait_s = _wait_before_retry_s(self.last_error, attempt)
-                if wait_s is None or breaker.is_open(step) or wait_s >= self._left_s():
+                if wait_s is None or breaker.is_open(step) or wait_s >= self.admission.chat.left_s():
                     break
                 if attempt < step.provider.retries:
                     time.sleep(wait_s)
@@ -210,18 +211,13 @@ class _Cascade(Generic[Answer]):
         """An attempt, and further ones at once while the failure is the key's and another key is well."""
         while True:
             served = self._attempt(step)
-            if served is not None or not self._is_for_another_key(step) or self._left_s() <= 0:
+            if served is not None or not self._is_for_another_key(step) or self.admission.chat.left_s() <= 0:
                 return served
 
     def _is_for_another_key(self, step: Step) -> bool:
         assert self.last_error is not None
         of_the_key = self.last_error.kind in (FailureKind.RATE_LIMITED, FailureKind.AUTHENTICATION)
         return of_the_key and provider_keys.another_is_well(step.provider, self.tried_keys)
-
-    def _left_s(self) -> float:
-        """Of the time that the client waits, ``x-gateway-timeout``; endless when it did not say."""
-        deadline = self.admission.chat.deadline
-        return math.inf if deadline is None else deadline - time.monotonic()
 
     def _steps(self) -> Iterator[Step]:
         """The chain, or what a refusal turns it into: the separate chain for its kind, each taken once."""
@@ -270,7 +266,7 @@ class _Cascade(Generic[Answer]):
             self.last_error = error
             if self.key is not None:
                 provider_keys.failed(step.provider, self.key, error)
-            if not self._is_for_another_key(step):  # else it says nothing of the deployment
+            if not self._is_for_another_key(step) and not is_of_the_client(self.admission, error):
                 breaker.failed(step, error)
             self._note(step, started, error)
             return None
@@ -307,7 +303,7 @@ class _Cascade(Generic[Answer]):
             deployment=step.deployment,
             api_key=self.key.secret,
             body=body,
-            timeouts=step.deployment.timeouts.within(self._left_s()),
+            timeouts=step.deployment.timeouts.within(self.admission.chat.left_s()),
             request_id=self.admission.request_id,
             leash=self.client,
         )
@@ -425,6 +421,12 @@ def record_attempt(
         price=price,
         provider_request_id=provider_request_id,
     )
+
+
+def is_of_the_client(admission: Admission, error: UpstreamError) -> bool:
+    """Whether the provider was given up because its client waits no longer. That says nothing of the provider: no
+    client may open a breaker, which all share, by waiting for a moment only."""
+    return error.kind is FailureKind.TIMEOUT and admission.chat.left_s() <= TIMER_S
 
 
 def _wait_before_retry_s(error: UpstreamError, attempt: int) -> float | None:

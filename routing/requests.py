@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,10 @@ class ChatRequest:
     end_user: str
     tags: Mapping[str, str]
     deadline: float | None = None  # monotonic: when the client no longer wants an answer
+
+    def left_s(self) -> float:
+        """Of the time that the client waits, ``x-gateway-timeout``; endless when it did not say."""
+        return math.inf if self.deadline is None else self.deadline - time.monotonic()
 
 
 def parse_json(raw: bytes) -> Any:

@@ -100,7 +100,8 @@ class EventStream:
             except UpstreamError as error:
                 if self._client.is_gone:
                     raise
-                breaker.failed(self._served.step, error)
+                if not cascade.is_of_the_client(self._served.admission, error):
+                    breaker.failed(self._served.step, error)
                 log.warning(
                     "stream interrupted",
                     extra={"request_id": self._served.admission.request_id, "kind": error.kind.value},

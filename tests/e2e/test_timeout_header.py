@@ -56,6 +56,28 @@ def test_a_stream_ends_when_the_client_no_longer_waits(gateway: Gateway) -> None
     assert gateway.entry(route.alias)["error_code"] == "stream_interrupted"
 
 
+@pytest.mark.parametrize(
+    ("behaviour", "header_s", "streamed"),
+    [
+        pytest.param(faults.silent(), "0.2", False, id="whole"),
+        pytest.param(faults.silent(), "0.2", True, id="before the first token"),
+        pytest.param(Behaviour(length=100, token_s=0.1), "0.6", True, id="in the middle"),
+    ],
+)
+def test_a_client_in_a_hurry_opens_no_breaker_for_the_others(
+    gateway: Gateway, behaviour: Behaviour, header_s: str, streamed: bool
+) -> None:
+    route = gateway.route("openai", "anthropic", breaker_failures=1)
+    gateway.sim.behave(route.providers[0], behaviour)
+    ask = {"model": route.alias, "stream": streamed, **asks(), **header(header_s)}
+    with pytest.raises(openai.APIError):
+        text_of(gateway.client().chat.completions.create(**ask))
+    assert [a["outcome"] for a in gateway.attempts(route.alias)] == ["timeout"]
+    assert gateway.log_lines(event="breaker opened", provider=route.providers[0]) == []
+    patient = gateway.client().chat.completions.create(model=route.alias, **asks())
+    assert patient.model == route.alias
+
+
 def test_enough_time_changes_nothing(gateway: Gateway) -> None:
     route = gateway.route("openai", "anthropic", retries=0)
     gateway.sim.behave(route.providers[0], faults.unavailable())
