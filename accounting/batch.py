@@ -45,13 +45,15 @@ class Abandoned:
 class Operation:
     """A payload on its way through the writer's queue. The request waits on ``done``."""
 
-    __slots__ = ("_lock", "abandoned", "done", "outcome", "payload")
+    __slots__ = ("_lock", "abandoned", "done", "outcome", "payload", "retry_at", "tries")
 
     def __init__(self, payload: HoldRequest | TopUpRequest | Settlement | Abandoned) -> None:
         self.payload = payload
         self.done = threading.Event()
         self.outcome: Hold | bool | Exception | None = None
         self.abandoned = False
+        self.tries = 0  # that Postgres refused, alone
+        self.retry_at = 0.0  # monotonic
         self._lock = threading.Lock()  # an outcome is either handed over or given up, never both
 
     def finish(self, outcome: Hold | bool | Exception) -> bool:

@@ -9,7 +9,9 @@ It runs as a plain thread, which gevent's worker turns into a greenlet. While it
 - its session holds a Postgres advisory lock named after its ``writer_id``. When the process dies, however it dies,
   Postgres releases the lock, and any other writer that finds it free expires what the dead one left held;
 - Postgres gone: waiting and new holds are refused at once (``LedgerUnavailable``); settlements are kept
-  in memory and written when Postgres is back. Should the process die first, their holds expire to ``unknown``.
+  in memory and written when Postgres is back. Should the process die first, their holds expire to ``unknown``;
+- Postgres there, but one settlement refused for a reason that may pass (a trigger's, a broken index's): it is tried
+  again alone, ever more seldom, and given up in the end. Its hold then expires to ``unknown`` like a lost worker's.
 """
 
 from __future__ import annotations
@@ -39,15 +41,21 @@ DEAD_AFTER_S = 2.5  # a writer is dead when its lock is free for this long: time
 HOLD_WAIT_S = 10.0  # a request that waited this long for its hold is refused; the hold, if written, is voided
 SETTLE_WAIT_S = 10.0  # an answer waits this long for its posting before it is delivered all the same
 RECONNECT_S = 0.25  # between two attempts to reach Postgres; requests meanwhile are refused without trying
+MAX_TRIES = 10  # of a settlement that Postgres refuses, each after twice the time: four minutes in all
+RETRY_S = 0.25  # after the first of them
 
-#: What Postgres says against an operation itself. Anything else is Postgres's own trouble, and passes.
+#: What Postgres says against an operation itself, whenever it is tried.
 OPERATION_AT_FAULT = (psycopg.DataError, psycopg.IntegrityError)
+#: The classes of SQLSTATE that are Postgres's own trouble, whatever the operation, and pass: connection, transaction
+#: state (a standby refuses to write), rollback, resources, locks, shutdown and cancelled statements, the system.
+POSTGRES_IN_TROUBLE = frozenset({"08", "25", "40", "53", "55", "57", "58"})
 
 
 class Writer:
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
         self._unwritten: deque[Operation] = deque()  # settlements that Postgres was not there for
+        self._suspects: list[Operation] = []  # settlements that it refused; never written together with others again
         self._start_lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
@@ -132,6 +140,7 @@ class Writer:
         operations = self._take()
         if operations:
             self._commit(operations)
+        self._retry_suspects()
         if time.monotonic() >= self._look_at and self._reachable():
             self._look_at = time.monotonic() + TICK_S
             self._expire_dead()
@@ -145,7 +154,7 @@ class Writer:
             while self._unwritten and len(operations) < MAX_BATCH:
                 operations.append(self._unwritten.popleft())
         try:
-            wait_s = RECONNECT_S if self._unwritten or self._connection is None else TICK_S
+            wait_s = RECONNECT_S if self._unwritten or self._suspects or self._connection is None else TICK_S
             while len(operations) < MAX_BATCH:
                 operation = self._queue.get_nowait() if operations else self._queue.get(timeout=wait_s)
                 if operation is None:
@@ -182,9 +191,8 @@ class Writer:
 
     def _recover(self, operations: list[Operation], error: Exception) -> None:
         """The transaction failed: find out for whom, and lose nothing."""
-        at_fault = not isinstance(error, psycopg.Error) or isinstance(error, OPERATION_AT_FAULT)
         deadlock = isinstance(error, psycopg.errors.DeadlockDetected)
-        if not self._rolled_back() or not (at_fault or deadlock):
+        if not self._rolled_back() or not (deadlock or _refuses_operation(error)):
             log.error("ledger unavailable", extra={"error": type(error).__name__})
             self._disconnect()
             if not self._proven:  # a Postgres that lets us in but refuses to write: do not hammer it
@@ -197,9 +205,38 @@ class Writer:
         elif deadlock:
             self._put_off(operations, perhaps_written=False)
         else:
-            # A settlement that Postgres will never take: its hold expires to `unknown`, for an operator.
+            self._refused(operations[0], error)
+
+    def _refused(self, operation: Operation, error: Exception) -> None:
+        """Postgres is there and refuses this one operation, alone."""
+        for_good = not isinstance(error, psycopg.Error) or isinstance(error, OPERATION_AT_FAULT)
+        if not isinstance(operation.payload, Settlement | Abandoned):
             log.error("ledger operation failed", exc_info=error)
-            operations[0].finish(error)
+            operation.finish(error if for_good else LedgerUnavailable("Postgres refuses it"))
+            return
+        operation.tries += 1
+        if not for_good and operation.tries < MAX_TRIES and self._stop_at is None:
+            if operation.tries == 1:
+                log.warning("settlement refused, to be tried again", extra=_owed(operation.payload), exc_info=error)
+            operation.retry_at = time.monotonic() + RETRY_S * 2 ** (operation.tries - 1)
+            self._suspects.append(operation)
+            return
+        # Its hold stays until it expires to `unknown`, charged; the operator who resolves it finds the cost here.
+        log.error(
+            "settlement given up",
+            exc_info=error,
+            extra={**_owed(operation.payload), "tries": operation.tries, "alert": True},
+        )
+        operation.finish(error)
+
+    def _retry_suspects(self) -> None:
+        now = time.monotonic()
+        due = [operation for operation in self._suspects if operation.retry_at <= now or self._stop_at is not None]
+        if not due:
+            return
+        self._suspects = [operation for operation in self._suspects if operation not in due]
+        for operation in due:
+            self._commit([operation])
 
     def _rolled_back(self) -> bool:
         assert self._connection is not None
@@ -325,6 +362,21 @@ def expire_dead(
             rows = connection.execute(sql.load("expire_entries"), {"entry_ids": entry_ids}).fetchall()
             expired.extend(Expired(*row) for row in rows)
     return expired
+
+
+def _refuses_operation(error: Exception) -> bool:
+    """Whether the error is about what was to be written, not about a Postgres that cannot write at all."""
+    if not isinstance(error, psycopg.Error) or isinstance(error, OPERATION_AT_FAULT):
+        return True
+    return error.sqlstate is not None and error.sqlstate[:2] not in POSTGRES_IN_TROUBLE
+
+
+def _owed(payload: Settlement | Abandoned) -> dict[str, str | None]:
+    """What is not on the books: for the log."""
+    if isinstance(payload, Abandoned):
+        return {"entry": str(payload.entry_id), "cost_usd": "0"}
+    cost_usd = payload.cost_usd
+    return {"entry": str(payload.hold.entry_id), "cost_usd": None if cost_usd is None else str(cost_usd)}
 
 
 def _one(connection: Connection, query: LiteralString, *parameters: object) -> Any:
