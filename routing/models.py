@@ -19,7 +19,8 @@ NAME = RegexValidator(
     re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._:/-]*\Z"),
     "Use letters, digits and . _ : / - only, and begin with a letter or digit.",
 )
-_WEIGHT = (MinValueValidator(1), MaxValueValidator(1_000_000))
+MAX_WEIGHT = 1_000_000
+_WEIGHT = (MinValueValidator(1), MaxValueValidator(MAX_WEIGHT))
 _SECONDS = (MinValueValidator(0.1), MaxValueValidator(3600))
 
 

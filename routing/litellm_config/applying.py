@@ -17,6 +17,7 @@ from accounting.money import plain_usd
 from accounting.pricing import MILLION, PriceList, litellm_costs
 from routing.litellm_config.reading import Config, ModelEntry
 from routing.litellm_config.values import InvalidConfig
+from routing.litellm_config.weights import whole_weights
 from routing.models import ChainKind, Deployment, FallbackStep, ModelAlias, Provider
 from routing.upstreams import price_map
 
@@ -128,36 +129,43 @@ class _Application:
 
     def _alias(self, name: str, entries: list[ModelEntry]) -> None:
         first, *further = entries
+        weight, *further_weights = self._weights(name, entries)
         row = ModelAlias.objects.filter(name=name).select_related("provider").first()
         provider = self._provider(first, None if row is None else row.provider)
         cap = next((entry.output_cap_tokens for entry in entries if entry.output_cap_tokens is not None), None)
         if row is None:
             last = ModelAlias.objects.aggregate(last=models.Max("position"))["last"] or 0
-            row = ModelAlias(
-                name=name, provider=provider, upstream_model=first.model, weight=first.weight, position=last + 1
-            )
+            row = ModelAlias(name=name, provider=provider, upstream_model=first.model, weight=weight, position=last + 1)
             if cap is not None:
                 row.output_cap_tokens = cap
             _save(row, f"the alias {name}")
             self.report.created.append(f"alias {name} ({provider.name} {first.model})")
         else:
-            wanted: dict[str, Any] = {"provider": provider, "upstream_model": first.model, "weight": first.weight}
+            wanted: dict[str, Any] = {"provider": provider, "upstream_model": first.model, "weight": weight}
             if cap is not None:
                 wanted["output_cap_tokens"] = cap
             self._set(row, f"alias {name}", wanted)
             if not row.enabled:
                 self.report.notes.append(f"the alias {name} is disabled, and stays so")
         self._price(provider, first)
-        self._deployments(row, further)
+        self._deployments(row, further, further_weights)
 
-    def _deployments(self, alias: ModelAlias, entries: list[ModelEntry]) -> None:
+    def _weights(self, alias: str, entries: list[ModelEntry]) -> list[int | None]:
+        said = [entry.weight for entry in entries]
+        taken = whole_weights(said)
+        if any(weight is not None for weight in said) and said != taken:
+            before, after = (", ".join("none" if w is None else f"{w}" for w in weights) for weights in (said, taken))
+            self.report.notes.append(f"{alias}: the weights {before} are taken as {after}")
+        return taken
+
+    def _deployments(self, alias: ModelAlias, entries: list[ModelEntry], weights: list[int | None]) -> None:
         rows = alias.deployments.select_related("provider").order_by("position")
         existing = [(row.provider, row.upstream_model, row.weight) for row in rows]
         wanted = []
-        for index, entry in enumerate(entries):
+        for index, (entry, weight) in enumerate(zip(entries, weights, strict=True)):
             provider = self._provider(entry, existing[index][0] if index < len(existing) else None)
             self._price(provider, entry)
-            wanted.append((provider, entry.model, entry.weight))
+            wanted.append((provider, entry.model, weight))
         if wanted == existing:
             return
         alias.deployments.all().delete()

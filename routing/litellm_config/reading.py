@@ -13,7 +13,7 @@ from django.core.exceptions import ValidationError
 from routing.litellm_config import values
 from routing.litellm_config.key_references import KeyReferences
 from routing.litellm_config.values import InvalidConfig
-from routing.models import NAME, ChainKind
+from routing.models import MAX_WEIGHT, NAME, ChainKind
 from routing.upstreams import price_map
 from routing.upstreams.registry import is_known_provider, needs_base_url
 
@@ -43,7 +43,6 @@ _COST = re.compile(
     r"|(input|output)_cost_per_audio_token"
 )
 PERIODS = {"1h": "hour", "1d": "day", "24h": "day", "7d": "week", "30d": "month", "1mo": "month"}
-MAX_WEIGHT = 1_000_000
 DEAREST_USD = 99  # a token: what a price in USD per million tokens has room for
 ANY_MODEL = "*"  # as the name in a list of fallbacks: every model that has none of its own
 
@@ -62,7 +61,7 @@ class ModelEntry:
     first_token_timeout_s: float | None
     output_cap_tokens: int | None
     costs: Mapping[str, Any]  # LiteLLM's names, USD a token
-    weight: int | None
+    weight: Decimal | None  # as the file has it: LiteLLM takes fractions, too
     base_model: str  # what an Azure deployment's own name does not say: the model to price it as
 
 
@@ -208,13 +207,13 @@ class _Reader:
             base_model=str(values.or_empty(info.get("base_model"), "")),
         )
 
-    def _weight(self, value: Any, where: str) -> int | None:
+    def _weight(self, value: Any, where: str) -> Decimal | None:
         if value is None:
             return None
         weight = values.number(value, where)
-        if weight != int(weight) or not 1 <= weight <= MAX_WEIGHT:
-            raise InvalidConfig(where, f"must be a whole number from 1 to {MAX_WEIGHT}")
-        return int(weight)
+        if weight and not 1 / Decimal(MAX_WEIGHT) <= weight <= MAX_WEIGHT:
+            raise InvalidConfig(where, f"must be 0, or 0.000001 to {MAX_WEIGHT}")
+        return weight
 
     def _provider(self, params: dict[str, Any], model: str, where: str) -> tuple[str, str]:
         given = params.get("custom_llm_provider")

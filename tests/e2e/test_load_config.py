@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 from accounting import keys
 from accounting.models import ApiKey, Budget, Price
 from routing import defaults
-from routing.models import Deployment, FallbackStep, ModelAlias, Provider
+from routing.models import Deployment, FallbackStep, ModelAlias, Provider, ProviderKey
 from tests.e2e.gateway import Gateway, asks, unique
 
 EXAMPLE = Path(__file__).parents[1] / "unit" / "litellm-config.yaml"
@@ -52,7 +52,7 @@ def snapshot() -> list[object]:
     """Everything that a configuration consists of."""
     return [
         list(model.objects.order_by("pk").values())
-        for model in (Provider, ModelAlias, Deployment, FallbackStep, Price, Budget, ApiKey)
+        for model in (Provider, ProviderKey, ModelAlias, Deployment, FallbackStep, Price, Budget, ApiKey)
     ]
 
 
@@ -284,6 +284,58 @@ litellm_settings: {fallbacks: [{"*": [b, gemini-flash]}, {a: [gemini-pro]}]}
     assert chain("claude-sonnet") == ["gpt-4o", "gemini-pro"]  # not in the file: left
 
 
+def test_weights_share_an_aliass_requests_out(tmp_path: Path) -> None:
+    path = write(tmp_path, """
+model_list:
+  - {model_name: shared, litellm_params: {model: openai/gpt-4o, weight: 0.9}}
+  - {model_name: shared, litellm_params: {model: anthropic/claude-sonnet-4-6, weight: 0.1}}
+  - {model_name: shared, litellm_params: {model: gemini/gemini-2.5-pro, weight: 0}}
+""")  # fmt: skip
+    said = load(path).splitlines()
+    alias = ModelAlias.objects.get(name="shared")
+    assert (alias.upstream_model, alias.weight) == ("gpt-4o", 9)
+    assert list(alias.deployments.values_list("upstream_model", "weight")) == [
+        ("claude-sonnet-4-6", 1), ("gemini-2.5-pro", None),
+    ]  # fmt: skip
+    assert "  shared: the weights 0.9, 0.1, 0 are taken as 9, 1, none" in said
+    assert load(path).splitlines()[-1] == "nothing changed"
+    in_export = [m for m in yaml.safe_load(export())["model_list"] if m["model_name"] == "shared"]
+    assert [m["litellm_params"].get("weight") for m in in_export] == [9, 1, None]
+    before = snapshot()
+    assert load(write(tmp_path, export())).splitlines()[-1] == "nothing changed"
+    assert snapshot() == before
+
+
+def test_changed_weights_are_said(tmp_path: Path) -> None:
+    text = """
+model_list:
+  - {model_name: shared, litellm_params: {model: openai/gpt-4o, weight: 1}}
+  - {model_name: shared, litellm_params: {model: anthropic/claude-sonnet-4-6, weight: 1}}
+"""
+    load(write(tmp_path, text))
+    said = load(write(tmp_path, text.replace("weight: 1", "weight: 3", 1))).splitlines()
+    assert "  alias shared: weight 1 → 3" in said
+    said = load(write(tmp_path, text.replace("weight: 1", "weight: 3"))).splitlines()
+    assert (
+        "  alias shared: further deployments anthropic claude-sonnet-4-6 (weight 1) → "
+        "anthropic claude-sonnet-4-6 (weight 3)"
+    ) in said
+
+
+def test_entries_that_differ_in_their_key_alone_are_deployments_in_order(tmp_path: Path) -> None:
+    load(write(tmp_path, """
+model_list:
+  - {model_name: two-keys, litellm_params: {model: openai/gpt-4o, api_key: os.environ/OPENAI_API_KEY}}
+  - {model_name: two-keys, litellm_params: {model: openai/gpt-4o, api_key: os.environ/OPENAI_API_KEY_2}}
+"""))  # fmt: skip
+    alias = ModelAlias.objects.get(name="two-keys")
+    (further,) = alias.deployments.all()
+    assert (alias.provider.key_reference, further.provider.key_reference) == (
+        "env:OPENAI_API_KEY", "env:OPENAI_API_KEY_2",
+    )  # fmt: skip
+    assert ProviderKey.objects.count() == 0
+
+
 def a_soft_budget() -> None:
     Budget.objects.update(mode="soft")
 
@@ -325,6 +377,15 @@ def a_key_in_a_file() -> None:
     Provider.objects.filter(name="google").update(key_reference="file:/run/secrets/google", connect_timeout_s=1.5)
 
 
+def further_keys_and_weights() -> None:
+    Provider.objects.get(name="openai").further_keys.create(key_reference="env:OPENAI_API_KEY_2")
+    alias = ModelAlias.objects.get(name="gpt-4o")
+    alias.weight = 3
+    alias.save()
+    alias.deployments.create(provider=Provider.objects.get(name="anthropic"), upstream_model="claude-sonnet-4-6",
+                             weight=7)  # fmt: skip
+
+
 def providers_that_differ() -> None:
     Provider.objects.filter(name="google").update(retries=4, breaker_cooldown_s=7.25, total_timeout_s=0.1)
 
@@ -333,7 +394,7 @@ def providers_that_differ() -> None:
     "change",
     [a_soft_budget, a_disabled_budget, a_budget_of_every_last_digit, a_budget_of_nothing,
      a_price_with_fewer_classes_than_litellm_s, a_price_of_every_last_digit, a_provider_s_twin, a_key_in_a_file,
-     providers_that_differ],
+     further_keys_and_weights, providers_that_differ],
 )  # fmt: skip
 def test_an_odd_configuration_loads_back_without_a_change_too(change: Callable[[], None], tmp_path: Path) -> None:
     change()
@@ -345,9 +406,11 @@ def test_an_odd_configuration_loads_back_without_a_change_too(change: Callable[[
 def test_an_export_names_what_the_schema_cannot_say() -> None:
     a_soft_budget()
     ModelAlias.objects.filter(name="gemini-flash").update(enabled=False)
+    Provider.objects.get(name="openai").further_keys.create(key_reference="env:OPENAI_API_KEY_2")
     Price.objects.filter(model="gpt-4o").delete()
     assert [line for line in export().splitlines() if line.startswith("# This")] == [
         "# This schema cannot say: alias gemini-flash is disabled",
+        "# This schema cannot say: provider openai has further keys",
         "# This schema cannot say: budget global is not a hard one that is enabled and above 0",
         "# This schema cannot say: openai/gpt-4o has no price here; loading takes litellm's, if it has one",
     ]

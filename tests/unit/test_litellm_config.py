@@ -8,6 +8,7 @@ import pytest
 
 from routing.litellm_config.reading import BudgetEntry, Config, ModelEntry, read
 from routing.litellm_config.values import InvalidConfig
+from routing.litellm_config.weights import whole_weights
 from routing.models import ChainKind
 
 ALL_SET = {"OPENAI_API_KEY": "sk-o", "ANTHROPIC_API_KEY": "sk-a", "MINE": "sk-m", "BASE": "http://base:1/v1"}
@@ -269,3 +270,31 @@ files_settings: []
         "model_list[0].litellm_params.aws_secret_access_key",
         "model_list[0].model_info.id",
     )
+
+
+@pytest.mark.parametrize("weight", ["-1", "many", "nan", "true", "0.0000001", "1000001", "1e400"])
+def test_a_weight_is_a_number_within_reason(weight: str) -> None:
+    with pytest.raises(InvalidConfig, match=r"model_list\[0\]\.litellm_params\.weight: must be"):
+        entry(f"model: gpt-4o, weight: {weight}")
+
+
+@pytest.mark.parametrize(
+    ("said", "taken"),
+    [
+        ([None, None], [None, None]),
+        (["1", "2"], [1, 2]),
+        (["10", "20"], [10, 20]),
+        (["0.9", "0.1"], [9, 1]),
+        (["0.25", "1", "0.50"], [25, 100, 50]),
+        (["1000000", "1"], [1_000_000, 1]),
+        (["0.333333333", "0.666666666"], [500_000, 1_000_000]),
+        (["1000000", "0.000001"], [1_000_000, 1]),
+        (["1", "0"], [1, None]),
+        (["1", None], [1, None]),
+        (["0", "0"], [None, None]),
+    ],
+)
+def test_weights_are_whole_numbers_of_the_same_proportions(said: list[str | None], taken: list[int | None]) -> None:
+    assert whole_weights([None if weight is None else Decimal(weight) for weight in said]) == taken
+    again = [None if weight is None else Decimal(weight) for weight in taken]
+    assert whole_weights(again) == taken, "an export loads back without a change"
