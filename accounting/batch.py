@@ -1,7 +1,9 @@
 """One ledger transaction: many requests' holds, top-ups and settlements, decided together under the periods' locks.
 
-Three round trips and one flush, however many operations it carries: read the clock and lock the entries; lock the
-periods; write and commit. Outcomes are set on the operations only after the commit.
+Two round trips and one flush, however many operations it carries: read the clock and lock the entries and the periods
+that they are known to weigh in; write and commit. When the books know of more periods than we do (a window that has
+closed, a budget made while requests ran), the transaction begins again and takes a third. Outcomes are set on the
+operations only after the commit.
 """
 
 from __future__ import annotations
@@ -84,6 +86,11 @@ class Windows:
             return known[1]
         raise WindowClosed(rule)
 
+    def last_known(self, rule: BudgetRule) -> int | None:
+        """The id of the window that was open when we last looked; perhaps it has closed since."""
+        known = self._open.get(rule)
+        return None if known is None else known[1]
+
     def open(self, connection: Connection, rule: BudgetRule) -> None:
         """Open (or find) the rule's window at the database's clock, in a transaction of its own: it may lock
         running entries, which comes before any period's lock."""
@@ -122,6 +129,10 @@ class WindowClosed(Exception):
         self.rule = rule
 
 
+class MorePeriods(Exception):
+    """The operations weigh in periods that were not expected, and locks are taken in one order only."""
+
+
 class PeriodsVanished(Exception):
     """A known period's row is gone: the database was restored or emptied under us."""
 
@@ -133,9 +144,13 @@ def run(
 
     Raises psycopg.Error when nothing was committed, or when it is not known whether it was.
     """
+    ahead = True
     for _ in range(len(operations) * 8 + 8):  # each turn opens one more window; far more than there are budgets
         try:
-            return _Transaction(connection, windows, writer_id).commit(operations)
+            return _Transaction(connection, windows, writer_id).commit(operations, ahead=ahead)
+        except MorePeriods:
+            connection.rollback()
+            ahead = False
         except WindowClosed as closed:
             connection.rollback()
             windows.open(connection, closed.rule)
@@ -162,21 +177,9 @@ class _Transaction:
         self.rate_changes: list[dict[str, Any]] = []
         self.outcomes: list[tuple[Operation, Any]] = []
 
-    def commit(self, operations: list[Operation]) -> list[tuple[Operation, Any]]:
-        entry_ids = [_entry_id(op.payload) for op in operations if not isinstance(op.payload, HoldRequest)]
-        with self.connection.pipeline():
-            clock = self.connection.execute(sql.load("read_clock"))
-            if entry_ids:
-                locked = self.connection.execute(sql.load("lock_entries"), {"entry_ids": entry_ids})
-                weighed = self.connection.execute(sql.load("entry_charges"), {"entry_ids": entry_ids})
-        self.version, self.now = _row(clock)
-        self.windows.at(self.version)
-        self.entries = {row[0]: row for row in locked.fetchall()} if entry_ids else {}
-        self.charges: dict[UUID, list[tuple[Any, ...]]] = {}
-        for charge in weighed.fetchall() if entry_ids else ():
-            self.charges.setdefault(charge[0], []).append(charge)
-
-        self._lock_periods(operations)
+    def commit(self, operations: list[Operation], *, ahead: bool) -> list[tuple[Operation, Any]]:
+        """``ahead``: lock the periods that are expected with the entries, not after them. Raises MorePeriods."""
+        self._lock(operations, self._expected_periods(operations) if ahead else [])
         self._lock_rates(operations)
         # What returns money comes first, so that it makes room for the holds of the same batch.
         for operation in operations:
@@ -201,7 +204,50 @@ class _Transaction:
             )
         return self.outcomes
 
-    def _lock_periods(self, operations: Iterable[Operation]) -> None:
+    def _lock(self, operations: list[Operation], expected: list[int]) -> None:
+        """Read the clock, lock the entries and then the periods, and learn what they hold."""
+        entry_ids = [_entry_id(op.payload) for op in operations if not isinstance(op.payload, HoldRequest)]
+        with self.connection.pipeline():
+            clock = self.connection.execute(sql.load("read_clock"))
+            if entry_ids:
+                locked = self.connection.execute(sql.load("lock_entries"), {"entry_ids": entry_ids})
+                weighed = self.connection.execute(sql.load("entry_charges"), {"entry_ids": entry_ids})
+            if expected:
+                periods = self.connection.execute(sql.load("lock_periods"), {"period_ids": expected})
+        self.version, self.now = _row(clock)
+        self.windows.at(self.version)
+        self.entries = {row[0]: row for row in locked.fetchall()} if entry_ids else {}
+        self.charges: dict[UUID, list[tuple[Any, ...]]] = {}
+        for charge in weighed.fetchall() if entry_ids else ():
+            self.charges.setdefault(charge[0], []).append(charge)
+        needed = self._needed_periods(operations)
+        if expected:
+            self._read_balances(periods)
+            if not needed <= self.balances.keys():
+                raise MorePeriods
+        elif needed:
+            self._read_balances(self.connection.execute(sql.load("lock_periods"), {"period_ids": sorted(needed)}))
+            if len(self.balances) != len(needed):
+                raise PeriodsVanished
+
+    def _expected_periods(self, operations: Iterable[Operation]) -> list[int]:
+        """The periods that the operations weigh in as far as this process knows; empty when it knows too little."""
+        period_ids: set[int] = set()
+        for operation in operations:
+            payload = operation.payload
+            if isinstance(payload, Abandoned):
+                return []  # it carries no receipt
+            if not isinstance(payload, HoldRequest):
+                period_ids.update(charge.period_id for charge in payload.hold.charges)
+            for rule in () if isinstance(payload, Settlement) else payload.budgets:
+                known = self.windows.last_known(rule)
+                if known is None:
+                    return []
+                period_ids.add(known)
+        return sorted(period_ids)
+
+    def _needed_periods(self, operations: Iterable[Operation]) -> set[int]:
+        """The periods that the operations weigh in. Raises WindowClosed."""
         period_ids = {charge[1] for charges in self.charges.values() for charge in charges}
         for operation in operations:
             payload = operation.payload
@@ -211,12 +257,10 @@ class _Transaction:
             elif isinstance(payload, TopUpRequest):
                 # Charged to the periods in which it was admitted, whatever the time is now.
                 period_ids.update(self.windows.period_id(rule, self.now) for rule in payload.budgets)
-        if not period_ids:
-            return
-        rows = self.connection.execute(sql.load("lock_periods"), {"period_ids": sorted(period_ids)}).fetchall()
-        if len(rows) != len(period_ids):
-            raise PeriodsVanished
-        for period_id, posted_usd, held_usd, limit_usd, mode, name, period_end in rows:
+        return period_ids
+
+    def _read_balances(self, locked: psycopg.Cursor[tuple[Any, ...]]) -> None:
+        for period_id, posted_usd, held_usd, limit_usd, mode, name, period_end in locked.fetchall():
             self.balances[period_id] = Balance(period_id, name, mode, limit_usd, posted_usd, held_usd, period_end)
 
     def _lock_rates(self, operations: Iterable[Operation]) -> None:

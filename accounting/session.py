@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import select
+import sys
+from collections.abc import Callable
+from typing import Any
+
 import psycopg
 from django.db import connections
 
@@ -19,7 +24,7 @@ def connect(application_name: str, *, statement_timeout_s: int) -> Connection:
         "server_side_binding",
     ):
         parameters.pop(name, None)
-    connection = psycopg.connect(
+    connection = _connection_class().connect(
         **{
             "connect_timeout": 3,
             "tcp_user_timeout": 5000,
@@ -43,3 +48,59 @@ def connect(application_name: str, *, statement_timeout_s: int) -> Connection:
         connection.close()
         raise
     return connection
+
+
+def _connection_class() -> type[Connection]:
+    """psycopg's own; under gevent, one that waits as gevent's own sockets do.
+
+    psycopg cooperates with gevent through the patched ``select``, which makes and starts two watchers and a timer for
+    each look at the socket: 0.1 ms, several times a transaction. And who is ready first is served first: behind the
+    requests of a busy worker, while the periods' locks are held. Here the ledger goes before them.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not monkey.is_module_patched("select"):
+        return psycopg.Connection
+    return _GeventConnection
+
+
+class _GeventConnection(psycopg.Connection[tuple[Any, ...]]):
+    def wait(self, gen: Any, interval: float = 0.0, timeout: float | None = None) -> Any:
+        """Run psycopg's generator to its end. It says what it waits for, and is told what is there."""
+        if timeout is not None:
+            return super().wait(gen, interval, timeout)
+        try:
+            wanted = next(gen)
+            while True:
+                wanted = gen.send(self._ready(wanted))
+        except StopIteration as end:
+            return end.value
+
+    def _ready(self, wanted: int) -> int:
+        """Which of reading (1) and writing (2) is possible; waits until one is."""
+        poll = self._poll_for(wanted)
+        while not (found := poll(0)):  # most of the time the answer is there, or there is room to write
+            hub = _gevent_hub()
+            watcher = hub.loop.io(self.pgconn.socket, wanted, priority=hub.loop.MAXPRI)
+            try:
+                hub.wait(watcher)
+            finally:
+                watcher.close()
+        events = found[0][1]
+        gone = events & ~(select.POLLIN | select.POLLOUT)  # closed or broken: reading will say how
+        return (1 if events & select.POLLIN or gone else 0) | (2 if events & select.POLLOUT else 0)
+
+    def _poll_for(self, wanted: int) -> Callable[[int], list[tuple[int, int]]]:
+        """A look at the socket that goes past gevent: it asks and never waits."""
+        polls: dict[int, Any] = self.__dict__.setdefault("_polls", {})
+        if wanted not in polls:
+            poll = sys.modules["gevent.monkey"].get_original("select", "poll")()
+            poll.register(self.pgconn.socket, (wanted & 1 and select.POLLIN) | (wanted & 2 and select.POLLOUT))
+            polls[wanted] = poll.poll
+        look: Callable[[int], list[tuple[int, int]]] = polls[wanted]
+        return look
+
+
+def _gevent_hub() -> Any:
+    from gevent import get_hub
+
+    return get_hub()
