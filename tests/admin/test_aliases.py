@@ -81,6 +81,36 @@ def test_an_alias_gets_its_first_step_and_further_deployments(operator: Operator
     ]
 
 
+@pytest.mark.django_db(transaction=True)
+def test_weights_are_given_and_taken_back_in_the_alias_s_page(operator: Operator) -> None:
+    fields = operator.form(page_of("gemini-flash")) | {
+        "weight": 1,
+        "deployments-TOTAL_FORMS": 1,
+        "deployments-0-position": "", "deployments-0-provider": provider("openai").pk,
+        "deployments-0-upstream_model": "gpt-4o-mini", "deployments-0-weight": 3,
+    }  # fmt: skip
+    operator.post(page_of("gemini-flash"), fields)
+
+    def weights() -> list[int | None]:
+        return [step.weight for step in catalog.fresh().aliases["gemini-flash"].own]
+
+    assert weights() == [1, 3]
+    page = operator.get(page_of("gemini-flash"))
+    assert "Its share of the requests among the weighted deployments" in page
+    assert "With weights (here and above) requests are shared out" in page
+    operator.post(page_of("gemini-flash"), operator.form(page_of("gemini-flash")) | {"weight": ""})
+    assert weights() == [None, 3]
+
+
+@pytest.mark.parametrize("weight", ["0", "-1", "1.5", "1000001", "much"])
+def test_a_weight_is_a_whole_number_from_1(operator: Operator, weight: str) -> None:
+    before = version()
+    page = operator.post(page_of("gemini-flash"), operator.form(page_of("gemini-flash")), weight=weight)
+    assert "Please correct" in page
+    assert alias("gemini-flash").weight is None
+    assert version() == before
+
+
 def test_the_same_target_may_stand_in_chains_of_different_kinds(operator: Operator) -> None:
     fields = operator.form(page_of("claude-sonnet"))
     operator.post(page_of("claude-sonnet"), new_step(fields, "gpt-4o", kind="context_window"))

@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from accounting.models import Budget, LedgerEntry, Price
 from routing import defaults
+from routing.models import Provider
 from tests.admin.conftest import Operator, grant, lose_worker
 from tests.ledger.conftest import Book
 
@@ -45,6 +46,15 @@ def test_missing_keys_and_unpriced_aliases_are_the_first_thing_to_see(
     assert "The alias gpt-4o is unpriced: nobody has said what gpt-4o costs at openai." in page
     assert "/admin/accounting/price/add/?provider=openai&amp;model=gpt-4o" in page
     assert "Nothing needs you" not in page
+
+
+def test_a_further_key_that_leads_to_nothing_is_named_and_the_provider_still_has_one(
+    operator: Operator, keys: None
+) -> None:
+    Provider.objects.get(name="google").further_keys.create(key_reference="env:NOBODY_SET_THIS")
+    page = operator.get("")
+    assert "The provider google has fewer keys than it is given: env:NOBODY_SET_THIS leads to nothing." in page
+    assert "has no key" not in page
 
 
 def test_the_last_day_is_summed_up_and_unknown_entries_stand_out(book: Book, keys: None) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
 
 from accounting.models import Budget, Price
-from routing.models import Deployment, Provider
+from routing import catalog
+from routing.models import Deployment, Provider, ProviderKey
 from tests.admin.conftest import Operator, alias, provider, version
 
 RAW_KEY = "sk-proj-8fJ2mQ0aVn3xZ7"
@@ -172,3 +174,73 @@ def test_a_rename_leaves_other_prices_of_the_new_name_alone(operator: Operator) 
     )  # fmt: skip
     operator.post(page_of("openai"), operator.form(page_of("openai")), name="openai-eu")
     assert Price.objects.filter(provider="openai-eu").count() == 2
+
+
+def new_key(fields: dict[str, Any], reference: str) -> dict[str, Any]:
+    """The fields with one more key, as the browser's “Add another” makes it."""
+    row = int(fields["further_keys-TOTAL_FORMS"])
+    return fields | {
+        "further_keys-TOTAL_FORMS": row + 1,
+        f"further_keys-{row}-key_reference": reference,
+        f"further_keys-{row}-enabled": "on",
+    }
+
+
+def references(name: str) -> tuple[str, ...]:
+    """Those that requests take in turn."""
+    (step,) = [step for step in catalog.fresh().aliases["gpt-4o"].own if step.provider.name == name]
+    return step.provider.key_references
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_provider_gets_a_further_key_which_is_live_at_once(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY_2", RAW_KEY)
+    assert references("openai") == ("env:OPENAI_API_KEY",)
+    before = version()
+    operator.post(page_of("openai"), new_key(operator.form(page_of("openai")), "env:OPENAI_API_KEY_2"))
+    assert references("openai") == ("env:OPENAI_API_KEY", "env:OPENAI_API_KEY_2")
+    assert version() != before
+    page = operator.get(page_of("openai"))
+    assert "Requests take the keys in turn." in page
+    assert "present" in page
+    assert RAW_KEY not in page
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_further_key_is_switched_off_and_removed(operator: Operator) -> None:
+    operator.post(page_of("openai"), new_key(operator.form(page_of("openai")), "env:OPENAI_API_KEY_2"))
+    fields = operator.form(page_of("openai"))
+    del fields["further_keys-0-enabled"]
+    operator.post(page_of("openai"), fields)
+    assert references("openai") == ("env:OPENAI_API_KEY",)
+    assert ProviderKey.objects.count() == 1
+    operator.post(page_of("openai"), operator.form(page_of("openai")) | {"further_keys-0-DELETE": "on"})
+    assert not ProviderKey.objects.exists()
+
+
+@pytest.mark.parametrize("reference", [RAW_KEY, f"env:{RAW_KEY}"])
+def test_a_key_pasted_among_the_further_ones_is_refused_and_not_shown(operator: Operator, reference: str) -> None:
+    before = version()
+    page = operator.post(page_of("openai"), new_key(operator.form(page_of("openai")), reference))
+    assert "Please correct" in page
+    assert RAW_KEY not in page
+    assert not ProviderKey.objects.exists()
+    assert version() == before
+
+
+def test_the_same_further_key_twice_is_refused(operator: Operator) -> None:
+    before = version()
+    fields = new_key(operator.form(page_of("openai")), "env:OPENAI_API_KEY_2")
+    page = operator.post(page_of("openai"), new_key(fields, "env:OPENAI_API_KEY_2"))
+    assert "Please correct" in page
+    assert not ProviderKey.objects.exists()
+    assert version() == before
+
+
+def test_a_provider_without_models_takes_its_further_keys_along(operator: Operator) -> None:
+    unused = Provider.objects.create(name="unused", litellm_provider="openai")
+    unused.further_keys.create(key_reference="env:OPENAI_API_KEY_2")
+    operator.post(f"{LIST}{unused.pk}/delete/", {"post": "yes"})
+    assert not ProviderKey.objects.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import openai
 import pytest
 
 from routing.models import Provider, ProviderKey
-from tests.e2e.gateway import PROVIDER_KEYS, Gateway, Route, asks
-from tests.simulator import faults
+from tests.e2e.gateway import PROVIDER_KEYS, Gateway, Route, asks, http, text_of
+from tests.simulator import Behaviour, faults
 
 SECOND = "sk-provider-second-88f2aa01"
 
@@ -30,6 +31,11 @@ def route(gateway: Gateway, tmp_path: Path) -> Route:
 def ask(gateway: Gateway, route: Route) -> str:
     """The alias that answered."""
     return str(gateway.client().chat.completions.create(model=route.alias, **asks()).model)
+
+
+def ask_anew(gateway: Gateway, route: Route) -> None:
+    """On a connection of its own, so that each worker has its share."""
+    gateway.client(http_client=http).chat.completions.create(model=route.alias, **asks())
 
 
 def keys_seen(gateway: Gateway, provider: str) -> list[str]:
@@ -109,3 +115,57 @@ def test_a_provider_without_any_key_says_which_ones_are_missing(gateway: Gateway
     with pytest.raises(openai.InternalServerError) as raised:
         ask(gateway, route)
     assert [a["kind"] for a in raised.value.body["attempts"]] == ["no_key", "no_key"]  # type: ignore[index]
+
+
+def test_a_key_is_live_with_the_operators_save(gateway: Gateway, tmp_path: Path) -> None:
+    route = gateway.route("openai")
+    for _ in range(6):  # both workers have a snapshot without it
+        ask_anew(gateway, route)
+    assert set(keys_seen(gateway, route.providers[0])) == {"first"}
+    (tmp_path / "key").write_text(SECOND)
+    with gateway.orm():
+        row = Provider.objects.get(name=route.providers[0])
+        added = ProviderKey.objects.create(provider=row, key_reference=f"file:{tmp_path / 'key'}")
+    gateway.sim.reset()
+    for _ in range(8):
+        ask_anew(gateway, route)
+    assert Counter(keys_seen(gateway, route.providers[0]))["second"] >= 3
+    with gateway.orm():
+        added.enabled = False
+        added.save()
+    gateway.sim.reset()
+    for _ in range(6):
+        ask_anew(gateway, route)
+    assert set(keys_seen(gateway, route.providers[0])) == {"first"}
+
+
+@pytest.mark.parametrize("fault", [faults.invalid_key(), faults.rate_limited(retry_after_s=60)])
+def test_while_another_key_is_well_the_breaker_counts_nothing(gateway: Gateway, route: Route, fault: Behaviour) -> None:
+    with gateway.orm():
+        Provider.objects.filter(name=route.providers[0]).update(breaker_failures=1)
+    gateway.sim.behave(route.providers[0], fault)
+    for _ in range(4):
+        assert ask(gateway, route) == route.alias
+    assert gateway.log_lines(event="breaker opened", provider=route.providers[0]) == []
+    gateway.sim.behave(route.providers[0], fault.but(window_s=5))
+    assert ask(gateway, route) == route.aliases[1], "now no key is left"
+    assert len(gateway.log_lines(event="breaker opened", provider=route.providers[0])) == 1
+
+
+def test_a_probe_goes_on_with_the_next_key_too(gateway: Gateway, route: Route) -> None:
+    with gateway.orm():
+        Provider.objects.filter(name=route.providers[0]).update(breaker_failures=1, breaker_cooldown_s=0.3, retries=0)
+    gateway.sim.behave(route.providers[0], faults.unavailable(), faults.invalid_key())
+    assert ask(gateway, route) == route.aliases[1]
+    time.sleep(0.5)
+    assert ask(gateway, route) == route.alias
+    assert [a["outcome"] for a in gateway.attempts(route.alias)][-2:] == ["authentication", "answered"]
+
+
+def test_a_stream_goes_on_with_the_next_key_unseen(gateway: Gateway, route: Route) -> None:
+    gateway.sim.behave(route.providers[0], faults.invalid_key())
+    stream = gateway.client().chat.completions.create(model=route.alias, stream=True, **asks())
+    assert text_of(stream)
+    gateway.wait_settled(route.alias)
+    assert [a["outcome"] for a in gateway.attempts(route.alias)] == ["authentication", "answered"]
+    assert [a["position"] for a in gateway.attempts(route.alias)] == [1, 2]
