@@ -7,6 +7,7 @@ import json
 import random
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -80,18 +81,20 @@ def spend_by_processes(book: Book, processes: int, holds: int) -> tuple[Watch, C
     book.budget("1", period="total")
     variables = environment()
     outcomes: Counter[str] = Counter()
-    with watching(variables["DATABASE_URL"], "global") as watch:
+    with watching(variables["DATABASE_URL"], "global") as watch, contextlib.ExitStack() as stack:
+        # Files, not pipes: a process whose log nobody reads would stop in the midst, and hold what others wait for.
+        logs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(processes)]
         running = [
             subprocess.Popen(
                 [sys.executable, "-m", "tests.ledger.spender", str(holds // processes), f"process {number}"],
-                cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                cwd=ROOT, env=variables, stdout=log, stderr=subprocess.DEVNULL,
             )
-            for number in range(processes)
+            for number, log in enumerate(logs)
         ]  # fmt: skip
-        for process in running:
-            said, _ = process.communicate(timeout=300)
-            assert process.returncode == 0
-            outcomes.update(json.loads(said.splitlines()[-1]))  # above it, its log
+        for process, log in zip(running, logs, strict=True):
+            assert process.wait(300) == 0
+            log.seek(0)
+            outcomes.update(json.loads(log.read().splitlines()[-1]))  # above it, its log
     return watch, outcomes
 
 
