@@ -37,7 +37,7 @@ def provider(*references: str) -> Provider:
 
 def take(provider: Provider, times: int = 1) -> list[str]:
     """The secrets of the next calls."""
-    return [key.secret if (key := choose(provider)) else "none" for _ in range(times)]
+    return [taken.secret if (taken := choose(provider)) else "none" for _ in range(times)]
 
 
 def key(provider: Provider, number: int) -> ProviderKey:
