@@ -104,6 +104,9 @@ class Windows:
             }
             found = cursor.execute(sql.load("find_period"), values).fetchone()
             if found is None or found[1]:
+                cursor.execute(sql.load("lock_ledger"))
+                if _row(cursor.execute(sql.load("read_clock")))[0] != self._configuration_version:
+                    return  # the rule may not be one any more
                 cursor.execute(sql.load("lock_entries_in_window"), values)
                 made = cursor.execute(sql.load("open_period"), values).fetchone()
                 # When it was there already, opened by another writer or with a gap: by one writer at a time.
@@ -133,6 +136,10 @@ class MorePeriods(Exception):
     """The operations weigh in periods that were not expected, and locks are taken in one order only."""
 
 
+class BudgetChanged(Exception):
+    """A budget's change was committed after the configuration was read: its balance is not complete."""
+
+
 class PeriodsVanished(Exception):
     """A known period's row is gone: the database was restored or emptied under us."""
 
@@ -145,7 +152,7 @@ def run(
     Raises psycopg.Error when nothing was committed, or when it is not known whether it was.
     """
     ahead = True
-    for _ in range(len(operations) * 8 + 8):  # each turn opens one more window; far more than there are budgets
+    for _ in range(8 + 2 * sum(map(_budget_count, operations))):  # each turn opens one more window, or fills one
         try:
             return _Transaction(connection, windows, writer_id).commit(operations, ahead=ahead)
         except MorePeriods:
@@ -154,7 +161,7 @@ def run(
         except WindowClosed as closed:
             connection.rollback()
             windows.open(connection, closed.rule)
-        except PeriodsVanished:
+        except (PeriodsVanished, BudgetChanged):
             connection.rollback()
             windows.forget()
     raise AssertionError("budget windows do not stay open")
@@ -166,6 +173,7 @@ class _Transaction:
         self.windows = windows
         self.writer_id = writer_id
         self.balances: dict[int, Balance] = {}
+        self.gaps: set[int] = set()  # the periods among them that lack something
         self.new_entries: list[dict[str, Any]] = []
         self.new_charges: list[dict[str, Any]] = []
         self.top_ups: list[dict[str, Any]] = []
@@ -208,6 +216,7 @@ class _Transaction:
         """Read the clock, lock the entries and then the periods, and learn what they hold."""
         entry_ids = [_entry_id(op.payload) for op in operations if not isinstance(op.payload, HoldRequest)]
         with self.connection.pipeline():
+            self.connection.execute(sql.load("share_ledger"))
             clock = self.connection.execute(sql.load("read_clock"))
             if entry_ids:
                 locked = self.connection.execute(sql.load("lock_entries"), {"entry_ids": entry_ids})
@@ -260,7 +269,9 @@ class _Transaction:
         return period_ids
 
     def _read_balances(self, locked: psycopg.Cursor[tuple[Any, ...]]) -> None:
-        for period_id, posted_usd, held_usd, limit_usd, mode, name, period_end in locked.fetchall():
+        for period_id, posted_usd, held_usd, limit_usd, mode, name, period_end, has_gap in locked.fetchall():
+            if has_gap:
+                self.gaps.add(period_id)
             self.balances[period_id] = Balance(period_id, name, mode, limit_usd, posted_usd, held_usd, period_end)
 
     def _lock_rates(self, operations: Iterable[Operation]) -> None:
@@ -326,6 +337,8 @@ class _Transaction:
             rate = self._rate(request)
             for rule in request.budgets:
                 period_id = self.windows.period_id(rule, self.now)
+                if period_id in self.gaps:
+                    raise BudgetChanged
                 charges.append(self._charge(rule, period_id, request.hold_usd, request.provider, request.model))
         except Refusal as refusal:
             self.outcomes.append((operation, refusal))
@@ -413,6 +426,10 @@ class _Transaction:
                 if rows:
                     self.connection.execute(sql.load(name), {"rows": json.dumps(rows)})
             self.connection.commit()
+
+
+def _budget_count(operation: Operation) -> int:
+    return len(operation.payload.budgets) if isinstance(operation.payload, HoldRequest | TopUpRequest) else 0
 
 
 def _entry_id(payload: TopUpRequest | Settlement | Abandoned | HoldRequest) -> UUID:

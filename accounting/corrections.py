@@ -92,6 +92,7 @@ def _require(author: str, reason: str) -> None:
 
 def _locked(cursor: Any, entry_id: UUID) -> tuple[tuple[Any, ...] | None, list[tuple[Any, ...]]]:
     """The entry and its charges, with the entry and their periods locked."""
+    cursor.execute(sql.load("share_ledger"))
     cursor.execute(sql.load("lock_entries"), {"entry_ids": [entry_id]})
     entry = cursor.fetchone()
     cursor.execute(sql.load("entry_charges"), {"entry_ids": [entry_id]})

@@ -34,7 +34,8 @@ from accounting.session import connect
 
 log = logging.getLogger("gateway.ledger")
 
-ADVISORY_LOCK_CLASS = 7233  # ours among the database's advisory locks; the second number is the writer_id
+#: Ours among the database's advisory locks; the second number is the writer_id. (7234 is in lock_ledger.sql.)
+ADVISORY_LOCK_CLASS = 7233
 MAX_BATCH = 256  # operations a transaction: bounds its time under the periods' locks
 TICK_S = 1.0  # how often an idle writer looks for dead ones
 DEAD_AFTER_S = 2.5  # a writer is dead when its lock is free for this long: time to reconnect, were it alive

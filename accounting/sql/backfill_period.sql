@@ -1,10 +1,10 @@
 -- Purpose: a window opened late (a new budget, or one whose period or time zone was changed) begins with what its scope has
 --          already spent in it, and a window with a gap (budget_gap.sql) gets what it lacks, so that changing a
---          budget loses nothing. At an ordinary rollover the window is empty and this touches no row.
+--          budget loses nothing. What runs holds in it from now on when the budget is hard, and nothing when it is not,
+--          whatever it was when the requests were admitted. At an ordinary rollover the window is empty and this touches no row.
 -- Locks:   the unsettled entries of the window (lock_entries_in_window.sql ran before) and the period's row, which a new
---          one has by being invisible. Reads entries by their created_at index.
---          Not promised: requests admitted, or settled entries adjusted, at the very moment of the change are in the
---          old windows only.
+--          one has by being invisible. Reads entries by their created_at index. lock_ledger.sql ran before both, so that no
+--          request is admitted, settled or adjusted meanwhile.
 -- Rows:    none.
 WITH scope AS (
     SELECT b.scope, b.api_key_id, b.scope_value, b.mode FROM accounting_budget b WHERE b.id = %(budget_id)s
@@ -42,8 +42,15 @@ WITH scope AS (
     SELECT j.entry_id, %(period_id)s, j.id, 0, j.amount_usd
     FROM spent JOIN accounting_adjustment j USING (entry_id) WHERE is_adjusted
     RETURNING held_usd, posted_usd
+), standing AS (
+    SELECT c.id, c.held_usd AS old_held_usd, CASE WHEN s.mode = 'hard' THEN coalesce(e.hold_usd, 0) ELSE 0 END AS held_usd
+    FROM accounting_ledgerentry e JOIN accounting_charge c ON c.entry_id = e.id CROSS JOIN scope s
+    WHERE e.state = 'held' AND c.period_id = %(period_id)s AND c.adjustment_id IS NULL
+), held_again AS (
+    UPDATE accounting_charge c SET held_usd = s.held_usd FROM standing s WHERE c.id = s.id AND s.held_usd <> s.old_held_usd
 )
 UPDATE accounting_budgetperiod p
 SET held_usd = p.held_usd + t.held_usd, posted_usd = p.posted_usd + t.posted_usd, has_gap = false
-FROM (SELECT coalesce(sum(held_usd), 0) AS held_usd, coalesce(sum(posted_usd), 0) AS posted_usd FROM charged) t
+FROM (SELECT coalesce(sum(held_usd), 0) AS held_usd, coalesce(sum(posted_usd), 0) AS posted_usd
+      FROM (SELECT held_usd, posted_usd FROM charged UNION ALL SELECT held_usd - old_held_usd, 0 FROM standing) changes) t
 WHERE p.id = %(period_id)s

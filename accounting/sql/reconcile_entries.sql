@@ -8,7 +8,7 @@ WITH adjusted AS (
     SELECT entry_id, period_id, sum(posted_usd) AS posted_usd
     FROM accounting_charge WHERE adjustment_id IS NOT NULL GROUP BY entry_id, period_id
 ), charged AS (
-    SELECT e.id, e.request_id, e.created_at, e.state, b.name AS budget, c.held_usd,
+    SELECT e.id, e.request_id, e.created_at, e.state, b.name AS budget, c.held_usd, p.has_gap, p.period_end,
            coalesce(e.hold_usd, 0) AS hold_usd, c.posted_usd + coalesce(r.posted_usd, 0) AS posted_usd,
            CASE WHEN b.scope <> 'provider' THEN coalesce(e.cost_usd, 0) + coalesce(j.amount_usd, 0)
                 -- Which providers a lost worker had called, nobody knows: it weighs in the budgets that it held in.
@@ -29,9 +29,11 @@ WITH adjusted AS (
 SELECT id AS entry_id, request_id, created_at, 'a settled entry still holds' AS what, 0::numeric AS expected_usd, held_usd AS found_usd
 FROM charged WHERE state <> 'held' AND held_usd <> 0
 UNION ALL
--- A budget holds all of it or, when it is soft or alert or another provider's, nothing.
+-- A budget holds all of it or, when it is soft or alert or another provider's, nothing. One whose mode has changed may hold
+-- what a top-up added, until its window is filled, or for good in a window that was over before the change.
 SELECT id, request_id, created_at, 'it holds otherwise in the budget ''' || budget || '''', hold_usd, held_usd
-FROM charged WHERE state = 'held' AND held_usd NOT IN (0, hold_usd)
+FROM charged WHERE state = 'held'
+  AND (held_usd > hold_usd OR held_usd NOT IN (0, hold_usd) AND NOT has_gap AND coalesce(period_end, 'infinity') > now())
 UNION ALL
 SELECT id, request_id, created_at, 'a running entry is charged to the budget ''' || budget || '''', 0, posted_usd
 FROM charged WHERE state = 'held' AND posted_usd <> 0

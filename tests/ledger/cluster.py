@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -18,7 +20,7 @@ import psutil
 import psycopg
 
 from gateway_project.embedded_postgres import EmbeddedPostgres
-from tests.e2e.launcher import RunningGateway
+from tests.e2e.launcher import ROOT, RunningGateway
 from tests.simulator import Behaviour, Simulator
 
 ALIAS = "gpt-4o"
@@ -161,7 +163,8 @@ class Cluster:
         return found
 
     def assert_reconciles(self) -> None:
-        """Balances are the sums of their charges, and those are what the entries cost."""
+        """Balances are the sums of their charges, and those are what the entries cost: by SQL of the test's own, and by
+        the command that an operator would run."""
         off = self.execute(
             "SELECT p.id, p.posted_usd, p.held_usd, sum(c.posted_usd), sum(c.held_usd), sum(l.cost_usd)"
             " FROM accounting_budgetperiod p LEFT JOIN accounting_charge c ON c.period_id = p.id"
@@ -170,6 +173,11 @@ class Cluster:
             " OR p.posted_usd <> coalesce(sum(l.cost_usd), 0)"
         )
         assert off == []
+        command = [sys.executable, str(ROOT / "manage.py"), "reconcile"]
+        told = subprocess.run(
+            command, env=self.gateways[0].environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (told.returncode, told.stdout[:20]) == (0, "the books are right:"), told.stdout + told.stderr
 
 
 class Load:

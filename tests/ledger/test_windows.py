@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -105,7 +106,7 @@ def test_each_request_of_a_night_when_clocks_change_is_charged_to_one_hour(
         at = first
         for _ in hours:
             opened = window(Period.HOUR, at, zone)
-            values = {"budget_id": budget.pk, "period_start": opened.start, "period_end": opened.end}
+            values: dict[str, Any] = {"budget_id": budget.pk, "period_start": opened.start, "period_end": opened.end}
             cursor.execute(sql.load("open_period"), values)
             cursor.execute(sql.load("backfill_period"), {**values, "period_id": cursor.fetchone()[0]})
             assert opened.end is not None
