@@ -84,6 +84,8 @@ def _read_whole(wire: WireFormat, prepared: Prepared, answer: Whole, request: Up
     failure = errors.from_event(raw, provider_request_id=request_id, secret=request.api_key)
     if failure is None and isinstance(raw, dict):
         failure = wire.refusal(raw)
+        if failure is not None and raw.get(wire.usage_name):
+            failure.usage = _usage_of_refusal(wire, prepared, answer)
     if failure is not None:
         failure.provider_request_id = request_id
         raise failure
@@ -101,6 +103,14 @@ def _read_whole(wire: WireFormat, prepared: Prepared, answer: Whole, request: Up
         body.pop("usage", None)
     body["model"] = request.deployment.model
     return whole_answer(body, answer.status, request_id)
+
+
+def _usage_of_refusal(wire: WireFormat, prepared: Prepared, answer: Whole) -> Usage | None:
+    """What the provider counts for a prompt that it blocked."""
+    try:
+        return usage_of(wire.read(prepared, answer).model_dump().get("usage"))
+    except Exception:  # noqa: BLE001 - a count that litellm cannot read must not mask the refusal
+        return None
 
 
 class TranslatedStream:

@@ -326,6 +326,9 @@ def test_a_prompt_that_gemini_blocks_is_refused_by_policy(sim: Simulator) -> Non
     with pytest.raises(UpstreamError) as raised:
         read(Translate().stream(call_to(sim, "gemini")))
     assert raised.value.kind is FailureKind.CONTENT_POLICY
+    assert raised.value.usage == error.usage, "Gemini counts the prompt that it blocks"
+    assert error.usage is not None
+    assert error.usage.input_tokens > 0
 
 
 # --- which upstream, and what it costs to load ------------------
