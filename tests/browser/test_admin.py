@@ -72,6 +72,7 @@ def test_a_chain_is_reordered_by_dragging(page: Page, gateway: Gateway, route: R
     page.goto("/admin/routing/modelalias/")
     page.get_by_role("link", name=alias, exact=True).click()
     handles = page.locator("#steps-data .form-group.original .cursor-move")
+    page.locator("#steps-data").scroll_into_view_if_needed()
     start, end = handles.nth(1).bounding_box(), handles.nth(0).bounding_box()
     assert start is not None
     assert end is not None
