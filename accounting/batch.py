@@ -20,19 +20,18 @@ from uuid import UUID
 
 import psycopg
 
-from accounting import sql
+from accounting import pipeline, sql
 from accounting.budgets import Balance, BudgetRule, held_amount, refuse_without_room
 from accounting.ledger import HeldCharge, HeldRate, Hold, HoldRequest, Settlement, TopUpRequest
 from accounting.models import BudgetMode, EntryState
 from accounting.money import plain_usd
 from accounting.periods import Window, window
+from accounting.pipeline import Connection
 from accounting.rates import RateUse, refuse_over_limit
 from accounting.refusals import ConfigurationChanged, HoldLost, Refusal, Unpriced
 from accounting.rows import abandoned_row, attempt_rows, entry_row, settlement_row
 
 log = logging.getLogger("gateway.ledger")
-
-Connection = psycopg.Connection[tuple[Any, ...]]
 
 SETTLED_NOW = "settled now"  # the state, within a batch, of an entry that the batch itself settles
 
@@ -215,27 +214,26 @@ class _Transaction:
     def _lock(self, operations: list[Operation], expected: list[int]) -> None:
         """Read the clock, lock the entries and then the periods, and learn what they hold."""
         entry_ids = [_entry_id(op.payload) for op in operations if not isinstance(op.payload, HoldRequest)]
-        with self.connection.pipeline():
-            self.connection.execute(sql.load("share_ledger"))
-            clock = self.connection.execute(sql.load("read_clock"))
-            if entry_ids:
-                locked = self.connection.execute(sql.load("lock_entries"), {"entry_ids": entry_ids})
-                weighed = self.connection.execute(sql.load("entry_charges"), {"entry_ids": entry_ids})
-            if expected:
-                periods = self.connection.execute(sql.load("lock_periods"), {"period_ids": expected})
-        self.version, self.now = _row(clock)
+        statements: list[pipeline.Statement] = [("share_ledger", {}), ("read_clock", {})]
+        if entry_ids:
+            statements += [("lock_entries", {"entry_ids": entry_ids}), ("entry_charges", {"entry_ids": entry_ids})]
+        if expected:
+            statements.append(("lock_periods", {"period_ids": expected}))
+        _, ((self.version, self.now),), *more = pipeline.run(self.connection, statements)
         self.windows.at(self.version)
-        self.entries = {row[0]: row for row in locked.fetchall()} if entry_ids else {}
+        locked, weighed = more[:2] if entry_ids else ([], [])
+        self.entries = {row[0]: row for row in locked}
         self.charges: dict[UUID, list[tuple[Any, ...]]] = {}
-        for charge in weighed.fetchall() if entry_ids else ():
+        for charge in weighed:
             self.charges.setdefault(charge[0], []).append(charge)
         needed = self._needed_periods(operations)
         if expected:
-            self._read_balances(periods)
+            self._read_balances(more[-1])
             if not needed <= self.balances.keys():
                 raise MorePeriods
         elif needed:
-            self._read_balances(self.connection.execute(sql.load("lock_periods"), {"period_ids": sorted(needed)}))
+            (periods,) = pipeline.run(self.connection, [("lock_periods", {"period_ids": sorted(needed)})])
+            self._read_balances(periods)
             if len(self.balances) != len(needed):
                 raise PeriodsVanished
 
@@ -268,8 +266,8 @@ class _Transaction:
                 period_ids.update(self.windows.period_id(rule, self.now) for rule in payload.budgets)
         return period_ids
 
-    def _read_balances(self, locked: psycopg.Cursor[tuple[Any, ...]]) -> None:
-        for period_id, posted_usd, held_usd, limit_usd, mode, name, period_end, has_gap in locked.fetchall():
+    def _read_balances(self, periods: pipeline.Rows) -> None:
+        for period_id, posted_usd, held_usd, limit_usd, mode, name, period_end, has_gap in periods:
             if has_gap:
                 self.gaps.add(period_id)
             self.balances[period_id] = Balance(period_id, name, mode, limit_usd, posted_usd, held_usd, period_end)
@@ -285,12 +283,11 @@ class _Transaction:
         key_ids = sorted(limited)
         if not key_ids:
             return
-        with self.connection.pipeline():
-            used = self.connection.execute(sql.load("lock_rates"), {"key_ids": key_ids})
-            counted = self.connection.execute(sql.load("running_requests"), {"key_ids": key_ids})
-        running: dict[int, int] = dict(counted.fetchall())
+        values = {"key_ids": key_ids}
+        used, counted = pipeline.run(self.connection, [("lock_rates", values), ("running_requests", values)])
+        running: dict[int, int] = dict(counted)
         minute = self.now.replace(second=0, microsecond=0)
-        for key_id, requests, tokens in used.fetchall():
+        for key_id, requests, tokens in used:
             self.rates[key_id] = RateUse(minute, requests, tokens, running.get(key_id, 0))
 
     def _settle(self, operation: Operation) -> None:
@@ -421,11 +418,8 @@ class _Transaction:
             ("hold_charges", self.new_charges),
             ("count_rates", self.rate_changes),
         )
-        with self.connection.pipeline():
-            for name, rows in statements:
-                if rows:
-                    self.connection.execute(sql.load(name), {"rows": json.dumps(rows)})
-            self.connection.commit()
+        written: list[pipeline.Statement] = [(name, {"rows": json.dumps(rows)}) for name, rows in statements if rows]
+        pipeline.run(self.connection, written, commit=True)
 
 
 def _budget_count(operation: Operation) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from django.db import connections
 
-from accounting.batch import Connection
+from accounting.pipeline import Connection
 
 
 def connect(application_name: str, *, statement_timeout_s: int) -> Connection:
@@ -35,7 +35,7 @@ def connect(application_name: str, *, statement_timeout_s: int) -> Connection:
             **parameters,
             "application_name": application_name,
         },
-        prepare_threshold=2,
+        prepare_threshold=None,  # else psycopg deallocates, after a rollback, what pipeline.py has prepared
     )
     try:
         # Whatever the database's default is.

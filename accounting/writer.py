@@ -27,8 +27,9 @@ import psycopg
 from psycopg import pq
 
 from accounting import sql
-from accounting.batch import Abandoned, Connection, Operation, Windows, run
+from accounting.batch import Abandoned, Operation, Windows, run
 from accounting.ledger import Expired, Hold, HoldRequest, Settlement, TopUpRequest
+from accounting.pipeline import Connection
 from accounting.refusals import BudgetRefusal, LedgerUnavailable
 from accounting.session import connect
 

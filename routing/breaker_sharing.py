@@ -17,7 +17,7 @@ from collections import deque
 
 import psycopg
 
-from accounting.batch import Connection
+from accounting.pipeline import Connection
 from accounting.session import connect
 from routing import breaker, sql
 from routing.breaker import Breakers, Name, News, Opened, Probe, Shared
