@@ -100,6 +100,10 @@ class WireFormat(Protocol):
     def is_end(self, event: Json) -> bool:
         """Whether the stream says that this is its last event."""
 
+    def without_running_count(self, event: Json) -> tuple[Json, Json | None]:
+        """The event without a count that later ones repeat and go beyond, and that count as an event of its own.
+        litellm takes as long to read it as to read all else, and only the last one matters."""
+
     def refusal(self, event: Json) -> UpstreamError | None:
         """The refusal that an answer of status 200 is, if it is one."""
 
@@ -254,6 +258,9 @@ class Anthropic:
     def is_end(self, event: Json) -> bool:
         return event.get("type") == "message_stop"
 
+    def without_running_count(self, event: Json) -> tuple[Json, Json | None]:
+        return event, None
+
     def refusal(self, event: Json) -> UpstreamError | None:
         return None
 
@@ -333,6 +340,12 @@ class Gemini:
 
     def is_end(self, event: Json) -> bool:
         return False  # the end of the body is the end
+
+    def without_running_count(self, event: Json) -> tuple[Json, Json | None]:
+        if self.usage_name not in event or not event.get("candidates") or self.finished(event):
+            return event, None
+        rest = dict(event)
+        return rest, {self.usage_name: rest.pop(self.usage_name)}
 
     def refusal(self, event: Json) -> UpstreamError | None:
         """A blocked prompt: a 200 that says why there is no answer."""

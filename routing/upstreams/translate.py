@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from accounting.usage import Usage
@@ -136,6 +137,7 @@ class TranslatedStream:
         }
         self._id_known = False
         self._usage: Any = None
+        self._count: Json | None = None  # newer than `_usage`, and not read yet
         self._finish: dict[int, str] = {}
         self._opened: set[int] = set()  # the choices whose first delta was sent
         self._calling: set[int] = set()  # those with tool calls
@@ -150,6 +152,10 @@ class TranslatedStream:
         return usage_of(self._usage_dict())
 
     def _usage_dict(self) -> Json | None:
+        if self._count is not None:
+            with suppress(Exception):  # a count that litellm cannot read is none
+                self._usage = self._parser.chunk_parser(self._count).usage or self._usage
+            self._count = None
         if self._usage is None:
             return None
         usage: Json = self._usage.model_dump(exclude_none=True)
@@ -176,7 +182,7 @@ class TranslatedStream:
         while True:
             within_s = None
             if self._finish:
-                within_s = _USAGE_GRACE_S if self._usage is None else _END_GRACE_S
+                within_s = _USAGE_GRACE_S if self._usage is self._count is None else _END_GRACE_S
             try:
                 data = self._reader.next_event(within_s)
             except UpstreamError as error:
@@ -199,6 +205,10 @@ class TranslatedStream:
     def _take(self, event: Json) -> None:
         """Puts what the event says to the client into `_ready`."""
         failure = errors.from_event(event, secret=self._secret) or self._wire.refusal(event)
+        finished = self._wire.finished(event)
+        event, count = self._wire.without_running_count(event)
+        if count is not None:
+            self._count = count
         try:
             chunk = None if failure and "error" in event else self._parser.chunk_parser(event)
         except Exception:  # noqa: BLE001 - an event that litellm cannot read is skipped, like one that is not JSON
@@ -206,7 +216,7 @@ class TranslatedStream:
             return
         usage = getattr(chunk, "usage", None)
         if usage is not None:
-            self._usage = usage
+            self._usage, self._count = usage, None
         if failure is not None:
             raise self._failed(failure)
         if chunk is None:
@@ -214,7 +224,6 @@ class TranslatedStream:
         if not self._id_known and chunk.id:
             self._head["id"] = chunk.id
             self._id_known = True
-        finished = self._wire.finished(event)
         for choice in chunk.choices:
             self._take_choice(choice, choice.index in finished)
         if self._wire.is_end(event):

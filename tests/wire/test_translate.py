@@ -96,9 +96,11 @@ def test_usage_that_was_not_reported_is_none_and_not_zero(sim: Simulator, wire: 
     assert stream.usage is None
 
 
-def test_a_cut_anthropic_stream_knows_what_its_input_cost(sim: Simulator) -> None:
-    sim.behave("anthropic", faults.cut_after(2).but(tokens=("a", "b", "c"), usage=Counted(77, 9)))
-    stream = Translate().stream(call_to(sim, "anthropic"))
+@WIRES
+def test_a_cut_stream_knows_what_its_input_cost(sim: Simulator, wire: str) -> None:
+    """Anthropic counts it in the first event, Gemini in each; of the latter only the last that came is read."""
+    sim.behave(wire, faults.cut_after(2).but(tokens=("a", "b", "c"), usage=Counted(77, 9)))
+    stream = Translate().stream(call_to(sim, wire))
     with pytest.raises(UpstreamError) as raised:
         read(stream)
     assert raised.value.kind is FailureKind.INTERRUPTED
