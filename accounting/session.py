@@ -43,6 +43,10 @@ def connect(application_name: str, *, statement_timeout_s: int) -> Connection:
         # A frozen Postgres must not freeze the gateway.
         connection.execute("SELECT set_config('statement_timeout', %s, false)", (f"{statement_timeout_s}s",))
         connection.execute("SET TIME ZONE 'UTC'")
+        # All that is prepared here finds its rows by key. Planned once, for any size: a plan made while a table was
+        # empty would read all of it until Postgres next counts its rows, and planning each time takes 0.1 ms.
+        connection.execute("SET plan_cache_mode = force_generic_plan")
+        connection.execute("SET enable_seqscan = off")
         connection.commit()
     except BaseException:
         connection.close()

@@ -21,6 +21,7 @@ event of a stream, `http.client`'s 100 headers of 64 KiB.
 
 from __future__ import annotations
 
+import http
 import http.client
 import io
 import os
@@ -67,6 +68,7 @@ _IDLE_HTTPS_S: Final = 50.0
 _IDLE_HTTP_S: Final = 4.0
 
 READ_BYTES: Final = 65536
+_MAX_HEADERS, _MAX_HEADER_BYTES = 100, 65536  # http.client's own bounds
 _SOCKET_OPTIONS: Final = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -126,6 +128,54 @@ class _TimedResponse(http.client.HTTPResponse):
         if leash is not None:  # the request is sent, its answer may be long in coming
             leash.hold(lambda: _shut(sock))
         self.fp = io.BufferedReader(_TimedSocket(self.fp.detach(), watch), READ_BYTES)
+
+    def begin(self) -> None:
+        """http.client's own, but for :func:`_read_headers`: the e-mail package, which parses them there, takes as long
+        as sending the request."""
+        while True:
+            version, status, reason = self._read_status()  # type: ignore[attr-defined]  # there since Python 2
+            if status != http.HTTPStatus.CONTINUE:
+                break
+            _read_headers(self.fp)
+        if not version.startswith(("HTTP/1.", "HTTP/0.9")):
+            raise http.client.UnknownProtocol(version)
+        self.code = self.status = status
+        self.reason = reason.strip()
+        self.version = 10 if version in ("HTTP/1.0", "HTTP/0.9") else 11
+        self.headers = self.msg = _read_headers(self.fp)
+        self.chunked = (self.headers.get("transfer-encoding") or "").lower() == "chunked"
+        self.chunk_left = None
+        self.will_close = self._check_close()  # type: ignore[attr-defined]  # likewise
+        length = self.headers.get("content-length") or ""
+        self.length = int(length) if length.isdecimal() and not self.chunked else None
+        if status < 200 or status in (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED):
+            self.length = 0
+        if not self.will_close and not self.chunked and self.length is None:
+            self.will_close = True
+
+
+def _read_headers(fp: io.BufferedIOBase) -> http.client.HTTPMessage:
+    """At most 100 lines of 64 KiB. https://www.rfc-editor.org/rfc/rfc9112#section-5; a line without a colon is no field
+    and is passed over, as browsers do."""
+    fields: list[list[str]] = []
+    for _ in range(_MAX_HEADERS):
+        line = fp.readline(_MAX_HEADER_BYTES + 1)
+        if len(line) > _MAX_HEADER_BYTES:
+            raise http.client.LineTooLong("header line")
+        text = line.decode("latin-1").rstrip("\r\n")
+        if not text:
+            break
+        name, colon, value = text.partition(":")
+        if text[0] in " \t" and fields:  # a folded value goes on
+            fields[-1][1] += f" {text.strip()}"
+        elif colon:
+            fields.append([name, value.strip(" \t")])
+    else:
+        raise http.client.HTTPException(f"got more than {_MAX_HEADERS} headers")
+    message = http.client.HTTPMessage()
+    for name, value in fields:
+        message.set_raw(name, value)
+    return message
 
 
 def _shut(sock: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import io
 import os
 import socket
 import ssl
@@ -13,14 +15,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from routing.upstreams import media
 from routing.upstreams.base import FailureKind, Timeouts, UpstreamError
 from routing.upstreams.events import MAX_EVENT_BYTES, EventReader, post_stream
-from routing.upstreams.transport import MAX_BODY_BYTES, Whole, post
+from routing.upstreams.transport import MAX_BODY_BYTES, Whole, _read_headers, post
 from tests.simulator import Behaviour, Simulator, faults
 from tests.wire.upstream_calls import SSE_HEAD, Raw
 
+NAMES = st.text("abcXYZ019-_!#", min_size=1, max_size=20)
+VALUES = st.text([chr(code) for code in (9, *range(32, 127), *range(160, 256))], max_size=40).map(
+    lambda text: text.strip(" \t")
+)
 QUICK = Timeouts(connect_s=1, first_token_s=0.4, idle_s=0.3, total_s=1.0)
 PATIENT = Timeouts(connect_s=2, first_token_s=5, idle_s=5, total_s=10)
 BODY = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}]}'
@@ -192,6 +200,40 @@ def test_headers_without_end_are_cut_off(sim: Simulator) -> None:
     kind, took_s = failure(lambda: ask(sim, PATIENT))
     assert kind is FailureKind.CONNECTION
     assert took_s < 2
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "answer"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2", b"hi, and more", b"hi"),
+        (b"HTTP/1.1 200\r\nTRANSFER-ENCODING: Chunked", b"2\r\nhi\r\n0\r\n\r\n", b"hi"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked", b"2\r\nhi\r\n0\r\n\r\n", b"hi"),
+        (b"HTTP/1.1 100 Continue\r\nX-A: 1\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2", b"hi", b"hi"),
+        (b"HTTP/1.0 200 OK", b"until the end", b"until the end"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: many", b"until the end", b"until the end"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -5", b"until the end", b"until the end"),
+        (b"HTTP/1.1 204 No Content\r\nContent-Length: 9", b"", b""),
+    ],
+)
+def test_the_end_of_an_answer_is_where_http_says(head: bytes, body: bytes, answer: bytes) -> None:
+    """https://www.rfc-editor.org/rfc/rfc9112#section-6.3"""
+    with Raw(head + b"\r\n\r\n" + body) as server:
+        assert post(server.url, HEADERS, BODY, QUICK).body == answer
+
+
+def test_headers_are_read_leniently() -> None:
+    fields = b"X-Plain:  a: b \r\nx-folded: one\r\n\t two\r\nno field\r\nX-Latin: \xe9\nX-Empty:\r\n"
+    with Raw(b"HTTP/1.1 200 OK\r\n" + fields + b"Content-Length: 0\r\n\r\n") as server:
+        headers = post(server.url, HEADERS, BODY, QUICK).headers
+    found = {name: headers[name] for name in ("x-plain", "X-FOLDED", "x-latin", "x-empty")}
+    assert found == {"x-plain": "a: b", "X-FOLDED": "one two", "x-latin": "\xe9", "x-empty": ""}
+
+
+@given(fields=st.lists(st.tuples(NAMES, VALUES), max_size=20))
+def test_headers_are_those_that_the_standard_library_reads(fields: list[tuple[str, str]]) -> None:
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields).encode("latin-1") + b"\r\n"
+    theirs = http.client.parse_headers(io.BytesIO(head))
+    assert _read_headers(io.BytesIO(head)).items() == theirs.items()
 
 
 def test_a_redirect_is_not_followed(sim: Simulator) -> None:
