@@ -2,9 +2,11 @@
 --          again, comes back to a window that lacks what was admitted meanwhile. One that was soft and is hard lacks what
 --          running requests hold. Its change marks its open windows; the first request that needs one fills it
 --          (backfill_period.sql).
--- Locks:   the budget's open windows, until the changing transaction commits.
+-- Locks:   the budget's open windows, in id order as all who lock several, until the changing transaction commits.
 CREATE OR REPLACE FUNCTION accounting_mark_gap() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM 1 FROM accounting_budgetperiod
+    WHERE budget_id = NEW.id AND (period_end IS NULL OR period_end > now()) ORDER BY id FOR NO KEY UPDATE;
     UPDATE accounting_budgetperiod SET has_gap = true
     WHERE budget_id = NEW.id AND (period_end IS NULL OR period_end > now());
     RETURN NULL;

@@ -4,9 +4,8 @@
 -- Rows:    one an entry: id, request_id, hold_usd.
 WITH weighed AS (
     SELECT c.id, c.period_id, c.held_usd,
-           -- Budgets that are soft or alert, or were when it was admitted, hold nothing of it; they are charged too.
-           CASE WHEN c.held_usd > 0 THEN c.held_usd
-                WHEN b.scope = 'provider' AND b.scope_value <> e.provider THEN 0
+           -- All of it, whatever the budget holds: nothing when it is soft or alert, a part when it has become so or was.
+           CASE WHEN b.scope = 'provider' AND b.scope_value <> e.provider THEN c.held_usd
                 ELSE coalesce(e.hold_usd, 0) END AS posted_usd
     FROM accounting_charge c
     JOIN accounting_ledgerentry e ON e.id = c.entry_id

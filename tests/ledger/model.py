@@ -83,6 +83,10 @@ class Books:
     budgets: dict[int, ModelBudget] = field(default_factory=dict)
     entries: dict[UUID, ModelEntry] = field(default_factory=dict)
     charges: dict[PeriodKey, dict[UUID, Charge]] = field(default_factory=dict)
+    changed: set[PeriodKey] = field(default_factory=set)  # open windows whose budget was changed since they were used
+
+    def budget_is_changed(self, budget: ModelBudget, now: datetime) -> None:
+        self.changed |= {key for key in self.charges if key[0] == budget.id and (key[2] is None or key[2] > now)}
 
     def balance(self, key: PeriodKey) -> tuple[Decimal, Decimal]:
         """Posted and held."""
@@ -149,6 +153,11 @@ class Books:
                 if entry_id in charges or not within or not any(budget.concerns(other, p) for p in providers):
                     continue
                 charges[entry_id] = self._late_charge(budget, other)
+            if key in self.changed:  # what runs is held as the budget is now
+                self.changed.discard(key)
+                for entry_id, charge in charges.items():
+                    if self.entries[entry_id].state == "held":
+                        charge.held_usd = self._held(key, self.entries[entry_id].hold_usd)
             keys.append(key)
         return keys
 
@@ -190,8 +199,10 @@ class Books:
         entry = self.entries[entry_id]
         entry.state, entry.cost_usd = "unknown", entry.hold_usd
         for key, charge in self._charges(entry_id):
-            # A budget that holds nothing is charged when it is everybody's, or the entry's provider's.
-            charge.posted_usd = charge.held_usd or entry.paid_to(self.budget_of(key))
+            budget = self.budget_of(key)
+            # Another provider's budget is charged what it was to cover, every other one the whole.
+            of_another = budget.scope == "provider" and budget.value != entry.provider
+            charge.posted_usd = charge.held_usd if of_another else entry.hold_usd
             charge.held_usd = NOTHING
 
     def resolve(self, entry_id: UUID, cost_usd: Decimal) -> None:
@@ -212,10 +223,12 @@ class Books:
         """Everything written so far is that much older; what counts for ever stays where it is."""
         for entry in self.entries.values():
             entry.created_at -= by
-        self.charges = {
-            (key if key[2] is None else (key[0], key[1] - by, key[2] - by)): charges
-            for key, charges in self.charges.items()
-        }
+
+        def older(key: PeriodKey) -> PeriodKey:
+            return key if key[2] is None else (key[0], key[1] - by, key[2] - by)
+
+        self.charges = {older(key): charges for key, charges in self.charges.items()}
+        self.changed = {older(key) for key in self.changed}
 
     def _charges(self, entry_id: UUID) -> list[tuple[PeriodKey, Charge]]:
         return [(key, charges[entry_id]) for key, charges in self.charges.items() if entry_id in charges]

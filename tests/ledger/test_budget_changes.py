@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from decimal import Decimal
 
+import psycopg
 import pytest
 from django.db import connection, transaction
 
@@ -14,7 +15,7 @@ from accounting.corrections import adjust
 from accounting.ledger import TopUpRequest
 from accounting.models import Budget, LedgerEntry
 from accounting.refusals import BudgetExceeded, BudgetInFlight, ConfigurationChanged, Refusal
-from accounting.writer import Writer
+from accounting.writer import Writer, expire_dead
 from tests.ledger.cluster import eventually
 from tests.ledger.conftest import Book
 
@@ -52,6 +53,20 @@ def test_a_budget_that_becomes_soft_holds_nothing_and_hard_again_everything(book
     book.post(running, "0.5")
     book.void(other)
     assert book.balance() == (Decimal("0.5"), Decimal(0))
+
+
+def test_a_lost_request_is_charged_whole_to_a_budget_that_changed_under_it(book: Book) -> None:
+    """The budget holds what it did while it was hard, and nothing of the later top-up."""
+    book.budget("10", period="total")
+    running = book.hold("0.25")
+    Budget.objects.update(mode="alert")
+    book.writer.top_up(TopUpRequest(running, Decimal("0.5"), ()))
+    assert book.balance() == (Decimal(0), Decimal("0.25"))
+    book.lose_writer()
+    with psycopg.connect(**connection.get_connection_params()) as session:
+        assert [lost.entry_id for lost in expire_dead(session)] == [running.entry_id]
+    assert book.balance() == (Decimal("0.75"), Decimal(0))
+    book.assert_reconciles()
 
 
 def test_a_lowered_limit_counts_what_runs(book: Book) -> None:

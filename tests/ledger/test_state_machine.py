@@ -85,6 +85,8 @@ class Ledger(RuleBasedStateMachine):
     def _change(self, pick: int, **fields: Any) -> None:
         budget = list(self.model.budgets.values())[pick % len(self.model.budgets)]
         Budget.objects.filter(pk=budget.id).update(**fields)
+        if "limit_usd" not in fields and any(getattr(budget, name) != value for name, value in fields.items()):
+            self.model.budget_is_changed(budget, self.book.rows("SELECT now()")[0][0])
         for name, value in fields.items():
             setattr(budget, name, value)
 
