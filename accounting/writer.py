@@ -142,6 +142,9 @@ class Writer:
         operations = self._take()
         if operations:
             self._commit(operations)
+            # Whoever was answered goes on first. Else they would while the next transaction holds the budgets' rows,
+            # and writers of other processes would wait for this one's requests.
+            time.sleep(0)
         self._retry_suspects()
         if time.monotonic() >= self._look_at and self._reachable():
             self._look_at = time.monotonic() + TICK_S
