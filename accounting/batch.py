@@ -214,14 +214,18 @@ class _Transaction:
     def _lock(self, operations: list[Operation], expected: list[int]) -> None:
         """Read the clock, lock the entries and then the periods, and learn what they hold."""
         entry_ids = [_entry_id(op.payload) for op in operations if not isinstance(op.payload, HoldRequest)]
+        others = _other_providers(operations)
         statements: list[pipeline.Statement] = [("share_ledger", {}), ("read_clock", {})]
         if entry_ids:
-            statements += [("lock_entries", {"entry_ids": entry_ids}), ("entry_charges", {"entry_ids": entry_ids})]
+            statements.append(("lock_entries", {"entry_ids": entry_ids}))
+            if others:
+                statements.append(("charge_other_providers", {"rows": json.dumps(others)}))
+            statements.append(("entry_charges", {"entry_ids": entry_ids}))
         if expected:
             statements.append(("lock_periods", {"period_ids": expected}))
         _, ((self.version, self.now),), *more = pipeline.run(self.connection, statements)
         self.windows.at(self.version)
-        locked, weighed = more[:2] if entry_ids else ([], [])
+        locked, weighed = (more[0], more[2 if others else 1]) if entry_ids else ([], [])
         self.entries = {row[0]: row for row in locked}
         self.charges: dict[UUID, list[tuple[Any, ...]]] = {}
         for charge in weighed:
@@ -345,7 +349,8 @@ class _Transaction:
             self._count(rate.key_id, rate.minute, requests=1, tokens=rate.tokens)
         self._weigh(request.entry_id, {charge.period_id: charge.held_usd for charge in charges})
         self.new_entries.append(entry_row(request, self.writer_id))
-        self.outcomes.append((operation, Hold(request.entry_id, self.now, request.hold_usd, tuple(charges), rate)))
+        hold = Hold(request.entry_id, self.now, request.provider, request.hold_usd, tuple(charges), rate)
+        self.outcomes.append((operation, hold))
 
     def _rate(self, request: HoldRequest) -> HeldRate | None:
         """How the request counts in its key's minute. Raises RateLimited."""
@@ -400,7 +405,7 @@ class _Transaction:
         )
         self._weigh(hold.entry_id, more)
         self.top_ups.append({"id": str(hold.entry_id), "more_usd": str(request.more_usd)})
-        self.outcomes.append((operation, Hold(hold.entry_id, hold.created_at, hold_usd, grown, hold.rate)))
+        self.outcomes.append((operation, replace(hold, hold_usd=hold_usd, charges=grown)))
 
     def _weigh(self, entry_id: UUID, held: Mapping[int, Decimal]) -> None:
         """Hold these amounts more, by period."""
@@ -424,6 +429,16 @@ class _Transaction:
 
 def _budget_count(operation: Operation) -> int:
     return len(operation.payload.budgets) if isinstance(operation.payload, HoldRequest | TopUpRequest) else 0
+
+
+def _other_providers(operations: Iterable[Operation]) -> list[dict[str, str]]:
+    """For charge_other_providers.sql: whom the settlements have paid besides the provider they were admitted for."""
+    return [
+        {"entry_id": str(hold.entry_id), "provider": provider}
+        for settlement in (operation.payload for operation in operations)
+        if isinstance(settlement, Settlement) and (hold := settlement.hold)
+        for provider in sorted({a.provider for a in settlement.attempts if a.cost_usd} - {hold.provider})
+    ]
 
 
 def _entry_id(payload: TopUpRequest | Settlement | Abandoned | HoldRequest) -> UUID:

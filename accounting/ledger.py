@@ -76,6 +76,7 @@ class Hold:
 
     entry_id: UUID
     created_at: datetime
+    provider: str  # the one it was admitted for
     hold_usd: Decimal | None
     charges: tuple[HeldCharge, ...]
     rate: HeldRate | None = None

@@ -17,7 +17,7 @@ class Nothing:
         from accounting.ledger import HeldCharge, Hold
 
         charges = tuple(HeldCharge(rule.id, rule, request.hold_usd) for rule in request.budgets)
-        return Hold(request.entry_id, datetime.now(UTC), request.hold_usd, charges)
+        return Hold(request.entry_id, datetime.now(UTC), request.provider, request.hold_usd, charges)
 
     def settle(self, settlement):
         return True

@@ -188,6 +188,12 @@ class Books:
         entry = self.entries[entry_id]
         if entry.state not in ("held", "unknown"):
             return False
+        others = {a.name for a in attempts if a.cost_usd} - {entry.provider}
+        for key, charges in self.charges.items():  # another provider's budgets, asked or not
+            budget, (_, start, end) = self.budget_of(key), key
+            within = start <= entry.created_at and (end is None or entry.created_at < end)
+            if budget.enabled and budget.scope == "provider" and budget.value in others and within:
+                charges.setdefault(entry_id, Charge(NOTHING, NOTHING))
         entry.state, entry.attempts, entry.provider = state, attempts, served
         entry.cost_usd = sum((a.cost_usd for a in attempts), NOTHING)
         for key, charge in self._charges(entry_id):

@@ -90,6 +90,33 @@ def test_a_provider_s_budget_that_becomes_hard_holds_for_that_provider_alone(boo
     assert book.balance("openai") == (Decimal(0), Decimal(0))
 
 
+def test_what_a_fallback_costs_counts_in_a_budget_made_while_the_request_ran(book: Book) -> None:
+    """The budget is on no receipt, and its window was opened before its provider was called."""
+    running = book.hold("1", provider="openai")
+    book.budget("5", name="anthropic", period="total", scope="provider", scope_value="anthropic")
+    book.void(book.hold("1"))
+    first = book.attempt("0.25", provider="openai", outcome="interrupted")
+    assert book.writer.settle(book.settlement(running, first, book.attempt("0.5")))
+    assert book.balance("anthropic") == (Decimal("0.5"), Decimal(0))
+    with pytest.raises(BudgetExceeded):
+        book.hold("4.51")
+    book.hold("4.5")
+
+
+def test_what_a_lost_request_s_fallback_cost_counts_when_its_settlement_comes_late(book: Book) -> None:
+    running = book.hold("1", provider="openai")
+    book.budget("5", name="anthropic", period="total", scope="provider", scope_value="anthropic")
+    book.void(book.hold("1"))
+    book.lose_writer()
+    with psycopg.connect(**connection.get_connection_params()) as session:
+        expire_dead(session)
+    assert book.balance("anthropic") == (Decimal(0), Decimal(0))
+    book.writer = Writer()
+    assert book.writer.settle(book.settlement(running, book.attempt("0.5")))
+    assert book.balance("anthropic") == (Decimal("0.5"), Decimal(0))
+    book.writer.stop()
+
+
 # --- at the very moment ------------------------------------------------------------------------------------
 
 
