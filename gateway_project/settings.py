@@ -125,12 +125,12 @@ MIDDLEWARE = [
     "routing.middleware.GatewayMiddleware",  # outermost: each answer has a request id, each API error is JSON
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "routing.browsers.Sessions",
     "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "routing.browsers.Csrf",
+    "routing.browsers.Authentication",
+    "routing.browsers.Messages",
+    "routing.browsers.XFrameOptions",
 ]
 ROOT_URLCONF = "gateway_project.urls"
 WSGI_APPLICATION = "gateway_project.wsgi.application"

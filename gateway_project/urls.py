@@ -6,10 +6,10 @@ from django.urls import URLPattern, URLResolver, include, path
 from gateway_project import health
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("", include("routing.urls")),  # first: it is what is asked for a thousand times a minute
     path("health", health.health),
     path("health/", health.health),
     path("health/live", health.live),
     path("health/ready", health.ready),
     path("admin/", admin.site.urls),
-    path("", include("routing.urls")),
 ]
