@@ -54,6 +54,17 @@ def connect(application_name: str, *, statement_timeout_s: int) -> Connection:
     return connection
 
 
+def has_ended(connection: Connection) -> bool:
+    """Whether Postgres has ended a session that is at rest, as it does when it restarts. Nothing else is sent to a
+    session at rest, but for a rare notice: then it is replaced for nothing."""
+    if connection.closed:
+        return True
+    monkey = sys.modules.get("gevent.monkey")
+    poll = (monkey.get_original("select", "poll") if monkey else select.poll)()  # asks and never waits
+    poll.register(connection.pgconn.socket, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def _connection_class() -> type[Connection]:
     """psycopg's own; under gevent, one that waits as gevent's own sockets do.
 

@@ -31,7 +31,7 @@ from accounting.batch import Abandoned, Operation, Windows, run
 from accounting.ledger import Expired, Hold, HoldRequest, Settlement, TopUpRequest
 from accounting.pipeline import Connection
 from accounting.refusals import BudgetRefusal, LedgerUnavailable
-from accounting.session import connect
+from accounting.session import connect, has_ended
 
 log = logging.getLogger("gateway.ledger")
 
@@ -265,9 +265,13 @@ class Writer:
     # --- Postgres -------------------------------------------------------------------------------------------
 
     def _reachable(self) -> bool:
-        """Whether there is a session; makes one when it is time to try."""
-        if self._connection is not None and not self._connection.closed:
-            return True
+        """Whether there is a session; makes one when it is time to try, or when Postgres has ended ours since it was
+        used: a restart of Postgres costs nobody a refusal who comes after it."""
+        if self._connection is not None:
+            if not has_ended(self._connection):
+                return True
+            log.warning("ledger session ended, to be replaced")
+            self._disconnect()
         if time.monotonic() < self._retry_at:
             return False
         try:

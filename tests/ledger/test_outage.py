@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from django.conf import settings
 from django.core.management import call_command
-from django.db import connection
+from django.db import Error, connection
 from pytest_django.plugin import DjangoDbBlocker
 
 from accounting import writer as ledger_writer
@@ -94,6 +94,33 @@ def test_a_hold_is_refused_at_once_and_admitted_again_without_a_restart(book: Bo
     assert LedgerEntry.objects.filter(state="held").count() == 1
     # What was refused was not written, and needed no voiding later either.
     assert LedgerEntry.objects.count() == 2
+
+
+def test_a_restart_of_postgres_refuses_nobody_who_comes_after_it(
+    book: Book, server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_writer, "TICK_S", 60.0)  # it is not the idle writer's own look that finds out
+    book.void(book.hold("1"))
+    running = book.hold("1")
+    stop(server)
+    server.restart()
+    assert eventually(is_back)
+    book.void(book.hold("1"))
+    stop(server)
+    server.restart()
+    assert eventually(is_back)
+    book.post(running, "0.5")
+    assert book.balance() == (Decimal("0.5"), Decimal(0))
+
+
+def is_back() -> bool:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except Error:
+        connection.close()
+        return False
+    return True
 
 
 def admitted(book: Book) -> bool:
