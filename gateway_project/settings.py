@@ -127,10 +127,10 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "routing.browsers.Sessions",
     "django.middleware.common.CommonMiddleware",
-    "routing.browsers.Csrf",
+    "django.middleware.csrf.CsrfViewMiddleware",
     "routing.browsers.Authentication",
     "routing.browsers.Messages",
-    "routing.browsers.XFrameOptions",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "gateway_project.urls"
 WSGI_APPLICATION = "gateway_project.wsgi.application"
