@@ -55,11 +55,19 @@ class Peer:
         """The processes that answer requests: for us gunicorn's workers, neither the launcher nor Postgres."""
         if self.name != "us":
             return self._family()
-        gunicorn = [process for process in self._family() if "gunicorn" in " ".join(process.cmdline())]
+        gunicorn = [process for process in self._family() if "gunicorn" in _command(process)]
         return [process for process in gunicorn if process.parent() in gunicorn]
 
     def postgres(self) -> list[psutil.Process]:
-        return [process for process in self._family() if process.name().startswith("postgres")]
+        return [process for process in self._family() if "postgres" in _command(process).split(" ")[0]]
+
+
+def _command(process: psutil.Process) -> str:
+    """Nothing when it has ended meanwhile, as Postgres's own helpers do."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def cpu_s(processes: list[psutil.Process]) -> float:
