@@ -60,7 +60,8 @@ class Admission:
         return self.catalog.chain(self.chat.alias, kind)
 
     def cover(self, step: Step, spent_usd: Decimal) -> Admission:
-        """An admission whose hold covers what earlier attempts spent and this step's most.
+        """An admission whose hold covers what earlier attempts spent and this step's most, in every budget that this
+        process knows of by now.
 
         Raises a Refusal when some budget has no room for the difference; then the hold is as it was."""
         hold, needed = self.hold, self.ceiling(step).hold_usd
@@ -74,7 +75,7 @@ class Admission:
         further = tuple(
             rule
             for rule in applicable(
-                self.catalog.budgets,
+                catalog.current().budgets,
                 key_id=self.key.id,
                 alias=self.chat.alias,
                 provider=step.provider.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
@@ -165,6 +166,23 @@ def test_a_fallback_that_the_budget_has_no_room_for_is_not_called(gateway: Gatew
         ask(gateway, route)
     assert raised.value.status_code == 502
     assert called(gateway) == [route.providers[0]]
+    assert gateway.entry(route.alias)["cost_usd"] == 0
+
+
+def test_a_fallback_that_a_budget_made_meanwhile_has_no_room_for_is_not_called(guarded_gateway: Gateway) -> None:
+    gateway = guarded_gateway  # one worker: what the second request brings it to know, the first one knows
+    route, other = gateway.route("openai", "openai", retries=0), gateway.route("openai")
+    first, second = route.providers
+    client = gateway.client(api_key=gateway.key())
+    gateway.sim.behave(first, faults.server_error().but(latency_s=1.0))
+    with ThreadPoolExecutor() as threads:
+        running = threads.submit(lambda: client.chat.completions.create(model=route.alias, **asks()))
+        assert gateway.sim.wait_until(lambda requests: requests)
+        gateway.budget(route, "0.001", scope="provider", scope_value=second)
+        client.chat.completions.create(model=other.alias, **asks())
+        with pytest.raises(openai.InternalServerError):
+            running.result()
+    assert called(gateway) == [first, other.providers[0]]
     assert gateway.entry(route.alias)["cost_usd"] == 0
 
 
