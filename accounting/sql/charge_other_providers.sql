@@ -1,5 +1,5 @@
--- Purpose: what settled entries paid to another provider than the one they were admitted for counts in that provider's budgets, also
---          in those that are on no receipt: made, or opened for another window, while the request ran.
+-- Purpose: what settled entries paid to another provider than the one they were admitted for counts in that provider's
+--          budgets, also in those that are on no receipt: made, or opened for another window, while the request ran.
 -- Locks:   the caller holds the entries' locks, so no charge can be added under it, and share_ledger.sql's, so no window
 --          is being filled. Runs before entry_charges.sql, which finds what this adds.
 -- Rows:    none. As a rule it adds nothing, as the top-up before such an attempt has charged it.
