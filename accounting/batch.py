@@ -433,12 +433,13 @@ def _budget_count(operation: Operation) -> int:
 
 def _other_providers(operations: Iterable[Operation]) -> list[dict[str, str]]:
     """For charge_other_providers.sql: whom the settlements have paid besides the provider they were admitted for."""
-    return [
-        {"entry_id": str(hold.entry_id), "provider": provider}
-        for settlement in (operation.payload for operation in operations)
-        if isinstance(settlement, Settlement) and (hold := settlement.hold)
-        for provider in sorted({a.provider for a in settlement.attempts if a.cost_usd} - {hold.provider})
-    ]
+    rows = []
+    for operation in operations:
+        if isinstance(settlement := operation.payload, Settlement):
+            paid = {attempt.provider for attempt in settlement.attempts if attempt.cost_usd}
+            entry_id = str(settlement.hold.entry_id)
+            rows += [{"entry_id": entry_id, "provider": other} for other in paid - {settlement.hold.provider}]
+    return rows
 
 
 def _entry_id(payload: TopUpRequest | Settlement | Abandoned | HoldRequest) -> UUID:

@@ -14,11 +14,11 @@ from decimal import Decimal
 from typing import Any
 
 from accounting import ledger, refusals
-from accounting.budgets import applicable
+from accounting.budgets import BudgetRule, applicable
 from accounting.estimates import Unbounded, image_ceiling, input_ceiling
 from accounting.keys import Key
 from accounting.ledger import Hold, HoldRequest, TopUpRequest
-from accounting.models import BudgetMode
+from accounting.models import BudgetMode, BudgetScope
 from accounting.pricing import PriceList, ceiling_usd, dearest_output_usd_per_mtok
 from routing import catalog, exceptions
 from routing.authentication import identify_in
@@ -60,8 +60,7 @@ class Admission:
         return self.catalog.chain(self.chat.alias, kind)
 
     def cover(self, step: Step, spent_usd: Decimal) -> Admission:
-        """An admission whose hold covers what earlier attempts spent and this step's most, in every budget that this
-        process knows of by now.
+        """An admission whose hold covers what earlier attempts spent and this step's most.
 
         Raises a Refusal when some budget has no room for the difference; then the hold is as it was."""
         hold, needed = self.hold, self.ceiling(step).hold_usd
@@ -71,23 +70,20 @@ class Admission:
                 raise refusals.Unpriced(step.provider.name, step.deployment.model, unpriced_under)
             needed = Decimal(0)
         more_usd = max(Decimal(0), spent_usd + needed - (hold.hold_usd or Decimal(0)))
-        known = {charge.rule.id for charge in hold.charges}
-        further = tuple(
-            rule
-            for rule in applicable(
-                catalog.current().budgets,
-                key_id=self.key.id,
-                alias=self.chat.alias,
-                provider=step.provider.name,
-                end_user=self.chat.end_user,
-                tags=self.chat.tags,
-            )
-            if rule.id not in known
-        )
+        further = self._budgets_only_of(step.provider.name)
         if not more_usd and not further:
             return self
         grown = ledger.writer().top_up(TopUpRequest(hold, more_usd, further))
         return replace(self, hold=grown)
+
+    def _budgets_only_of(self, provider: str) -> tuple[BudgetRule, ...]:
+        """The budgets of a further provider that hold nothing yet, as this process knows them by now. All others were
+        asked at admission or, when they were made since, hold by themselves what runs (backfill_period.sql)."""
+        if provider == self.hold.provider:
+            return ()
+        known = {charge.rule.id for charge in self.hold.charges}
+        rules = (rule for rule in catalog.current().budgets if rule.scope == BudgetScope.PROVIDER)
+        return tuple(rule for rule in rules if rule.scope_value == provider and rule.id not in known)
 
 
 def admit(chat: ChatRequest, secret: str | None, request_id: str) -> Admission:

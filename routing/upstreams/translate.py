@@ -182,7 +182,7 @@ class TranslatedStream:
         while True:
             within_s = None
             if self._finish:
-                within_s = _USAGE_GRACE_S if self._usage is self._count is None else _END_GRACE_S
+                within_s = _USAGE_GRACE_S if self._usage is None and self._count is None else _END_GRACE_S
             try:
                 data = self._reader.next_event(within_s)
             except UpstreamError as error:

@@ -169,7 +169,11 @@ def test_a_fallback_that_the_budget_has_no_room_for_is_not_called(gateway: Gatew
     assert gateway.entry(route.alias)["cost_usd"] == 0
 
 
-def test_a_fallback_that_a_budget_made_meanwhile_has_no_room_for_is_not_called(guarded_gateway: Gateway) -> None:
+@pytest.mark.parametrize("scope", ["provider", "alias"])
+def test_a_budget_made_meanwhile_bounds_a_fallback_when_it_is_its_provider_s(
+    guarded_gateway: Gateway, scope: str
+) -> None:
+    """One of the alias counts the request, too, but it was admitted before and goes on."""
     gateway = guarded_gateway  # one worker: what the second request brings it to know, the first one knows
     route, other = gateway.route("openai", "openai", retries=0), gateway.route("openai")
     first, second = route.providers
@@ -178,12 +182,16 @@ def test_a_fallback_that_a_budget_made_meanwhile_has_no_room_for_is_not_called(g
     with ThreadPoolExecutor() as threads:
         running = threads.submit(lambda: client.chat.completions.create(model=route.alias, **asks()))
         assert gateway.sim.wait_until(lambda requests: requests)
-        gateway.budget(route, "0.001", scope="provider", scope_value=second)
+        gateway.budget(route, "0.001", scope=scope, scope_value=second if scope == "provider" else route.alias)
         client.chat.completions.create(model=other.alias, **asks())
-        with pytest.raises(openai.InternalServerError):
-            running.result()
-    assert called(gateway) == [first, other.providers[0]]
-    assert gateway.entry(route.alias)["cost_usd"] == 0
+        if scope == "provider":
+            with pytest.raises(openai.InternalServerError):
+                running.result()
+            assert called(gateway) == [first, other.providers[0]]
+            assert gateway.entry(route.alias)["cost_usd"] == 0
+        else:
+            assert running.result().choices[0].message.content == "You said: Say hello"
+            assert called(gateway) == [first, other.providers[0], second]
 
 
 @STREAMED
