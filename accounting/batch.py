@@ -18,18 +18,16 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-import psycopg
-
-from accounting import pipeline, sql
+from accounting import pipeline
 from accounting.budgets import Balance, BudgetRule, held_amount, refuse_without_room
 from accounting.ledger import HeldCharge, HeldRate, Hold, HoldRequest, Settlement, TopUpRequest
 from accounting.models import BudgetMode, EntryState
 from accounting.money import plain_usd
-from accounting.periods import Window, window
 from accounting.pipeline import Connection
 from accounting.rates import RateUse, refuse_over_limit
 from accounting.refusals import ConfigurationChanged, HoldLost, Refusal, Unpriced
 from accounting.rows import abandoned_row, attempt_rows, entry_row, settlement_row
+from accounting.windows import WindowClosed, Windows
 
 log = logging.getLogger("gateway.ledger")
 
@@ -69,66 +67,6 @@ class Operation:
         with self._lock:
             self.abandoned = not self.done.is_set()
             return self.abandoned
-
-
-class Windows:
-    """The ids of the budget windows that are open now, as this process last saw them."""
-
-    def __init__(self) -> None:
-        self._open: dict[BudgetRule, tuple[Window, int]] = {}
-        self._configuration_version = 0
-
-    def period_id(self, rule: BudgetRule, now: datetime) -> int:
-        """Raises WindowClosed when the rule's window at ``now`` is not known to be open."""
-        known = self._open.get(rule)
-        if known is not None and known[0].start <= now and (known[0].end is None or now < known[0].end):
-            return known[1]
-        raise WindowClosed(rule)
-
-    def last_known(self, rule: BudgetRule) -> int | None:
-        """The id of the window that was open when we last looked; perhaps it has closed since."""
-        known = self._open.get(rule)
-        return None if known is None else known[1]
-
-    def open(self, connection: Connection, rule: BudgetRule) -> None:
-        """Open (or find) the rule's window at the database's clock, in a transaction of its own: it may lock
-        running entries, which comes before any period's lock."""
-        with connection.transaction(), connection.cursor() as cursor:
-            now: datetime = _row(cursor.execute("SELECT now()"))[0]
-            opened = window(rule.period, now, rule.time_zone)
-            values = {
-                "budget_id": rule.id,
-                "period_start": opened.start,
-                "period_end": opened.end,
-            }
-            found = cursor.execute(sql.load("find_period"), values).fetchone()
-            if found is None or found[1]:
-                cursor.execute(sql.load("lock_ledger"))
-                if _row(cursor.execute(sql.load("read_clock")))[0] != self._configuration_version:
-                    return  # the rule may not be one any more
-                cursor.execute(sql.load("lock_entries_in_window"), values)
-                made = cursor.execute(sql.load("open_period"), values).fetchone()
-                # When it was there already, opened by another writer or with a gap: by one writer at a time.
-                found = made or _row(cursor.execute(sql.load("find_period"), values))
-                cursor.execute(sql.load("lock_periods"), {"period_ids": [found[0]]})
-                if made or _row(cursor.execute(sql.load("find_period"), values))[1]:
-                    cursor.execute(sql.load("backfill_period"), {**values, "period_id": found[0]})
-        self._open[rule] = (opened, found[0])
-
-    def at(self, configuration_version: int) -> None:
-        """Another configuration may have left gaps in the windows."""
-        if configuration_version != self._configuration_version:
-            self._configuration_version = configuration_version
-            self.forget()
-
-    def forget(self) -> None:
-        self._open.clear()
-
-
-class WindowClosed(Exception):
-    def __init__(self, rule: BudgetRule) -> None:
-        super().__init__(rule.name)
-        self.rule = rule
 
 
 class MorePeriods(Exception):
@@ -444,9 +382,3 @@ def _other_providers(operations: Iterable[Operation]) -> list[dict[str, str]]:
 
 def _entry_id(payload: TopUpRequest | Settlement | Abandoned | HoldRequest) -> UUID:
     return payload.entry_id if isinstance(payload, HoldRequest | Abandoned) else payload.hold.entry_id
-
-
-def _row(cursor: psycopg.Cursor[tuple[Any, ...]]) -> tuple[Any, ...]:
-    row = cursor.fetchone()
-    assert row is not None
-    return row

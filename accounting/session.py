@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 from django.db import connections
 
+from accounting import sockets
 from accounting.pipeline import Connection
 
 
@@ -54,17 +55,6 @@ def connect(application_name: str, *, statement_timeout_s: int) -> Connection:
     return connection
 
 
-def has_ended(connection: Connection) -> bool:
-    """Whether Postgres has ended a session that is at rest, as it does when it restarts. Nothing else is sent to a
-    session at rest, but for a rare notice: then it is replaced for nothing."""
-    if connection.closed:
-        return True
-    monkey = sys.modules.get("gevent.monkey")
-    poll = (monkey.get_original("select", "poll") if monkey else select.poll)()  # asks and never waits
-    poll.register(connection.pgconn.socket, select.POLLIN)
-    return bool(poll.poll(0))
-
-
 def _connection_class() -> type[Connection]:
     """psycopg's own; under gevent, one that waits as gevent's own sockets do.
 
@@ -105,10 +95,9 @@ class _GeventConnection(psycopg.Connection[tuple[Any, ...]]):
         return (1 if events & select.POLLIN or gone else 0) | (2 if events & select.POLLOUT else 0)
 
     def _poll_for(self, wanted: int) -> Callable[[int], list[tuple[int, int]]]:
-        """A look at the socket that goes past gevent: it asks and never waits."""
         polls: dict[int, Any] = self.__dict__.setdefault("_polls", {})
         if wanted not in polls:
-            poll = sys.modules["gevent.monkey"].get_original("select", "poll")()
+            poll = sockets.poll()
             poll.register(self.pgconn.socket, (wanted & 1 and select.POLLIN) | (wanted & 2 and select.POLLOUT))
             polls[wanted] = poll.poll
         look: Callable[[int], list[tuple[int, int]]] = polls[wanted]

@@ -27,11 +27,13 @@ import psycopg
 from psycopg import pq
 
 from accounting import sql
-from accounting.batch import Abandoned, Operation, Windows, run
+from accounting.batch import Abandoned, Operation, run
 from accounting.ledger import Expired, Hold, HoldRequest, Settlement, TopUpRequest
 from accounting.pipeline import Connection
 from accounting.refusals import BudgetRefusal, LedgerUnavailable
-from accounting.session import connect, has_ended
+from accounting.session import connect
+from accounting.sockets import has_ended
+from accounting.windows import Windows
 
 log = logging.getLogger("gateway.ledger")
 
@@ -268,7 +270,7 @@ class Writer:
         """Whether there is a session; makes one when it is time to try, or when Postgres has ended ours since it was
         used: a restart of Postgres costs nobody a refusal who comes after it."""
         if self._connection is not None:
-            if not has_ended(self._connection):
+            if not self._connection.closed and not has_ended(self._connection.pgconn.socket):
                 return True
             log.warning("ledger session ended, to be replaced")
             self._disconnect()

@@ -12,16 +12,14 @@ from typing import Final
 import urllib3
 
 from routing.upstreams.base import FailureKind, Leash, Timeouts, UpstreamError
+from routing.upstreams.connections import READ_BYTES, Watch, watch_of
 from routing.upstreams.transport import (
     ANSWERING,
     MAX_BODY_BYTES,
-    READ_BYTES,
     Limits,
-    Watch,
     Whole,
     open_call,
     read_bounded,
-    watch_of,
 )
 
 MAX_EVENT_BYTES: Final = 8 * 1024 * 1024

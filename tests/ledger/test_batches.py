@@ -7,10 +7,11 @@ from decimal import Decimal
 
 import pytest
 
-from accounting.batch import Operation, Windows, run
+from accounting.batch import Operation, run
 from accounting.ledger import TopUpRequest
 from accounting.models import Budget, LedgerEntry
 from accounting.refusals import BudgetExceeded, BudgetInFlight, HoldLost
+from accounting.windows import Windows
 from accounting.writer import Writer
 from tests.ledger.conftest import Book
 

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from routing.upstreams import media
 from routing.upstreams.base import FailureKind, Timeouts, UpstreamError
+from routing.upstreams.connections import read_headers
 from routing.upstreams.events import MAX_EVENT_BYTES, EventReader, post_stream
-from routing.upstreams.transport import MAX_BODY_BYTES, Whole, _read_headers, post
+from routing.upstreams.transport import MAX_BODY_BYTES, Whole, post
 from tests.simulator import Behaviour, Simulator, faults
 from tests.wire.upstream_calls import SSE_HEAD, Raw
 
@@ -233,7 +234,7 @@ def test_headers_are_read_leniently() -> None:
 def test_headers_are_those_that_the_standard_library_reads(fields: list[tuple[str, str]]) -> None:
     head = "".join(f"{name}: {value}\r\n" for name, value in fields).encode("latin-1") + b"\r\n"
     theirs = http.client.parse_headers(io.BytesIO(head))
-    assert _read_headers(io.BytesIO(head)).items() == theirs.items()
+    assert read_headers(io.BytesIO(head)).items() == theirs.items()
 
 
 def test_a_redirect_is_not_followed(sim: Simulator) -> None:

@@ -1,0 +1,193 @@
+"""Connections that know their deadline: what urllib3 and http.client leave open is closed here.
+
+- **Deadlines, not pauses.** urllib3's read timeout starts again with every `recv`, so a provider that trickles one
+  byte a second never runs into it. Our connections read through :class:`_TimedSocket`, which gives each `recv`
+  only what is left until the deadline of the phase: headers, chunk sizes and trailers included.
+- **Idle connections.** A connection that the provider has closed is noticed when it is taken from the pool and
+  replaced without a word. Connections that have been idle longer than usual servers keep them (:data:`_IDLE_HTTPS_S`,
+  :data:`_IDLE_HTTP_S`) are not used again.
+
+Bounds: `http.client`'s 100 headers of 64 KiB.
+"""
+
+from __future__ import annotations
+
+import http
+import http.client
+import io
+import socket
+from contextlib import suppress
+from contextvars import ContextVar
+from time import monotonic
+from typing import Any, Final
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from accounting.sockets import has_ended
+from routing.upstreams.base import Leash
+
+#: The leash of the call that this thread or greenlet is making; urllib3 has no way through for it.
+leash_of_call: ContextVar[Leash | None] = ContextVar("leash", default=None)
+
+#: The large providers keep idle connections for a minute and more; local servers (uvicorn, Node) for five seconds.
+_IDLE_HTTPS_S: Final = 50.0
+_IDLE_HTTP_S: Final = 4.0
+
+READ_BYTES: Final = 65536
+_MAX_HEADERS, _MAX_HEADER_BYTES = 100, 65536  # http.client's own bounds
+
+
+class Watch:
+    """What a connection's current answer is read against. `sock` stays when urllib3 lets go of it."""
+
+    __slots__ = ("deadline", "last_byte_at", "sock")
+
+    def __init__(self) -> None:
+        self.deadline = 0.0
+        self.last_byte_at = monotonic()
+        self.sock: Any = None
+
+
+class _TimedSocket(io.RawIOBase):
+    """The socket's raw file, every `recv` of which ends at the deadline."""
+
+    def __init__(self, raw: io.RawIOBase, watch: Watch) -> None:
+        self._raw = raw
+        self._watch = watch
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        watch = self._watch
+        left = watch.deadline - monotonic()
+        if left <= 0:
+            raise TimeoutError("deadline passed")
+        watch.sock.settimeout(left)
+        count = self._raw.readinto(buffer)
+        watch.last_byte_at = monotonic()
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _TimedResponse(http.client.HTTPResponse):
+    def __init__(self, sock: Any, watch: Watch, method: str | None = None) -> None:
+        super().__init__(sock, method=method)
+        # The socket carries the limit that urllib3 was given for the head of the answer.
+        watch.sock = sock
+        watch.deadline = monotonic() + (sock.gettimeout() or 0.0)
+        leash = leash_of_call.get()
+        if leash is not None:  # the request is sent, its answer may be long in coming
+            leash.hold(lambda: _shut(sock))
+        self.fp = io.BufferedReader(_TimedSocket(self.fp.detach(), watch), READ_BYTES)
+
+    def begin(self) -> None:
+        """http.client's own, but for :func:`read_headers`: the e-mail package, which parses them there, takes as long
+        as sending the request."""
+        while True:
+            version, status, reason = self._read_status()  # type: ignore[attr-defined]  # there since Python 2
+            if status != http.HTTPStatus.CONTINUE:
+                break
+            read_headers(self.fp)
+        if not version.startswith(("HTTP/1.", "HTTP/0.9")):
+            raise http.client.UnknownProtocol(version)
+        self.code = self.status = status
+        self.reason = reason.strip()
+        self.version = 10 if version in ("HTTP/1.0", "HTTP/0.9") else 11
+        self.headers = self.msg = read_headers(self.fp)
+        self.chunked = (self.headers.get("transfer-encoding") or "").lower() == "chunked"
+        self.chunk_left = None
+        self.will_close = self._check_close()  # type: ignore[attr-defined]  # likewise
+        length = self.headers.get("content-length") or ""
+        self.length = int(length) if length.isdecimal() and not self.chunked else None
+        if status < 200 or status in (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED):
+            self.length = 0
+        if not self.will_close and not self.chunked and self.length is None:
+            self.will_close = True
+
+
+def read_headers(fp: io.BufferedIOBase) -> http.client.HTTPMessage:
+    """At most 100 lines of 64 KiB. https://www.rfc-editor.org/rfc/rfc9112#section-5; a line without a colon is no field
+    and is passed over, as browsers do."""
+    fields: list[list[str]] = []
+    for _ in range(_MAX_HEADERS):
+        line = fp.readline(_MAX_HEADER_BYTES + 1)
+        if len(line) > _MAX_HEADER_BYTES:
+            raise http.client.LineTooLong("header line")
+        text = line.decode("latin-1").rstrip("\r\n")
+        if not text:
+            break
+        name, colon, value = text.partition(":")
+        if text[0] in " \t" and fields:  # a folded value goes on
+            fields[-1][1] += f" {text.strip()}"
+        elif colon:
+            fields.append([name, value.strip(" \t")])
+    else:
+        raise http.client.HTTPException(f"got more than {_MAX_HEADERS} headers")
+    message = http.client.HTTPMessage()
+    for name, value in fields:
+        message.set_raw(name, value)
+    return message
+
+
+def _shut(sock: Any) -> None:
+    """Wakes whoever reads from it; the descriptor stays theirs."""
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+
+
+class Connection(HTTPConnection):
+    idle_limit_s = _IDLE_HTTP_S
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.watch = Watch()
+
+    def response_class(self, sock: Any, method: str | None = None) -> _TimedResponse:  # type: ignore[override]
+        return _TimedResponse(sock, self.watch, method)
+
+    @property
+    def is_connected(self) -> bool:
+        """urllib3 asks when it takes a connection from the pool, and replaces one that says no."""
+        return _is_reusable(self)
+
+
+class TlsConnection(HTTPSConnection):
+    idle_limit_s = _IDLE_HTTPS_S
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.watch = Watch()
+
+    def response_class(self, sock: Any, method: str | None = None) -> _TimedResponse:  # type: ignore[override]
+        return _TimedResponse(sock, self.watch, method)
+
+    @property
+    def is_connected(self) -> bool:
+        return _is_reusable(self)
+
+
+def _is_reusable(connection: Connection | TlsConnection) -> bool:
+    """Not idle for too long, and still open."""
+    if connection.sock is None or monotonic() - connection.watch.last_byte_at >= connection.idle_limit_s:
+        return False
+    return not has_ended(connection.sock)
+
+
+class Pool(HTTPConnectionPool):
+    ConnectionCls = Connection
+
+
+class TlsPool(HTTPSConnectionPool):
+    ConnectionCls = TlsConnection
+
+
+def watch_of(response: urllib3.HTTPResponse) -> Watch:
+    connection = response.connection
+    assert isinstance(connection, Connection | TlsConnection)
+    return connection.watch
