@@ -14,7 +14,7 @@ class Nothing:
     def hold(self, request):
         from datetime import UTC, datetime
 
-        from accounting.ledger import HeldCharge, Hold
+        from accounting.ledger.records import HeldCharge, Hold
 
         charges = tuple(HeldCharge(rule.id, rule, request.hold_usd) for rule in request.budgets)
         return Hold(request.entry_id, datetime.now(UTC), request.provider, request.hold_usd, charges)

@@ -78,7 +78,7 @@ def post_fork(server: "Arbiter", worker: "Worker") -> None:
     ledger.writer().start()
     breaker_sharing.start()
     if worker.age == 1:  # the first of them, and not the one that replaces it
-        from accounting.reconcile import reconcile_and_log
+        from accounting.ledger.reconcile import reconcile_and_log
 
         threading.Thread(target=reconcile_and_log, name="reconcile", daemon=True).start()
 

@@ -17,7 +17,7 @@ from accounting import ledger, refusals
 from accounting.budgets import BudgetRule, applicable
 from accounting.estimates import Unbounded, image_ceiling, input_ceiling
 from accounting.keys import Key
-from accounting.ledger import Hold, HoldRequest, TopUpRequest
+from accounting.ledger.records import Hold, HoldRequest, TopUpRequest
 from accounting.models import BudgetMode, BudgetScope
 from accounting.pricing import PriceList, ceiling_usd, dearest_output_usd_per_mtok
 from routing import catalog, exceptions

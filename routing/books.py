@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from accounting import ledger
-from accounting.ledger import AttemptRecord, Settlement
+from accounting.ledger.records import AttemptRecord, Settlement
 from accounting.money import plain_usd
 from routing.admission import Admission
 from routing.cascade import Clock

@@ -20,7 +20,7 @@ from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
 from accounting import refusals
-from accounting.ledger import ANSWERED, AttemptRecord
+from accounting.ledger.records import ANSWERED, AttemptRecord
 from accounting.pricing import cost_usd
 from accounting.usage import NO_USAGE, Usage
 from routing import breaker, provider_keys, rescue

@@ -16,7 +16,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import replace
 from itertools import chain
 
-from accounting.ledger import ANSWERED, AttemptRecord
+from accounting.ledger.records import ANSWERED, AttemptRecord
 from accounting.usage import NO_USAGE, Usage
 from routing import books, breaker, cascade
 from routing.cascade import CLIENT_CLOSED, REFUSED, Clock, Failed, OpenStream, Served

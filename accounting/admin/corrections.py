@@ -1,4 +1,4 @@
-"""The two corrections that an operator may make, as forms. ``accounting.corrections`` makes them."""
+"""The two corrections that an operator may make, as forms. ``accounting.ledger.corrections`` makes them."""
 
 from __future__ import annotations
 

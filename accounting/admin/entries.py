@@ -26,7 +26,7 @@ from unfold.enums import ActionVariant
 from unfold.paginator import InfinitePaginator
 
 from accounting.admin.corrections import AdjustForm, ResolveForm
-from accounting.corrections import NotCorrectable, adjust, resolve
+from accounting.ledger.corrections import NotCorrectable, adjust, resolve
 from accounting.models import Adjustment, Attempt, Charge, EntryState, LedgerEntry
 from accounting.money import dollars
 
@@ -35,7 +35,7 @@ _SEEN_IN_LAST = 5000  # rows, for what the filters offer
 
 
 def never(*_: Any, **__: Any) -> bool:
-    """Nobody: these rows are written by ``accounting.ledger`` and ``accounting.corrections``."""
+    """Nobody: these rows are written by ``accounting.ledger`` and ``accounting.ledger.corrections``."""
     return False
 
 

@@ -14,8 +14,8 @@ from django.forms import BaseFormSet, ModelForm
 from django.http import HttpResponse
 from django.test import Client
 
+from accounting.ledger.writer import Writer, expire_dead
 from accounting.models import ConfigurationVersion
-from accounting.writer import Writer, expire_dead
 from routing import defaults
 from routing.models import ModelAlias, Provider
 from tests.ledger.conftest import Book

@@ -11,12 +11,12 @@ import pytest
 from django.db import connection
 
 from accounting.budgets import applicable, load_rules
-from accounting.ledger import ANSWERED, AttemptRecord, Hold, HoldRequest, Settlement
+from accounting.ledger.reconcile import reconcile
+from accounting.ledger.records import ANSWERED, AttemptRecord, Hold, HoldRequest, Settlement
+from accounting.ledger.writer import ADVISORY_LOCK_CLASS, Writer
 from accounting.models import Budget, ConfigurationVersion
 from accounting.pricing import PriceList, Rates
-from accounting.reconcile import reconcile
 from accounting.usage import NO_USAGE, Usage
-from accounting.writer import ADVISORY_LOCK_CLASS, Writer
 from tests.ledger.cluster import Cluster, eventually, slow_and_various
 from tests.simulator import Simulator
 

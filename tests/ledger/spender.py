@@ -33,9 +33,9 @@ def environment() -> dict[str, str]:
 
 def main() -> None:
     django.setup()
-    from accounting.ledger import new_entry_id
+    from accounting.ledger.records import new_entry_id
+    from accounting.ledger.writer import Writer
     from accounting.refusals import BudgetInFlight, Refusal
-    from accounting.writer import Writer
     from tests.ledger.conftest import Book
 
     holds, seed = int(sys.argv[1]), sys.argv[2]

@@ -7,12 +7,12 @@ from decimal import Decimal
 
 import pytest
 
-from accounting.batch import Operation, run
-from accounting.ledger import TopUpRequest
+from accounting.ledger.records import TopUpRequest
+from accounting.ledger.transaction import Operation, run
+from accounting.ledger.windows import Windows
+from accounting.ledger.writer import Writer
 from accounting.models import Budget, LedgerEntry
 from accounting.refusals import BudgetExceeded, BudgetInFlight, HoldLost
-from accounting.windows import Windows
-from accounting.writer import Writer
 from tests.ledger.conftest import Book
 
 

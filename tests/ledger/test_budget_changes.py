@@ -11,11 +11,11 @@ import psycopg
 import pytest
 from django.db import connection, transaction
 
-from accounting.corrections import adjust
-from accounting.ledger import TopUpRequest
+from accounting.ledger.corrections import adjust
+from accounting.ledger.records import TopUpRequest
+from accounting.ledger.writer import Writer, expire_dead
 from accounting.models import Budget, LedgerEntry
 from accounting.refusals import BudgetExceeded, BudgetInFlight, ConfigurationChanged, Refusal
-from accounting.writer import Writer, expire_dead
 from tests.ledger.cluster import eventually
 from tests.ledger.conftest import Book
 

@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import pytest
 
-from accounting.corrections import NotCorrectable, adjust, resolve
-from accounting.ledger import Hold, new_entry_id
+from accounting.ledger.corrections import NotCorrectable, adjust, resolve
+from accounting.ledger.records import Hold, new_entry_id
 from accounting.models import Adjustment, LedgerEntry
 from tests.ledger.cluster import eventually
 from tests.ledger.conftest import Book

@@ -13,10 +13,10 @@ import psycopg
 import pytest
 from django.db import connection
 
-from accounting.ledger import Expired, TopUpRequest
+from accounting.ledger.records import Expired, TopUpRequest
+from accounting.ledger.writer import Writer, expire_dead
 from accounting.models import Budget, LedgerEntry
 from accounting.refusals import HoldLost
-from accounting.writer import Writer, expire_dead
 from tests.e2e.launcher import ROOT
 from tests.ledger.cluster import eventually
 from tests.ledger.conftest import Book
@@ -26,7 +26,7 @@ from tests.ledger.spender import environment
 HOLDER = """
 import time, django
 django.setup()
-from accounting.writer import Writer
+from accounting.ledger.writer import Writer
 from tests.ledger.conftest import Book
 Book(Writer()).hold("0.25", request_id="lost", provider="openai")
 print("held", flush=True)

@@ -10,7 +10,7 @@ import pytest
 from django.db import IntegrityError, connection
 
 from accounting.budgets import load_rules
-from accounting.ledger import TopUpRequest
+from accounting.ledger.records import TopUpRequest
 from accounting.models import ApiKey, Budget, LedgerEntry
 from accounting.refusals import (
     BudgetExceeded,

@@ -17,11 +17,11 @@ from django.core.management import call_command
 from django.db import Error, connection
 from pytest_django.plugin import DjangoDbBlocker
 
-from accounting import writer as ledger_writer
-from accounting.ledger import Hold, new_entry_id
+from accounting.ledger import writer as ledger_writer
+from accounting.ledger.records import Hold, new_entry_id
+from accounting.ledger.writer import Writer
 from accounting.models import LedgerEntry
 from accounting.refusals import LedgerUnavailable
-from accounting.writer import Writer
 from gateway_project import embedded_postgres
 from gateway_project.embedded_postgres import EmbeddedPostgres
 from tests.ledger.cluster import eventually

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from accounting.ledger import Hold, new_entry_id
+from accounting.ledger.records import Hold, new_entry_id
+from accounting.ledger.writer import Writer
 from accounting.models import KeyRate, LedgerEntry
 from accounting.rates import RateLimits
 from accounting.refusals import RateLimited
-from accounting.writer import Writer
 from tests.ledger.conftest import Book
 
 

@@ -10,10 +10,10 @@ import psycopg
 import pytest
 from django.db import connection, transaction
 
-from accounting import corrections
+from accounting.ledger import corrections
+from accounting.ledger.reconcile import Discrepancy, reconcile
+from accounting.ledger.writer import expire_dead
 from accounting.models import Budget, LedgerEntry
-from accounting.reconcile import Discrepancy, reconcile
-from accounting.writer import expire_dead
 from tests.e2e.gateway import eventually
 from tests.ledger.conftest import Book
 

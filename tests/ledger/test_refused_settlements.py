@@ -8,12 +8,12 @@ from decimal import Decimal
 import pytest
 from django.db import connection
 
-from accounting import writer as ledger_writer
-from accounting.batch import Operation
-from accounting.ledger import Hold
+from accounting.ledger import writer as ledger_writer
+from accounting.ledger.records import Hold
+from accounting.ledger.transaction import Operation
+from accounting.ledger.writer import Writer
 from accounting.models import LedgerEntry
 from accounting.refusals import LedgerUnavailable
-from accounting.writer import Writer
 from tests.ledger.cluster import eventually
 from tests.ledger.conftest import Book
 

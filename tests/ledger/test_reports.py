@@ -13,7 +13,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from accounting import corrections
+from accounting.ledger import corrections
 from accounting.models import LedgerEntry
 from accounting.reports import SpendRow, spend
 from tests.ledger.conftest import Book

@@ -12,9 +12,10 @@ import psycopg
 import pytest
 from django.db import connection
 
-from accounting import rows, sql
+from accounting import sql
 from accounting.budgets import load_rules
-from accounting.ledger import Hold, HoldRequest
+from accounting.ledger import rows
+from accounting.ledger.records import Hold, HoldRequest
 from tests.ledger.conftest import Book
 from tests.ledger.history import fill
 

@@ -25,11 +25,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from accounting.corrections import NotCorrectable, adjust, resolve
-from accounting.ledger import Hold, TopUpRequest
+from accounting.ledger.corrections import NotCorrectable, adjust, resolve
+from accounting.ledger.records import Hold, TopUpRequest
+from accounting.ledger.writer import Writer, expire_dead
 from accounting.models import Budget
 from accounting.refusals import HoldLost, Refusal
-from accounting.writer import Writer, expire_dead
 from tests.ledger.conftest import Book
 from tests.ledger.model import Books, ModelBudget, ModelEntry, Provider
 

@@ -7,8 +7,8 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.db import connection
 
+from accounting.ledger.writer import expire_dead
 from accounting.money import plain_usd
-from accounting.writer import expire_dead
 
 
 class Command(BaseCommand):

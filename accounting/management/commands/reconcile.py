@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from accounting.ledger.reconcile import reconcile
 from accounting.money import plain_usd
-from accounting.reconcile import reconcile
 
 
 class Command(BaseCommand):

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from accounting import repricing
+from accounting.ledger import repricing
 from accounting.models import Attempt, Price
 from accounting.money import plain_usd
 

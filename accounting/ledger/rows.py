@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from accounting.ledger import HoldRequest, Settlement
+from accounting.ledger.records import HoldRequest, Settlement
 from accounting.models import EntryState
 from accounting.usage import Usage
 

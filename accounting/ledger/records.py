@@ -5,19 +5,18 @@ budget that applies, all or nothing, before any provider is called. ``settle`` r
 (``posted``), or by nothing (``voided``). A hold whose worker died becomes ``unknown``, charged at the hold.
 
 Requests do not talk to Postgres themselves: they queue operations at their process's writer
-(``accounting.writer``), which commits many of them in one transaction (``accounting.batch``), and wait.
+(``accounting.ledger.writer``), which commits many of them in one transaction (``accounting.ledger.transaction``), and
+wait.
 """
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 from accounting.budgets import BudgetRule
@@ -174,17 +173,3 @@ def new_entry_id() -> UUID:
     value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(secrets.token_bytes(10))
     value = value & ~(0xF << 76) | 7 << 76
     return UUID(int=value & ~(0x3 << 62) | 2 << 62)
-
-
-_writers: dict[int, Any] = {}  # by process id: a forked worker must not use its parent's queue and connection
-
-
-def writer() -> Any:
-    """This process's ledger writer, started at first use."""
-    from accounting.writer import Writer
-
-    pid = os.getpid()
-    if pid not in _writers:
-        # Two threads may race here; setdefault keeps one, and an unstarted writer costs nothing.
-        _writers.setdefault(pid, Writer())
-    return _writers[pid]

@@ -20,14 +20,14 @@ from uuid import UUID
 
 from accounting import pipeline
 from accounting.budgets import Balance, BudgetRule, held_amount, refuse_without_room
-from accounting.ledger import HeldCharge, HeldRate, Hold, HoldRequest, Settlement, TopUpRequest
+from accounting.ledger.records import HeldCharge, HeldRate, Hold, HoldRequest, Settlement, TopUpRequest
+from accounting.ledger.rows import abandoned_row, attempt_rows, entry_row, settlement_row
+from accounting.ledger.windows import WindowClosed, Windows
 from accounting.models import BudgetMode, EntryState
 from accounting.money import plain_usd
 from accounting.pipeline import Connection
 from accounting.rates import RateUse, refuse_over_limit
 from accounting.refusals import ConfigurationChanged, HoldLost, Refusal, Unpriced
-from accounting.rows import abandoned_row, attempt_rows, entry_row, settlement_row
-from accounting.windows import WindowClosed, Windows
 
 log = logging.getLogger("gateway.ledger")
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.db.models import Sum
 
-from accounting.corrections import adjust
+from accounting.ledger.corrections import adjust
 from accounting.models import Attempt, EntryState, LedgerEntry, Price
 from accounting.pricing import PriceList, cost_usd
 from accounting.usage import Usage, UsageSource

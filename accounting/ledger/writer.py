@@ -27,13 +27,13 @@ import psycopg
 from psycopg import pq
 
 from accounting import sql
-from accounting.batch import Abandoned, Operation, run
-from accounting.ledger import Expired, Hold, HoldRequest, Settlement, TopUpRequest
+from accounting.ledger.records import Expired, Hold, HoldRequest, Settlement, TopUpRequest
+from accounting.ledger.transaction import Abandoned, Operation, run
+from accounting.ledger.windows import Windows
 from accounting.pipeline import Connection
 from accounting.refusals import BudgetRefusal, LedgerUnavailable
 from accounting.session import connect
 from accounting.sockets import has_ended
-from accounting.windows import Windows
 
 log = logging.getLogger("gateway.ledger")
 
