@@ -17,8 +17,8 @@ from collections import deque
 
 import psycopg
 
-from accounting.pipeline import Connection
-from accounting.session import connect
+from accounting.postgres.pipeline import Connection
+from accounting.postgres.session import connect
 from routing import breaker, sql
 from routing.breaker import Breakers, Name, News, Opened, Probe, Shared
 

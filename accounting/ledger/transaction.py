@@ -18,14 +18,14 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from accounting import pipeline
 from accounting.budgets import Balance, BudgetRule, held_amount, refuse_without_room
 from accounting.ledger.records import HeldCharge, HeldRate, Hold, HoldRequest, Settlement, TopUpRequest
 from accounting.ledger.rows import abandoned_row, attempt_rows, entry_row, settlement_row
 from accounting.ledger.windows import WindowClosed, Windows
 from accounting.models import BudgetMode, EntryState
 from accounting.money import plain_usd
-from accounting.pipeline import Connection
+from accounting.postgres import pipeline
+from accounting.postgres.pipeline import Connection
 from accounting.rates import RateUse, refuse_over_limit
 from accounting.refusals import ConfigurationChanged, HoldLost, Refusal, Unpriced
 

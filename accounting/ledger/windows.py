@@ -10,7 +10,7 @@ import psycopg
 from accounting import sql
 from accounting.budgets import BudgetRule
 from accounting.periods import Window, window
-from accounting.pipeline import Connection
+from accounting.postgres.pipeline import Connection
 
 
 class Windows:

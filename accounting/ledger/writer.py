@@ -30,10 +30,10 @@ from accounting import sql
 from accounting.ledger.records import Expired, Hold, HoldRequest, Settlement, TopUpRequest
 from accounting.ledger.transaction import Abandoned, Operation, run
 from accounting.ledger.windows import Windows
-from accounting.pipeline import Connection
+from accounting.postgres.pipeline import Connection
+from accounting.postgres.session import connect
+from accounting.postgres.sockets import has_ended
 from accounting.refusals import BudgetRefusal, LedgerUnavailable
-from accounting.session import connect
-from accounting.sockets import has_ended
 
 log = logging.getLogger("gateway.ledger")
 

@@ -25,7 +25,7 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from accounting.sockets import has_ended
+from accounting.postgres.sockets import has_ended
 from routing.upstreams.base import Leash
 
 #: The leash of the call that this thread or greenlet is making; urllib3 has no way through for it.

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from django.db import connection as django_connection
 
-from accounting import pipeline
 from accounting.models import Budget
-from accounting.session import connect
+from accounting.postgres import pipeline
+from accounting.postgres.session import connect
 from tests.ledger.conftest import Book
 
 pytestmark = pytest.mark.django_db(transaction=True)

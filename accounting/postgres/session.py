@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 from django.db import connections
 
-from accounting import sockets
-from accounting.pipeline import Connection
+from accounting.postgres import sockets
+from accounting.postgres.pipeline import Connection
 
 
 def connect(application_name: str, *, statement_timeout_s: int) -> Connection:
