@@ -14,10 +14,11 @@ from time import monotonic
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
-from routing.upstreams import errors, media
+from routing.upstreams import errors
 from routing.upstreams.base import FailureKind, Json, UpstreamError, UpstreamRequest
+from routing.upstreams.http import media
+from routing.upstreams.http.transport import Whole
 from routing.upstreams.litellm_import import load
-from routing.upstreams.transport import Whole
 
 #: What of a client's request is translated: OpenAI's parameters, and those of the provider that litellm's users send
 #: along. A list of what is allowed, because litellm takes its own controls (`api_base`, `mock_response` …) from the

@@ -10,8 +10,8 @@ from accounting.usage import Usage
 from routing.upstreams import errors
 from routing.upstreams.answers import dumps, ends_empty, loads, speaks, whole_answer
 from routing.upstreams.base import FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
-from routing.upstreams.events import EventReader, post_stream
-from routing.upstreams.transport import USER_AGENT, Whole, post
+from routing.upstreams.http.events import EventReader, post_stream
+from routing.upstreams.http.transport import USER_AGENT, Whole, post
 from routing.upstreams.usage import usage_of
 
 #: litellm's name of the provider → where it is when its row names no base URL. None: it has to.

@@ -12,9 +12,9 @@ from accounting.usage import Usage
 from routing.upstreams import errors
 from routing.upstreams.answers import cleaned, dumps, ends_empty, loads, speaks, whole_answer
 from routing.upstreams.base import FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
-from routing.upstreams.events import EventReader, post_stream
 from routing.upstreams.formats import Anthropic, Gemini, Parser, Prepared, WireFormat
-from routing.upstreams.transport import USER_AGENT, Whole, post
+from routing.upstreams.http.events import EventReader, post_stream
+from routing.upstreams.http.transport import USER_AGENT, Whole, post
 from routing.upstreams.usage import usage_of
 
 FORMATS: Final[Mapping[str, WireFormat]] = {"anthropic": Anthropic(), "gemini": Gemini()}

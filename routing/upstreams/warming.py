@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from routing.upstreams.base import Deployment, Timeouts, UpstreamRequest
 from routing.upstreams.formats import WireFormat
+from routing.upstreams.http.transport import Whole
 from routing.upstreams.translate import FORMATS
-from routing.upstreams.transport import Whole
 
 _REQUEST: Final[dict[str, Any]] = {
     "model": "warm",

@@ -18,11 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.upstreams import media
 from routing.upstreams.base import FailureKind, Timeouts, UpstreamError
-from routing.upstreams.connections import read_headers
-from routing.upstreams.events import MAX_EVENT_BYTES, EventReader, post_stream
-from routing.upstreams.transport import MAX_BODY_BYTES, Whole, post
+from routing.upstreams.http import media
+from routing.upstreams.http.connections import read_headers
+from routing.upstreams.http.events import MAX_EVENT_BYTES, EventReader, post_stream
+from routing.upstreams.http.transport import MAX_BODY_BYTES, Whole, post
 from tests.simulator import Behaviour, Simulator, faults
 from tests.wire.upstream_calls import SSE_HEAD, Raw
 
@@ -315,8 +315,8 @@ from gevent import monkey
 monkey.patch_all()
 import sys, time, gevent
 from routing.upstreams.base import Timeouts, UpstreamError
-from routing.upstreams.events import post_stream
-from routing.upstreams.transport import post
+from routing.upstreams.http.events import post_stream
+from routing.upstreams.http.transport import post
 url, timeouts = sys.argv[1], Timeouts(1, 5, 5, 10)
 headers = {"Authorization": "Bearer k", "Content-Type": "application/json"}
 body = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": true}'
@@ -353,7 +353,7 @@ def test_a_forked_process_gets_connections_of_its_own(sim: Simulator) -> None:
     script = (
         "import os, sys\n"
         "from routing.upstreams.base import Timeouts\n"
-        "from routing.upstreams.transport import post\n"
+        "from routing.upstreams.http.transport import post\n"
         "ask = lambda: post(sys.argv[1], {'Authorization': 'Bearer k'},"
         ' b\'{"model": "m", "messages": [{"role": "user", "content": "hi"}]}\', Timeouts())\n'
         "ask()\n"
@@ -396,7 +396,7 @@ def test_an_authority_of_ones_own_is_named_by_the_environment(tls: Raw, host: st
     script = (
         "import sys\n"
         "from routing.upstreams.base import Timeouts, UpstreamError\n"
-        "from routing.upstreams.transport import post\n"
+        "from routing.upstreams.http.transport import post\n"
         "try:\n"
         "    answer = post(sys.argv[1], {}, b'{}', Timeouts())\n"
         "    print(answer.status, answer.body)\n"

@@ -19,7 +19,7 @@ from urllib3.exceptions import LocationParseError
 from urllib3.util import Url, parse_url
 
 from routing.upstreams.base import FailureKind, UpstreamError
-from routing.upstreams.transport import get
+from routing.upstreams.http.transport import get
 
 MAX_MEDIA_BYTES: Final = 20 * 1024 * 1024
 _MAX_REDIRECTS: Final = 3

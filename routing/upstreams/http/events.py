@@ -12,8 +12,8 @@ from typing import Final
 import urllib3
 
 from routing.upstreams.base import FailureKind, Leash, Timeouts, UpstreamError
-from routing.upstreams.connections import READ_BYTES, Watch, watch_of
-from routing.upstreams.transport import (
+from routing.upstreams.http.connections import READ_BYTES, Watch, watch_of
+from routing.upstreams.http.transport import (
     ANSWERING,
     MAX_BODY_BYTES,
     Limits,

@@ -46,7 +46,7 @@ from urllib3.util import Timeout, Url, parse_url
 from urllib3.util.ssl_ import create_urllib3_context
 
 from routing.upstreams.base import FailureKind, Leash, Timeouts, UpstreamError
-from routing.upstreams.connections import READ_BYTES, Pool, TlsPool, Watch, leash_of_call, watch_of
+from routing.upstreams.http.connections import READ_BYTES, Pool, TlsPool, Watch, leash_of_call, watch_of
 
 USER_AGENT: Final = "llm-gateway"
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
