@@ -23,13 +23,14 @@ from accounting import refusals
 from accounting.ledger.records import ANSWERED, AttemptRecord
 from accounting.pricing import cost_usd
 from accounting.usage import NO_USAGE, Usage
-from routing import breaker, provider_keys, rescue
+from routing import breaker, rescue
 from routing.admission import Admission
 from routing.catalog import Step
 from routing.exceptions import AllModelsFailed, ClientClosed, GatewayError, ProviderRefused
 from routing.models import ChainKind
-from routing.provider_keys import ProviderKey
 from routing.rescue import Continued, Partial
+from routing.secrets import rotation as provider_keys
+from routing.secrets.rotation import ProviderKey
 from routing.upstreams.answers import has_content
 from routing.upstreams.base import (
     AnswerStream,

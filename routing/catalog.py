@@ -35,7 +35,7 @@ class Provider:
     name: str
     litellm_provider: str
     enabled: bool
-    key_references: tuple[str, ...]  # the provider's own first; a request takes one of them (routing.provider_keys)
+    key_references: tuple[str, ...]  # the provider's own first; a request takes one of them (routing.secrets.rotation)
     retries: int
     breaker_failures: int
     breaker_failure_rate: float

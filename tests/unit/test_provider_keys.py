@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from routing import provider_keys
 from routing.catalog import Provider
-from routing.provider_keys import ProviderKey, another_is_well, choose, failed
+from routing.secrets import rotation as provider_keys
+from routing.secrets.rotation import ProviderKey, another_is_well, choose, failed
 from routing.upstreams.base import FailureKind, UpstreamError
 
 REFUSED = UpstreamError(FailureKind.AUTHENTICATION, "no")
