@@ -71,7 +71,7 @@ def when_ready(server: "Arbiter") -> None:
 def post_fork(server: "Arbiter", worker: "Worker") -> None:
     """In each new worker, before it serves: what may not be shared across a fork starts here."""
     from accounting import ledger
-    from routing import breaker_sharing
+    from routing.breakers import sharing as breaker_sharing
 
     gc.set_threshold(20_000, 20, 20)  # collections at the usual 700 take 8 % of a worker's time, at these 4 %
     gc.enable()  # a reload (SIGHUP) has read this file again, and calls no `when_ready`
@@ -86,7 +86,7 @@ def post_fork(server: "Arbiter", worker: "Worker") -> None:
 def worker_exit(server: "Arbiter", worker: "Worker") -> None:
     """In each worker, after its last request: what still waits to be written is written here."""
     from accounting import ledger
-    from routing import breaker_sharing
+    from routing.breakers import sharing as breaker_sharing
 
     breaker_sharing.stop()
     ledger.writer().stop()

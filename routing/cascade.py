@@ -23,8 +23,9 @@ from accounting import refusals
 from accounting.ledger.records import ANSWERED, AttemptRecord
 from accounting.pricing import cost_usd
 from accounting.usage import NO_USAGE, Usage
-from routing import breaker, rescue
+from routing import rescue
 from routing.admission import Admission
+from routing.breakers import breaker
 from routing.catalog import Step
 from routing.exceptions import AllModelsFailed, ClientClosed, GatewayError, ProviderRefused
 from routing.models import ChainKind

@@ -18,7 +18,8 @@ from itertools import chain
 
 from accounting.ledger.records import ANSWERED, AttemptRecord
 from accounting.usage import NO_USAGE, Usage
-from routing import books, breaker, cascade
+from routing import books, cascade
+from routing.breakers import breaker
 from routing.cascade import CLIENT_CLOSED, REFUSED, Clock, Failed, OpenStream, Served
 from routing.rescue import Partial
 from routing.upstreams.base import FailureKind, Json, UpstreamError

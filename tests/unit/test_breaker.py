@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from routing.breaker import Breakers
+from routing.breakers.breaker import Breakers
 from routing.catalog import Provider, Step
 from routing.upstreams.base import Deployment, FailureKind, Timeouts, UpstreamError
 

@@ -12,8 +12,8 @@ from django.db.models import F
 from django.utils import timezone
 
 from accounting.models import ConfigurationVersion
-from routing.breaker import Breakers
-from routing.breaker_sharing import LEASE_S, Sharing
+from routing.breakers.breaker import Breakers
+from routing.breakers.sharing import LEASE_S, Sharing
 from routing.models import BreakerState
 from routing.upstreams.base import FailureKind, UpstreamError
 from tests.ledger.cluster import eventually

@@ -6,7 +6,7 @@ asks for: requests go past it at the price of a look into a dictionary. Then hal
 still go past; its success closes the breaker, its failure opens it again.
 
 Each process counts and decides for itself, here, in memory. What it decides, the others learn within a second through
-`routing.breaker_sharing`, and of all processes one alone gets the probe. Without it, or without Postgres, each
+`routing.breakers.sharing`, and of all processes one alone gets the probe. Without it, or without Postgres, each
 process's state is its own.
 """
 

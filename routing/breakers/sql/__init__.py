@@ -6,5 +6,5 @@ from pathlib import Path
 
 @cache
 def load(name: str) -> str:
-    """The text of ``routing/sql/{name}.sql``."""
+    """The text of ``routing/breakers/sql/{name}.sql``."""
     return (Path(__file__).parent / f"{name}.sql").read_text(encoding="utf-8")

@@ -19,8 +19,8 @@ import psycopg
 
 from accounting.postgres.pipeline import Connection
 from accounting.postgres.session import connect
-from routing import breaker, sql
-from routing.breaker import Breakers, Name, News, Opened, Probe, Shared
+from routing.breakers import breaker, sql
+from routing.breakers.breaker import Breakers, Name, News, Opened, Probe, Shared
 
 log = logging.getLogger("gateway.breaker")
 
