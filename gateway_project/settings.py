@@ -122,14 +122,14 @@ INSTALLED_APPS = [
     "routing",
 ]
 MIDDLEWARE = [
-    "routing.middleware.GatewayMiddleware",  # outermost: each answer has a request id, each API error is JSON
+    "routing.api.middleware.GatewayMiddleware",  # outermost: each answer has a request id, each API error is JSON
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "routing.browsers.Sessions",
+    "routing.api.browsers.Sessions",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "routing.browsers.Authentication",
-    "routing.browsers.Messages",
+    "routing.api.browsers.Authentication",
+    "routing.api.browsers.Messages",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "gateway_project.urls"
@@ -169,10 +169,10 @@ LOGGING = gateway_logging.configuration(GATEWAY_LOG_LEVEL)
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "routing.negotiation.OneFormat",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "routing.api.negotiation.OneFormat",
     "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_PERMISSION_CLASSES": [],
-    "EXCEPTION_HANDLER": "routing.errors.exception_handler",
+    "EXCEPTION_HANDLER": "routing.api.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
     "UNAUTHENTICATED_TOKEN": None,
 }

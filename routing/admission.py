@@ -21,7 +21,7 @@ from accounting.ledger.records import Hold, HoldRequest, TopUpRequest
 from accounting.models import BudgetMode, BudgetScope
 from accounting.pricing import PriceList, ceiling_usd, dearest_output_usd_per_mtok
 from routing import catalog, exceptions
-from routing.authentication import identify_in
+from routing.api.authentication import identify_in
 from routing.catalog import Catalog, Step
 from routing.models import ChainKind
 from routing.requests import ChatRequest

@@ -25,6 +25,7 @@ from accounting.pricing import cost_usd
 from accounting.usage import NO_USAGE, Usage
 from routing import rescue
 from routing.admission import Admission
+from routing.api.disconnects import ClientConnection
 from routing.breakers import breaker
 from routing.catalog import Step
 from routing.exceptions import AllModelsFailed, ClientClosed, GatewayError, ProviderRefused
@@ -44,7 +45,6 @@ from routing.upstreams.base import (
 )
 from routing.upstreams.estimate import estimated_usage
 from routing.upstreams.registry import upstream_for
-from routing.vanishing import ClientConnection
 
 log = logging.getLogger("gateway.cascade")
 

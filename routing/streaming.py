@@ -1,7 +1,7 @@
 """SSE out: relays a stream whose first content event has arrived, captures its usage, settles it before its end.
 
 The last byte (``data: [DONE]``) is sent only after the ledger's commit. A client that vanishes closes the generator
-(the server calls ``close()``, which raises GeneratorExit at the ``yield``), or is noticed by ``routing.vanishing``: the
+(the server calls ``close()``, which raises GeneratorExit at the ``yield``), or is noticed by ``routing.api.disconnects``: the
 provider's connection is closed and what was received is charged. A stream that breaks off is continued by the chain's
 next step when that can be done honestly (`routing.rescue`).
 
@@ -19,12 +19,12 @@ from itertools import chain
 from accounting.ledger.records import ANSWERED, AttemptRecord
 from accounting.usage import NO_USAGE, Usage
 from routing import books, cascade
+from routing.api.disconnects import ClientConnection
 from routing.breakers import breaker
 from routing.cascade import CLIENT_CLOSED, REFUSED, Clock, Failed, OpenStream, Served
 from routing.rescue import Partial
 from routing.upstreams.base import FailureKind, Json, UpstreamError
 from routing.upstreams.estimate import estimated_usage
-from routing.vanishing import ClientConnection
 
 log = logging.getLogger("gateway.streaming")
 

@@ -19,8 +19,9 @@ from accounting.reports import budgets_of
 from accounting.usage import Usage
 from routing import admission, books, cascade, catalog
 from routing.admission import Admission
-from routing.authentication import Caller, KeyAuthentication, identify_in
-from routing.body import read_body
+from routing.api.authentication import Caller, KeyAuthentication, identify_in
+from routing.api.body import read_body
+from routing.api.disconnects import ClientConnection
 from routing.cascade import Clock, Failed, Served
 from routing.catalog import Catalog
 from routing.exceptions import InternalError, ModelNotFound
@@ -28,7 +29,6 @@ from routing.requests import TIMEOUT_HEADER, parse_chat, parse_json, parse_timeo
 from routing.streaming import EventStream
 from routing.upstreams.base import Json, WholeAnswer
 from routing.upstreams.estimate import estimated_usage
-from routing.vanishing import ClientConnection
 
 
 class ChatCompletionsView(APIView):

@@ -8,7 +8,7 @@ import pytest
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 
-from routing import browsers
+from routing.api import browsers
 
 ALL = (browsers.Sessions, browsers.Authentication, browsers.Messages)
 

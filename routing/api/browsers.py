@@ -15,7 +15,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 
-from routing.errors import is_api
+from routing.api.errors import is_api
 
 
 def _for_browsers(middleware: type[MiddlewareMixin]) -> type[MiddlewareMixin]:

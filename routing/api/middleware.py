@@ -8,7 +8,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from routing.errors import gateway_error, is_api, render
+from routing.api.errors import gateway_error, is_api, render
 from routing.exceptions import InvalidRequest, MethodNotAllowed, NotFound
 from routing.views import sane_request_id
 
