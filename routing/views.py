@@ -17,16 +17,17 @@ from accounting.money import plain_usd
 from accounting.rates import RateStatus
 from accounting.reports import budgets_of
 from accounting.usage import Usage
-from routing import admission, books, cascade, catalog
-from routing.admission import Admission
+from routing import catalog
 from routing.api.authentication import Caller, KeyAuthentication, identify_in
 from routing.api.body import read_body
 from routing.api.disconnects import ClientConnection
-from routing.cascade import Clock, Failed, Served
 from routing.catalog import Catalog
 from routing.exceptions import InternalError, ModelNotFound
 from routing.requests import TIMEOUT_HEADER, parse_chat, parse_json, parse_timeout_s
-from routing.streaming import EventStream
+from routing.serving import admission, books, cascade
+from routing.serving.admission import Admission
+from routing.serving.cascade import Clock, Failed, Served
+from routing.serving.relaying import EventStream
 from routing.upstreams.base import Json, WholeAnswer
 from routing.upstreams.estimate import estimated_usage
 

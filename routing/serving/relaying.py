@@ -18,11 +18,11 @@ from itertools import chain
 
 from accounting.ledger.records import ANSWERED, AttemptRecord
 from accounting.usage import NO_USAGE, Usage
-from routing import books, cascade
 from routing.api.disconnects import ClientConnection
 from routing.breakers import breaker
-from routing.cascade import CLIENT_CLOSED, REFUSED, Clock, Failed, OpenStream, Served
 from routing.rescue import Partial
+from routing.serving import books, cascade
+from routing.serving.cascade import CLIENT_CLOSED, REFUSED, Clock, Failed, OpenStream, Served
 from routing.upstreams.base import FailureKind, Json, UpstreamError
 from routing.upstreams.estimate import estimated_usage
 

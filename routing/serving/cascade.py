@@ -24,7 +24,6 @@ from accounting.ledger.records import ANSWERED, AttemptRecord
 from accounting.pricing import cost_usd
 from accounting.usage import NO_USAGE, Usage
 from routing import rescue
-from routing.admission import Admission
 from routing.api.disconnects import ClientConnection
 from routing.breakers import breaker
 from routing.catalog import Step
@@ -33,6 +32,7 @@ from routing.models import ChainKind
 from routing.rescue import Continued, Partial
 from routing.secrets import rotation as provider_keys
 from routing.secrets.rotation import ProviderKey
+from routing.serving.admission import Admission
 from routing.upstreams.answers import has_content
 from routing.upstreams.base import (
     AnswerStream,

@@ -7,8 +7,8 @@ import logging
 from accounting import ledger
 from accounting.ledger.records import AttemptRecord, Settlement
 from accounting.money import plain_usd
-from routing.admission import Admission
-from routing.cascade import Clock
+from routing.serving.admission import Admission
+from routing.serving.cascade import Clock
 
 log = logging.getLogger("gateway.request")
 
