@@ -45,9 +45,9 @@ def main() -> None:
     django.setup()
     import litellm
 
-    from accounting.estimates import input_ceiling
     from accounting.pricing import PriceList, Rates, ceiling_usd, cost_usd
     from accounting.usage import Usage
+    from routing.endpoints.chat.ceiling import input_ceiling
 
     prices = PriceList(base=Rates(Decimal(3), Decimal(15)))
     print("claude-sonnet: 3 USD in, 15 USD out per million tokens, default output cap 4096\n")

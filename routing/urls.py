@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from routing.views import BudgetView, ChatCompletionsView, ModelsView, ModelView
+from routing.endpoints.chat.view import BudgetView, ChatCompletionsView, ModelsView, ModelView
 
 chat, models = ChatCompletionsView.as_view(), ModelsView.as_view()
 

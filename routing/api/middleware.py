@@ -9,8 +9,8 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from routing.api.errors import gateway_error, is_api, render
+from routing.endpoints.chat.view import sane_request_id
 from routing.exceptions import InvalidRequest, MethodNotAllowed, NotFound
-from routing.views import sane_request_id
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
 

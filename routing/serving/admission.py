@@ -15,7 +15,6 @@ from typing import Any
 
 from accounting import ledger, refusals
 from accounting.budgets import BudgetRule, applicable
-from accounting.estimates import Unbounded, image_ceiling, input_ceiling
 from accounting.keys import Key
 from accounting.ledger.records import Hold, HoldRequest, TopUpRequest
 from accounting.models import BudgetMode, BudgetScope
@@ -23,8 +22,9 @@ from accounting.pricing import PriceList, ceiling_usd, dearest_output_usd_per_mt
 from routing import catalog, exceptions
 from routing.api.authentication import identify_in
 from routing.catalog import Catalog, Step
+from routing.endpoints.chat.ceiling import Unbounded, image_ceiling, input_ceiling
+from routing.endpoints.chat.request import ChatRequest
 from routing.models import ChainKind
-from routing.requests import ChatRequest
 
 SETTLE_MARGIN_S = 120  # beyond the chain's own time limits: a hold older than that is nobody's
 MAX_TURNS = 5  # configuration that changes faster than a request can be admitted is a 503, not a loop

@@ -23,13 +23,13 @@ from accounting import refusals
 from accounting.ledger.records import ANSWERED, AttemptRecord
 from accounting.pricing import cost_usd
 from accounting.usage import NO_USAGE, Usage
-from routing import rescue
 from routing.api.disconnects import ClientConnection
 from routing.breakers import breaker
 from routing.catalog import Step
+from routing.endpoints.chat import continuing as rescue
+from routing.endpoints.chat.continuing import Continued, Partial
 from routing.exceptions import AllModelsFailed, ClientClosed, GatewayError, ProviderRefused
 from routing.models import ChainKind
-from routing.rescue import Continued, Partial
 from routing.secrets import rotation as provider_keys
 from routing.secrets.rotation import ProviderKey
 from routing.serving.admission import Admission

@@ -3,7 +3,7 @@
 The last byte (``data: [DONE]``) is sent only after the ledger's commit. A client that vanishes closes the generator
 (the server calls ``close()``, which raises GeneratorExit at the ``yield``), or is noticed by ``routing.api.disconnects``: the
 provider's connection is closed and what was received is charged. A stream that breaks off is continued by the chain's
-next step when that can be done honestly (`routing.rescue`).
+next step when that can be done honestly (`routing.endpoints.chat.continuing`).
 
 Format: https://platform.openai.com/docs/api-reference/chat-streaming
 """
@@ -20,7 +20,7 @@ from accounting.ledger.records import ANSWERED, AttemptRecord
 from accounting.usage import NO_USAGE, Usage
 from routing.api.disconnects import ClientConnection
 from routing.breakers import breaker
-from routing.rescue import Partial
+from routing.endpoints.chat.continuing import Partial
 from routing.serving import books, cascade
 from routing.serving.cascade import CLIENT_CLOSED, REFUSED, Clock, Failed, OpenStream, Served
 from routing.upstreams.base import FailureKind, Json, UpstreamError

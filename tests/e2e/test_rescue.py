@@ -9,8 +9,8 @@ from typing import Any
 import openai
 import pytest
 
+from routing.endpoints.chat.continuing import INSTRUCTION
 from routing.models import ModelAlias
-from routing.rescue import INSTRUCTION
 from tests.e2e.gateway import Gateway, Route, asks, cost, text_of
 from tests.simulator import Behaviour, ToolCall, Usage, faults
 

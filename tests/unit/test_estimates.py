@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accounting.estimates import (
+from routing.endpoints.chat.ceiling import (
     TOKENS_A_MESSAGE,
     TOKENS_A_REQUEST,
     TOKENS_AN_IMAGE,

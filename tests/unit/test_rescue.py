@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.rescue import INSTRUCTION, Partial, Seam, continuation, further_input_tokens
+from routing.endpoints.chat.continuing import INSTRUCTION, Partial, Seam, continuation, further_input_tokens
 from routing.upstreams.base import UpstreamError
 
 ANSWER = (

@@ -22,8 +22,8 @@ from routing.api.authentication import Caller, KeyAuthentication, identify_in
 from routing.api.body import read_body
 from routing.api.disconnects import ClientConnection
 from routing.catalog import Catalog
+from routing.endpoints.chat.request import TIMEOUT_HEADER, parse_chat, parse_json, parse_timeout_s
 from routing.exceptions import InternalError, ModelNotFound
-from routing.requests import TIMEOUT_HEADER, parse_chat, parse_json, parse_timeout_s
 from routing.serving import admission, books, cascade
 from routing.serving.admission import Admission
 from routing.serving.cascade import Clock, Failed, Served
