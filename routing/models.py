@@ -226,8 +226,9 @@ class Breaker(models.TextChoices):
 
 
 class BreakerState(models.Model):
-    """What workers and replicas have told each other about a deployment's breaker: written by `routing.breakers.sharing`
-    and by the operator who closes one. Times are the database's. No configuration: no trigger makes a version of it.
+    """What workers and replicas have told each other about a deployment's breaker: written by
+    `routing.breakers.sharing` and by the operator who closes one. Times are the database's. No configuration: no
+    trigger makes a version of it.
 
     Past ``open_until`` an open breaker is half-open: one request may claim the probe, which is its until
     ``probe_until`` unless its process says that it still runs. ``generation`` changes when the breaker opens, closes,

@@ -10,7 +10,7 @@ from accounting.ledger.writer import Writer
 _writers: dict[int, Any] = {}  # by process id: a forked worker must not use its parent's queue and connection
 
 
-def writer() -> Any:
+def of_this_process() -> Any:
     """This process's ledger writer, started at first use."""
     pid = os.getpid()
     if pid not in _writers:

@@ -39,7 +39,7 @@ def settle(
         first_token_ms=first_token_ms,
         duration_ms=began.ms(),
     )
-    durable = ledger.writer().settle(settlement)
+    durable = ledger.of_this_process().settle(settlement)
     cost, usage = settlement.cost_usd, settlement.usage
     last = served or (attempts[-1] if attempts else None)
     log.log(

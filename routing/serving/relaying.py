@@ -1,9 +1,9 @@
 """SSE out: relays a stream whose first content event has arrived, captures its usage, settles it before its end.
 
 The last byte (``data: [DONE]``) is sent only after the ledger's commit. A client that vanishes closes the generator
-(the server calls ``close()``, which raises GeneratorExit at the ``yield``), or is noticed by ``routing.api.disconnects``: the
-provider's connection is closed and what was received is charged. A stream that breaks off is continued by the chain's
-next step when that can be done honestly (`routing.endpoints.chat.continuing`).
+(the server calls ``close()``, which raises GeneratorExit at the ``yield``), or is noticed by
+``routing.api.disconnects``: the provider's connection is closed and what was received is charged. A stream that breaks
+off is continued by the chain's next step when that can be done honestly (`routing.endpoints.chat.continuing`).
 
 Format: https://platform.openai.com/docs/api-reference/chat-streaming
 """
