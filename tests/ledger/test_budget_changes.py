@@ -154,7 +154,7 @@ def test_a_request_that_meets_the_change_itself_starts_again_with_the_new_budget
 
 def spend(book: Book, writer: Writer, stopping: threading.Event, errors: list[Exception]) -> None:
     """One request after another, and now and then a correction of what was posted."""
-    own, chance = Book(writer), random.Random(id(writer))
+    own, chance = Book(writer), random.Random(random.random())
     try:
         while not stopping.is_set():
             try:
