@@ -34,7 +34,7 @@ _writers: dict[int, LedgerWriter] = {}  # by process id: a forked worker must no
 def hold(request: HoldRequest) -> Hold:
     """Admit a request: hold ``hold_usd`` in every budget of ``budgets``, or in none of them.
 
-    When it returns, the hold is durable, and no hard budget is over its limit. It waits for the commit, at most
+    When it returns, the hold is durable, and every hard budget had room for it. It waits for the commit, at most
     ``writer.HOLD_WAIT_S``.
 
     Raises a Refusal, and then nothing is held: ConfigurationChanged (read the configuration anew and ask again),
@@ -49,8 +49,9 @@ def top_up(request: TopUpRequest) -> Hold:
 
     Returns the new receipt, which replaces the old one. Promises the same as ``hold``.
 
-    Raises a Refusal, and then the hold is as it was: one of the budgets' refusals, Unpriced, HoldLost (the hold was
-    expired or resolved meanwhile: the request must not spend more), or LedgerUnavailable.
+    Raises a Refusal, and then the hold is as it was: one of the budgets' refusals, Unpriced, or HoldLost (the hold was
+    expired or resolved meanwhile). Raises LedgerUnavailable too, and then nobody knows what became of the top-up. After
+    either, the request must not begin the attempt that the top-up was for.
     """
     return _writer().top_up(request)
 

@@ -82,11 +82,11 @@ class Writer:
         return self._submit(Holding(request))
 
     def top_up(self, request: TopUpRequest) -> Hold:
-        """Hold more for a running request. Raises a Refusal; then the hold is as it was."""
+        """Hold more for a running request. Raises a Refusal; ``accounting.ledger.top_up`` says what it then holds."""
         return self._submit(ToppingUp(request))
 
     def settle(self, settlement: Settlement) -> bool:
-        """Post or void. Returns whether it is durable now; when Postgres is away it is kept and written later."""
+        """Post or void. Returns whether that is durable now. When Postgres is away, it is kept and written later."""
         operation = Settling(settlement)
         self._put(operation)
         operation.done.wait(SETTLE_WAIT_S)
