@@ -75,7 +75,7 @@ def post_fork(server: "Arbiter", worker: "Worker") -> None:
 
     gc.set_threshold(20_000, 20, 20)  # collections at the usual 700 take 8 % of a worker's time, at these 4 %
     gc.enable()  # a reload (SIGHUP) has read this file again, and calls no `when_ready`
-    ledger.of_this_process().start()
+    ledger.start()
     breaker_sharing.start()
     if worker.age == 1:  # the first of them, and not the one that replaces it
         from accounting.ledger.reconcile import reconcile_and_log
@@ -89,4 +89,4 @@ def worker_exit(server: "Arbiter", worker: "Worker") -> None:
     from routing.breakers import sharing as breaker_sharing
 
     breaker_sharing.stop()
-    ledger.of_this_process().stop()
+    ledger.stop()

@@ -17,14 +17,24 @@ To change a view or a function:
    tests there say what is missing.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 
-@cache
-def load(name: str) -> str:
-    """The text of ``accounting/sql/{name}.sql``."""
-    return (Path(__file__).parent / f"{name}.sql").read_text(encoding="utf-8")
+def loader(folder: Path) -> Callable[[str], str]:
+    """A function that returns the text of ``{name}.sql`` in the folder, and reads each file once."""
+
+    @cache
+    def load(name: str) -> str:
+        return (folder / f"{name}.sql").read_text(encoding="utf-8")
+
+    return load
+
+
+load = loader(Path(__file__).parent)
 
 
 def load_frozen(name: str) -> str:

@@ -12,8 +12,9 @@ import pytest
 from django.db import connection, transaction
 
 from accounting.ledger.corrections import adjust
+from accounting.ledger.expiry import expire_dead
 from accounting.ledger.records import TopUpRequest
-from accounting.ledger.writer import Writer, expire_dead
+from accounting.ledger.writer import Writer
 from accounting.models import Budget, LedgerEntry
 from accounting.refusals import BudgetExceeded, BudgetInFlight, ConfigurationChanged, Refusal
 from tests.ledger.cluster import eventually

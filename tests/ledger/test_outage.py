@@ -18,6 +18,7 @@ from django.db import Error, connection
 from pytest_django.plugin import DjangoDbBlocker
 
 from accounting.ledger import writer as ledger_writer
+from accounting.ledger.expiry import DEAD_AFTER_S
 from accounting.ledger.records import Hold, new_entry_id
 from accounting.ledger.writer import Writer
 from accounting.models import LedgerEntry
@@ -234,7 +235,7 @@ def test_a_writer_that_reconnects_is_not_taken_for_dead(book: Book) -> None:
     hold = book.hold("1")
     assert eventually(lambda: len(book.rows(LEDGER_SESSIONS)) == 2)
     terminate_ledger_sessions()
-    time.sleep(ledger_writer.DEAD_AFTER_S + 2 * ledger_writer.TICK_S)
+    time.sleep(DEAD_AFTER_S + 2 * ledger_writer.TICK_S)
     assert LedgerEntry.objects.get().state == "held"
     book.post(hold, "0.5")
     assert book.balance() == (Decimal("0.5"), Decimal(0))
