@@ -22,7 +22,7 @@ from routing.models import ModelAlias, Provider
 _NAMED = (BudgetScope.ALIAS, BudgetScope.PROVIDER, BudgetScope.USER, BudgetScope.TAG)
 
 
-class BudgetForm(forms.ModelForm):  # type: ignore[type-arg]  # Django does not take the parameter at run time
+class BudgetForm(forms.ModelForm[Budget]):
     class Meta:
         labels = {"limit_usd": "Limit in USD", "scope_value": "Which one", "api_key": "API key"}
 
