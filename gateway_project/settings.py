@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gateway_project import console, embedded_postgres
+from gateway_project import __version__, console, embedded_postgres
 from gateway_project import logging as gateway_logging
 from gateway_project.environment import (
     LOOPBACK,
@@ -47,6 +47,7 @@ if not ALLOWED_HOSTS:
 CSRF_TRUSTED_ORIGINS = envorigins("CSRF_TRUSTED_ORIGINS")
 
 # --- the gateway ---------------------------------------------------------------------------------------
+GATEWAY_VERSION = __version__
 GATEWAY_AUTH = envchoice("GATEWAY_AUTH", "open" if ON_LOOPBACK else "required", ("required", "open"))
 GATEWAY_MAX_BODY_BYTES = envint("GATEWAY_MAX_BODY_BYTES", 20 * 2**20, least=1024, most=2**30)
 GATEWAY_LOG_LEVEL = envchoice("GATEWAY_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
@@ -118,6 +119,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "accounting",
     "routing",
+    "gateway_project",  # for its system checks
 ]
 MIDDLEWARE = [
     "routing.api.middleware.GatewayMiddleware",  # outermost: each answer has a request id
