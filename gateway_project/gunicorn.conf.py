@@ -60,6 +60,15 @@ loglevel = "warning"
 control_socket_disable = True
 
 
+def on_starting(server: "Arbiter") -> None:
+    """In the parent, once the gateway is loaded: what the system checks find, unless the launcher has printed it."""
+    from gateway_project import checks
+    from gateway_project.run import LAUNCHER
+
+    if os.environ.get(LAUNCHER) != str(os.getppid()) and not checks.passed():
+        sys.exit(2)
+
+
 def when_ready(server: "Arbiter") -> None:
     """In the parent, before it forks: what it has loaded stays for good. Collections that look at it cost a worker
     time, and the looking writes to it, so that its pages would not be shared any more."""

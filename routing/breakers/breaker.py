@@ -220,12 +220,6 @@ class Breakers:
             if probe.generation is not None:
                 self._tell(name, ProbeEnded(probe.generation, is_closed=False))
 
-    def reset(self) -> None:
-        """Close every breaker of this process."""
-        with self._lock:
-            self._table.clear()
-            self._news.clear()
-
     def _count(self, step: Step, error: UpstreamError) -> None:
         name, now, provider = _name(step), time.monotonic(), step.provider
         with self._lock:
@@ -333,4 +327,3 @@ is_open = breakers.is_open
 succeeded = breakers.succeeded
 failed = breakers.failed
 abandoned = breakers.abandoned
-reset = breakers.reset
