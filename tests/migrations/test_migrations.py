@@ -8,12 +8,12 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from accounting.reconcile import reconcile
 from django.db import transaction
 from django.db.backends.utils import CursorWrapper
 from django.db.migrations.loader import MigrationLoader
 
 from accounting import sql
+from accounting.ledger.reconcile import reconcile
 from tests.migrations.conftest import Databases, connected, migrate
 from tests.migrations.rows import ROWS, columns_of, insert_rows, read_rows
 from tests.migrations.schema import difference, read_schema
