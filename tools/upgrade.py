@@ -20,6 +20,7 @@ from tools.lock import LOCKS, ROOT, SOURCES, Unsolvable, compile_locks, locked, 
 
 #: What depends on litellm's inside: that it fits at all, what we send and answer, and what its price map says.
 SUITE: Final = (
+    "tests/unit/test_litellm_fit.py",
     "tests/wire/test_equivalence.py",
     "tests/wire/test_translate.py",
     "tests/wire/test_sdk.py",
@@ -176,8 +177,15 @@ def report(results: Results) -> list[str]:
         return ["", "The tests did not run:", results.crash]
     failed = sum(map(len, results.failures.values()))
     lines = ["", f"The tests of the translation: {results.passed} passed, {failed} failed."]
-    for reason, names in sorted(results.failures.items(), key=lambda item: -len(item[1])):
-        lines += ["", f"{len(names)} times: {reason}", *(f"    {name}" for name in names[:_NAMES_SHOWN])]
+    # What the gateway's start says comes first, then what fails most tests.
+    for reason, names in sorted(
+        results.failures.items(), key=lambda item: (SUITE[0][:-3].replace("/", ".") not in item[1][0], -len(item[1]))
+    ):
+        lines += [
+            "",
+            f"{len(names)} {'test' if len(names) == 1 else 'tests'}: {reason}",
+            *(f"    {name}" for name in names[:_NAMES_SHOWN]),
+        ]
         if len(names) > _NAMES_SHOWN:
             lines.append(f"    and {len(names) - _NAMES_SHOWN} more")
     if failed:
