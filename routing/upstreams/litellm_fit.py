@@ -27,7 +27,7 @@ class LitellmMisfit(Exception):
             installed = "of an unknown version"
         super().__init__(
             f"litellm {installed} does not fit this gateway: {'; '.join(reasons)}. Install the version that "
-            "requirements.txt names (make install), or change routing/upstreams/ to what this one wants."
+            "requirements.txt names (pip install -r requirements.txt), or change routing/upstreams/ to fit this one."
         )
 
 
