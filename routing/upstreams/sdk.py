@@ -88,7 +88,7 @@ def _mapped(error: Exception, secret: str) -> UpstreamError:
     error = getattr(error, "original_exception", None) or error
     status = getattr(error, "status_code", None)
     status = status if type(status) is int and 400 <= status < 600 else None
-    said = _PREFIX.sub("", str(getattr(error, "message", None) or error or type(error).__name__))
+    said = _PREFIX.sub("", str(getattr(error, "message", None) or error))
     message = errors.said(said) or "The provider's answer is an error without words"
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
     kind = _kind(error, status, message)
