@@ -15,8 +15,8 @@ import httpx
 import openai
 import pytest
 
-from tests.clocks import within
-from tests.e2e.gateway import Gateway, asks, cost, eventually, http
+from tests.clocks import eventually, within
+from tests.e2e.gateway import Gateway, asks, cost, http
 from tests.simulator import Behaviour, faults
 
 OK = {"model": "gpt-4o", **asks()}

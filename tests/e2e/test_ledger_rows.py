@@ -14,8 +14,8 @@ import pytest
 
 from accounting.models import Price
 from gateway_project.embedded_postgres import EmbeddedPostgres
-from tests.clocks import within
-from tests.e2e.gateway import Gateway, asks, cost, eventually, http, price, text_of
+from tests.clocks import eventually, within
+from tests.e2e.gateway import Gateway, asks, cost, http, price, text_of
 from tests.simulator import Behaviour, Usage, faults
 
 STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])

@@ -21,7 +21,7 @@ import pytest
 
 from gateway_project import __version__
 from gateway_project.embedded_postgres import EmbeddedPostgres
-from tests.e2e.gateway import eventually
+from tests.clocks import eventually
 from tests.e2e.launcher import ROOT, RunningGateway, free_port
 
 

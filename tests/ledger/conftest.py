@@ -18,7 +18,8 @@ from accounting.models import Budget, ConfigurationVersion
 from accounting.postgres import locks
 from accounting.pricing import PriceList, Rates
 from accounting.usage import NO_USAGE, Usage
-from tests.ledger.cluster import Cluster, eventually, slow_and_various
+from tests.clocks import eventually
+from tests.ledger.cluster import Cluster, slow_and_various
 from tests.simulator import Simulator
 
 PRICE = PriceList(base=Rates(input_usd_per_mtok=Decimal(3), output_usd_per_mtok=Decimal(15)))

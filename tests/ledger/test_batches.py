@@ -16,7 +16,7 @@ from accounting.ledger.windows import Windows
 from accounting.ledger.writer import Writer
 from accounting.models import Budget, LedgerEntry
 from accounting.refusals import BudgetExceeded, BudgetInFlight, HoldLost, LedgerUnavailable
-from tests.ledger.cluster import eventually
+from tests.clocks import eventually
 from tests.ledger.conftest import Book
 
 

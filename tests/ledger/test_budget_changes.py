@@ -17,7 +17,7 @@ from accounting.ledger.records import TopUpRequest
 from accounting.ledger.writer import Writer
 from accounting.models import Budget, LedgerEntry
 from accounting.refusals import BudgetExceeded, BudgetInFlight, ConfigurationChanged, Refusal
-from tests.ledger.cluster import eventually
+from tests.clocks import eventually
 from tests.ledger.conftest import Book
 
 

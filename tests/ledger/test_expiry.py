@@ -18,8 +18,8 @@ from accounting.ledger.records import Expired, TopUpRequest
 from accounting.ledger.writer import Writer
 from accounting.models import Budget, LedgerEntry
 from accounting.refusals import HoldLost
+from tests.clocks import eventually
 from tests.e2e.launcher import ROOT
-from tests.ledger.cluster import eventually
 from tests.ledger.conftest import Book
 from tests.ledger.spender import environment
 

@@ -25,8 +25,7 @@ from accounting.models import LedgerEntry
 from accounting.refusals import LedgerUnavailable
 from gateway_project import embedded_postgres
 from gateway_project.embedded_postgres import EmbeddedPostgres
-from tests.clocks import within
-from tests.ledger.cluster import eventually
+from tests.clocks import eventually, within
 from tests.ledger.conftest import Book
 
 

@@ -14,7 +14,7 @@ from accounting.ledger import corrections
 from accounting.ledger.expiry import expire_dead
 from accounting.ledger.reconcile import Discrepancy, reconcile
 from accounting.models import Budget, LedgerEntry
-from tests.e2e.gateway import eventually
+from tests.clocks import eventually
 from tests.ledger.conftest import Book
 
 

@@ -14,7 +14,7 @@ from accounting.ledger.records import Hold
 from accounting.ledger.writer import Writer
 from accounting.models import LedgerEntry
 from accounting.refusals import LedgerUnavailable
-from tests.ledger.cluster import eventually
+from tests.clocks import eventually
 from tests.ledger.conftest import Book
 
 

@@ -16,9 +16,8 @@ from routing.breakers.breaker import Breakers
 from routing.breakers.sharing import LEASE_S, Sharing
 from routing.models import BreakerState
 from routing.upstreams.base import FailureKind, UpstreamError
-from tests.clocks import within
-from tests.ledger.cluster import eventually
-from tests.unit.test_breaker import COOLDOWN_S, fail, from_another_thread, step
+from tests.breakers.test_breaker import COOLDOWN_S, fail, from_another_thread, step
+from tests.clocks import eventually, within
 
 KNOWN_S = 1.0  # within which the others know
 
