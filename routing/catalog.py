@@ -9,7 +9,6 @@ a fresh one); a request that is about to be *refused* from a snapshot asks the d
 from __future__ import annotations
 
 import math
-import os
 import random
 import threading
 import time
@@ -17,7 +16,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 
 from django.db import connection, transaction
 
@@ -58,7 +56,6 @@ class Alias:
     name: str
     enabled: bool
     output_cap_tokens: int
-    created: int  # unix time for /v1/models; configuration has no better answer than 0
     rescues_streams: bool  # a stream that breaks off is continued by the next step
     own: tuple[Step, ...]  # the alias's own deployments, in order
     chains: Mapping[str, tuple[str, ...]]  # ChainKind → names of aliases
@@ -104,20 +101,6 @@ def _drawn(own: tuple[Step, ...], chance: Callable[[], float]) -> list[Step]:
         # The first of n exponential clocks that run at these rates: each rings first with its rate's share.
         weighted.sort(key=lambda step: -math.log(1.0 - chance()) / (step.weight or 1))
     return [*weighted, *(step for step in own if step.weight is None)]
-
-
-def read_key(reference: str) -> str | None:
-    """The provider's key behind a reference, read now: a rotated secret needs no restart. Empty when the provider needs
-    none, None when the reference leads to nothing."""
-    if not reference:
-        return ""
-    kind, _, place = reference.partition(":")
-    if kind == "env":
-        return os.environ.get(place, "").strip() or None
-    try:
-        return Path(place).read_text(encoding="utf-8").strip() or None
-    except (OSError, UnicodeDecodeError):
-        return None
 
 
 _lock = threading.Lock()
@@ -183,7 +166,6 @@ def _alias(row: ModelAlias) -> Alias:
         name=row.name,
         enabled=row.enabled,
         output_cap_tokens=row.output_cap_tokens,
-        created=0,
         rescues_streams=row.rescues_streams,
         own=tuple(_step(row, provider, model, weight) for provider, model, weight in own),
         chains={kind: tuple(names) for kind, names in chains.items()},

@@ -14,6 +14,8 @@ from django.core.validators import MaxValueValidator, MinValueValidator, RegexVa
 from django.db import models
 from django.db.models import Deferrable, F, Q
 
+from routing.secrets.references import validate_key_reference
+
 # What may stand in a URL path and a log line: letters, digits and . _ : / - (LiteLLM's names use all of them).
 NAME = RegexValidator(
     re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._:/-]*\Z"),
@@ -22,15 +24,6 @@ NAME = RegexValidator(
 MAX_WEIGHT = 1_000_000
 _WEIGHT = (MinValueValidator(1), MaxValueValidator(MAX_WEIGHT))
 _SECONDS = (MinValueValidator(0.1), MaxValueValidator(3600))
-
-
-def validate_key_reference(reference: str) -> None:
-    """``env:NAME`` or ``file:PATH``: the database never holds a provider's key, only where it is."""
-    if re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/.+", reference) is None:
-        raise ValidationError(
-            "Write env:NAME (an environment variable) or file:/path (a file). "
-            "The key itself does not belong here: it would be stored in clear."
-        )
 
 
 def validate_base_url(url: str) -> None:

@@ -2,7 +2,9 @@
 
 from django.urls import path, re_path
 
-from routing.endpoints.chat.view import BudgetView, ChatCompletionsView, ModelsView, ModelView
+from routing.endpoints.budget import BudgetView
+from routing.endpoints.chat.view import ChatCompletionsView
+from routing.endpoints.models import ModelsView, ModelView
 
 chat, models = ChatCompletionsView.as_view(), ModelsView.as_view()
 

@@ -204,9 +204,9 @@ class Breakers:
         elif error.kind in COUNTED:
             self._count(step, error)
         else:
-            self.abandoned(step)
+            self.probe_ended(step)
 
-    def abandoned(self, step: Step) -> None:
+    def probe_ended(self, step: Step) -> None:
         """The request ended without an answer or a failure of the deployment: were it the probe, let another be it."""
         name = _name(step)
         breaker = self._table.get(name)
@@ -219,12 +219,6 @@ class Breakers:
             breaker.probe = None
             if probe.generation is not None:
                 self._tell(name, ProbeEnded(probe.generation, is_closed=False))
-
-    def reset(self) -> None:
-        """Close every breaker of this process."""
-        with self._lock:
-            self._table.clear()
-            self._news.clear()
 
     def _count(self, step: Step, error: UpstreamError) -> None:
         name, now, provider = _name(step), time.monotonic(), step.provider
@@ -332,5 +326,4 @@ lets_through = breakers.lets_through
 is_open = breakers.is_open
 succeeded = breakers.succeeded
 failed = breakers.failed
-abandoned = breakers.abandoned
-reset = breakers.reset
+probe_ended = breakers.probe_ended

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from django.db import Error
+
 from accounting import ledger, refusals
 from accounting.budgets import BudgetRule, applicable
 from accounting.keys import Key
@@ -20,11 +22,11 @@ from accounting.ledger.records import Hold, HoldRequest, TopUpRequest
 from accounting.models import BudgetMode, BudgetScope
 from accounting.pricing import PriceList, ceiling_usd, dearest_output_usd_per_mtok
 from routing import catalog, exceptions
-from routing.api.authentication import identify_in
 from routing.catalog import Catalog, Step
 from routing.endpoints.chat.ceiling import Unbounded, image_ceiling, input_ceiling
 from routing.endpoints.chat.request import ChatRequest
 from routing.models import ChainKind
+from routing.serving.callers import identify_in
 
 SETTLE_MARGIN_S = 120  # beyond the chain's own time limits: a hold older than that is nobody's
 MAX_TURNS = 5  # configuration that changes faster than a request can be admitted is a 503, not a loop
@@ -108,8 +110,6 @@ def admit(chat: ChatRequest, secret: str | None, request_id: str) -> Admission:
 
 
 def _fresh() -> Catalog:
-    from django.db import Error
-
     try:
         return catalog.fresh()
     except Error:

@@ -8,7 +8,7 @@ from accounting import ledger
 from accounting.ledger.records import AttemptRecord, Settlement
 from accounting.money import plain_usd
 from routing.serving.admission import Admission
-from routing.serving.cascade import Clock
+from routing.serving.attempts import Clock
 
 log = logging.getLogger("gateway.request")
 

@@ -14,25 +14,25 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from decimal import Decimal
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 from accounting import refusals
-from accounting.ledger.records import ANSWERED, AttemptRecord
-from accounting.pricing import cost_usd
-from accounting.usage import NO_USAGE, Usage
+from accounting.ledger.records import AttemptRecord
+from accounting.usage import NO_USAGE
 from routing.api.disconnects import ClientConnection
 from routing.breakers import breaker
 from routing.catalog import Step
 from routing.endpoints.chat import continuing as rescue
 from routing.endpoints.chat.continuing import Continued, Partial
-from routing.exceptions import AllModelsFailed, ClientClosed, GatewayError, ProviderRefused
+from routing.exceptions import AllModelsFailed, ClientClosed, GatewayError, LedgerUnavailable, ProviderRefused
 from routing.models import ChainKind
 from routing.secrets import rotation as provider_keys
+from routing.secrets.references import UnknownStore
 from routing.secrets.rotation import ProviderKey
 from routing.serving.admission import Admission
+from routing.serving.attempts import CLIENT_CLOSED, Answer, Clock, Failed, OpenStream, Served, record_attempt
 from routing.upstreams.answers import has_content
 from routing.upstreams.base import (
     AnswerStream,
@@ -55,68 +55,6 @@ REFUSED = frozenset({FailureKind.BAD_REQUEST, FailureKind.CONTEXT_WINDOW, Failur
 ALERTS = frozenset({FailureKind.AUTHENTICATION, FailureKind.NOT_FOUND, FailureKind.NO_KEY, FailureKind.UNPRICED})
 
 TIMER_S = 0.05  # so much too early may a time limit end: timers are not exact
-
-CLIENT_CLOSED = "client_closed"  # the outcome of a stream whose reader went away
-
-Answer = TypeVar("Answer")
-
-
-@dataclass
-class OpenStream:
-    """A stream whose first content event has arrived. ``head`` are the events up to and including it."""
-
-    stream: AnswerStream
-    head: list[Json]
-    body: Mapping[str, Any]  # what the provider was asked, for an estimate should it report no usage
-
-
-@dataclass
-class Clock:
-    """When an attempt, or a request, began; both clocks, as durations must not jump with the wall's."""
-
-    at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    monotonic: float = field(default_factory=time.monotonic)
-
-    def ms(self) -> int:
-        return round((time.monotonic() - self.monotonic) * 1000)
-
-
-@dataclass
-class Served(Generic[Answer]):
-    """An answer, the step that gave it, and the failed attempts before it. The serving attempt is recorded by
-    whoever knows its usage: at once for a whole answer, at the end for a stream."""
-
-    answer: Answer
-    step: Step
-    admission: Admission
-    failed: list[AttemptRecord]
-    started: Clock
-    first_token_ms: int | None
-    rest: tuple[Step, ...]  # the steps that were not needed
-
-    @property
-    def is_fallback(self) -> bool:
-        return self.step.alias != self.admission.chat.alias or bool(
-            self.failed and any(not _same_deployment(a, self.step) for a in self.failed)
-        )
-
-    def record(self, usage: Usage, http_status: int | None, provider_request_id: str | None, *,
-               outcome: str = ANSWERED, error: str = "") -> AttemptRecord:  # fmt: skip
-        return record_attempt(
-            self.admission, self.step, self.started, outcome, usage,
-            http_status=http_status, provider_request_id=provider_request_id, error=error,
-            first_token_ms=self.first_token_ms,
-        )  # fmt: skip
-
-
-class Failed(Exception):
-    """No step answered. ``error`` is for the client, ``attempts`` for the books, ``admission`` has the last hold."""
-
-    def __init__(self, error: GatewayError, attempts: list[AttemptRecord], admission: Admission) -> None:
-        super().__init__(str(error))
-        self.error = error
-        self.attempts = attempts
-        self.admission = admission
 
 
 def whole(admission: Admission) -> Served[WholeAnswer]:
@@ -262,7 +200,7 @@ class _Cascade(Generic[Answer]):
             answer, first_token_ms = self.call(upstream_for(step.deployment.litellm_provider), request, started)
         except UpstreamError as error:
             if self.client is not None:
-                self.client.hold(None)
+                self.client.on_gone(None)
                 if self.client.is_gone:
                     raise self._client_left(step, started) from error
             self.last_error = error
@@ -275,7 +213,7 @@ class _Cascade(Generic[Answer]):
         else:
             breaker.succeeded(step)
         finally:
-            breaker.abandoned(step)  # whatever else ended it: a probe without a result would keep the others waiting
+            breaker.probe_ended(step)  # whatever else ended it: a probe without a result would keep the others waiting
         return Served(answer, step, self.admission, self.failed, started, first_token_ms, tuple(self.queue))
 
     def _cover(self, step: Step) -> None:
@@ -287,13 +225,15 @@ class _Cascade(Generic[Answer]):
         except refusals.BudgetRefusal as refusal:
             raise UpstreamError(FailureKind.UNPRICED, f"no room in the budget '{refusal.budget}'") from None
         except refusals.Refusal as refusal:
-            from routing.exceptions import LedgerUnavailable
-
             raise Failed(LedgerUnavailable(), self.failed, self.admission) from refusal
 
     def _request(self, step: Step) -> UpstreamRequest:
         """The attempt's request. Raises UpstreamError when the deployment cannot be called at all."""
-        self.key = provider_keys.choose(step.provider, self.tried_keys)
+        try:
+            self.key = provider_keys.choose(step.provider, self.tried_keys)
+        except UnknownStore as error:
+            self.key = None
+            raise UpstreamError(FailureKind.NO_KEY, str(error)) from None
         if self.key is None:
             references = ", ".join(step.provider.key_references)
             raise UpstreamError(FailureKind.NO_KEY, f"the provider's key ({references}) is not there")
@@ -306,7 +246,6 @@ class _Cascade(Generic[Answer]):
             api_key=self.key.secret,
             body=body,
             timeouts=step.deployment.timeouts.within(self.admission.chat.left_s()),
-            request_id=self.admission.request_id,
             leash=self.client,
         )
 
@@ -390,41 +329,6 @@ class _Cascade(Generic[Answer]):
         )
 
 
-def record_attempt(
-    admission: Admission,
-    step: Step,
-    started: Clock,
-    outcome: str,
-    usage: Usage,
-    *,
-    http_status: int | None,
-    provider_request_id: str | None,
-    error: str = "",
-    first_token_ms: int | None = None,
-) -> AttemptRecord:
-    """The attempt as the books keep it, at the price that was in force when the request was admitted."""
-    price = admission.ceiling(step).price
-    if usage == NO_USAGE:
-        cost: Decimal | None = Decimal(0)
-    else:
-        cost = None if price is None else cost_usd(usage, price)
-    return AttemptRecord(
-        alias=step.alias,
-        provider=step.provider.name,
-        model=step.deployment.model,
-        outcome=outcome,
-        http_status=http_status,
-        error=error.replace("\x00", "").encode("utf-8", "replace").decode("utf-8"),
-        started_at=started.at,
-        duration_ms=started.ms(),
-        first_token_ms=first_token_ms,
-        usage=usage,
-        cost_usd=cost,
-        price=price,
-        provider_request_id=provider_request_id,
-    )
-
-
 def is_of_the_client(admission: Admission, error: UpstreamError) -> bool:
     """Whether the provider was given up because its client waits no longer. That says nothing of the provider: no
     client may open a breaker, which all share, by waiting for a moment only."""
@@ -438,7 +342,3 @@ def _wait_before_retry_s(error: UpstreamError, attempt: int) -> float | None:
     if error.retry_after_s is not None:
         return error.retry_after_s if error.retry_after_s <= MAX_RETRY_AFTER_S else None
     return float(BACKOFF_S * 2**attempt * random.uniform(0.75, 1.25))  # noqa: S311  jitter, not a secret
-
-
-def _same_deployment(attempt: AttemptRecord, step: Step) -> bool:
-    return (attempt.provider, attempt.model) == (step.provider.name, step.deployment.model)

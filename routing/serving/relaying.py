@@ -22,7 +22,8 @@ from routing.api.disconnects import ClientConnection
 from routing.breakers import breaker
 from routing.endpoints.chat.continuing import Partial
 from routing.serving import books, cascade
-from routing.serving.cascade import CLIENT_CLOSED, REFUSED, Clock, Failed, OpenStream, Served
+from routing.serving.attempts import CLIENT_CLOSED, Clock, Failed, OpenStream, Served
+from routing.serving.cascade import REFUSED
 from routing.upstreams.base import FailureKind, Json, UpstreamError
 from routing.upstreams.estimate import estimated_usage
 
@@ -48,7 +49,7 @@ class EventStream:
         self._alias = served.step.alias  # of every chunk: one answer has one model
         self._events = self._relay()
         # A silent provider must not be kept waiting for a client that has left: closing wakes our reader.
-        client.hold(self._close_upstream)
+        client.on_gone(self._close_upstream)
 
     def __iter__(self) -> Iterator[bytes]:
         return self._events
@@ -123,7 +124,7 @@ class EventStream:
         except Failed as failed:
             self._given_up = failed
             return False
-        self._client.hold(self._close_upstream)
+        self._client.on_gone(self._close_upstream)
         self._received.clear()
         self._is_rescued = True
         if self._client.is_gone:  # while we asked around, when there was no stream to close

@@ -51,7 +51,7 @@ class Deployment:
 class Leash(Protocol):
     """By which a call is ended from outside, when its client is gone."""
 
-    def hold(self, end: Callable[[], None] | None) -> None:
+    def on_gone(self, end: Callable[[], None] | None) -> None:
         """From now on this ends the call: at once, if its client is gone already. None: nothing is there to end."""
 
 
@@ -64,7 +64,6 @@ class UpstreamRequest:
     api_key: str
     body: Mapping[str, Any]
     timeouts: Timeouts  # the deployment's, possibly narrowed by the client's x-gateway-timeout
-    request_id: str
     leash: Leash | None = None  # streams only: a whole answer is waited for, as only it says what was billed
 
 

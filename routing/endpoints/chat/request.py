@@ -13,17 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from routing.exceptions import InvalidJson, InvalidRequest, MissingParameter
+from routing.exceptions import InvalidRequest, MissingParameter
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-MAX_DEPTH = 100  # of nested JSON: deeper is nobody's schema, and recursive code downstream must not be felled by it
 MAX_CHOICES = 128  # OpenAI's own limit of `n`
 MAX_OUTPUT_TOKENS = 10_000_000
 MAX_TAGS = 16  # OpenAI's limit of `metadata` pairs
 MAX_TAG_CHARACTERS = 512
 MAX_END_USER_CHARACTERS = 200
-TIMEOUT_HEADER = "x-gateway-timeout"
-MIN_TIMEOUT_S, MAX_TIMEOUT_S = 0.1, 3600.0  # as the providers' own limits have them
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,43 +40,6 @@ class ChatRequest:
     def left_s(self) -> float:
         """Of the time that the client waits, ``x-gateway-timeout``; endless when it did not say."""
         return math.inf if self.deadline is None else self.deadline - time.monotonic()
-
-
-def parse_json(raw: bytes) -> Any:
-    """The JSON value of a body. Raises InvalidJson."""
-    if not raw.strip():
-        raise InvalidJson("The request body is empty; send a JSON object.")
-    try:
-        # JSON between machines is UTF-8 (RFC 8259, 8.1); given bytes, Python would also take UTF-16 and broken UTF-8.
-        value = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant)
-    except RecursionError:
-        raise InvalidJson(f"The request body is nested deeper than {MAX_DEPTH} levels.") from None
-    except UnicodeDecodeError:
-        raise InvalidJson("The request body is not valid UTF-8.") from None
-    except ValueError as error:
-        raise InvalidJson(f"The request body is not valid JSON: {error}.") from None
-    # Counting brackets is cheap and clears nearly every body without walking it.
-    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _is_deeper_than(value, MAX_DEPTH):
-        raise InvalidJson(f"The request body is nested deeper than {MAX_DEPTH} levels.")
-    return value
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _is_deeper_than(value: Any, limit: int) -> bool:
-    level = [value]
-    for _ in range(limit):
-        level = [
-            child
-            for container in level
-            for child in (container.values() if isinstance(container, dict) else container)
-            if isinstance(child, dict | list)
-        ]
-        if not level:
-            return False
-    return True
 
 
 def parse_chat(body: Any, alias_in_path: str | None = None) -> ChatRequest:
@@ -116,23 +76,6 @@ def parse_chat(body: Any, alias_in_path: str | None = None) -> ChatRequest:
         end_user=_clean(_optional(body, "user", str, "a string") or "")[:MAX_END_USER_CHARACTERS],
         tags=_tags(body),
     )
-
-
-def parse_timeout_s(header: str | None) -> float | None:
-    """The header ``x-gateway-timeout``: for how many seconds the client waits, all attempts together. Raises
-    InvalidRequest. It narrows the providers' own limits and never widens them."""
-    if header is None:
-        return None
-    try:
-        timeout_s = float(header) if len(header) <= 20 and "_" not in header else math.nan
-    except ValueError:
-        timeout_s = math.nan
-    if not MIN_TIMEOUT_S <= timeout_s <= MAX_TIMEOUT_S:
-        raise InvalidRequest(
-            f"'{TIMEOUT_HEADER}' must be a number of seconds from {MIN_TIMEOUT_S:g} to {MAX_TIMEOUT_S:g}.",
-            param=TIMEOUT_HEADER,
-        )
-    return timeout_s
 
 
 def _required(body: Mapping[str, Any], name: str) -> Any:

@@ -1,0 +1,119 @@
+"""What became of each call of a provider: an answer, or no answer, and the records of the attempts for the books."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Generic, TypeVar
+
+from accounting.ledger.records import ANSWERED, AttemptRecord
+from accounting.pricing import cost_usd
+from accounting.usage import NO_USAGE, Usage
+from routing.catalog import Step
+from routing.exceptions import GatewayError
+from routing.serving.admission import Admission
+from routing.upstreams.base import AnswerStream, Json
+
+CLIENT_CLOSED = "client_closed"  # the outcome of a stream whose reader went away
+
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class OpenStream:
+    """A stream whose first content event has arrived. ``head`` are the events up to and including it."""
+
+    stream: AnswerStream
+    head: list[Json]
+    body: Mapping[str, Any]  # what the provider was asked, for an estimate should it report no usage
+
+
+@dataclass
+class Clock:
+    """When an attempt, or a request, began; both clocks, as durations must not jump with the wall's."""
+
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    monotonic: float = field(default_factory=time.monotonic)
+
+    def ms(self) -> int:
+        return round((time.monotonic() - self.monotonic) * 1000)
+
+
+@dataclass
+class Served(Generic[Answer]):
+    """An answer, the step that gave it, and the failed attempts before it. The serving attempt is recorded by
+    whoever knows its usage: at once for a whole answer, at the end for a stream."""
+
+    answer: Answer
+    step: Step
+    admission: Admission
+    failed: list[AttemptRecord]
+    started: Clock
+    first_token_ms: int | None
+    rest: tuple[Step, ...]  # the steps that were not needed
+
+    @property
+    def is_fallback(self) -> bool:
+        return self.step.alias != self.admission.chat.alias or bool(
+            self.failed and any(not _same_deployment(a, self.step) for a in self.failed)
+        )
+
+    def record(self, usage: Usage, http_status: int | None, provider_request_id: str | None, *,
+               outcome: str = ANSWERED, error: str = "") -> AttemptRecord:  # fmt: skip
+        return record_attempt(
+            self.admission, self.step, self.started, outcome, usage,
+            http_status=http_status, provider_request_id=provider_request_id, error=error,
+            first_token_ms=self.first_token_ms,
+        )  # fmt: skip
+
+
+class Failed(Exception):
+    """No step answered. ``error`` is for the client, ``attempts`` for the books, ``admission`` has the last hold."""
+
+    def __init__(self, error: GatewayError, attempts: list[AttemptRecord], admission: Admission) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.attempts = attempts
+        self.admission = admission
+
+
+def record_attempt(
+    admission: Admission,
+    step: Step,
+    started: Clock,
+    outcome: str,
+    usage: Usage,
+    *,
+    http_status: int | None,
+    provider_request_id: str | None,
+    error: str = "",
+    first_token_ms: int | None = None,
+) -> AttemptRecord:
+    """The attempt as the books keep it, at the price that was in force when the request was admitted."""
+    price = admission.ceiling(step).price
+    if usage == NO_USAGE:
+        cost: Decimal | None = Decimal(0)
+    else:
+        cost = None if price is None else cost_usd(usage, price)
+    return AttemptRecord(
+        alias=step.alias,
+        provider=step.provider.name,
+        model=step.deployment.model,
+        outcome=outcome,
+        http_status=http_status,
+        error=error.replace("\x00", "").encode("utf-8", "replace").decode("utf-8"),
+        started_at=started.at,
+        duration_ms=started.ms(),
+        first_token_ms=first_token_ms,
+        usage=usage,
+        cost_usd=cost,
+        price=price,
+        provider_request_id=provider_request_id,
+    )
+
+
+def _same_deployment(attempt: AttemptRecord, step: Step) -> bool:
+    return (attempt.provider, attempt.model) == (step.provider.name, step.deployment.model)
