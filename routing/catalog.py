@@ -40,7 +40,7 @@ class Provider:
     breaker_cooldown_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # a step is itself, whatever is equal to it
 class Step:
     """One deployment on the way of a request, and the alias that it answers for."""
 

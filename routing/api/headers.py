@@ -76,7 +76,7 @@ def _rate_headers(status: RateStatus) -> dict[str, str]:
 def note_failure(failed: Failed) -> None:
     """Says in the error's headers what was tried."""
     headers = failed.error.headers
-    headers["x-gateway-alias"] = failed.admission.chat.alias
+    headers["x-gateway-alias"] = failed.admission.call.alias
     headers["x-gateway-attempts"] = str(len(failed.attempts))
     headers["x-gateway-fallback"] = "false"
     if failed.attempts:

@@ -1,13 +1,12 @@
-"""What became of each call of a provider: an answer, or no answer, and the records of the attempts for the books."""
+"""What became of the calls of providers: an answer or none, and each attempt as the books keep it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from accounting.ledger.records import ANSWERED, AttemptRecord
 from accounting.pricing import cost_usd
@@ -23,15 +22,6 @@ Answer = TypeVar("Answer")
 
 
 @dataclass
-class OpenStream:
-    """A stream whose first content event has arrived. ``head`` are the events up to and including it."""
-
-    stream: AnswerStream
-    head: list[Json]
-    body: Mapping[str, Any]  # what the provider was asked, for an estimate should it report no usage
-
-
-@dataclass
 class Clock:
     """When an attempt, or a request, began; both clocks, as durations must not jump with the wall's."""
 
@@ -40,6 +30,14 @@ class Clock:
 
     def ms(self) -> int:
         return round((time.monotonic() - self.monotonic) * 1000)
+
+
+@dataclass
+class OpenStream:
+    """A stream whose first content event has arrived. ``head`` are the events up to and including it."""
+
+    stream: AnswerStream
+    head: list[Json]
 
 
 @dataclass
@@ -57,7 +55,7 @@ class Served(Generic[Answer]):
 
     @property
     def is_fallback(self) -> bool:
-        return self.step.alias != self.admission.chat.alias or bool(
+        return self.step.alias != self.admission.call.alias or bool(
             self.failed and any(not _same_deployment(a, self.step) for a in self.failed)
         )
 
@@ -92,7 +90,7 @@ def record_attempt(
     error: str = "",
     first_token_ms: int | None = None,
 ) -> AttemptRecord:
-    """The attempt as the books keep it, at the price that was in force when the request was admitted."""
+    """The attempt as the books keep it, at the price that its ceiling was counted with."""
     price = admission.ceiling(step).price
     if usage == NO_USAGE:
         cost: Decimal | None = Decimal(0)
