@@ -8,15 +8,14 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Generic, TypeVar
 
-from accounting.ledger.records import ANSWERED, AttemptRecord
+from accounting.ledger.records import AttemptRecord
+from accounting.outcomes import Outcome
 from accounting.pricing import cost_usd
 from accounting.usage import NO_USAGE, Usage
 from routing.catalog import Step
 from routing.exceptions import GatewayError
 from routing.serving.admission import Admission
 from routing.upstreams.base import AnswerStream, Json
-
-CLIENT_CLOSED = "client_closed"  # the outcome of a stream whose reader went away
 
 Answer = TypeVar("Answer")
 
@@ -60,7 +59,7 @@ class Served(Generic[Answer]):
         )
 
     def record(self, usage: Usage, http_status: int | None, provider_request_id: str | None, *,
-               outcome: str = ANSWERED, error: str = "") -> AttemptRecord:  # fmt: skip
+               outcome: Outcome = Outcome.ANSWERED, error: str = "") -> AttemptRecord:  # fmt: skip
         return record_attempt(
             self.admission, self.step, self.started, outcome, usage,
             http_status=http_status, provider_request_id=provider_request_id, error=error,
@@ -82,7 +81,7 @@ def record_attempt(
     admission: Admission,
     step: Step,
     started: Clock,
-    outcome: str,
+    outcome: Outcome,
     usage: Usage,
     *,
     http_status: int | None,
@@ -100,7 +99,7 @@ def record_attempt(
         alias=step.alias,
         provider=step.provider.name,
         model=step.deployment.model,
-        outcome=outcome,
+        outcome=outcome.value,
         http_status=http_status,
         error=error.replace("\x00", "").encode("utf-8", "replace").decode("utf-8"),
         started_at=started.at,

@@ -19,16 +19,17 @@ from typing import Generic
 
 from accounting import refusals
 from accounting.ledger.records import AttemptRecord
+from accounting.outcomes import Outcome
 from accounting.usage import NO_USAGE
 from routing.breakers import breaker
 from routing.catalog import Step
-from routing.exceptions import AllModelsFailed, ClientClosed, GatewayError, LedgerUnavailable, ProviderRefused
+from routing.exceptions import AllModelsFailed, ClientClosed, GatewayError, HoldLost, LedgerUnavailable, ProviderRefused
 from routing.models import ChainKind
 from routing.secrets import rotation
 from routing.secrets.references import UnknownStore
 from routing.secrets.rotation import ProviderKey
 from routing.serving.admission import Admission
-from routing.serving.attempts import CLIENT_CLOSED, Answer, Clock, Failed, OpenStream, Served, record_attempt
+from routing.serving.attempts import Answer, Clock, Failed, OpenStream, Served, record_attempt
 from routing.serving.call import Call, Client, Partial
 from routing.serving.decisions import (
     CHAIN_OF,
@@ -200,7 +201,7 @@ class _Cascade(Generic[Answer]):
         step, started = visit.step, Clock()
         try:
             request = self._request(visit)
-            self._cover(step)
+            self._cover(step, started)
             answer = self._ask(upstream_for(step.deployment.litellm_provider), request, step)
         except UpstreamError as error:
             if self._client is not None:
@@ -220,14 +221,19 @@ class _Cascade(Generic[Answer]):
         first_token_ms = None if self._client is None else started.ms()
         return Served(answer, step, self._admission, self._failed, started, first_token_ms, tuple(self._queue))
 
-    def _cover(self, step: Step) -> None:
+    def _cover(self, step: Step, started: Clock) -> None:
         spent = sum((a.cost_usd for a in self._failed if a.cost_usd is not None), Decimal(0))
         try:
             self._admission = self._admission.cover(step, spent)
         except refusals.Unpriced as refusal:
             raise UpstreamError(FailureKind.UNPRICED, f"no price is known for {refusal.model}") from None
         except refusals.BudgetRefusal as refusal:
-            raise UpstreamError(FailureKind.UNPRICED, f"no room in the budget '{refusal.budget}'") from None
+            raise UpstreamError(FailureKind.NO_ROOM, f"no room in the budget '{refusal.budget}'") from None
+        except refusals.HoldLost:
+            lost = record_attempt(
+                self._admission, step, started, Outcome.HOLD_LOST, NO_USAGE, http_status=None, provider_request_id=None
+            )
+            raise Failed(HoldLost(), [*self._failed, lost], self._admission) from None
         except refusals.Refusal as refusal:
             raise self._failure(LedgerUnavailable()) from refusal
 
@@ -258,7 +264,7 @@ class _Cascade(Generic[Answer]):
         """The provider was asked, for nobody: what it may bill is estimated, as for every stream that is cut."""
         usage = self._admission.call.estimate("", step)
         left = record_attempt(
-            self._admission, step, started, CLIENT_CLOSED, usage, http_status=None, provider_request_id=None
+            self._admission, step, started, Outcome.CLIENT_CLOSED, usage, http_status=None, provider_request_id=None
         )
         return Failed(ClientClosed(), [*self._failed, left], self._admission)
 
@@ -269,7 +275,7 @@ class _Cascade(Generic[Answer]):
                 self._admission,
                 step,
                 started,
-                error.kind.value,
+                Outcome(error.kind),
                 error.usage or NO_USAGE,
                 http_status=error.http_status,
                 provider_request_id=error.provider_request_id,

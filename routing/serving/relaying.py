@@ -14,11 +14,12 @@ from dataclasses import replace
 from itertools import chain
 from typing import Protocol
 
-from accounting.ledger.records import ANSWERED, AttemptRecord
+from accounting.ledger.records import AttemptRecord
+from accounting.outcomes import Outcome
 from accounting.usage import NO_USAGE, Usage
 from routing.breakers import breaker
 from routing.serving import books, cascade
-from routing.serving.attempts import CLIENT_CLOSED, Clock, Failed, OpenStream, Served
+from routing.serving.attempts import Clock, Failed, OpenStream, Served
 from routing.serving.books import Ending
 from routing.serving.call import Client
 from routing.serving.decisions import REFUSED
@@ -65,13 +66,13 @@ class LiveAnswer:
         """Called by the server at the end of every response, and when its client is gone."""
         self._bytes.close()
         # A generator that was never started runs no `finally`: the client left before the first event.
-        self._end(CLIENT_CLOSED, 499, "client_closed")
+        self._end(Outcome.CLIENT_CLOSED, 499, "client_closed")
 
     def _close_upstream(self) -> None:
         self._served.answer.stream.close()  # of the step that is served now, which is not always the first
 
     def _relay(self) -> Generator[bytes, None, None]:
-        outcome, status, code = CLIENT_CLOSED, 499, "client_closed"
+        outcome, status, code = Outcome.CLIENT_CLOSED, 499, "client_closed"
         try:
             try:
                 for event in self._events():
@@ -81,13 +82,13 @@ class LiveAnswer:
             except UpstreamError as error:
                 if self._client.is_gone:
                     return  # we closed the stream, as its client has left; the provider is not to blame
-                outcome, status, code = error.kind.value, 200, "stream_interrupted"
+                outcome, status, code = Outcome(error.kind), 200, "stream_interrupted"
                 last = self._frames.interrupted(error)
             except Exception:
-                outcome, status, code = "gateway_failed", 500, "internal_error"
+                outcome, status, code = Outcome.GATEWAY_FAILED, 500, "internal_error"
                 raise
             else:
-                outcome, status, code = ANSWERED, 200, ""
+                outcome, status, code = Outcome.ANSWERED, 200, ""
                 last = self._frames.end()
             self._end(outcome, status, code)
             yield last
@@ -119,7 +120,7 @@ class LiveAnswer:
         if not self._partial.can_be_continued or error.kind in REFUSED:
             return False
         broken.answer.stream.close()
-        interrupted = self._attempt(error.kind.value, "stream_interrupted")
+        interrupted = self._attempt(Outcome(error.kind), "stream_interrupted")
         try:
             self._served = cascade.resume(broken, interrupted, self._partial, self._client)
         except Failed as failed:
@@ -132,7 +133,7 @@ class LiveAnswer:
             raise error
         return True
 
-    def _end(self, outcome: str, status: int, code: str) -> None:
+    def _end(self, outcome: Outcome, status: int, code: str) -> None:
         if self._settled:
             return
         self._settled = True
@@ -143,7 +144,7 @@ class LiveAnswer:
             admission, attempts = self._given_up.admission, self._given_up.attempts
             attempt = attempts[len(served.failed)]  # the one whose answer the client has the beginning of
         else:
-            attempt = self._attempt(outcome, "" if outcome == ANSWERED else code)
+            attempt = self._attempt(outcome, "" if outcome == Outcome.ANSWERED else code)
             admission, attempts = served.admission, [*served.failed, attempt]
         books.settle(
             Ending(
@@ -157,18 +158,18 @@ class LiveAnswer:
             )
         )
 
-    def _attempt(self, outcome: str, error: str) -> AttemptRecord:
+    def _attempt(self, outcome: Outcome, error: str) -> AttemptRecord:
         """The attempt in hand, as it ends."""
         stream = self._served.answer.stream
         return self._served.record(
             self._usage(outcome), stream.http_status, stream.provider_request_id, outcome=outcome, error=error
         )
 
-    def _usage(self, outcome: str) -> Usage:
+    def _usage(self, outcome: Outcome) -> Usage:
         """The provider's count; for a stream cut before its final count, at least what was received."""
         answer = self._served.answer
         reported = answer.stream.usage
-        if reported is not None and outcome == ANSWERED:
+        if reported is not None and outcome == Outcome.ANSWERED:
             return reported
         received = self._partial.received
         if not received and not answer.head:
@@ -178,7 +179,7 @@ class LiveAnswer:
 
     def _usage_of_all(self) -> Usage:
         """What the answer consumed at all its providers: it is what the books say."""
-        total = self._usage(ANSWERED)
+        total = self._usage(Outcome.ANSWERED)
         for attempt in self._served.failed:
             if attempt.usage != NO_USAGE:
                 total = total + attempt.usage

@@ -111,7 +111,8 @@ class Upstream(Protocol):
 
 
 class FailureKind(StrEnum):
-    """Why an attempt failed; the cascade decides by this alone what comes next."""
+    """Why an attempt failed; the cascade decides by this alone what comes next. Each has the value of an
+    `accounting.outcomes.Outcome`, which is what the books say."""
 
     RATE_LIMITED = "rate_limited"  # 429
     OVERLOADED = "server_error"  # 500, 502, 503, 504, Anthropic's 529
@@ -128,6 +129,7 @@ class FailureKind(StrEnum):
     INTERRUPTED = "interrupted"  # the stream broke after its first event
     BREAKER_OPEN = "breaker_open"  # not called at all
     UNPRICED = "unpriced"  # not called at all: a hard budget applies and nobody has said what it costs
+    NO_ROOM = "no_room"  # not called at all: a budget has no room for what it could cost
 
 
 class UpstreamError(Exception):

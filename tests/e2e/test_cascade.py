@@ -8,7 +8,9 @@ from typing import Any
 
 import openai
 import pytest
+from django.db.models.functions import Now
 
+from accounting.models import LedgerEntry
 from routing.models import FallbackStep, ModelAlias, Provider
 from tests.e2e.gateway import Gateway, Route, asks, cost, eventually, text_of
 from tests.simulator import Behaviour, Usage, faults
@@ -167,6 +169,28 @@ def test_a_fallback_that_the_budget_has_no_room_for_is_not_called(gateway: Gatew
     assert raised.value.status_code == 502
     assert called(gateway) == [route.providers[0]]
     assert gateway.entry(route.alias)["cost_usd"] == 0
+    assert [a["outcome"] for a in gateway.attempts(route.alias)] == ["server_error", "no_room"]
+    assert [line["alert"] for line in gateway.log_lines(event="attempt failed", alias=route.aliases[1])] == [False]
+
+
+def test_a_request_whose_hold_was_expired_meanwhile_asks_nobody_else_and_says_so(gateway: Gateway) -> None:
+    route = gateway.route("openai", "openai", retries=0)
+    with gateway.orm():
+        ModelAlias.objects.filter(name=route.aliases[1]).update(output_cap_tokens=4096)
+    gateway.sim.behave(route.providers[0], faults.server_error().but(latency_s=3.0))
+    client = gateway.client()
+    with ThreadPoolExecutor() as threads:
+        running = threads.submit(lambda: client.chat.completions.create(model=route.alias, **asks()))
+        assert gateway.sim.wait_until(lambda requests: requests)
+        with gateway.orm():
+            LedgerEntry.objects.filter(alias=route.alias).update(expires_at=Now())
+        assert eventually(lambda: gateway.entry(route.alias)["state"] == "unknown")
+        with pytest.raises(openai.InternalServerError) as raised:
+            running.result()
+    assert (raised.value.status_code, raised.value.code) == (503, "hold_lost")
+    assert called(gateway) == [route.providers[0]]
+    assert [a["outcome"] for a in gateway.attempts(route.alias)] == ["server_error", "hold_lost"]
+    assert (gateway.entry(route.alias)["state"], gateway.entry(route.alias)["error_code"]) == ("voided", "hold_lost")
 
 
 @pytest.mark.parametrize("scope", ["provider", "alias"])

@@ -145,7 +145,7 @@ def test_a_probes_failure_keeps_it_open_for_all(processes: tuple[Process, Proces
 def test_a_probe_never_sent_is_offered_to_the_others_at_once(processes: tuple[Process, Process]) -> None:
     one, other = processes
     give_the_probe_to(other, opened_by=one)
-    other.breakers.abandoned(step())
+    other.breakers.probe_ended(step())
     assert eventually(one.lets_through, KNOWN_S)
 
 
