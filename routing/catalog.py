@@ -142,7 +142,7 @@ def _load() -> Catalog:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         version = _version()
         rows = ModelAlias.objects.select_related("provider").prefetch_related(
-            "provider__further_keys", "deployments__provider__further_keys", "steps__target"
+            "provider__further_keys", "deployments__provider__further_keys", "fallbacks__target"
         )
         prices: dict[tuple[str, str], list[tuple[datetime, PriceList]]] = {}
         for price in Price.objects.order_by("-effective_from"):
@@ -160,7 +160,7 @@ def _alias(row: ModelAlias) -> Alias:
     own = [(row.provider, row.upstream_model, row.weight)]
     own += [(further.provider, further.upstream_model, further.weight) for further in row.deployments.all()]
     chains: dict[str, list[str]] = {}
-    for step in row.steps.all():
+    for step in row.fallbacks.all():
         chains.setdefault(step.kind, []).append(step.target.name)
     return Alias(
         name=row.name,

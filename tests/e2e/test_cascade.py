@@ -11,7 +11,7 @@ import pytest
 from django.db.models.functions import Now
 
 from accounting.models import LedgerEntry
-from routing.models import FallbackStep, ModelAlias, Provider
+from routing.models import Fallback, ModelAlias, Provider
 from tests.e2e.gateway import Gateway, Route, asks, cost, eventually, text_of
 from tests.simulator import Behaviour, Usage, faults
 
@@ -241,7 +241,7 @@ def test_a_rejection_takes_the_chain_that_was_made_for_it(gateway: Gateway, kind
     route, other = gateway.route("openai", "openai"), gateway.route("gemini")
     with gateway.orm():
         alias, target = (ModelAlias.objects.get(name=name) for name in (route.alias, other.alias))
-        FallbackStep.objects.create(alias=alias, kind=kind, position=1, target=target)
+        Fallback.objects.create(alias=alias, kind=kind, position=1, target=target)
     gateway.sim.behave(route.providers[0], fault)
     text, headers = ask(gateway, route)
     assert text == "You said: Say hello"
@@ -286,9 +286,9 @@ def test_the_steps_of_a_chain_may_be_swapped_between_two_requests(gateway: Gatew
     gateway.sim.behave(first, forever=faults.unavailable())
     _, before = ask(gateway, route)
     with gateway.orm():
-        steps = list(FallbackStep.objects.filter(alias__name=route.alias))
+        steps = list(Fallback.objects.filter(alias__name=route.alias))
         steps[0].target, steps[1].target = steps[1].target, steps[0].target
-        FallbackStep.objects.filter(alias__name=route.alias).delete()
-        FallbackStep.objects.bulk_create(steps)
+        Fallback.objects.filter(alias__name=route.alias).delete()
+        Fallback.objects.bulk_create(steps)
     _, after = ask(gateway, route)
     assert (before["provider"], after["provider"]) == (second, third)

@@ -6,7 +6,7 @@ has a documented maximum counts as that. What nobody can bound is Unbounded, and
 applies.
 
 That is three to five times the true input tokens. It matters little: the output cap, at several times the price a
-token, is most of a typical hold. ``docs/estimates.md`` has the measured ratios.
+token, is most of a typical hold. ``docs/ceilings.md`` has the measured ratios.
 """
 
 from __future__ import annotations
