@@ -72,7 +72,7 @@ class Admission:
         further = self._budgets_only_of(step.provider.name)
         if not more_usd and not further:
             return self
-        grown = ledger.of_this_process().top_up(TopUpRequest(hold, more_usd, further))
+        grown = ledger.top_up(TopUpRequest(hold, more_usd, further))
         return replace(self, hold=grown)
 
     def _budgets_only_of(self, provider: str) -> tuple[BudgetRule, ...]:
@@ -146,7 +146,7 @@ def _admit(snapshot: Catalog, call: Call, secret: str | None, request_id: str) -
         ceiling_tokens=most.input_tokens + most.output_tokens,
     )
     try:
-        hold = ledger.of_this_process().hold(request)
+        hold = ledger.hold(request)
     except refusals.BudgetRefusal as refusal:
         raise exceptions.BudgetRefused(refusal, ceiling.output_cap_within(_room_usd(refusal))) from None
     except refusals.Unpriced as refusal:

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from accounting.ledger.records import AttemptRecord
 from accounting.outcomes import Outcome
 from accounting.pricing import cost_usd
+from accounting.text import storable
 from accounting.usage import NO_USAGE, Usage
 from routing.catalog import Step
 from routing.exceptions import GatewayError
@@ -101,7 +102,7 @@ def record_attempt(
         model=step.deployment.model,
         outcome=outcome.value,
         http_status=http_status,
-        error=error.replace("\x00", "").encode("utf-8", "replace").decode("utf-8"),
+        error=storable(error),
         started_at=started.at,
         duration_ms=started.ms(),
         first_token_ms=first_token_ms,

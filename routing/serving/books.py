@@ -50,7 +50,7 @@ class Ending:
 
 def settle(ending: Ending) -> Settlement:
     """Post or void the request and log it: each admitted request comes here once, however it ends. Waits for the
-    commit; Writer.settle says what happens without Postgres."""
+    commit; ledger.settle says what happens without Postgres."""
     settlement = Settlement(
         hold=ending.admission.hold,
         served=ending.served,
@@ -61,7 +61,7 @@ def settle(ending: Ending) -> Settlement:
         first_token_ms=ending.first_token_ms,
         duration_ms=ending.began.ms(),
     )
-    durable = ledger.of_this_process().settle(settlement)
+    durable = ledger.settle(settlement)
     _log(ending, settlement, durable=durable)
     return settlement
 
