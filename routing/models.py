@@ -1,7 +1,7 @@
 """Who answers: providers, the aliases that clients ask for, and the chains between them.
 
 Read by ``routing.catalog`` into an immutable snapshot; edited live in the admin. Statement triggers on these
-tables bump ``accounting.ConfigurationVersion``, which is how every worker notices.
+tables bump ``accounting.models.ConfigurationVersion``, which is how every worker notices.
 """
 
 from __future__ import annotations

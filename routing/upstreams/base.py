@@ -1,8 +1,8 @@
 """The one interface that the cascade knows of a provider.
 
 Three kinds of upstream implement it (``relay``, ``translate``, ``sdk``); the cascade cannot tell them
-apart. An upstream makes exactly one HTTP call per :meth:`Upstream.send`, never retries, never falls back,
-touches no database, and maps every failure to one :class:`UpstreamError`.
+apart. An upstream makes exactly one HTTP call each time that it is asked, never retries, never falls back, touches no
+database, and maps every failure to one :class:`UpstreamError`.
 """
 
 from __future__ import annotations
