@@ -360,7 +360,7 @@ class Attempt(models.Model):
     alias = models.CharField(max_length=100)
     provider = models.CharField(max_length=100)
     model = models.CharField(max_length=200)
-    outcome = models.CharField(max_length=32)  # "answered", or the FailureKind
+    outcome = models.CharField(max_length=32)  # an accounting.outcomes.Outcome
     http_status = models.PositiveSmallIntegerField(null=True)
     error = models.CharField(max_length=500, blank=True)  # the provider's words, scrubbed
     started_at = models.DateTimeField()

@@ -36,7 +36,7 @@ UNFOLD: dict[str, Any] = {
                 "separator": True,
                 "items": [
                     _page("Providers", "cloud", "routing", "provider"),
-                    _page("Breakers", "power_off", "routing", "breakerstate"),
+                    _page("Breakers", "power_off", "routing", "breaker"),
                     _page("Aliases", "alt_route", "routing", "modelalias"),
                 ],
             },

@@ -8,6 +8,10 @@ from django.core.wsgi import get_wsgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
 application = get_wsgi_application()
 
+from gateway_project.routes import refuse_unknown_routes  # noqa: E402  Django must be set up first
+
+refuse_unknown_routes()
+
 # Before gunicorn forks: its workers share litellm's memory, and no first request waits for the import.
 from routing.upstreams.litellm_fit import LitellmMisfit  # noqa: E402  Django must be set up first
 from routing.upstreams.registry import warm  # noqa: E402

@@ -9,7 +9,6 @@ a fresh one); a request that is about to be *refused* from a snapshot asks the d
 from __future__ import annotations
 
 import math
-import os
 import random
 import threading
 import time
@@ -17,7 +16,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 
 from django.db import connection, transaction
 
@@ -42,7 +40,7 @@ class Provider:
     breaker_cooldown_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # a step is itself, whatever is equal to it
 class Step:
     """One deployment on the way of a request, and the alias that it answers for."""
 
@@ -105,20 +103,6 @@ def _drawn(own: tuple[Step, ...], chance: Callable[[], float]) -> list[Step]:
     return [*weighted, *(step for step in own if step.weight is None)]
 
 
-def read_key(reference: str) -> str | None:
-    """The provider's key behind a reference, read now: a rotated secret needs no restart. Empty when the provider needs
-    none, None when the reference leads to nothing."""
-    if not reference:
-        return ""
-    kind, _, place = reference.partition(":")
-    if kind == "env":
-        return os.environ.get(place, "").strip() or None
-    try:
-        return Path(place).read_text(encoding="utf-8").strip() or None
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
 _lock = threading.Lock()
 _current: Catalog | None = None
 _checked_at = 0.0  # monotonic: when the last look at the database began
@@ -158,7 +142,7 @@ def _load() -> Catalog:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         version = _version()
         rows = ModelAlias.objects.select_related("provider").prefetch_related(
-            "provider__further_keys", "deployments__provider__further_keys", "steps__target"
+            "provider__further_keys", "deployments__provider__further_keys", "fallbacks__target"
         )
         prices: dict[tuple[str, str], list[tuple[datetime, PriceList]]] = {}
         for price in Price.objects.order_by("-effective_from"):
@@ -176,7 +160,7 @@ def _alias(row: ModelAlias) -> Alias:
     own = [(row.provider, row.upstream_model, row.weight)]
     own += [(further.provider, further.upstream_model, further.weight) for further in row.deployments.all()]
     chains: dict[str, list[str]] = {}
-    for step in row.steps.all():
+    for step in row.fallbacks.all():
         chains.setdefault(step.kind, []).append(step.target.name)
     return Alias(
         name=row.name,

@@ -13,7 +13,7 @@ from decimal import Decimal
 from django.db import transaction
 
 from accounting.models import Budget, BudgetMode, BudgetPeriodLength, BudgetScope, LedgerEntry, Price
-from routing.models import FallbackStep, ModelAlias, Provider
+from routing.models import Fallback, ModelAlias, Provider
 
 PROVIDERS = {
     "anthropic": ("anthropic", "env:ANTHROPIC_API_KEY"),
@@ -81,7 +81,7 @@ def ensure() -> bool:
     }
     for name, (_, _, targets) in ALIASES.items():
         for position, target in enumerate(targets, start=1):
-            FallbackStep.objects.create(alias=aliases[name], position=position, target=aliases[target])
+            Fallback.objects.create(alias=aliases[name], position=position, target=aliases[target])
     Price.objects.bulk_create(PRICES)
     Budget.objects.create(
         name="global",

@@ -12,6 +12,7 @@
     ├── ProviderRefused          as upstream: the provider rejects the request itself
     ├── AllModelsFailed          502, 504 or 429: every step of the chain failed
     ├── LedgerUnavailable        503
+    ├── HoldLost                 503  the hold was expired or resolved while the request ran
     ├── ClientClosed             499  for the books: there is nobody to be told
     └── NotFound, MethodNotAllowed, InternalError   404, 405, 500
 
@@ -242,6 +243,18 @@ class LedgerUnavailable(GatewayError):
     def __init__(self) -> None:
         super().__init__(
             "The ledger cannot be written right now, so nothing is spent. Try again shortly.",
+            headers={"Retry-After": "1"},
+        )
+
+
+class HoldLost(GatewayError):
+    status = 503
+    type = "server_error"
+    code = "hold_lost"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The money held for this request was resolved while it ran, so no further model was asked. Send it again.",
             headers={"Retry-After": "1"},
         )
 

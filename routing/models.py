@@ -1,7 +1,7 @@
 """Who answers: providers, the aliases that clients ask for, and the chains between them.
 
 Read by ``routing.catalog`` into an immutable snapshot; edited live in the admin. Statement triggers on these
-tables bump ``accounting.ConfigurationVersion``, which is how every worker notices.
+tables bump ``accounting.models.ConfigurationVersion``, which is how every worker notices.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from django.core.validators import MaxValueValidator, MinValueValidator, RegexVa
 from django.db import models
 from django.db.models import Deferrable, F, Q
 
+from routing.secrets.references import validate_key_reference
+
 # What may stand in a URL path and a log line: letters, digits and . _ : / - (LiteLLM's names use all of them).
 NAME = RegexValidator(
     re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._:/-]*\Z"),
@@ -22,15 +24,6 @@ NAME = RegexValidator(
 MAX_WEIGHT = 1_000_000
 _WEIGHT = (MinValueValidator(1), MaxValueValidator(MAX_WEIGHT))
 _SECONDS = (MinValueValidator(0.1), MaxValueValidator(3600))
-
-
-def validate_key_reference(reference: str) -> None:
-    """``env:NAME`` or ``file:PATH``: the database never holds a provider's key, only where it is."""
-    if re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/.+", reference) is None:
-        raise ValidationError(
-            "Write env:NAME (an environment variable) or file:/path (a file). "
-            "The key itself does not belong here: it would be stored in clear."
-        )
 
 
 def validate_base_url(url: str) -> None:
@@ -157,7 +150,7 @@ class ModelAlias(models.Model):
         return self.name
 
 
-class Deployment(models.Model):
+class FurtherDeployment(models.Model):
     """A further deployment of an alias, tried in order after the alias's own and before its fallbacks."""
 
     alias = models.ForeignKey(ModelAlias, on_delete=models.CASCADE, related_name="deployments")
@@ -167,6 +160,7 @@ class Deployment(models.Model):
     weight = models.PositiveIntegerField(null=True, blank=True, validators=_WEIGHT)
 
     class Meta:
+        db_table = "routing_deployment"  # as for fallbacks
         ordering = ("alias", "position")
         constraints = (
             models.UniqueConstraint(
@@ -186,16 +180,17 @@ class ChainKind(models.TextChoices):
     CONTENT_POLICY = "content_policy", "when the content is refused"
 
 
-class FallbackStep(models.Model):
-    """One step of an alias's fallback chain: the alias to try next."""
+class Fallback(models.Model):
+    """One fallback of an alias: another alias, whose deployments are tried next."""
 
-    alias = models.ForeignKey(ModelAlias, on_delete=models.CASCADE, related_name="steps")
+    alias = models.ForeignKey(ModelAlias, on_delete=models.CASCADE, related_name="fallbacks")
     kind = models.CharField(max_length=14, choices=ChainKind, default=ChainKind.GENERAL)
     position = models.PositiveIntegerField(default=1)
     target = models.ForeignKey(ModelAlias, on_delete=models.PROTECT, related_name="targeted_by")
 
     class Meta:
-        verbose_name = "fallback step"
+        verbose_name = "fallback"
+        db_table = "routing_fallbackstep"  # its name before; workers of the old version run beside a new one
         ordering = ("alias", "kind", "position")
         constraints = (
             # Deferrable, so that two steps may swap their positions in one transaction.
@@ -220,12 +215,12 @@ class FallbackStep(models.Model):
         return f"{self.position}. {self.target}"
 
 
-class Breaker(models.TextChoices):
+class BreakerState(models.TextChoices):
     CLOSED = "closed"
     OPEN = "open"
 
 
-class BreakerState(models.Model):
+class Breaker(models.Model):
     """What workers and replicas have told each other about a deployment's breaker: written by
     `routing.breakers.sharing` and by the operator who closes one. Times are the database's. No configuration: no
     trigger makes a version of it.
@@ -237,7 +232,7 @@ class BreakerState(models.Model):
 
     provider = models.CharField(max_length=100)
     model = models.CharField(max_length=200)
-    state = models.CharField(max_length=6, choices=Breaker)
+    state = models.CharField(max_length=6, choices=BreakerState)
     since = models.DateTimeField(help_text="Since when it is in this state.")
     open_until = models.DateTimeField()
     probe_until = models.DateTimeField(null=True)
@@ -248,7 +243,7 @@ class BreakerState(models.Model):
     reset_at = models.DateTimeField(null=True)
 
     class Meta:
-        verbose_name = "breaker"
+        db_table = "routing_breakerstate"  # as for fallbacks; breakers/sql/ names it
         ordering = ("-state", "-since")
         constraints = (models.UniqueConstraint(fields=("provider", "model"), name="breakerstate_one_a_deployment"),)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from accounting import price_import
 from accounting.price_import import PriceChange
-from routing.models import Deployment, ModelAlias
+from routing.models import FurtherDeployment, ModelAlias
 from routing.upstreams.price_map import price_of
 
 
@@ -39,6 +39,6 @@ def configured() -> list[tuple[str, str, str]]:
     """Every model in use: provider, its wire format, model."""
     rows = {
         *ModelAlias.objects.values_list("provider__name", "provider__litellm_provider", "upstream_model"),
-        *Deployment.objects.values_list("provider__name", "provider__litellm_provider", "upstream_model"),
+        *FurtherDeployment.objects.values_list("provider__name", "provider__litellm_provider", "upstream_model"),
     }
     return sorted(rows)

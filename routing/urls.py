@@ -2,9 +2,11 @@
 
 from django.urls import path, re_path
 
-from routing.endpoints.chat.view import BudgetView, ChatCompletionsView, ModelsView, ModelView
+from routing.endpoints.budget import BudgetView
+from routing.endpoints.chat.view import chat
+from routing.endpoints.models import ModelsView, ModelView
 
-chat, models = ChatCompletionsView.as_view(), ModelsView.as_view()
+models = ModelsView.as_view()
 
 urlpatterns = [
     re_path(r"^(?:v1/)?chat/completions/?$", chat),

@@ -25,7 +25,7 @@ SUITE: Final = (
     "tests/wire/test_translate.py",
     "tests/wire/test_sdk.py",
     "tests/unit/test_pricing.py",
-    "tests/unit/test_estimates.py",
+    "tests/unit/test_ceiling.py",
 )
 _START: Final = "tests.unit.test_litellm_fit.test_the_installed_litellm_fits"
 _FILES: Final = (*SOURCES, *LOCKS)

@@ -16,8 +16,6 @@ from accounting.pricing import PriceList
 from accounting.rates import RateLimits, RateStatus
 from accounting.usage import NO_USAGE, Usage
 
-ANSWERED = "answered"  # the outcome of an attempt that served; every other outcome is a failure's kind
-
 
 @dataclass(frozen=True, slots=True)
 class HoldRequest:

@@ -21,12 +21,12 @@ from unfold.forms import PaginationInlineFormSet
 
 from accounting.models import ApiKey, Budget, BudgetScope, Price
 from accounting.money import plain_usd
-from routing.models import ChainKind, Deployment, FallbackStep, ModelAlias
+from routing.models import ChainKind, Fallback, FurtherDeployment, ModelAlias
 
 _KIND_WORDS = {ChainKind.CONTEXT_WINDOW: "prompt too long", ChainKind.CONTENT_POLICY: "content refused"}
 
 
-class OrderedForm(forms.ModelForm[FallbackStep | Deployment]):
+class OrderedForm(forms.ModelForm[Fallback | FurtherDeployment]):
     """A row of a list in which rows may change places."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -67,8 +67,8 @@ class OrderedFormSet(PaginationInlineFormSet):
         return f"Two rows have the same {' and '.join(name for name in unique_check if name != 'alias')}."
 
 
-class StepInline(TabularInline):
-    model = FallbackStep
+class FallbackInline(TabularInline):
+    model = Fallback
     fk_name = "alias"
     form = StepForm
     formset = OrderedFormSet
@@ -82,7 +82,7 @@ class StepInline(TabularInline):
 
 
 class DeploymentInline(TabularInline):
-    model = Deployment
+    model = FurtherDeployment
     form = OrderedForm
     formset = OrderedFormSet
     extra = 0
@@ -113,7 +113,7 @@ class ModelAliasAdmin(ModelAdmin):
         "enabled",
         "position",
     )
-    inlines = (StepInline, DeploymentInline)
+    inlines = (FallbackInline, DeploymentInline)
     warn_unsaved_form = True
     delete_confirmation_template = "routing/delete_confirmation.html"
     delete_selected_confirmation_template = "routing/delete_selected_confirmation.html"
@@ -125,7 +125,7 @@ class ModelAliasAdmin(ModelAdmin):
         rows: QuerySet[ModelAlias] = super().get_queryset(request)
         return (
             rows.select_related("provider")
-            .prefetch_related("steps__target", "deployments__provider")
+            .prefetch_related("fallbacks__target", "deployments__provider")
             .annotate(
                 input_usd=Subquery(current.values("input_usd_per_mtok")[:1]),
                 output_usd=Subquery(current.values("output_usd_per_mtok")[:1]),
@@ -142,7 +142,7 @@ class ModelAliasAdmin(ModelAdmin):
     @display(description="fallback chain", empty_value="none")
     def chain(self, alias: ModelAlias) -> str | None:
         chains: dict[str, list[str]] = {}
-        for step in alias.steps.all():
+        for step in alias.fallbacks.all():
             chains.setdefault(step.kind, []).append(step.target.name + ("" if step.target.enabled else " (off)"))
         texts = [" → ".join(chains.pop(ChainKind.GENERAL, []))]
         texts += [f"{_KIND_WORDS[ChainKind(kind)]}: {' → '.join(names)}" for kind, names in chains.items()]
@@ -158,7 +158,7 @@ class ModelAliasAdmin(ModelAdmin):
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, Any, list[str]]:
         deleted, counts, perms_needed, protected = super().get_deleted_objects(objs, request)
         if protected:
-            steps = FallbackStep.objects.filter(target__in=objs).select_related("alias", "target")
+            steps = Fallback.objects.filter(target__in=objs).select_related("alias", "target")
             protected = [f"The alias “{step.alias}” falls back to “{step.target}”." for step in steps]
         return deleted, counts, perms_needed, protected
 

@@ -18,7 +18,7 @@ from routing.models import Breaker, BreakerState
 
 #: By the database's clock, as the workers decide.
 PHASE = Case(
-    When(state=Breaker.CLOSED, then=Value("closed")),
+    When(state=BreakerState.CLOSED, then=Value("closed")),
     When(probe_until__gt=Now(), then=Value("probing")),
     When(open_until__gt=Now(), then=Value("open")),
     default=Value("half-open"),
@@ -26,8 +26,8 @@ PHASE = Case(
 )
 
 
-@admin.register(BreakerState)
-class BreakerStateAdmin(ModelAdmin):
+@admin.register(Breaker)
+class BreakerAdmin(ModelAdmin):
     list_display = ("provider", "model", "phase", "since", "until", "last_kind", "failures", "last_reset")
     fields = ("provider", "model", "phase", "since", "until", "last_kind", "failures", "last_reset")
     list_filter = ("state",)
@@ -38,17 +38,17 @@ class BreakerStateAdmin(ModelAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: BreakerState | None = None) -> bool:
+    def has_change_permission(self, request: HttpRequest, obj: Breaker | None = None) -> bool:
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: BreakerState | None = None) -> bool:
+    def has_delete_permission(self, request: HttpRequest, obj: Breaker | None = None) -> bool:
         return False
 
     def has_close_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("routing.change_breakerstate")
+        return request.user.has_perm("routing.change_breaker")
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[BreakerState]:
-        rows: QuerySet[BreakerState] = super().get_queryset(request)
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Breaker]:
+        rows: QuerySet[Breaker] = super().get_queryset(request)
         return rows.annotate(phase=PHASE)
 
     @display(
@@ -69,19 +69,19 @@ class BreakerStateAdmin(ModelAdmin):
         return {"half-open": "the next request probes", "probing": "a request probes it"}.get(breaker.phase)
 
     @display(description="closed by", ordering="reset_at", empty_value="")
-    def last_reset(self, breaker: BreakerState) -> str | None:
+    def last_reset(self, breaker: Breaker) -> str | None:
         """The operator who did it last; a successful probe needs none."""
         if breaker.reset_at is None:
             return None
         return f"{breaker.reset_by}, {localize(localtime(breaker.reset_at))}"
 
     @action(description="Close the selected breakers", permissions=["close"])
-    def close(self, request: HttpRequest, queryset: QuerySet[BreakerState]) -> None:
+    def close(self, request: HttpRequest, queryset: QuerySet[Breaker]) -> None:
         closed = 0
         for breaker in queryset:
             # A new generation: the result of a probe that still runs says nothing about this decision.
-            is_closed_now = BreakerState.objects.filter(pk=breaker.pk, state=Breaker.OPEN).update(
-                state=Breaker.CLOSED,
+            is_closed_now = Breaker.objects.filter(pk=breaker.pk, state=BreakerState.OPEN).update(
+                state=BreakerState.CLOSED,
                 since=Now(),
                 probe_until=None,
                 generation=F("generation") + 1,

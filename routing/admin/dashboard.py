@@ -20,7 +20,7 @@ from accounting.money import dollars
 from accounting.reports import statuses
 from routing import catalog
 from routing.admin.budgets import progress_bar
-from routing.catalog import read_key
+from routing.secrets import references
 
 admin.site.index_template = "routing/dashboard.html"
 admin.site.index_title = "Overview"
@@ -136,7 +136,7 @@ def _steps() -> list[catalog.Step]:
 def _missing_keys() -> list[Problem]:
     problems = []
     for provider in {step.provider.name: step.provider for step in _steps()}.values():
-        missing = [reference for reference in provider.key_references if read_key(reference) is None]
+        missing = [reference for reference in provider.key_references if references.find(reference) is None]
         if not missing:
             continue
         lead = f"{' and '.join(missing)} {'leads' if len(missing) == 1 else 'lead'} to nothing."

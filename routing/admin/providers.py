@@ -15,8 +15,9 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from accounting.models import Budget, BudgetScope, Price
-from routing.catalog import read_key
-from routing.models import ModelAlias, Provider, ProviderKey, validate_base_url, validate_key_reference
+from routing.models import ModelAlias, Provider, ProviderKey, validate_base_url
+from routing.secrets import references
+from routing.secrets.references import validate_key_reference
 from routing.upstreams.registry import KNOWN_PROVIDERS, is_known_provider, needs_base_url
 
 
@@ -106,7 +107,7 @@ class FurtherKeyInline(TabularInline):
 
     @display(description="key now", label={"present": "success", "missing": "danger"})
     def status(self, key: ProviderKey) -> str:
-        return "present" if read_key(key.key_reference) else "missing"
+        return "present" if references.find(key.key_reference) else "missing"
 
 
 @admin.register(Provider)
@@ -176,7 +177,7 @@ class ProviderAdmin(ModelAdmin):
         label={"present": "success", "missing": "danger", "needs none": "info"},
     )
     def key_status(self, provider: Provider) -> str:
-        key = read_key(provider.key_reference)
+        key = references.find(provider.key_reference)
         if key is None:
             return "missing"
         return "present" if key else "needs none"

@@ -1,22 +1,17 @@
-"""Whose request it is: the presented key, looked up in the configuration's snapshot.
-
-In ``open`` mode any bearer, or none, is accepted and accounted to ``anonymous``; a living key of ours is still
-recognised, and one that was disabled or has expired is still refused.
-"""
+"""Where a client presents its key, and how DRF asks who calls."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from typing import cast
 
-from django.conf import settings
 from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
-from accounting import keys
-from accounting.keys import ANONYMOUS_KEY, Key
+from accounting.keys import Key
 from routing import catalog
-from routing.exceptions import InvalidApiKey
+from routing.catalog import Catalog
+from routing.serving.callers import identify, identify_in
 
 
 class Caller:
@@ -46,27 +41,8 @@ def presented_secret(request: HttpRequest) -> str | None:
     return request.headers.get("x-api-key") or request.headers.get("api-key") or None
 
 
-def identify(secret: str | None) -> Key:
-    """The living key. Raises InvalidApiKey, and then from a snapshot as new as the database."""
-    try:
-        return identify_in(catalog.current(), secret)
-    except InvalidApiKey:
-        return identify_in(catalog.fresh(), secret)
-
-
-def identify_in(snapshot: catalog.Catalog, secret: str | None) -> Key:
-    is_open = settings.GATEWAY_AUTH == "open"
-    key = keys.find(snapshot.keys, secret) if secret else None
-    if key is None:
-        if is_open:
-            return ANONYMOUS_KEY
-        raise InvalidApiKey(
-            "The API key is not known here."
-            if secret
-            else "An API key is required: send 'Authorization: Bearer <key>'. Keys are made in the admin."
-        )
-    if not key.enabled:
-        raise InvalidApiKey("The API key is disabled.")
-    if key.expires_at is not None and key.expires_at <= datetime.now(UTC):
-        raise InvalidApiKey("The API key has expired.")
-    return key
+def caller_now(request: Request) -> tuple[Catalog, Key]:
+    """The configuration as the database has it now, and the caller's key in it. DRF's ``request.auth`` may come from an
+    older snapshot, which is only good for requests that prove it in their hold."""
+    snapshot = catalog.fresh()
+    return snapshot, identify_in(snapshot, cast(Caller, request.user).secret)

@@ -1,16 +1,19 @@
-"""Reads a request's body, bounded in size and in time."""
+"""Reads a request's body, bounded in size, in time and in depth."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
+from django.conf import settings
 from django.http import HttpRequest
 
-from routing.exceptions import InvalidRequest, RequestTooLarge
+from routing.exceptions import InvalidJson, InvalidRequest, RequestTooLarge
 
+MAX_DEPTH = 100  # of nested JSON: no schema is deeper, and recursive code downstream must not fail on it
 _CHUNK_BYTES = 65536
 _DRAIN_FACTOR = 4  # a body this many times too large is still read to its end, so that its sender hears the answer
 _SILENCE_S = 30.0  # a sender that is silent this long in the middle of its body is gone
@@ -27,6 +30,48 @@ def read_body(request: HttpRequest, most_bytes: int) -> bytes:
     """
     with _patience(request.META.get("gunicorn.socket")):
         return _read(request, most_bytes)
+
+
+def read_json(request: HttpRequest) -> Any:
+    """The JSON value that the request's body is. Raises RequestTooLarge, InvalidRequest, InvalidJson."""
+    return parse_json(read_body(request, settings.GATEWAY_MAX_BODY_BYTES))
+
+
+def parse_json(raw: bytes) -> Any:
+    """The JSON value of a body. Raises InvalidJson."""
+    if not raw.strip():
+        raise InvalidJson("The request body is empty; send a JSON object.")
+    try:
+        # JSON between machines is UTF-8 (RFC 8259, 8.1); given bytes, Python would also take UTF-16 and broken UTF-8.
+        value = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant)
+    except RecursionError:
+        raise InvalidJson(f"The request body is nested deeper than {MAX_DEPTH} levels.") from None
+    except UnicodeDecodeError:
+        raise InvalidJson("The request body is not valid UTF-8.") from None
+    except ValueError as error:
+        raise InvalidJson(f"The request body is not valid JSON: {error}.") from None
+    # Counting brackets is cheap and clears nearly every body without walking it.
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _is_deeper_than(value, MAX_DEPTH):
+        raise InvalidJson(f"The request body is nested deeper than {MAX_DEPTH} levels.")
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _is_deeper_than(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        level = [
+            child
+            for container in level
+            for child in (container.values() if isinstance(container, dict) else container)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _read(request: HttpRequest, most_bytes: int) -> bytes:

@@ -10,6 +10,7 @@ A client that stays but stops reading is another thing: its writes time out afte
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
 import time
@@ -23,12 +24,13 @@ _TCP_ESTABLISHED = 1  # include/net/tcp_states.h
 class _Watch:
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._tickets = itertools.count()
         self._watched: dict[int, tuple[socket.socket, Callable[[], None]]] = {}
         self._is_looking = False
 
     def add(self, client: socket.socket, when_gone: Callable[[], None]) -> int:
         with self._lock:
-            ticket = id(when_gone)
+            ticket = next(self._tickets)
             self._watched[ticket] = (client, when_gone)
             if not self._is_looking:
                 self._is_looking = True
@@ -72,8 +74,8 @@ class ClientConnection:
             raw.settimeout(SEND_TIMEOUT_S)
             self._ticket = _watch.add(raw, self._gone)
 
-    def hold(self, end: Callable[[], None] | None) -> None:
-        """What to end when the client has closed, from another thread; in place of what was held before."""
+    def on_gone(self, end: Callable[[], None] | None) -> None:
+        """What to end when the client has closed, from another thread; in place of what was to be ended before."""
         self._end = end
         if self.is_gone and end is not None:  # it left before there was anything to end
             end()

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from routing.api.errors import gateway_error, is_api, render
-from routing.endpoints.chat.view import sane_request_id
+from routing.api.headers import sane_request_id
 from routing.exceptions import InvalidRequest, MethodNotAllowed, NotFound
 
 Handler = Callable[[HttpRequest], HttpResponseBase]

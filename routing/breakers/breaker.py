@@ -208,9 +208,9 @@ class Breakers:
         elif error.kind in COUNTED:
             self._count(step, error)
         else:
-            self.abandoned(step)
+            self.probe_ended(step)
 
-    def abandoned(self, step: Step) -> None:
+    def probe_ended(self, step: Step) -> None:
         """The request ended without an answer or a failure of the deployment: were it the probe, let another be it."""
         name = _name(step)
         breaker = self._table.get(name)
@@ -330,4 +330,4 @@ lets_through = breakers.lets_through
 is_open = breakers.is_open
 succeeded = breakers.succeeded
 failed = breakers.failed
-abandoned = breakers.abandoned
+probe_ended = breakers.probe_ended

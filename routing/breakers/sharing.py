@@ -1,4 +1,4 @@
-"""What workers and replicas know of each other's breakers: one thread a process, one small table (`BreakerState`).
+"""What workers and replicas know of each other's breakers: one thread a process, one small table (`models.Breaker`).
 
 The thread (a greenlet under gevent) writes what its process has decided, asks twice a second what all have decided,
 and claims the probe of a half-open breaker for the one request that would be it: that request alone waits for the

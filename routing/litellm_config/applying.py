@@ -18,7 +18,7 @@ from accounting.pricing import MILLION, PriceList, litellm_costs
 from routing.litellm_config.reading import Config, ModelEntry
 from routing.litellm_config.values import InvalidConfig
 from routing.litellm_config.weights import whole_weights
-from routing.models import ChainKind, Deployment, FallbackStep, ModelAlias, Provider
+from routing.models import ChainKind, Fallback, FurtherDeployment, ModelAlias, Provider
 from routing.upstreams import price_map
 
 MASTER = "master"
@@ -169,8 +169,8 @@ class _Application:
         if wanted == existing:
             return
         alias.deployments.all().delete()
-        Deployment.objects.bulk_create(
-            Deployment(alias=alias, position=position, provider=provider, upstream_model=model, weight=weight)
+        FurtherDeployment.objects.bulk_create(
+            FurtherDeployment(alias=alias, position=position, provider=provider, upstream_model=model, weight=weight)
             for position, (provider, model, weight) in enumerate(wanted, start=1)
         )
         before, after = (", ".join(map(_deployment, rows)) or "none" for rows in (existing, wanted))
@@ -187,14 +187,14 @@ class _Application:
                     )
             if name in targets:
                 raise InvalidConfig(label, f"{name!r} cannot fall back to itself")
-            steps = FallbackStep.objects.filter(alias=known[name], kind=kind).order_by("position")
+            steps = Fallback.objects.filter(alias=known[name], kind=kind).order_by("position")
             existing = tuple(step.target.name for step in steps.select_related("target"))
             unique = tuple(dict.fromkeys(targets))
             if existing == unique:
                 continue
             steps.delete()
-            FallbackStep.objects.bulk_create(
-                FallbackStep(alias=known[name], kind=kind, position=position, target=known[target])
+            Fallback.objects.bulk_create(
+                Fallback(alias=known[name], kind=kind, position=position, target=known[target])
                 for position, target in enumerate(unique, start=1)
             )
             before, after = (" → ".join(chain) or "none" for chain in (existing, unique))

@@ -22,7 +22,7 @@ assert all(PERIODS[duration] == period for period, duration in _DURATIONS.items(
 def write() -> str:
     """YAML text. Keys of clients are not in it: only their hashes exist."""
     aliases = list(
-        ModelAlias.objects.select_related("provider").prefetch_related("deployments__provider", "steps__target")
+        ModelAlias.objects.select_related("provider").prefetch_related("deployments__provider", "fallbacks__target")
     )
     document: dict[str, Any] = {
         "model_list": [
@@ -39,7 +39,7 @@ def write() -> str:
         chains = [
             {alias.name: targets}
             for alias in aliases
-            if (targets := [step.target.name for step in alias.steps.all() if step.kind == kind])
+            if (targets := [step.target.name for step in alias.fallbacks.all() if step.kind == kind])
         ]
         if chains:
             settings["fallbacks" if kind is ChainKind.GENERAL else f"{kind.value}_fallbacks"] = chains

@@ -12,8 +12,9 @@ import threading
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Protocol
 
-from routing.catalog import Provider, read_key
+from routing.secrets import references
 from routing.upstreams.base import FailureKind, UpstreamError
 
 REST_S = 5.0  # of a 429 that does not say for how long
@@ -24,6 +25,16 @@ OUT_S = 600.0
 _avoided: dict[tuple[str, str, bytes], tuple[float, bool]] = {}
 _turns: dict[str, int] = {}
 _lock = threading.Lock()
+
+
+class Provider(Protocol):
+    """What has keys: `routing.catalog.Provider`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def key_references(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +49,9 @@ class ProviderKey:
 def choose(provider: Provider, tried: Collection[str] = ()) -> ProviderKey | None:
     """The key for the next call: the next in turn that is well, else the one that is well soonest, and one that is out
     only when there is no other. Not one whose reference was tried, unless all were; None: no reference leads to a
-    key."""
+    key. Raises UnknownStore when the only reference cannot be read at all."""
     if len(provider.key_references) == 1:  # nearly always
-        secret = read_key(provider.key_references[0])
+        secret = references.read(provider.key_references[0])
         return None if secret is None else ProviderKey(provider.key_references[0], secret)
     keys = _present(provider)
     if not keys:
@@ -77,14 +88,8 @@ def another_is_well(provider: Provider, tried: Collection[str]) -> bool:
         )
 
 
-def reset() -> None:
-    """Forget all that providers have said of keys."""
-    with _lock:
-        _avoided.clear()
-
-
 def _present(provider: Provider) -> list[ProviderKey]:
-    found = ((reference, read_key(reference)) for reference in provider.key_references)
+    found = ((reference, references.find(reference)) for reference in provider.key_references)
     return [ProviderKey(reference, secret) for reference, secret in found if secret]
 
 

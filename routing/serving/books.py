@@ -3,78 +3,105 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 from accounting import ledger
 from accounting.ledger.records import AttemptRecord, Settlement
 from accounting.money import plain_usd
 from routing.serving.admission import Admission
-from routing.serving.cascade import Clock
+from routing.serving.attempts import Clock, Failed
 
 log = logging.getLogger("gateway.request")
 
 
-def settle(
-    admission: Admission,
-    attempts: list[AttemptRecord],
-    *,
-    served: AttemptRecord | None,
-    fallback: bool,
-    http_status: int,
-    error_code: str,
-    began: Clock,
-) -> Settlement:
-    """Post or void the request and log it. Waits for the commit; ledger.settle says what happens without Postgres."""
-    first_token_ms = None
-    first = next((attempt for attempt in attempts if attempt.first_token_ms is not None), None)
-    if first is not None and first.first_token_ms is not None:
-        # From the request's beginning, failed attempts included: what its caller waited.
-        first_token_ms = first.first_token_ms + round((first.started_at - began.at).total_seconds() * 1000)
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """All that the books must know of a request that is over. ``served`` is the attempt whose answer the client got,
+    None when it got no answer."""
+
+    admission: Admission
+    began: Clock
+    attempts: tuple[AttemptRecord, ...]
+    served: AttemptRecord | None
+    is_fallback: bool
+    http_status: int
+    error_code: str
+
+    @classmethod
+    def of_failure(cls, failed: Failed, began: Clock) -> Ending:
+        return cls(
+            failed.admission,
+            began,
+            tuple(failed.attempts),
+            served=None,
+            is_fallback=False,
+            http_status=failed.error.status,
+            error_code=failed.error.code or "",
+        )
+
+    @property
+    def first_token_ms(self) -> int | None:
+        """From the request's beginning, failed attempts included: what its client waited."""
+        for attempt in self.attempts:
+            if attempt.first_token_ms is not None:
+                return attempt.first_token_ms + round((attempt.started_at - self.began.at).total_seconds() * 1000)
+        return None
+
+
+def settle(ending: Ending) -> Settlement:
+    """Post or void the request and log it: each admitted request comes here once, however it ends. Waits for the
+    commit; ledger.settle says what happens without Postgres."""
     settlement = Settlement(
-        hold=admission.hold,
-        served=served,
-        attempts=tuple(attempts),
-        fallback=fallback,
-        http_status=http_status,
-        error_code=error_code,
-        first_token_ms=first_token_ms,
-        duration_ms=began.ms(),
+        hold=ending.admission.hold,
+        served=ending.served,
+        attempts=ending.attempts,
+        fallback=ending.is_fallback,
+        http_status=ending.http_status,
+        error_code=ending.error_code,
+        first_token_ms=ending.first_token_ms,
+        duration_ms=ending.began.ms(),
     )
     durable = ledger.settle(settlement)
-    cost, usage = settlement.cost_usd, settlement.usage
-    last = served or (attempts[-1] if attempts else None)
+    _log(ending, settlement, durable=durable)
+    return settlement
+
+
+def _log(ending: Ending, settlement: Settlement, *, durable: bool) -> None:
+    admission, served = ending.admission, ending.served
+    cost_usd, usage, hold_usd = settlement.cost_usd, settlement.usage, admission.hold.hold_usd
+    last = served or (ending.attempts[-1] if ending.attempts else None)
     log.log(
         logging.INFO if durable else logging.ERROR,
         "request",
         extra={
             "request_id": admission.request_id,
+            "endpoint": admission.call.endpoint,
             "key": admission.key.name,
-            "alias": admission.chat.alias,
+            "alias": admission.call.alias,
             "served_alias": served.alias if served else None,
             "provider": last.provider if last else None,
             "model": last.model if last else None,
-            "attempts": len(attempts),
-            "fallback": fallback,
-            "streamed": admission.chat.streamed,
-            "status": http_status,
-            "error_code": error_code or None,
+            "attempts": len(ending.attempts),
+            "fallback": ending.is_fallback,
+            "streamed": admission.call.streamed,
+            "status": ending.http_status,
+            "error_code": ending.error_code or None,
             "input_tokens": usage.input_tokens,
             "output_tokens": usage.output_tokens,
             "usage_source": usage.source.value,
-            "hold_usd": None if admission.hold.hold_usd is None else plain_usd(admission.hold.hold_usd),
-            "cost_usd": None if cost is None else plain_usd(cost),
-            "first_token_ms": first_token_ms,
+            "hold_usd": None if hold_usd is None else plain_usd(hold_usd),
+            "cost_usd": None if cost_usd is None else plain_usd(cost_usd),
+            "first_token_ms": settlement.first_token_ms,
             "duration_ms": settlement.duration_ms,
             "settled": durable,
         },
     )
-    hold_usd = admission.hold.hold_usd
-    if cost is not None and hold_usd is not None and cost > hold_usd:
+    if cost_usd is not None and hold_usd is not None and cost_usd > hold_usd:
         log.error(
             "overrun: a request cost more than its hold",
             extra={
                 "request_id": admission.request_id,
                 "hold_usd": plain_usd(hold_usd),
-                "cost_usd": plain_usd(cost),
+                "cost_usd": plain_usd(cost_usd),
             },
         )
-    return settlement

@@ -1,102 +1,106 @@
-"""SSE out: relays a stream whose first content event has arrived, captures its usage, settles it before its end.
+"""A live answer: read from its provider, rescued when it breaks, settled before its last byte and exactly once.
 
-The last byte (``data: [DONE]``) is sent only after the ledger's commit. A client that vanishes closes the generator
-(the server calls ``close()``, which raises GeneratorExit at the ``yield``), or is noticed by
-``routing.api.disconnects``: the provider's connection is closed and what was received is charged. A stream that breaks
-off is continued by the chain's next step when that can be done honestly (`routing.endpoints.chat.continuing`).
-
-Format: https://platform.openai.com/docs/api-reference/chat-streaming
+The last frame is sent only after the ledger's commit. A client that vanishes closes the generator (the server calls
+``close()``, which raises GeneratorExit at the ``yield``), or is noticed while nothing is sent: the provider's
+connection is closed and what was received is charged. A stream that breaks off is continued by the chain's next step
+when the call can ask for the rest honestly. What the client is sent is the business of a dialect's :class:`Frames`.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from itertools import chain
+from typing import Protocol
 
-from accounting.ledger.records import ANSWERED, AttemptRecord
+from accounting.ledger.records import AttemptRecord
+from accounting.outcomes import Outcome
 from accounting.usage import NO_USAGE, Usage
-from routing.api.disconnects import ClientConnection
 from routing.breakers import breaker
-from routing.endpoints.chat.continuing import Partial
 from routing.serving import books, cascade
-from routing.serving.cascade import CLIENT_CLOSED, REFUSED, Clock, Failed, OpenStream, Served
-from routing.upstreams.base import FailureKind, Json, UpstreamError
-from routing.upstreams.estimate import estimated_usage
+from routing.serving.attempts import Clock, Failed, OpenStream, Served
+from routing.serving.books import Ending
+from routing.serving.call import Client
+from routing.serving.decisions import REFUSED
+from routing.upstreams.base import Json, UpstreamError
 
 log = logging.getLogger("gateway.streaming")
 
-DONE = b"data: [DONE]\n\n"
-_as_json = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make an encoder for every event
+
+class Frames(Protocol):
+    """One answer's stream in the words of the client's dialect."""
+
+    def event(self, event: Json) -> bytes | None:
+        """The event's frame; None when the client is sent nothing of it."""
+
+    def rescued(self, usage_of_all: Callable[[], Usage]) -> None:
+        """Another step goes on with the answer: its usage is that of all its steps together."""
+
+    def end(self) -> bytes:
+        """What follows the last event of a complete answer."""
+
+    def interrupted(self, error: UpstreamError) -> bytes:
+        """What follows the last event of an answer that broke and that nobody went on with."""
 
 
-class EventStream:
+class LiveAnswer:
     """The response's iterable. Settles exactly once, however it ends, even when nobody ever iterates it."""
 
-    def __init__(self, served: Served[OpenStream], began: Clock, client: ClientConnection) -> None:
+    def __init__(self, served: Served[OpenStream], began: Clock, client: Client, frames: Frames) -> None:
         self._served = served
         self._began = began
         self._client = client
-        self._received: list[str] = []  # text of all choices, for an estimate should no usage come
+        self._frames = frames
+        self._partial = served.admission.call.partial(is_rescuable=_has_rescuers(served))
         self._settled = False
-        # What the caller has of the answer, while there is somebody who could go on with it.
-        self._partial = Partial() if _can_be_rescued(served) else None
-        self._is_rescued = False
         self._given_up: Failed | None = None  # no step could go on
-        self._alias = served.step.alias  # of every chunk: one answer has one model
-        self._events = self._relay()
+        self._bytes = self._relay()
         # A silent provider must not be kept waiting for a client that has left: closing wakes our reader.
-        client.hold(self._close_upstream)
+        client.on_gone(self._close_upstream)
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._events
+        return self._bytes
 
     def close(self) -> None:
         """Called by the server at the end of every response, and when its client is gone."""
-        self._events.close()
+        self._bytes.close()
         # A generator that was never started runs no `finally`: the client left before the first event.
-        self._end(CLIENT_CLOSED, 499, "client_closed")
+        self._end(Outcome.CLIENT_CLOSED, 499, "client_closed")
 
     def _close_upstream(self) -> None:
         self._served.answer.stream.close()  # of the step that is served now, which is not always the first
 
     def _relay(self) -> Generator[bytes, None, None]:
-        outcome, status, code = CLIENT_CLOSED, 499, "client_closed"
+        outcome, status, code = Outcome.CLIENT_CLOSED, 499, "client_closed"
         try:
-            final: list[bytes] = []
             try:
-                for event in self._all():
-                    line = self._render(event)
-                    if line is not None:
-                        yield line
+                for event in self._events():
+                    frame = self._frames.event(event)
+                    if frame is not None:
+                        yield frame
             except UpstreamError as error:
                 if self._client.is_gone:
-                    return  # not the provider broke off: we did
-                outcome, status, code = error.kind.value, 200, "stream_interrupted"
-                final = [_interrupted(error)]
+                    return  # we closed the stream, as its client has left; the provider is not to blame
+                outcome, status, code = Outcome(error.kind), 200, "stream_interrupted"
+                last = self._frames.interrupted(error)
             except Exception:
-                outcome, status, code = "gateway_failed", 500, "internal_error"
+                outcome, status, code = Outcome.GATEWAY_FAILED, 500, "internal_error"
                 raise
             else:
-                outcome, status, code = ANSWERED, 200, ""
-                final = [DONE]
+                outcome, status, code = Outcome.ANSWERED, 200, ""
+                last = self._frames.end()
             self._end(outcome, status, code)
-            yield from final
+            yield last
         finally:
             self._end(outcome, status, code)
 
-    def _all(self) -> Iterator[Json]:
+    def _events(self) -> Iterator[Json]:
         """The answer's events, whoever they come from. Raises UpstreamError when nobody goes on."""
         while True:
             try:
                 for event in chain(self._served.answer.head, self._served.answer.stream):
-                    self._note(event)
-                    if self._partial is None:
-                        yield event
-                    else:
-                        yield from self._partial.admit(event)
+                    yield from self._partial.receive(event)
                 return
             except UpstreamError as error:
                 if self._client.is_gone:
@@ -112,50 +116,24 @@ class EventStream:
 
     def _rescue(self, error: UpstreamError) -> bool:
         """Whether a further step goes on with the answer; then it is the one that is served from now on."""
-        partial, broken = self._partial, self._served
-        if partial is None or partial.is_beyond_rescue or partial.is_finished or error.kind in REFUSED:
+        broken = self._served
+        if not self._partial.can_be_continued or error.kind in REFUSED:
             return False
-        partial.held.clear()  # half a tool call: it is begun anew
         broken.answer.stream.close()
-        interrupted = self._attempt(error.kind.value, "stream_interrupted")
+        interrupted = self._attempt(Outcome(error.kind), "stream_interrupted")
         try:
-            self._served = cascade.resume(broken, interrupted, partial, self._client)
+            self._served = cascade.resume(broken, interrupted, self._partial, self._client)
         except Failed as failed:
             self._given_up = failed
             return False
-        self._client.hold(self._close_upstream)
-        self._received.clear()
-        self._is_rescued = True
+        self._client.on_gone(self._close_upstream)
+        self._partial.begin_anew()
+        self._frames.rescued(self._usage_of_all)
         if self._client.is_gone:  # while we asked around, when there was no stream to close
             raise error
         return True
 
-    def _render(self, event: Json) -> bytes | None:
-        """The event as its client sees it: the alias as the model, usage only when asked for."""
-        chat = self._served.admission.chat
-        if not event.get("choices") and event.get("usage"):
-            if not chat.include_usage:
-                return None
-            if self._is_rescued:
-                event["usage"] = self._usage_of_all()
-        event["model"] = self._alias
-        if chat.include_usage:
-            event.setdefault("usage", None)  # as OpenAI does once usage was asked for
-        elif "usage" in event:
-            del event["usage"]
-        return b"data: " + _as_json(event).encode("ascii") + b"\n\n"
-
-    def _note(self, event: Json) -> None:
-        for choice in event.get("choices") or ():
-            delta = choice.get("delta") or {}
-            for part in ("content", "reasoning_content", "refusal"):
-                if isinstance(delta.get(part), str):
-                    self._received.append(delta[part])
-            for call in delta.get("tool_calls") or ():
-                function = call.get("function") or {}
-                self._received.append(f"{function.get('name') or ''}{function.get('arguments') or ''}")
-
-    def _end(self, outcome: str, status: int, code: str) -> None:
+    def _end(self, outcome: Outcome, status: int, code: str) -> None:
         if self._settled:
             return
         self._settled = True
@@ -164,57 +142,54 @@ class EventStream:
         served.answer.stream.close()
         if self._given_up is not None:
             admission, attempts = self._given_up.admission, self._given_up.attempts
-            attempt = attempts[len(served.failed)]  # the one whose answer the caller has the beginning of
+            attempt = attempts[len(served.failed)]  # the one whose answer the client has the beginning of
         else:
-            attempt = self._attempt(outcome, "" if outcome == ANSWERED else code)
+            attempt = self._attempt(outcome, "" if outcome == Outcome.ANSWERED else code)
             admission, attempts = served.admission, [*served.failed, attempt]
         books.settle(
-            admission,
-            attempts,
-            served=attempt,
-            fallback=served.is_fallback,
-            http_status=status,
-            error_code=code,
-            began=self._began,
+            Ending(
+                admission,
+                self._began,
+                tuple(attempts),
+                served=attempt,
+                is_fallback=served.is_fallback,
+                http_status=status,
+                error_code=code,
+            )
         )
 
-    def _attempt(self, outcome: str, error: str) -> AttemptRecord:
+    def _attempt(self, outcome: Outcome, error: str) -> AttemptRecord:
         """The attempt in hand, as it ends."""
         stream = self._served.answer.stream
         return self._served.record(
             self._usage(outcome), stream.http_status, stream.provider_request_id, outcome=outcome, error=error
         )
 
-    def _usage(self, outcome: str) -> Usage:
+    def _usage(self, outcome: Outcome) -> Usage:
         """The provider's count; for a stream cut before its final count, at least what was received."""
         answer = self._served.answer
         reported = answer.stream.usage
-        if reported is not None and outcome == ANSWERED:
+        if reported is not None and outcome == Outcome.ANSWERED:
             return reported
-        if not self._received and not answer.head:
+        received = self._partial.received
+        if not received and not answer.head:
             return reported or NO_USAGE
-        estimated = estimated_usage(answer.body, "".join(self._received), self._served.step.deployment.model)
+        estimated = self._served.admission.call.estimate(received, self._served.step)
         return estimated if reported is None else _at_least(reported, estimated)
 
-    def _usage_of_all(self) -> Json:
-        """What the answer consumed at all its providers, as OpenAI reports it: it is what the books say."""
-        total = self._usage(ANSWERED)
+    def _usage_of_all(self) -> Usage:
+        """What the answer consumed at all its providers: it is what the books say."""
+        total = self._usage(Outcome.ANSWERED)
         for attempt in self._served.failed:
             if attempt.usage != NO_USAGE:
                 total = total + attempt.usage
-        return {
-            "prompt_tokens": total.input_tokens,
-            "completion_tokens": total.output_tokens,
-            "total_tokens": total.input_tokens + total.output_tokens,
-            "prompt_tokens_details": {"cached_tokens": total.cached_input_tokens},
-            "completion_tokens_details": {"reasoning_tokens": total.reasoning_tokens},
-        }
+        return total
 
 
-def _can_be_rescued(served: Served[OpenStream]) -> bool:
-    """One answer, an alias that wants it, and a further step. Where nobody could go on, nothing is held back."""
-    chat, catalog = served.admission.chat, served.admission.catalog
-    return bool(served.rest) and chat.choices == 1 and catalog.aliases[chat.alias].rescues_streams
+def _has_rescuers(served: Served[OpenStream]) -> bool:
+    """Whether the alias wants its streams rescued, and a further step is there to do it."""
+    admission = served.admission
+    return bool(served.rest) and admission.catalog.aliases[admission.call.alias].rescues_streams
 
 
 def _at_least(reported: Usage, estimated: Usage) -> Usage:
@@ -227,16 +202,3 @@ def _at_least(reported: Usage, estimated: Usage) -> Usage:
         output_tokens=max(reported.output_tokens, estimated.output_tokens),
         source=estimated.source,
     )
-
-
-def _interrupted(error: UpstreamError) -> bytes:
-    why = "stalled" if error.kind == FailureKind.TIMEOUT else "broke off"
-    body = {
-        "error": {
-            "message": f"The provider's stream {why} before its end; what was received is incomplete.",
-            "type": "upstream_error",
-            "param": None,
-            "code": "stream_interrupted",
-        }
-    }
-    return b"data: " + _as_json(body).encode("ascii") + b"\n\n"

@@ -1,8 +1,8 @@
 """The one interface that the cascade knows of a provider.
 
 Three kinds of upstream implement it (``relay``, ``translate``, ``sdk``); the cascade cannot tell them
-apart. An upstream makes exactly one HTTP call per :meth:`Upstream.send`, never retries, never falls back,
-touches no database, and maps every failure to one :class:`UpstreamError`.
+apart. An upstream makes exactly one HTTP call each time that it is asked, never retries, never falls back, touches no
+database, and maps every failure to one :class:`UpstreamError`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Deployment:
 class Leash(Protocol):
     """By which a call is ended from outside, when its client is gone."""
 
-    def hold(self, end: Callable[[], None] | None) -> None:
+    def on_gone(self, end: Callable[[], None] | None) -> None:
         """From now on this ends the call: at once, if its client is gone already. None: nothing is there to end."""
 
 
@@ -64,7 +64,6 @@ class UpstreamRequest:
     api_key: str
     body: Mapping[str, Any]
     timeouts: Timeouts  # the deployment's, possibly narrowed by the client's x-gateway-timeout
-    request_id: str
     leash: Leash | None = None  # streams only: a whole answer is waited for, as only it says what was billed
 
 
@@ -112,7 +111,8 @@ class Upstream(Protocol):
 
 
 class FailureKind(StrEnum):
-    """Why an attempt failed; the cascade decides by this alone what comes next."""
+    """Why an attempt failed; the cascade decides by this alone what comes next. Each has the value of an
+    `accounting.outcomes.Outcome`, which is what the books say."""
 
     RATE_LIMITED = "rate_limited"  # 429
     OVERLOADED = "server_error"  # 500, 502, 503, 504, Anthropic's 529
@@ -129,6 +129,7 @@ class FailureKind(StrEnum):
     INTERRUPTED = "interrupted"  # the stream broke after its first event
     BREAKER_OPEN = "breaker_open"  # not called at all
     UNPRICED = "unpriced"  # not called at all: a hard budget applies and nobody has said what it costs
+    NO_ROOM = "no_room"  # not called at all: a budget has no room for what it could cost
 
 
 class UpstreamError(Exception):

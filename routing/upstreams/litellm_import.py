@@ -1,7 +1,7 @@
 """The one place where litellm is imported: what it must be told first, and what it must never do.
 
 The import takes seconds and 150 MB, so it waits for the first call that needs it; the server's preload calls
-:func:`routing.upstreams.warm` and all workers share it, while `manage.py migrate` never pays for it.
+:func:`routing.upstreams.registry.warm` and all workers share it, while `manage.py migrate` never pays for it.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def warm_translation() -> None:
 
 def _warm(name: str, wire: WireFormat) -> None:
     deployment = Deployment("warm", name, _MODELS[name], None, Timeouts())
-    request = UpstreamRequest(deployment, "warm", _REQUEST, Timeouts(), "warm")
+    request = UpstreamRequest(deployment, "warm", _REQUEST, Timeouts())
     prepared = wire.prepare(request, streamed=True)
     wire.read(prepared, Whole(200, {}, json.dumps(_ANSWERS[name]).encode())).model_dump()
     wire.parser(prepared, {}).chunk_parser(dict(_EVENTS[name]))

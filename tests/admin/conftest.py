@@ -111,7 +111,7 @@ def provider(name: str) -> Provider:
 
 
 def chain(name: str) -> list[str]:
-    return [step.target.name for step in alias(name).steps.select_related("target")]
+    return [step.target.name for step in alias(name).fallbacks.select_related("target")]
 
 
 def version() -> int:

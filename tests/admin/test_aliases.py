@@ -10,7 +10,7 @@ from django.contrib.admin.models import LogEntry
 from accounting.keys import fields_for
 from accounting.models import ApiKey, Budget, Price
 from routing import catalog
-from routing.models import Deployment, FallbackStep, ModelAlias
+from routing.models import Fallback, FurtherDeployment, ModelAlias
 from tests.admin.conftest import Operator, alias, chain, provider, version
 
 LIST = "routing/modelalias/"
@@ -22,13 +22,13 @@ def page_of(name: str) -> str:
 
 def new_step(fields: dict[str, Any], target: str, position: str = "", kind: str = "general") -> dict[str, Any]:
     """The fields with one more row, as the browser's “Add another” makes it."""
-    row = int(fields["steps-TOTAL_FORMS"])
+    row = int(fields["fallbacks-TOTAL_FORMS"])
     return fields | {
-        "steps-TOTAL_FORMS": row + 1,
-        f"steps-{row}-alias": fields["steps-0-alias"] if row else "",
-        f"steps-{row}-position": position,
-        f"steps-{row}-kind": kind,
-        f"steps-{row}-target": alias(target).pk,
+        "fallbacks-TOTAL_FORMS": row + 1,
+        f"fallbacks-{row}-alias": fields["fallbacks-0-alias"] if row else "",
+        f"fallbacks-{row}-position": position,
+        f"fallbacks-{row}-kind": kind,
+        f"fallbacks-{row}-target": alias(target).pk,
     }
 
 
@@ -36,7 +36,7 @@ def new_step(fields: dict[str, Any], target: str, position: str = "", kind: str 
 def test_two_steps_swap_their_positions(operator: Operator) -> None:
     assert chain("claude-sonnet") == ["gpt-4o", "gemini-pro"]
     fields = operator.form(page_of("claude-sonnet"))
-    operator.post(page_of("claude-sonnet"), fields | {"steps-0-position": 2, "steps-1-position": 1})
+    operator.post(page_of("claude-sonnet"), fields | {"fallbacks-0-position": 2, "fallbacks-1-position": 1})
     assert chain("claude-sonnet") == ["gemini-pro", "gpt-4o"]
     assert [step.alias for step in catalog.fresh().chain("claude-sonnet")] == ["claude-sonnet", "gemini-pro", "gpt-4o"]
     assert LogEntry.objects.get().user == operator.user
@@ -45,8 +45,8 @@ def test_two_steps_swap_their_positions(operator: Operator) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_two_steps_swap_their_targets(operator: Operator) -> None:
     fields = operator.form(page_of("claude-sonnet"))
-    first, second = fields["steps-0-target"], fields["steps-1-target"]
-    operator.post(page_of("claude-sonnet"), fields | {"steps-0-target": second, "steps-1-target": first})
+    first, second = fields["fallbacks-0-target"], fields["fallbacks-1-target"]
+    operator.post(page_of("claude-sonnet"), fields | {"fallbacks-0-target": second, "fallbacks-1-target": first})
     assert chain("claude-sonnet") == ["gemini-pro", "gpt-4o"]
 
 
@@ -59,7 +59,7 @@ def test_a_step_without_a_position_goes_to_the_end(operator: Operator) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_step_is_removed_and_another_takes_its_position_at_once(operator: Operator) -> None:
-    fields = operator.form(page_of("claude-sonnet")) | {"steps-0-DELETE": "on"}
+    fields = operator.form(page_of("claude-sonnet")) | {"fallbacks-0-DELETE": "on"}
     operator.post(page_of("claude-sonnet"), new_step(fields, "gemini-flash", position="1"))
     assert chain("claude-sonnet") == ["gemini-flash", "gemini-pro"]
 
@@ -114,7 +114,7 @@ def test_a_weight_is_a_whole_number_from_1(operator: Operator, weight: str) -> N
 def test_the_same_target_may_stand_in_chains_of_different_kinds(operator: Operator) -> None:
     fields = operator.form(page_of("claude-sonnet"))
     operator.post(page_of("claude-sonnet"), new_step(fields, "gpt-4o", kind="context_window"))
-    assert FallbackStep.objects.filter(alias=alias("claude-sonnet"), target=alias("gpt-4o")).count() == 2
+    assert Fallback.objects.filter(alias=alias("claude-sonnet"), target=alias("gpt-4o")).count() == 2
     page = operator.get(LIST)
     assert "gpt-4o → gemini-pro; prompt too long: gpt-4o" in page
 
@@ -122,7 +122,7 @@ def test_the_same_target_may_stand_in_chains_of_different_kinds(operator: Operat
 def test_two_steps_of_one_position_are_refused(operator: Operator) -> None:
     before = version()
     fields = operator.form(page_of("claude-sonnet"))
-    page = operator.post(page_of("claude-sonnet"), fields | {"steps-1-position": 1})
+    page = operator.post(page_of("claude-sonnet"), fields | {"fallbacks-1-position": 1})
     assert "Two rows have the same kind and position" in page
     assert chain("claude-sonnet") == ["gpt-4o", "gemini-pro"]
     assert version() == before
@@ -131,7 +131,7 @@ def test_two_steps_of_one_position_are_refused(operator: Operator) -> None:
 def test_the_same_target_twice_in_a_chain_is_refused(operator: Operator) -> None:
     before = version()
     fields = operator.form(page_of("claude-sonnet"))
-    page = operator.post(page_of("claude-sonnet"), fields | {"steps-1-target": fields["steps-0-target"]})
+    page = operator.post(page_of("claude-sonnet"), fields | {"fallbacks-1-target": fields["fallbacks-0-target"]})
     assert "Two rows have the same kind and target" in page
     assert version() == before
 
@@ -139,7 +139,7 @@ def test_the_same_target_twice_in_a_chain_is_refused(operator: Operator) -> None
 def test_an_alias_does_not_fall_back_to_itself(operator: Operator) -> None:
     before = version()
     fields = operator.form(page_of("claude-sonnet"))
-    page = operator.post(page_of("claude-sonnet"), fields | {"steps-0-target": alias("claude-sonnet").pk})
+    page = operator.post(page_of("claude-sonnet"), fields | {"fallbacks-0-target": alias("claude-sonnet").pk})
     assert "An alias cannot fall back to itself." in page
     assert version() == before
 
@@ -147,7 +147,7 @@ def test_an_alias_does_not_fall_back_to_itself(operator: Operator) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_a_step_that_somebody_else_added_in_the_meantime_is_not_overwritten(operator: Operator) -> None:
     fields = new_step(operator.form(page_of("gpt-4o")), "claude-sonnet", position="2")
-    FallbackStep.objects.create(alias=alias("gpt-4o"), position=2, target=alias("gemini-flash"))
+    Fallback.objects.create(alias=alias("gpt-4o"), position=2, target=alias("gemini-flash"))
     before = version()
     page = operator.post(page_of("gpt-4o"), fields, output_cap_tokens="1")
     assert "Somebody else changed this chain in the meantime. Nothing of yours was saved." in page
@@ -232,7 +232,7 @@ def test_an_alias_that_others_fall_back_to_is_not_deleted_and_the_page_names_the
 
 
 def test_an_alias_is_deleted_with_its_own_chain_and_deployments(operator: Operator) -> None:
-    Deployment.objects.create(alias=alias("claude-sonnet"), provider=provider("openai"), upstream_model="gpt-4o")
+    FurtherDeployment.objects.create(alias=alias("claude-sonnet"), provider=provider("openai"), upstream_model="gpt-4o")
     operator.post(f"{LIST}{alias('claude-sonnet').pk}/delete/", {"post": "yes"})
     assert list(ModelAlias.objects.values_list("name", flat=True)) == ["gpt-4o", "gemini-pro", "gemini-flash"]
-    assert (FallbackStep.objects.count(), Deployment.objects.count()) == (2, 0)
+    assert (Fallback.objects.count(), FurtherDeployment.objects.count()) == (2, 0)

@@ -10,22 +10,22 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.utils import timezone
 
-from routing.models import BreakerState
+from routing.models import Breaker
 from tests.admin.conftest import Operator, grant, version
 
-LIST = "routing/breakerstate/"
+LIST = "routing/breaker/"
 
 
-def breaker(model: str = "gpt-4o", **fields: Any) -> BreakerState:
+def breaker(model: str = "gpt-4o", **fields: Any) -> Breaker:
     now = timezone.now()
     values = {
         "state": "open", "since": now, "open_until": now + timedelta(seconds=30), "failures": 5,
         "last_kind": "server_error", "generation": 7, **fields,
     }  # fmt: skip
-    return BreakerState.objects.create(provider="openai", model=model, **values)
+    return Breaker.objects.create(provider="openai", model=model, **values)
 
 
-def close(operator: Operator, *breakers: BreakerState) -> str:
+def close(operator: Operator, *breakers: Breaker) -> str:
     return operator.post(LIST, {"action": "close", "_selected_action": [str(row.pk) for row in breakers]})
 
 
@@ -92,13 +92,13 @@ def test_closing_what_is_closed_changes_nothing(operator: Operator) -> None:
 
 def test_who_may_only_look_cannot_close(newcomer: Operator) -> None:
     row = breaker()
-    grant(newcomer, "routing.view_breakerstate")
+    grant(newcomer, "routing.view_breaker")
     assert "Close the selected breakers" not in newcomer.get(LIST)
     close(newcomer, row)
     row.refresh_from_db()
     assert (row.state, row.generation) == ("open", 7)
     assert not LogEntry.objects.exists()
-    grant(newcomer, "routing.change_breakerstate")
+    grant(newcomer, "routing.change_breaker")
     newcomer.client.force_login(type(newcomer.user).objects.get(pk=newcomer.user.pk))
     close(newcomer, row)
     row.refresh_from_db()
@@ -117,4 +117,4 @@ def test_nobody_makes_or_deletes_one_by_hand(operator: Operator, page: str) -> N
     operator.client.post(f"/admin/{LIST}{page.format(row.pk)}", {"post": "yes"})
     operator.client.post(f"/admin/{LIST}{row.pk}/change/", {"state": "closed"})
     row.refresh_from_db()
-    assert (row.state, BreakerState.objects.count()) == ("open", 1)
+    assert (row.state, Breaker.objects.count()) == ("open", 1)

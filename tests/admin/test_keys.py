@@ -76,7 +76,7 @@ def test_changing_a_key_keeps_its_secret(operator: Operator) -> None:
 
 def test_a_deleted_alias_does_not_open_a_restricted_key_to_everything(operator: Operator) -> None:
     key = make(allowed_aliases=["gemini-flash"])
-    alias("gemini-pro").steps.all().delete()
+    alias("gemini-pro").fallbacks.all().delete()
     alias("gemini-flash").delete()
     fields = operator.form(page_of(key))
     assert fields["allowed_aliases"] == ["gemini-flash"]

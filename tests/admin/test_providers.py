@@ -12,7 +12,7 @@ from django.contrib.admin.models import LogEntry
 
 from accounting.models import Budget, Price
 from routing import catalog
-from routing.models import Deployment, Provider, ProviderKey
+from routing.models import FurtherDeployment, Provider, ProviderKey
 from tests.admin.conftest import Operator, alias, provider, version
 
 RAW_KEY = "sk-proj-8fJ2mQ0aVn3xZ7"
@@ -115,7 +115,7 @@ def test_the_list_says_whether_a_key_is_there_and_never_what_it_is(
 
 
 def test_a_provider_in_use_is_not_deleted_and_the_page_names_its_aliases(operator: Operator) -> None:
-    Deployment.objects.create(alias=alias("claude-sonnet"), provider=provider("openai"), upstream_model="gpt-4o")
+    FurtherDeployment.objects.create(alias=alias("claude-sonnet"), provider=provider("openai"), upstream_model="gpt-4o")
     before = version()
     page = operator.post(f"{LIST}{provider('openai').pk}/delete/", {"post": "yes"})
     assert "openai cannot be deleted:" in page

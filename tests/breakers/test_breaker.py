@@ -133,7 +133,7 @@ def test_a_probe_that_was_never_sent_leaves_its_place_to_the_next(breakers: Brea
     assert breakers.lets_through(step())
     breakers.failed(step(), UpstreamError(FailureKind.UNPRICED, "no room"))
     assert breakers.lets_through(step())
-    breakers.abandoned(step())
+    breakers.probe_ended(step())
     assert from_another_thread(lambda: breakers.lets_through(step()))
 
 

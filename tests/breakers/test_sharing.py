@@ -14,7 +14,7 @@ from django.utils import timezone
 from accounting.models import ConfigurationVersion
 from routing.breakers.breaker import Breakers
 from routing.breakers.sharing import LEASE_S, Sharing
-from routing.models import BreakerState
+from routing.models import Breaker
 from routing.upstreams.base import FailureKind, UpstreamError
 from tests.breakers.test_breaker import COOLDOWN_S, fail, from_another_thread, step
 from tests.clocks import eventually, within
@@ -66,8 +66,8 @@ def give_the_probe_to(process: Process, *, opened_by: Process) -> None:
     assert process.lets_through()
 
 
-def state() -> BreakerState:
-    return BreakerState.objects.get()
+def state() -> Breaker:
+    return Breaker.objects.get()
 
 
 def test_what_one_opens_the_other_passes_by(processes: tuple[Process, Process]) -> None:
@@ -85,7 +85,7 @@ def test_what_one_opens_the_other_passes_by(processes: tuple[Process, Process]) 
 
 def test_a_process_that_starts_later_knows_too(processes: tuple[Process, Process]) -> None:
     processes[0].opens(cooldown_s=30)
-    assert eventually(BreakerState.objects.exists, KNOWN_S)
+    assert eventually(Breaker.objects.exists, KNOWN_S)
     newcomer = Process()
     assert eventually(newcomer.passes_by, KNOWN_S)
     newcomer.sharing.stop()
@@ -93,7 +93,7 @@ def test_a_process_that_starts_later_knows_too(processes: tuple[Process, Process
 
 def test_of_many_requests_in_all_processes_one_is_the_probe(processes: tuple[Process, Process]) -> None:
     processes[0].opens()
-    assert eventually(BreakerState.objects.exists, KNOWN_S)
+    assert eventually(Breaker.objects.exists, KNOWN_S)
     time.sleep(COOLDOWN_S + KNOWN_S)
     barrier = threading.Barrier(16)
     let_through: list[bool] = []
@@ -145,7 +145,7 @@ def test_a_probes_failure_keeps_it_open_for_all(processes: tuple[Process, Proces
 def test_a_probe_never_sent_is_offered_to_the_others_at_once(processes: tuple[Process, Process]) -> None:
     one, other = processes
     give_the_probe_to(other, opened_by=one)
-    other.breakers.abandoned(step())
+    other.breakers.probe_ended(step())
     assert eventually(one.lets_through, KNOWN_S)
 
 
@@ -161,7 +161,7 @@ def test_the_probe_of_a_dead_process_is_claimed_by_another_soon(processes: tuple
 def test_an_operator_closes_it_for_all_and_a_late_probe_does_not_reopen_it(processes: tuple[Process, Process]) -> None:
     one, other = processes
     give_the_probe_to(other, opened_by=one)
-    BreakerState.objects.update(state="closed", probe_until=None, generation=F("generation") + 1)
+    Breaker.objects.update(state="closed", probe_until=None, generation=F("generation") + 1)
     fail(other.breakers, step())  # before it knows
     assert eventually(lambda: one.lets_through() and other.lets_through(), KNOWN_S)
     time.sleep(KNOWN_S)
@@ -184,7 +184,7 @@ def test_while_it_is_open_nobody_asks_the_database(processes: tuple[Process, Pro
 def test_a_claim_waits_for_the_database_for_a_bounded_time(processes: tuple[Process, Process]) -> None:
     one, _ = processes
     one.opens()
-    assert eventually(BreakerState.objects.exists, KNOWN_S)
+    assert eventually(Breaker.objects.exists, KNOWN_S)
     time.sleep(COOLDOWN_S)
     with connection.cursor() as cursor:
         cursor.execute("BEGIN")
@@ -211,6 +211,6 @@ def test_a_lost_session_is_made_anew_and_what_happened_meanwhile_is_told(process
 def test_rows_that_somebody_deleted_are_breakers_closed(processes: tuple[Process, Process]) -> None:
     one, _ = processes
     one.opens(cooldown_s=30)
-    assert eventually(BreakerState.objects.exists, KNOWN_S)
-    BreakerState.objects.all().delete()
+    assert eventually(Breaker.objects.exists, KNOWN_S)
+    Breaker.objects.all().delete()
     assert eventually(one.lets_through, KNOWN_S)

@@ -58,8 +58,8 @@ def test_a_chain_reordered_in_the_browser_is_followed_by_the_next_request_on_eve
 
     page.get_by_role("link", name="Aliases").click()
     page.get_by_role("link", name=alias, exact=True).click()
-    page.locator("#id_steps-0-position").fill("2")
-    page.locator("#id_steps-1-position").fill("1")
+    page.locator("#id_fallbacks-0-position").fill("2")
+    page.locator("#id_fallbacks-1-position").fill("1")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_text("was changed successfully")).to_be_visible()
     expect(page.get_by_role("row").filter(has_text=alias).first).to_contain_text(f"{second} → {first}")
@@ -72,8 +72,8 @@ def test_a_chain_is_reordered_by_dragging(page: Page, gateway: Gateway, route: R
     alias, first, second = route.aliases
     page.goto("/admin/routing/modelalias/")
     page.get_by_role("link", name=alias, exact=True).click()
-    handles = page.locator("#steps-data .form-group.original .cursor-move")
-    page.locator("#steps-data").scroll_into_view_if_needed()
+    handles = page.locator("#fallbacks-data .form-group.original .cursor-move")
+    page.locator("#fallbacks-data").scroll_into_view_if_needed()
     start, end = handles.nth(1).bounding_box(), handles.nth(0).bounding_box()
     assert start is not None
     assert end is not None
@@ -82,7 +82,7 @@ def test_a_chain_is_reordered_by_dragging(page: Page, gateway: Gateway, route: R
     page.mouse.move(end["x"] + end["width"] / 2, end["y"] + end["height"] / 2, steps=15)
     page.mouse.move(end["x"] + end["width"] / 2, end["y"] - 10, steps=15)
     page.mouse.up()
-    expect(page.locator("#id_steps-1-position")).to_have_value("0")
+    expect(page.locator("#id_fallbacks-1-position")).to_have_value("0")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_text("was changed successfully")).to_be_visible()
     with client(gateway) as caller:

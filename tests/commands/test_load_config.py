@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 from accounting import keys
 from accounting.models import ApiKey, Budget, Price
 from routing import defaults
-from routing.models import Deployment, FallbackStep, ModelAlias, Provider, ProviderKey
+from routing.models import Fallback, FurtherDeployment, ModelAlias, Provider, ProviderKey
 
 EXAMPLE = Path(__file__).parents[1] / "unit" / "litellm-config.yaml"
 ENVIRONMENT = {
@@ -51,12 +51,12 @@ def snapshot() -> list[object]:
     """Everything that a configuration consists of."""
     return [
         list(model.objects.order_by("pk").values())
-        for model in (Provider, ProviderKey, ModelAlias, Deployment, FallbackStep, Price, Budget, ApiKey)
+        for model in (Provider, ProviderKey, ModelAlias, FurtherDeployment, Fallback, Price, Budget, ApiKey)
     ]
 
 
 def chain(alias: str, kind: str = "general") -> list[str]:
-    steps = FallbackStep.objects.filter(alias__name=alias, kind=kind).order_by("position")
+    steps = Fallback.objects.filter(alias__name=alias, kind=kind).order_by("position")
     return list(steps.values_list("target__name", flat=True))
 
 

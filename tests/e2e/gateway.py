@@ -27,7 +27,7 @@ from pytest_django.plugin import DjangoDbBlocker
 
 from accounting import keys
 from accounting.models import ApiKey, Budget, Price
-from routing.models import FallbackStep, ModelAlias, Provider
+from routing.models import Fallback, ModelAlias, Provider
 from tests.clocks import eventually
 from tests.e2e.launcher import RunningGateway
 from tests.simulator import Simulator
@@ -160,7 +160,7 @@ class Gateway:
                     )
                 )
             for position, target in enumerate(aliases[1:], start=1):
-                FallbackStep.objects.create(alias=aliases[0], position=position, target=target)
+                Fallback.objects.create(alias=aliases[0], position=position, target=target)
         return Route(aliases[0].name, tuple(alias.name for alias in aliases), tuple(names))
 
     def remove_routes(self) -> None:
@@ -168,7 +168,7 @@ class Gateway:
         with self.orm():
             if not ModelAlias.objects.filter(position=1000).exists():
                 return
-            FallbackStep.objects.filter(alias__position=1000).delete()
+            Fallback.objects.filter(alias__position=1000).delete()
             ModelAlias.objects.filter(position=1000).delete()
             Provider.objects.filter(aliases=None, deployments=None).delete()
 

@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from accounting.models import ApiKey, Budget
-from routing.models import FallbackStep, ModelAlias, Provider
+from routing.models import Fallback, ModelAlias, Provider
 from tests.e2e.gateway import Gateway, asks, http, unique
 
 
@@ -148,8 +148,8 @@ def test_a_saved_chain_is_used_by_the_very_next_request_of_every_worker(gateway:
         Provider.objects.filter(name=route.providers[0]).update(key_reference="env:NOBODY_SET_THIS")
     for target in (1, 2, 1, 2):
         with gateway.orm():
-            FallbackStep.objects.filter(alias__name=route.alias).delete()
-            step = FallbackStep(
+            Fallback.objects.filter(alias__name=route.alias).delete()
+            step = Fallback(
                 alias=ModelAlias.objects.get(name=route.alias),
                 position=1,
                 target=ModelAlias.objects.get(name=route.aliases[target]),

@@ -185,7 +185,7 @@ def test_an_operator_closes_it_for_every_worker(gateways: tuple[Gateway, Gateway
         credentials = {"username": "olga", "password": "olga's long password"}
         token = token_of(browser.get("/admin/login/").text)
         browser.post("/admin/login/", data={**credentials, "csrfmiddlewaretoken": token, "next": "/admin/"})
-        path = "/admin/routing/breakerstate/"
+        path = "/admin/routing/breaker/"
         page = browser.get(path).text
         assert (first in page, "server_error" in page) == (True, True)
         chosen = {"action": "close", "_selected_action": str(row["id"]), "csrfmiddlewaretoken": token_of(page)}

@@ -8,8 +8,10 @@ from typing import Any
 
 import openai
 import pytest
+from django.db.models.functions import Now
 
-from routing.models import FallbackStep, ModelAlias, Provider
+from accounting.models import LedgerEntry
+from routing.models import Fallback, ModelAlias, Provider
 from tests.clocks import eventually
 from tests.e2e.gateway import Gateway, Route, asks, cost, text_of
 from tests.simulator import Behaviour, Usage, faults
@@ -168,6 +170,28 @@ def test_a_fallback_that_the_budget_has_no_room_for_is_not_called(gateway: Gatew
     assert raised.value.status_code == 502
     assert called(gateway) == [route.providers[0]]
     assert gateway.entry(route.alias)["cost_usd"] == 0
+    assert [a["outcome"] for a in gateway.attempts(route.alias)] == ["server_error", "no_room"]
+    assert [line["alert"] for line in gateway.log_lines(event="attempt failed", alias=route.aliases[1])] == [False]
+
+
+def test_a_request_whose_hold_was_expired_meanwhile_asks_nobody_else_and_says_so(gateway: Gateway) -> None:
+    route = gateway.route("openai", "openai", retries=0)
+    with gateway.orm():
+        ModelAlias.objects.filter(name=route.aliases[1]).update(output_cap_tokens=4096)
+    gateway.sim.behave(route.providers[0], faults.server_error().but(latency_s=3.0))
+    client = gateway.client()
+    with ThreadPoolExecutor() as threads:
+        running = threads.submit(lambda: client.chat.completions.create(model=route.alias, **asks()))
+        assert gateway.sim.wait_until(lambda requests: requests)
+        with gateway.orm():
+            LedgerEntry.objects.filter(alias=route.alias).update(expires_at=Now())
+        assert eventually(lambda: gateway.entry(route.alias)["state"] == "unknown")
+        with pytest.raises(openai.InternalServerError) as raised:
+            running.result()
+    assert (raised.value.status_code, raised.value.code) == (503, "hold_lost")
+    assert called(gateway) == [route.providers[0]]
+    assert [a["outcome"] for a in gateway.attempts(route.alias)] == ["server_error", "hold_lost"]
+    assert (gateway.entry(route.alias)["state"], gateway.entry(route.alias)["error_code"]) == ("voided", "hold_lost")
 
 
 @pytest.mark.parametrize("scope", ["provider", "alias"])
@@ -218,7 +242,7 @@ def test_a_rejection_takes_the_chain_that_was_made_for_it(gateway: Gateway, kind
     route, other = gateway.route("openai", "openai"), gateway.route("gemini")
     with gateway.orm():
         alias, target = (ModelAlias.objects.get(name=name) for name in (route.alias, other.alias))
-        FallbackStep.objects.create(alias=alias, kind=kind, position=1, target=target)
+        Fallback.objects.create(alias=alias, kind=kind, position=1, target=target)
     gateway.sim.behave(route.providers[0], fault)
     text, headers = ask(gateway, route)
     assert text == "You said: Say hello"
@@ -263,9 +287,9 @@ def test_the_steps_of_a_chain_may_be_swapped_between_two_requests(gateway: Gatew
     gateway.sim.behave(first, forever=faults.unavailable())
     _, before = ask(gateway, route)
     with gateway.orm():
-        steps = list(FallbackStep.objects.filter(alias__name=route.alias))
+        steps = list(Fallback.objects.filter(alias__name=route.alias))
         steps[0].target, steps[1].target = steps[1].target, steps[0].target
-        FallbackStep.objects.filter(alias__name=route.alias).delete()
-        FallbackStep.objects.bulk_create(steps)
+        Fallback.objects.filter(alias__name=route.alias).delete()
+        Fallback.objects.bulk_create(steps)
     _, after = ask(gateway, route)
     assert (before["provider"], after["provider"]) == (second, third)

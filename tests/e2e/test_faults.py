@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from routing.models import ChainKind, FallbackStep, ModelAlias, Provider
+from routing.models import ChainKind, Fallback, ModelAlias, Provider
 from tests.clocks import within
 from tests.e2e.gateway import Gateway, Route, asks, cost, http, price
 from tests.simulator import Behaviour, ReceivedRequest, Usage, faults
@@ -290,7 +290,7 @@ def _route(gateway: Gateway, name: str, wire: str, mode: str) -> Route:
     limits: dict[str, Any] = fault.whole_limits if mode == "whole" else {}
     route = gateway.route(wire, fault.fallback_wire or NEXT[wire], **limits)
     with gateway.orm():
-        FallbackStep.objects.filter(alias__name=route.alias).update(kind=fault.chain)
+        Fallback.objects.filter(alias__name=route.alias).update(kind=fault.chain)
         if fault.fallback_model:
             ModelAlias.objects.filter(name=route.aliases[1]).update(upstream_model=fault.fallback_model)
             price(route.providers[1], fault.fallback_model)

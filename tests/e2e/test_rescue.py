@@ -212,7 +212,7 @@ def test_a_budget_without_room_for_the_rest_ends_the_stream(gateway: Gateway) ->
     assert raised.value.code == "stream_interrupted"
     assert gateway.sim.requests_to(route.providers[1]) == []
     entry = gateway.entry(route.alias)
-    assert [a["outcome"] for a in gateway.attempts(route.alias)] == ["interrupted", "unpriced"]
+    assert [a["outcome"] for a in gateway.attempts(route.alias)] == ["interrupted", "no_room"]
     assert 0 < entry["cost_usd"] <= limit_usd
 
 

@@ -19,7 +19,7 @@ def route(gateway: Gateway) -> Route:
     own, second, ordered, fallback = route.aliases
     with gateway.orm():
         alias = ModelAlias.objects.get(name=own)
-        alias.steps.exclude(target__name=fallback).delete()
+        alias.fallbacks.exclude(target__name=fallback).delete()
         ModelAlias.objects.filter(name=own).update(weight=1)
         for name, weight in ((second, 1), (ordered, None)):
             provider = Provider.objects.get(aliases__name=name)

@@ -12,9 +12,10 @@ from django.db import connection
 
 from accounting.budgets import applicable, load_rules
 from accounting.ledger.reconcile import reconcile
-from accounting.ledger.records import ANSWERED, AttemptRecord, Hold, HoldRequest, Settlement
+from accounting.ledger.records import AttemptRecord, Hold, HoldRequest, Settlement
 from accounting.ledger.writer import Writer
 from accounting.models import Budget, ConfigurationVersion
+from accounting.outcomes import Outcome
 from accounting.postgres import locks
 from accounting.pricing import PriceList, Rates
 from accounting.usage import NO_USAGE, Usage
@@ -79,7 +80,7 @@ class Book:
             "alias": "claude-sonnet",
             "provider": "anthropic",
             "model": "claude-sonnet-4-6",
-            "outcome": ANSWERED,
+            "outcome": Outcome.ANSWERED,
             "http_status": 200,
             "error": "",
             "started_at": datetime.now(UTC),
@@ -94,7 +95,7 @@ class Book:
         return AttemptRecord(**values)
 
     def settlement(self, hold: Hold, *attempts: AttemptRecord, **fields: Any) -> Settlement:
-        served = next((a for a in attempts if a.outcome == ANSWERED), None)
+        served = next((a for a in attempts if a.outcome == Outcome.ANSWERED), None)
         values: dict[str, Any] = {
             "served": served,
             "fallback": False,

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from routing.catalog import Provider
-from routing.secrets import rotation as provider_keys
+from routing.secrets.references import UnknownStore, find
 from routing.secrets.rotation import ProviderKey, another_is_well, choose, failed
 from routing.upstreams.base import FailureKind, UpstreamError
 
+_names = itertools.count()  # nothing is known of a provider that no other test has named
 REFUSED = UpstreamError(FailureKind.AUTHENTICATION, "no")
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_known() -> Iterator[None]:
-    provider_keys.reset()
-    yield
-    provider_keys.reset()
 
 
 @pytest.fixture
@@ -32,7 +26,7 @@ def three(tmp_path: Path) -> Provider:
 
 
 def provider(*references: str) -> Provider:
-    return Provider("p", "openai", True, references, 1, 5, 0.5, 30)
+    return Provider(f"p{next(_names)}", "openai", True, references, 1, 5, 0.5, 30)
 
 
 def take(provider: Provider, times: int = 1) -> list[str]:
@@ -115,3 +109,24 @@ def test_what_leads_to_nothing_is_no_key(three: Provider, tmp_path: Path) -> Non
     assert take(three, 3) == ["secret 2"] * 3
     (tmp_path / "2").unlink()
     assert choose(three) is None
+
+
+@pytest.mark.parametrize(
+    ("reference", "named"),
+    [("gcp-secret:projects/1/key", "'gcp-secret:' is no store of keys"), ("sk-ant-pasted", "it names none")],
+)
+def test_a_reference_to_an_unknown_store_is_refused_and_not_read_as_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference: str, named: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "projects" / "1").mkdir(parents=True)
+    (tmp_path / "projects" / "1" / "key").write_text("secret")
+    with pytest.raises(UnknownStore, match=named) as refusal:
+        choose(provider(reference))
+    assert "pasted" not in str(refusal.value)
+    assert find(reference) is None
+
+
+def test_an_unknown_store_costs_a_provider_only_that_key(tmp_path: Path) -> None:
+    (tmp_path / "1").write_text("secret 1")
+    assert take(provider("gcp-secret:projects/1/key", f"file:{tmp_path / '1'}"), 2) == ["secret 1"] * 2

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.endpoints.chat.continuing import INSTRUCTION, Partial, Seam, continuation, further_input_tokens
+from routing.endpoints.chat.continuing import INSTRUCTION, PartialChat, Seam, continuation, further_input_tokens
 from routing.upstreams.base import UpstreamError
 
 ANSWER = (
@@ -116,19 +116,19 @@ def chunk(finish_reason: str | None = None, **delta: Any) -> dict[str, Any]:
 
 
 def test_a_tool_call_is_held_back_until_it_is_whole() -> None:
-    partial = Partial()
+    partial = PartialChat()
     first = chunk(role="assistant", content="Let me look.")
     calls = [chunk(tool_calls=[{"index": 0, "function": {"arguments": text}}]) for text in ('{"a', '": 1}')]
     end = chunk("tool_calls")
-    assert partial.admit(first) == [first]
-    assert partial.admit(calls[0]) == partial.admit(calls[1]) == []
+    assert partial.receive(first) == (first,)
+    assert partial.receive(calls[0]) == partial.receive(calls[1]) == ()
     assert partial.text == "Let me look."
-    assert partial.admit(end) == [*calls, end]
+    assert partial.receive(end) == [*calls, end]
     assert partial.is_finished
 
 
 def test_a_tool_call_without_end_is_not_held_back_without_bound() -> None:
-    partial = Partial()
+    partial = PartialChat()
     piece = chunk(tool_calls=[{"index": 0, "function": {"arguments": "x" * 300_000}}])
-    assert [len(partial.admit(piece)) for _ in range(5)] == [0, 0, 0, 4, 1]
+    assert [len(partial.receive(piece)) for _ in range(5)] == [0, 0, 0, 4, 1]
     assert partial.is_beyond_rescue

@@ -246,7 +246,7 @@ def test_anthropics_address_may_be_given_in_any_length(sim: Simulator, base: str
     deployment = request.deployment.__class__(
         "a", "anthropic", "claude-sonnet-4-6", sim.base_url("anthropic") + base, request.timeouts
     )
-    Translate().whole(request.__class__(deployment, "k", HELLO, request.timeouts, "r"))
+    Translate().whole(request.__class__(deployment, "k", HELLO, request.timeouts))
     assert sim.requests[0].path == "/anthropic/v1/messages"
 
 

@@ -38,7 +38,7 @@ def call(
         base_url=base_url,
         timeouts=timeouts,
     )
-    return UpstreamRequest(deployment, api_key, body, timeouts, "req-1")
+    return UpstreamRequest(deployment, api_key, body, timeouts)
 
 
 def call_to(sim: Simulator, wire: str, body: Mapping[str, Any] = HELLO, **options: Any) -> UpstreamRequest:

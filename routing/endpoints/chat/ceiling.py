@@ -2,18 +2,21 @@
 
 The bound must be true, or a hard budget could be overspent by what was admitted: so text counts as its UTF-8
 bytes (a byte-pair token, in every tokenizer that the providers publish, stands for at least one byte), and whatever
-has a documented maximum counts as that. What nobody can bound is :class:`Unbounded`, and refused where a hard budget
+has a documented maximum counts as that. What nobody can bound is Unbounded, and refused where a hard budget
 applies.
 
 That is three to five times the true input tokens. It matters little: the output cap, at several times the price a
-token, is most of a typical hold. ``docs/estimates.md`` has the measured ratios.
+token, is most of a typical hold. ``docs/ceilings.md`` has the measured ratios.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from routing.serving.call import Unbounded
 
 #: Chat templates wrap each message in a few tokens (OpenAI documents 3 to 4), and the request in a few more.
 TOKENS_A_MESSAGE = 16
@@ -30,24 +33,28 @@ AUDIO_TOKENS_A_KILOBYTE = 32
 
 #: Content parts that are text, or whose text is all that they are.
 _TEXT_PARTS = frozenset({"text", "refusal", "thinking", "redacted_thinking", "input_text", "output_text", "tool_use"})
+_IMAGE_PARTS = ("image_url", "image", "input_image")
 #: What of a request becomes input tokens, besides its messages.
 _INSTRUCTIONS = ("tools", "functions", "response_format", "tool_choice", "function_call", "prediction")
 
 
-class Unbounded(ValueError):
-    """Content whose tokens nobody can bound. ``param`` names it, as ``messages[2].content[1]``."""
+@dataclass(frozen=True, slots=True)
+class InputCeiling:
+    """No provider counts more input tokens; how many an image is depends on the model."""
 
-    def __init__(self, param: str, why: str) -> None:
-        super().__init__(why)
-        self.param = param
+    tokens: int  # of all that is no image
+    images: int
+
+    def tokens_for(self, model: str) -> int:
+        return self.tokens + self.images * image_ceiling(model)
 
 
-def input_ceiling(body: Mapping[str, Any], *, tokens_an_image: int = TOKENS_AN_IMAGE) -> int:
-    """No provider counts more input tokens for this chat request. Linear in its size.
+def input_ceiling(body: Mapping[str, Any]) -> InputCeiling:
+    """The bound of a chat request's input. Linear in its size.
 
     Raises Unbounded. Takes any JSON: what has not the shape of a chat request counts as the text that it is.
     """
-    tokens = TOKENS_A_REQUEST
+    tokens, images = TOKENS_A_REQUEST, 0
     for name in _INSTRUCTIONS:
         if body.get(name) is not None:
             tokens += _bytes(body[name])
@@ -56,8 +63,10 @@ def input_ceiling(body: Mapping[str, Any], *, tokens_an_image: int = TOKENS_AN_I
     _refuse_paid_tools(body)
     messages = body.get("messages")
     for index, message in enumerate(messages if isinstance(messages, list) else ()):
-        tokens += TOKENS_A_MESSAGE + _message(message, f"messages[{index}]", tokens_an_image)
-    return tokens
+        of_text, of_images = _message(message, f"messages[{index}]")
+        tokens += TOKENS_A_MESSAGE + of_text
+        images += of_images
+    return InputCeiling(tokens, images)
 
 
 def image_ceiling(model: str) -> int:
@@ -65,24 +74,24 @@ def image_ceiling(model: str) -> int:
     return TOKENS_AN_IMAGE_MINI if "gpt-4o-mini" in model else TOKENS_AN_IMAGE
 
 
-def _message(message: Any, where: str, tokens_an_image: int) -> int:
-    if not isinstance(message, dict):
-        return _bytes(message)
-    content = message.get("content")
+def _message(message: Any, where: str) -> tuple[int, int]:
+    """The tokens of a message's text, and how many images it has."""
+    content = message.get("content") if isinstance(message, dict) else None
     if not isinstance(content, list):
-        return _bytes(message)
-    tokens = _bytes({name: value for name, value in message.items() if name != "content"})
+        return _bytes(message), 0
+    tokens, images = _bytes({name: value for name, value in message.items() if name != "content"}), 0
     for index, part in enumerate(content):
-        tokens += _part(part, f"{where}.content[{index}]", tokens_an_image)
-    return tokens
+        if isinstance(part, dict) and part.get("type") in _IMAGE_PARTS:
+            images += 1
+        else:
+            tokens += _part(part, f"{where}.content[{index}]")
+    return tokens, images
 
 
-def _part(part: Any, where: str, tokens_an_image: int) -> int:
+def _part(part: Any, where: str) -> int:
     kind = part.get("type") if isinstance(part, dict) else None
     if not isinstance(part, dict) or not isinstance(kind, str) or kind in _TEXT_PARTS:
         return _bytes(part)
-    if kind in ("image_url", "image", "input_image"):
-        return tokens_an_image
     if kind == "input_audio":
         audio = part.get("input_audio")
         data = audio.get("data") if isinstance(audio, dict) else None

@@ -1,6 +1,6 @@
 """How a broken stream is continued by another deployment: what it is asked, and how its words are joined.
 
-The caller has the beginning of an answer (:class:`Partial`). The next step is given that beginning, as an assistant
+The caller has the beginning of an answer (:class:`PartialChat`). The next step is given that beginning, as an assistant
 message to go on from (*prefill*) where the model can do that, with an instruction to continue where it cannot, and
 :class:`Continued` joins what it says to what was said: no seam, no repetition. Where a model begins the answer anew
 with the same words, they are left out; where it begins anew with *other* words, joining would be a lie, and the step
@@ -12,7 +12,7 @@ Prefill: https://docs.anthropic.com/en/docs/build-with-claude/prompt-engineering
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,37 +38,54 @@ _refusing: set[tuple[str, str]] = set()
 
 
 @dataclass
-class Partial:
+class PartialChat:
     """What the caller has been sent of a stream's only choice, and what is held back from it: a tool call is not sent
-    before it is whole, so that one cut in half can be begun anew by another model."""
+    before it is whole, so that one cut in half can be begun anew by another model. `routing.serving.call.Partial`."""
 
     texts: list[str] = field(default_factory=list)
     held: list[Json] = field(default_factory=list)
     is_finished: bool = False
-    is_beyond_rescue: bool = False  # something was sent that another model cannot go on from
+    is_beyond_rescue: bool = False  # nobody can go on: there is no further step, or something of another kind was sent
     head: Json = field(default_factory=dict)  # the fields that every chunk of one answer has in common
     told: set[str] = field(default_factory=set)  # what is said once: the role, and thoughts before the answer
     _held_characters: int = 0
+    _received: list[str] = field(default_factory=list)  # of all choices, by the step that serves
 
     @property
     def text(self) -> str:
         return "".join(self.texts)
 
-    def admit(self, event: Json) -> list[Json]:
-        """The events that may be sent now that this one has come: it, or none, or all that waited for it."""
+    @property
+    def received(self) -> str:
+        return "".join(self._received)
+
+    @property
+    def can_be_continued(self) -> bool:
+        return not self.is_beyond_rescue and not self.is_finished
+
+    def begin_anew(self) -> None:
+        self.held.clear()
+        self._held_characters = 0
+        self._received.clear()
+
+    def receive(self, event: Json) -> Sequence[Json]:
+        """The events that may be sent now: this one, or nothing yet, or all that waited for it."""
+        self._note(event)
+        if self.is_beyond_rescue:
+            return (event,)
         if not self.head:
             self.head = {name: event[name] for name in ("id", "created", "system_fingerprint") if name in event}
         choices = event.get("choices") or [{}]
         choice = choices[0]
         delta = choice.get("delta") or {}
-        if choice.get("finish_reason") or self.is_beyond_rescue:
-            self.is_finished = self.is_finished or bool(choice.get("finish_reason"))
+        if choice.get("finish_reason"):
+            self.is_finished = True
             return self._release(event)
         if self.held or delta.get("tool_calls") or delta.get("function_call"):
             self.held.append(event)
             self._held_characters += len(json.dumps(delta))
             if self._held_characters <= MAX_HELD_CHARACTERS:
-                return []
+                return ()
             self.is_beyond_rescue = True
             return self._release()
         if delta.get("content"):
@@ -80,12 +97,53 @@ class Partial:
             self.told |= _REASONING
         if delta.get("audio") or delta.get("refusal") or delta.get("images"):
             self.is_beyond_rescue = True
-        return [event]
+        return (event,)
 
     def _release(self, *last: Json) -> list[Json]:
         released = [*self.held, *last]
         self.held = []
         return released
+
+    def _note(self, event: Json) -> None:
+        for choice in event.get("choices") or ():
+            delta = choice.get("delta") or {}
+            for part in ("content", "reasoning_content", "refusal"):
+                if isinstance(delta.get(part), str):
+                    self._received.append(delta[part])
+            for call in delta.get("tool_calls") or ():
+                function = call.get("function") or {}
+                self._received.append(f"{function.get('name') or ''}{function.get('arguments') or ''}")
+
+
+class Rest:
+    """What one request asks for when the client has the beginning of its answer: the rest, of each step in the words
+    that it understands."""
+
+    def __init__(self, partial: PartialChat, said_tokens: int) -> None:
+        self.further_input_tokens = further_input_tokens(partial.text)
+        self._partial = partial
+        self._said_tokens = said_tokens
+        self._prefills: dict[Deployment, bool] = {}  # decided once: the answer must be read as it was asked for
+
+    def asked_of(self, deployment: Deployment, body: Mapping[str, Any]) -> Json:
+        return continuation(body, self._partial.text, self._said_tokens, prefill=self._is_prefilled(deployment))
+
+    def read(self, stream: AnswerStream, deployment: Deployment) -> AnswerStream:
+        return Continued(stream, self._partial, prefilled=self._is_prefilled(deployment))
+
+    def ask_otherwise(self, deployment: Deployment) -> bool:
+        """A deployment that refused a prefill may go on when it is instructed: its refusal is not the client's fault,
+        and must not hide that."""
+        if not self._is_prefilled(deployment):
+            return False
+        learn_refusal(deployment)
+        self._prefills[deployment] = False
+        return True
+
+    def _is_prefilled(self, deployment: Deployment) -> bool:
+        if deployment not in self._prefills:
+            self._prefills[deployment] = bool(self._partial.text) and can_prefill(deployment)
+        return self._prefills[deployment]
 
 
 def can_prefill(deployment: Deployment) -> bool:
@@ -191,7 +249,7 @@ def _overlap(before: str, after: str) -> int:
 class Continued:
     """The rest of an answer as a stream (`AnswerStream`) that reads on from the first one's last chunk."""
 
-    def __init__(self, stream: AnswerStream, partial: Partial, *, prefilled: bool) -> None:
+    def __init__(self, stream: AnswerStream, partial: PartialChat, *, prefilled: bool) -> None:
         self.http_status = stream.http_status
         self.provider_request_id = stream.provider_request_id
         self._stream = stream

@@ -10,26 +10,32 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from accounting.text import storable
-from routing.exceptions import InvalidJson, InvalidRequest, MissingParameter
+from accounting.usage import Usage
+from routing.catalog import Step
+from routing.endpoints.chat.ceiling import InputCeiling, input_ceiling
+from routing.endpoints.chat.continuing import PartialChat, Rest
+from routing.exceptions import InvalidRequest, MissingParameter
+from routing.serving.call import Partial, Quantities, Received, Unbounded
+from routing.upstreams.base import AnswerStream, Json
+from routing.upstreams.estimate import estimated_usage
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-MAX_DEPTH = 100  # of nested JSON: deeper is nobody's schema, and recursive code downstream must not be felled by it
 MAX_CHOICES = 128  # OpenAI's own limit of `n`
 MAX_OUTPUT_TOKENS = 10_000_000
 MAX_TAGS = 16  # OpenAI's limit of `metadata` pairs
 MAX_TAG_CHARACTERS = 512
 MAX_END_USER_CHARACTERS = 200
-TIMEOUT_HEADER = "x-gateway-timeout"
-MIN_TIMEOUT_S, MAX_TIMEOUT_S = 0.1, 3600.0  # as the providers' own limits have them
 
 
 @dataclass(frozen=True, slots=True)
-class ChatRequest:
-    """A valid chat request. ``body`` is the client's, to be sent on; nobody mutates it."""
+class ChatCall:
+    """A valid chat request: a `routing.serving.call.Call`. ``body`` is what the client sent; nobody changes it."""
+
+    endpoint: ClassVar[str] = "chat"
 
     alias: str
     body: Mapping[str, Any]
@@ -39,51 +45,53 @@ class ChatRequest:
     output_cap_tokens: int | None  # the client's own, per choice
     end_user: str
     tags: Mapping[str, str]
+    input: InputCeiling | Unbounded
     deadline: float | None = None  # monotonic: when the client no longer wants an answer
+    rest: Rest | None = None  # only the rest of an answer is asked for: the client has its beginning
+
+    @property
+    def is_adapted(self) -> bool:
+        return self.rest is not None
 
     def left_s(self) -> float:
-        """Of the time that the client waits, ``x-gateway-timeout``; endless when it did not say."""
         return math.inf if self.deadline is None else self.deadline - time.monotonic()
 
+    def ceiling(self, step: Step) -> Quantities:
+        cap_tokens = self.output_cap_tokens or step.output_cap_tokens
+        further_tokens = 0 if self.rest is None else self.rest.further_input_tokens
+        if isinstance(self.input, Unbounded):
+            bounded = Quantities(further_tokens, cap_tokens, self.choices)
+            raise Unbounded(self.input.param, str(self.input), bounded)
+        input_tokens = self.input.tokens_for(step.deployment.model) + further_tokens
+        return Quantities(input_tokens, cap_tokens, self.choices)
 
-def parse_json(raw: bytes) -> Any:
-    """The JSON value of a body. Raises InvalidJson."""
-    if not raw.strip():
-        raise InvalidJson("The request body is empty; send a JSON object.")
-    try:
-        # JSON between machines is UTF-8 (RFC 8259, 8.1); given bytes, Python would also take UTF-16 and broken UTF-8.
-        value = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant)
-    except RecursionError:
-        raise InvalidJson(f"The request body is nested deeper than {MAX_DEPTH} levels.") from None
-    except UnicodeDecodeError:
-        raise InvalidJson("The request body is not valid UTF-8.") from None
-    except ValueError as error:
-        raise InvalidJson(f"The request body is not valid JSON: {error}.") from None
-    # Counting brackets is cheap and clears nearly every body without walking it.
-    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _is_deeper_than(value, MAX_DEPTH):
-        raise InvalidJson(f"The request body is nested deeper than {MAX_DEPTH} levels.")
-    return value
+    def request_for(self, step: Step) -> Json:
+        body = dict(self.body)
+        if self.output_cap_tokens is None:
+            # The hold counts with this cap, so the provider must know it.
+            name = "max_completion_tokens" if step.deployment.litellm_provider in ("openai", "azure") else "max_tokens"
+            body[name] = step.output_cap_tokens
+        return body if self.rest is None else self.rest.asked_of(step.deployment, body)
 
+    def ask_otherwise(self, step: Step) -> bool:
+        return self.rest is not None and self.rest.ask_otherwise(step.deployment)
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
+    def read(self, stream: AnswerStream, step: Step) -> AnswerStream:
+        return stream if self.rest is None else self.rest.read(stream, step.deployment)
 
+    def estimate(self, received: Received, step: Step) -> Usage:
+        text = received if isinstance(received, str) else _text_of(received)
+        return estimated_usage(self.request_for(step), text, step.deployment.model)
 
-def _is_deeper_than(value: Any, limit: int) -> bool:
-    level = [value]
-    for _ in range(limit):
-        level = [
-            child
-            for container in level
-            for child in (container.values() if isinstance(container, dict) else container)
-            if isinstance(child, dict | list)
-        ]
-        if not level:
-            return False
-    return True
+    def partial(self, *, is_rescuable: bool) -> PartialChat:
+        return PartialChat(is_beyond_rescue=not is_rescuable or self.choices != 1)
+
+    def continuation(self, partial: Partial, said_tokens: int) -> ChatCall:
+        assert isinstance(partial, PartialChat)  # it was made by our own `partial`
+        return replace(self, rest=Rest(partial, said_tokens))
 
 
-def parse_chat(body: Any, alias_in_path: str | None = None) -> ChatRequest:
+def parse_chat(body: Any, alias_in_path: str | None = None, deadline: float | None = None) -> ChatCall:
     """Validate a chat request. Raises InvalidRequest whose ``param`` names the field."""
     if not isinstance(body, dict):
         raise InvalidRequest("The request body must be a JSON object.")
@@ -104,7 +112,7 @@ def parse_chat(body: Any, alias_in_path: str | None = None) -> ChatRequest:
         )
     _optional(body, "tools", list, "an array")
     _check_cap_agreement(body)
-    return ChatRequest(
+    return ChatCall(
         alias=model,
         body=body,
         streamed=streamed,
@@ -116,24 +124,27 @@ def parse_chat(body: Any, alias_in_path: str | None = None) -> ChatRequest:
         ),
         end_user=storable(_optional(body, "user", str, "a string") or "", MAX_END_USER_CHARACTERS),
         tags=_tags(body),
+        input=_input(body),
+        deadline=deadline,
     )
 
 
-def parse_timeout_s(header: str | None) -> float | None:
-    """The header ``x-gateway-timeout``: for how many seconds the client waits, all attempts together. Raises
-    InvalidRequest. It narrows the providers' own limits and never widens them."""
-    if header is None:
-        return None
+def _input(body: Mapping[str, Any]) -> InputCeiling | Unbounded:
+    """The bound of the input, counted once: what nobody can bound is refused only where something must be."""
     try:
-        timeout_s = float(header) if len(header) <= 20 and "_" not in header else math.nan
-    except ValueError:
-        timeout_s = math.nan
-    if not MIN_TIMEOUT_S <= timeout_s <= MAX_TIMEOUT_S:
-        raise InvalidRequest(
-            f"'{TIMEOUT_HEADER}' must be a number of seconds from {MIN_TIMEOUT_S:g} to {MAX_TIMEOUT_S:g}.",
-            param=TIMEOUT_HEADER,
-        )
-    return timeout_s
+        return input_ceiling(body)
+    except Unbounded as unbounded:
+        return unbounded
+
+
+def _text_of(answer: Json) -> str:
+    """All that a whole answer says."""
+    texts = []
+    for choice in answer["choices"]:
+        message = choice["message"]
+        texts.append(message.get("content") or "")
+        texts.extend(str(call.get("function")) for call in message.get("tool_calls") or ())
+    return "".join(map(str, texts))
 
 
 def _required(body: Mapping[str, Any], name: str) -> Any:

@@ -83,7 +83,7 @@ class _TimedResponse(http.client.HTTPResponse):
         watch.deadline = monotonic() + (sock.gettimeout() or 0.0)
         leash = leash_of_call.get()
         if leash is not None:  # the request is sent, its answer may be long in coming
-            leash.hold(lambda: _shut(sock))
+            leash.on_gone(lambda: _shut(sock))
         self.fp = io.BufferedReader(_TimedSocket(self.fp.detach(), watch), READ_BYTES)
 
     def begin(self) -> None:

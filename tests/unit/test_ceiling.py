@@ -16,10 +16,10 @@ from routing.endpoints.chat.ceiling import (
     TOKENS_AN_IMAGE,
     TOKENS_AN_IMAGE_MINI,
     TOKENS_WITH_TOOLS,
-    Unbounded,
     image_ceiling,
     input_ceiling,
 )
+from routing.serving.call import Unbounded
 
 
 @pytest.fixture(scope="module")
@@ -34,22 +34,26 @@ def chat(content: Any, **more: Any) -> dict[str, Any]:
     return {"model": "m", "messages": [{"role": "user", "content": content}], **more}
 
 
+def input_tokens(body: dict[str, Any]) -> int:
+    return input_ceiling(body).tokens_for("gpt-4o")
+
+
 @settings(max_examples=200, deadline=None)
 @given(text=st.text())
 def test_text_never_has_more_tokens_than_bytes(litellm: Any, text: str) -> None:
     clean = text.encode("utf-8", "replace").decode()
     for model in ("gpt-4o", "claude-sonnet-4-6"):  # the byte-pair encodings that litellm ships with it
-        assert litellm.token_counter(model=model, text=clean) <= input_ceiling(chat(clean)) - TOKENS_A_REQUEST
+        assert litellm.token_counter(model=model, text=clean) <= input_tokens(chat(clean)) - TOKENS_A_REQUEST
 
 
 def test_a_message_counts_as_its_bytes_and_what_templates_add() -> None:
     message = '{"role":"user","content":"привет"}'
-    assert input_ceiling(chat("привет")) == TOKENS_A_REQUEST + TOKENS_A_MESSAGE + len(message.encode())
+    assert input_tokens(chat("привет")) == TOKENS_A_REQUEST + TOKENS_A_MESSAGE + len(message.encode())
 
 
 def test_tools_count_as_the_text_of_their_schema_and_the_prompt_that_comes_with_them() -> None:
     tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
-    more = input_ceiling(chat("hi", tools=[tool])) - input_ceiling(chat("hi"))
+    more = input_tokens(chat("hi", tools=[tool])) - input_tokens(chat("hi"))
     assert more == TOKENS_WITH_TOOLS + len(
         '[{"type":"function","function":{"name":"weather","parameters":{"type":"object"}}}]'
     )
@@ -58,14 +62,14 @@ def test_tools_count_as_the_text_of_their_schema_and_the_prompt_that_comes_with_
 def test_an_image_counts_as_the_most_that_any_provider_documents() -> None:
     data = "data:image/png;base64," + base64.b64encode(b"x" * 50_000).decode()
     text, image = {"type": "text", "text": "what is it"}, {"type": "image_url", "image_url": {"url": data}}
-    assert input_ceiling(chat([text, image])) - input_ceiling(chat([text])) == TOKENS_AN_IMAGE
+    assert input_tokens(chat([text, image])) - input_tokens(chat([text])) == TOKENS_AN_IMAGE
     assert image_ceiling("gpt-4o-mini-2024-07-18") == TOKENS_AN_IMAGE_MINI
     assert image_ceiling("claude-sonnet-4-6") == TOKENS_AN_IMAGE
 
 
 def test_audio_counts_by_its_length() -> None:
     part = {"type": "input_audio", "input_audio": {"data": "A" * 100_000, "format": "mp3"}}
-    assert input_ceiling(chat([part])) - input_ceiling(chat([])) == TOKENS_A_MESSAGE + 3200
+    assert input_tokens(chat([part])) - input_tokens(chat([])) == TOKENS_A_MESSAGE + 3200
 
 
 @pytest.mark.parametrize(
@@ -79,7 +83,7 @@ def test_audio_counts_by_its_length() -> None:
 )
 def test_what_nobody_can_bound_is_named(body: dict[str, Any], param: str) -> None:
     with pytest.raises(Unbounded) as refused:
-        input_ceiling(body)
+        input_tokens(body)
     assert refused.value.param == param
 
 
@@ -100,7 +104,7 @@ parts = st.dictionaries(st.sampled_from(["type", "text", "image_url", "input_aud
 def test_whatever_json_comes_it_is_bounded_or_named(body: dict[str, Any]) -> None:
     bound, named = 0, ""
     try:
-        bound = input_ceiling(body)
+        bound = input_tokens(body)
     except Unbounded as refused:
         named = refused.param
     assert bound >= TOKENS_A_REQUEST or named

@@ -1,0 +1,84 @@
+"""The headers that all endpoints share: request ids, ``x-gateway-*``, ``x-ratelimit-*``."""
+
+from __future__ import annotations
+
+import math
+import re
+import uuid
+from typing import Any
+
+from django.http import HttpRequest
+
+from accounting.rates import RateStatus
+from routing.exceptions import InvalidRequest
+from routing.serving.attempts import Failed, Served
+
+TIMEOUT_HEADER = "x-gateway-timeout"
+MIN_TIMEOUT_S, MAX_TIMEOUT_S = 0.1, 3600.0  # as the providers' own limits have them
+
+
+def parse_timeout_s(header: str | None) -> float | None:
+    """The header ``x-gateway-timeout``: for how many seconds the client waits, all attempts together. Raises
+    InvalidRequest. It narrows the providers' own limits and never widens them."""
+    if header is None:
+        return None
+    try:
+        timeout_s = float(header) if len(header) <= 20 and "_" not in header else math.nan
+    except ValueError:
+        timeout_s = math.nan
+    if not MIN_TIMEOUT_S <= timeout_s <= MAX_TIMEOUT_S:
+        raise InvalidRequest(
+            f"'{TIMEOUT_HEADER}' must be a number of seconds from {MIN_TIMEOUT_S:g} to {MAX_TIMEOUT_S:g}.",
+            param=TIMEOUT_HEADER,
+        )
+    return timeout_s
+
+
+def request_id(request: HttpRequest) -> str:
+    """The id that GatewayMiddleware gave the request."""
+    return str(request.META["gateway.request_id"])
+
+
+def sane_request_id(offered: str | None) -> str:
+    """The client's own id when it is short and plain, else a new one."""
+    if offered and re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", offered):
+        return offered
+    return f"req-{uuid.uuid4().hex}"
+
+
+def headers_of(served: Served[Any]) -> dict[str, str]:
+    """Who answered, after how many attempts, and what is left of the key's rate limits."""
+    rate = served.admission.hold.rate
+    return {
+        **(_rate_headers(rate.status) if rate else {}),
+        "x-gateway-alias": served.step.alias,
+        "x-gateway-provider": served.step.provider.name,
+        "x-gateway-model": served.step.deployment.model,
+        "x-gateway-attempts": str(len(served.failed) + 1),
+        "x-gateway-fallback": "true" if served.is_fallback else "false",
+    }
+
+
+def _rate_headers(status: RateStatus) -> dict[str, str]:
+    """https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers"""
+    headers: dict[str, str] = {}
+    for name, limit, left in (
+        ("requests", status.limits.requests_per_minute, status.requests_left),
+        ("tokens", status.limits.tokens_per_minute, status.tokens_left),
+    ):
+        if limit is not None:
+            headers[f"x-ratelimit-limit-{name}"] = str(limit)
+            headers[f"x-ratelimit-remaining-{name}"] = str(left)
+            headers[f"x-ratelimit-reset-{name}"] = f"{status.reset_s}s"
+    return headers
+
+
+def note_failure(failed: Failed) -> None:
+    """Says in the error's headers what was tried."""
+    headers = failed.error.headers
+    headers["x-gateway-alias"] = failed.admission.call.alias
+    headers["x-gateway-attempts"] = str(len(failed.attempts))
+    headers["x-gateway-fallback"] = "false"
+    if failed.attempts:
+        headers["x-gateway-provider"] = failed.attempts[-1].provider
+        headers["x-gateway-model"] = failed.attempts[-1].model

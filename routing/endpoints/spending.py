@@ -1,0 +1,119 @@
+"""The one skeleton of every route that spends: parse, identify, admit (hold), cascade, settle, render.
+
+No cent leaves without a hold, because an endpoint has no other way to a provider: it gives `parse` and `rendering`, and
+everything between them is here. `gateway_project.routes` refuses to serve a route that goes another way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar, cast
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from accounting.money import plain_usd
+from accounting.usage import Usage
+from routing.api.authentication import Caller, KeyAuthentication
+from routing.api.disconnects import ClientConnection
+from routing.api.headers import TIMEOUT_HEADER, headers_of, note_failure, parse_timeout_s, request_id
+from routing.exceptions import InternalError
+from routing.serving import admission, books, cascade
+from routing.serving.admission import Admission
+from routing.serving.attempts import Clock, Failed
+from routing.serving.books import Ending
+from routing.serving.call import Call
+from routing.serving.relaying import Frames, LiveAnswer
+from routing.upstreams.base import Json
+
+C = TypeVar("C", bound=Call)
+C_contra = TypeVar("C_contra", bound=Call, contravariant=True)
+
+#: Takes the request, what its path says, and until when (monotonic) its client waits. Raises a GatewayError.
+Parse = Callable[[HttpRequest, Mapping[str, str], float | None], C]
+
+
+class Rendering(Protocol[C_contra]):
+    """Answers in the client's dialect; a module is one."""
+
+    def whole(self, body: Json, alias: str, estimated: Usage | None) -> Json:
+        """A whole answer's body; ``estimated`` is its usage when the provider has not counted."""
+
+    def frames(self, call: C_contra, alias: str) -> Frames:
+        """What a streamed answer is sent in."""
+
+
+class SpendingView(APIView):
+    """The view of every route that spends, as :func:`route` makes it."""
+
+    authentication_classes = (KeyAuthentication,)
+    parse: Parse[Any] | None = None
+    rendering: Rendering[Any] | None = None
+
+    def post(self, request: Request, **path: str) -> HttpResponseBase:
+        assert self.parse is not None
+        assert self.rendering is not None
+        return spend(request, path, self.parse, self.rendering)
+
+
+def route(parse: Parse[C], rendering: Rendering[C]) -> Callable[..., HttpResponseBase]:
+    """An endpoint that spends, for the URL table."""
+    return SpendingView.as_view(parse=parse, rendering=rendering)
+
+
+def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering: Rendering[C]) -> HttpResponseBase:
+    """Answer a request that costs money. Raises a GatewayError; then nothing was spent but what is in the books."""
+    began = Clock()
+    secret = cast(Caller, request.user).secret
+    timeout_s = parse_timeout_s(request.headers.get(TIMEOUT_HEADER))
+    call = parse(request._request, path, None if timeout_s is None else began.monotonic + timeout_s)
+    admitted = admission.admit(call, secret, request_id(request._request))
+    try:
+        if call.streamed:
+            client = ClientConnection(request.META.get("gunicorn.socket"))
+            return _streamed(call, admitted, began, client, rendering)
+        served = cascade.whole(admitted)
+        answer = served.answer
+        usage = answer.usage or call.estimate(answer.body, served.step)
+        attempt = served.record(usage, answer.http_status, answer.provider_request_id)
+    except Failed as failed:
+        note_failure(failed)
+        books.settle(Ending.of_failure(failed, began))
+        raise failed.error from None
+    except Exception:
+        # A fault of ours: the hold must not be left for the expiry, and nothing says that a provider was paid.
+        books.settle(Ending.of_failure(Failed(InternalError("The gateway failed."), [], admitted), began))
+        raise
+    settlement = books.settle(
+        Ending(
+            served.admission,
+            began,
+            (*served.failed, attempt),
+            served=attempt,
+            is_fallback=served.is_fallback,
+            http_status=200,
+            error_code="",
+        )
+    )
+    body = rendering.whole(answer.body, served.step.alias, usage if answer.usage is None else None)
+    response = JsonResponse(body, headers=headers_of(served))
+    if settlement.cost_usd is not None:
+        response["x-gateway-cost-usd"] = plain_usd(settlement.cost_usd)
+    return response
+
+
+def _streamed(
+    call: C, admitted: Admission, began: Clock, client: ClientConnection, rendering: Rendering[C]
+) -> HttpResponse | StreamingHttpResponse:
+    try:
+        served = cascade.stream(admitted, client)
+    except BaseException:
+        client.release()
+        raise
+    return StreamingHttpResponse(
+        # It settles itself: Django calls its close() at the end, however that comes.
+        LiveAnswer(served, began, client, rendering.frames(call, served.step.alias)),
+        content_type="text/event-stream",
+        headers={**headers_of(served), "Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )

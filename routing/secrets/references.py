@@ -1,0 +1,53 @@
+"""A reference to a provider's key: where the key is, never the key itself. Read at each use, so that a rotated secret
+needs no restart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from django.core.exceptions import ValidationError
+
+from routing.secrets import environment, file
+
+#: The part of a reference before its colon → who reads what follows.
+_STORES: Final[dict[str, Callable[[str], str | None]]] = {"env": environment.read, "file": file.read}
+
+
+class UnknownStore(ValueError):
+    """The reference names no store of keys that the gateway can read."""
+
+    def __init__(self, reference: str) -> None:
+        store, colon, _ = reference.partition(":")
+        # A reference without a known beginning may be a pasted key: its words are not repeated.
+        named = f"'{store}:' is no store of keys" if colon and re.fullmatch(r"[a-z-]{1,20}", store) else "it names none"
+        super().__init__(f"the key reference cannot be read: {named}; it must begin with env: or file:")
+
+
+def validate_key_reference(reference: str) -> None:
+    """``env:NAME`` or ``file:PATH``: the database never holds a provider's key, only where it is."""
+    if re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/.+", reference) is None:
+        raise ValidationError(
+            "Write env:NAME (an environment variable) or file:/path (a file). "
+            "The key itself does not belong here: it would be stored in clear."
+        )
+
+
+def read(reference: str) -> str | None:
+    """The key behind the reference, as it is now. Empty when the reference is empty: the provider needs no key. None
+    when the reference leads to nothing. Raises UnknownStore."""
+    if not reference:
+        return ""
+    store, _, place = reference.partition(":")
+    if store not in _STORES:
+        raise UnknownStore(reference)
+    return _STORES[store](place)
+
+
+def find(reference: str) -> str | None:
+    """The same, and None for a reference that cannot be read at all."""
+    try:
+        return read(reference)
+    except UnknownStore:
+        return None

@@ -1,0 +1,117 @@
+"""What became of the calls of providers: an answer or none, and each attempt as the books keep it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Generic, TypeVar
+
+from accounting.ledger.records import AttemptRecord
+from accounting.outcomes import Outcome
+from accounting.pricing import cost_usd
+from accounting.text import storable
+from accounting.usage import NO_USAGE, Usage
+from routing.catalog import Step
+from routing.exceptions import GatewayError
+from routing.serving.admission import Admission
+from routing.upstreams.base import AnswerStream, Json
+
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class Clock:
+    """When an attempt, or a request, began; both clocks, as durations must not jump with the wall's."""
+
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    monotonic: float = field(default_factory=time.monotonic)
+
+    def ms(self) -> int:
+        return round((time.monotonic() - self.monotonic) * 1000)
+
+
+@dataclass
+class OpenStream:
+    """A stream whose first content event has arrived. ``head`` are the events up to and including it."""
+
+    stream: AnswerStream
+    head: list[Json]
+
+
+@dataclass
+class Served(Generic[Answer]):
+    """An answer, the step that gave it, and the failed attempts before it. The serving attempt is recorded by
+    whoever knows its usage: at once for a whole answer, at the end for a stream."""
+
+    answer: Answer
+    step: Step
+    admission: Admission
+    failed: list[AttemptRecord]
+    started: Clock
+    first_token_ms: int | None
+    rest: tuple[Step, ...]  # the steps that were not needed
+
+    @property
+    def is_fallback(self) -> bool:
+        return self.step.alias != self.admission.call.alias or bool(
+            self.failed and any(not _same_deployment(a, self.step) for a in self.failed)
+        )
+
+    def record(self, usage: Usage, http_status: int | None, provider_request_id: str | None, *,
+               outcome: Outcome = Outcome.ANSWERED, error: str = "") -> AttemptRecord:  # fmt: skip
+        return record_attempt(
+            self.admission, self.step, self.started, outcome, usage,
+            http_status=http_status, provider_request_id=provider_request_id, error=error,
+            first_token_ms=self.first_token_ms,
+        )  # fmt: skip
+
+
+class Failed(Exception):
+    """No step answered. ``error`` is for the client, ``attempts`` for the books, ``admission`` has the last hold."""
+
+    def __init__(self, error: GatewayError, attempts: list[AttemptRecord], admission: Admission) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.attempts = attempts
+        self.admission = admission
+
+
+def record_attempt(
+    admission: Admission,
+    step: Step,
+    started: Clock,
+    outcome: Outcome,
+    usage: Usage,
+    *,
+    http_status: int | None,
+    provider_request_id: str | None,
+    error: str = "",
+    first_token_ms: int | None = None,
+) -> AttemptRecord:
+    """The attempt as the books keep it, at the price that its ceiling was counted with."""
+    price = admission.ceiling(step).price
+    if usage == NO_USAGE:
+        cost: Decimal | None = Decimal(0)
+    else:
+        cost = None if price is None else cost_usd(usage, price)
+    return AttemptRecord(
+        alias=step.alias,
+        provider=step.provider.name,
+        model=step.deployment.model,
+        outcome=outcome.value,
+        http_status=http_status,
+        error=storable(error),
+        started_at=started.at,
+        duration_ms=started.ms(),
+        first_token_ms=first_token_ms,
+        usage=usage,
+        cost_usd=cost,
+        price=price,
+        provider_request_id=provider_request_id,
+    )
+
+
+def _same_deployment(attempt: AttemptRecord, step: Step) -> bool:
+    return (attempt.provider, attempt.model) == (step.provider.name, step.deployment.model)

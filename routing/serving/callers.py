@@ -1,0 +1,42 @@
+"""Whose request it is: the presented key, looked up in the configuration's snapshot.
+
+In ``open`` mode any bearer, or none, is accepted and accounted to ``anonymous``; a living key of ours is still
+recognised, and one that was disabled or has expired is still refused.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from django.conf import settings
+
+from accounting import keys
+from accounting.keys import ANONYMOUS_KEY, Key
+from routing import catalog
+from routing.exceptions import InvalidApiKey
+
+
+def identify(secret: str | None) -> Key:
+    """The living key. Raises InvalidApiKey, and then from a snapshot as new as the database."""
+    try:
+        return identify_in(catalog.current(), secret)
+    except InvalidApiKey:
+        return identify_in(catalog.fresh(), secret)
+
+
+def identify_in(snapshot: catalog.Catalog, secret: str | None) -> Key:
+    is_open = settings.GATEWAY_AUTH == "open"
+    key = keys.find(snapshot.keys, secret) if secret else None
+    if key is None:
+        if is_open:
+            return ANONYMOUS_KEY
+        raise InvalidApiKey(
+            "The API key is not known here."
+            if secret
+            else "An API key is required: send 'Authorization: Bearer <key>'. Keys are made in the admin."
+        )
+    if not key.enabled:
+        raise InvalidApiKey("The API key is disabled.")
+    if key.expires_at is not None and key.expires_at <= datetime.now(UTC):
+        raise InvalidApiKey("The API key has expired.")
+    return key
