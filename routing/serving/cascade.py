@@ -207,6 +207,8 @@ class _Cascade(Generic[Answer]):
                     break
                 if attempt < step.provider.retries:
                     time.sleep(wait_s)
+        if self.last_error is not None and self.last_error.kind is FailureKind.CAPABILITY:
+            raise Failed(self._refused(), self.failed, self.admission)
         raise Failed(self._all_failed(), self.failed, self.admission)
 
     def _with_each_key(self, step: Step) -> Served[Answer] | None:
@@ -363,7 +365,7 @@ class _Cascade(Generic[Answer]):
         assert error is not None
         return ProviderRefused(
             error.message,
-            status=error.http_status or 400,
+            status=error.client_status,
             error_type=error.error_type,
             code=error.code,
             param=error.param,
