@@ -279,6 +279,7 @@ class Calls:
         self._numbered = numbered  # those of a whole answer stand in order
         self._places: dict[object, int] = {}  # by the index that the provider gives it
         self._ids: list[object] = []  # of each call, in order
+        self._names: list[str] = []
 
     def __bool__(self) -> bool:
         return bool(self._ids)
@@ -302,6 +303,7 @@ class Calls:
         index, function = call.get("index"), call.get("function")
         return (
             call.get("id") is None
+            and index is not None
             and self._places.get(index) == index
             and type(function) is dict
             and type(function.get("arguments")) is str
@@ -325,8 +327,11 @@ class Calls:
             self._ids.append(identity)
             if not isinstance(function.get("name"), str):
                 function["name"] = _text_of(function.get("name"))
-        elif identity == "" or (identity is not None and type(identity) is not str):
-            del call["id"]
+            self._names.append(function["name"])
+        else:
+            call.pop("id", None)  # said once: clients add up the texts of all parts
+            if function.get("name") == self._names[place]:
+                del function["name"]
         if type(function.get("arguments")) is not str and (is_new or "arguments" in function):
             function["arguments"] = _arguments(function.get("arguments"))
 

@@ -233,8 +233,8 @@ class EventReader:
         if self._closed:
             return
         self._closed = True
-        if self._ended:
-            return  # back in the pool, perhaps in use by somebody else
+        if self._ended or self._watch.sock is None:
+            return  # back in the pool, perhaps in use by somebody else; or replayed, from no connection
         with suppress(OSError):  # the provider was faster
             self._watch.sock.shutdown(socket.SHUT_RDWR)
         if not self._reading:
