@@ -196,6 +196,8 @@ class Translated:
             chunk = None if failure and "error" in event else self._parser.chunk_parser(event)
         except Exception:  # noqa: BLE001 - an event that litellm cannot read is skipped, like one that is not JSON
             self.progress.malformed = True
+            if event.get(self._wire.usage_name):
+                self._count = self._wire.without_answer(event)
             return
         usage = getattr(chunk, "usage", None)
         if usage is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -18,7 +18,7 @@ from routing.upstreams.base import FailureKind, UpstreamError, WholeAnswer
 from routing.upstreams.http.events import replayed
 from routing.upstreams.http.transport import Whole
 from routing.upstreams.relay import Chunks, Relay
-from routing.upstreams.streams import LiveStream
+from routing.upstreams.streams import LiveStream, Progress
 from tests.wire.upstream_calls import HELLO, SSE_HEAD, Raw, call, read, text_of
 
 COUNTED = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
@@ -335,7 +335,10 @@ def test_an_error_in_the_place_of_a_stream_is_the_error() -> None:
 
 @pytest.mark.parametrize("head", [SSE_HEAD, JSON_HEAD], ids=["as a stream", "as JSON"])
 def test_a_stream_in_the_place_of_an_answer_is_put_together(head: bytes) -> None:
-    likely = {"content": [{"token": "Hel", "logprob": -0.5, "bytes": None, "top_logprobs": []}], "refusal": None}
+    likely: dict[str, Any] = {
+        "content": [{"token": "Hel", "logprob": -0.5, "bytes": None, "top_logprobs": []}],
+        "refusal": None,
+    }
     deltas: list[dict[str, Any]] = [
         {"role": "assistant", "content": ""},
         {"reasoning_content": "h"},
@@ -384,6 +387,38 @@ def test_what_is_thrown_away_keeps_its_count(body: dict[str, Any]) -> None:
 
 
 # --- anything ------------------------------------------------------------------------------------------------------
+
+
+class Surprising:
+    """A source whose reader meets what nobody thought of."""
+
+    http_status = 200
+    provider_request_id: str | None = "req_1"
+    usage = Usage(7)
+    service_tier = None
+
+    def __init__(self) -> None:
+        self.progress = Progress(spoken=True)
+        self.is_closed = False
+
+    def chunks(self) -> Iterator[dict[str, Any]]:
+        yield {"choices": []}
+        raise KeyError("delta")
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def test_a_surprise_in_a_stream_is_the_providers_failure_and_stays_one() -> None:
+    source = Surprising()
+    stream = LiveStream(source)
+    next(stream)
+    for _ in range(2):
+        with pytest.raises(UpstreamError) as raised:
+            next(stream)
+        error = raised.value
+        assert (error.kind, error.usage, error.consumed) == (FailureKind.MALFORMED, Usage(7), True)
+    assert source.is_closed
 
 
 JUNK = st.recursive(

@@ -307,6 +307,9 @@ def test_usage_beside_the_last_choice_is_moved_to_a_chunk_of_its_own() -> None:
 # --- usage ----------------------------------------------------------------------------------------------------
 
 
+ABSURD: list[Any] = [-1, 10**12 + 1, True, 1.5, float("nan"), float("inf"), "many", "-7", [], {}]
+
+
 @pytest.mark.parametrize(
     ("reported", "usage"),
     [
@@ -317,10 +320,7 @@ def test_usage_beside_the_last_choice_is_moved_to_a_chunk_of_its_own() -> None:
         ({"prompt_tokens": 5, "completion_tokens": 7}, Usage(input_tokens=5, output_tokens=7)),
         ({"prompt_tokens": "1000", "completion_tokens": 7.0}, Usage(input_tokens=1000, output_tokens=7)),
         ({"prompt_tokens": 5, "completion_tokens": None}, Usage(input_tokens=5)),
-        *(
-            ({"prompt_tokens": 5, "completion_tokens": absurd}, None)
-            for absurd in (-1, 10**12 + 1, True, 1.5, float("nan"), float("inf"), "many", "-7", [], {})
-        ),
+        *(({"prompt_tokens": 5, "completion_tokens": absurd}, None) for absurd in ABSURD),
         (
             {
                 "prompt_tokens": 50,
