@@ -34,7 +34,9 @@ _KIND_BY_STATUS: Final = {
     429: FailureKind.RATE_LIMITED,
     499: FailureKind.OVERLOADED,  # Gemini's CANCELLED
 }
-_REFUSALS: Final = frozenset(
+#: A provider that answers so speaks of our key or of its own pace, whatever else it names.
+_NOT_OF_A_RESOURCE: Final = frozenset({401, 402, 429})
+REFUSALS: Final = frozenset(
     {FailureKind.BAD_REQUEST, FailureKind.CONTEXT_WINDOW, FailureKind.CONTENT_POLICY, FailureKind.CAPABILITY}
 )
 #: Errors inside a stream have no status of their own; their type has.
@@ -120,7 +122,7 @@ def kind_of(
         # A redirect is "ask elsewhere": our base URL is wrong.
         return FailureKind.NOT_FOUND if status >= 300 else FailureKind.MALFORMED
     said = kind_by_words(message, code, error_type, failing=status is not None and status >= 500)
-    if said is not None:
+    if said is not None and not (said is FailureKind.BAD_REQUEST and status in _NOT_OF_A_RESOURCE):
         return said
     if status is None or status >= 500:
         return FailureKind.OVERLOADED
@@ -141,12 +143,12 @@ def _error(
         code = "context_length_exceeded"
     elif kind is FailureKind.CONTENT_POLICY and CODES.get(code or "") is not FailureKind.CONTENT_POLICY:
         code = "content_policy_violation"
-    if kind in _REFUSALS and _STATUS_BY_TYPE.get(error_type or "") not in (400, 413):
+    if kind in REFUSALS and _STATUS_BY_TYPE.get(error_type or "") not in (400, 413):
         error_type = "invalid_request_error"  # a type that fits the status that the client gets
     return UpstreamError(
         kind,
         scrubbed(words.message, secret),
-        http_status=status or (400 if kind in _REFUSALS else 500),
+        http_status=status or (400 if kind in REFUSALS else 500),
         retry_after_s=retry_after_s,
         error_type=error_type,
         code=code,

@@ -112,7 +112,7 @@ def _mapped(error: Exception, secret: str) -> UpstreamError:
         scrubbed(message, secret),
         http_status=status,
         retry_after_s=errors.retry_after_s(headers),
-        error_type="invalid_request_error" if code or kind is FailureKind.BAD_REQUEST else None,
+        error_type="invalid_request_error" if kind in errors.REFUSALS else None,
         code=code,
         provider_request_id=errors.request_id(headers),
     )

@@ -101,7 +101,8 @@ class LiveStream:
         spoken = self._source.progress.spoken
         if error.kind is FailureKind.CONNECTION and spoken:
             error = UpstreamError(FailureKind.INTERRUPTED, error.message)
-        error.http_status = error.http_status or self.http_status
+        if error.kind not in (FailureKind.TIMEOUT, FailureKind.CONNECTION):  # of these the status says nothing
+            error.http_status = error.http_status or self.http_status
         error.usage = self.usage
         error.consumed = spoken or error.kind in (FailureKind.MALFORMED, FailureKind.EMPTY)
         error.provider_request_id = error.provider_request_id or self.provider_request_id

@@ -372,6 +372,11 @@ def test_a_stream_in_the_place_of_an_answer_is_put_together(head: bytes) -> None
     assert (answer.usage, answer.body["usage"]) == (Usage(10, output_tokens=5), COUNTED)
 
 
+def test_json_that_is_called_a_stream_is_json() -> None:
+    body = {"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}], "usage": COUNTED}
+    assert whole(json.dumps(body, indent=2).encode(), SSE_HEAD).body["choices"][0]["message"]["content"] == "Hello"
+
+
 def test_half_a_stream_in_the_place_of_an_answer_is_none() -> None:
     with pytest.raises(UpstreamError) as raised:
         whole(b"data: %b\n\n" % EVENTS[0], SSE_HEAD)

@@ -422,6 +422,7 @@ def test_no_message_is_claimed_by_the_words_of_two_kinds() -> None:
         # our account and its key, without a word that tells more
         (403, ACCOUNT, "The caller does not have permission"),
         (401, ACCOUNT, "invalid x-api-key"),
+        (429, RATE, "Too many requests to download the file: slow down"),
         (404, MODEL, "Not Found"),
         # a provider that fails speaks of itself
         (500, Kind.OVERLOADED, "Insufficient balance service unavailable"),

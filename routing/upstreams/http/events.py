@@ -57,8 +57,9 @@ def post_stream(
 
 def is_stream(answer: Whole) -> bool:
     """Whether a body that came whole is a stream of events, though none was asked for."""
+    begins = answer.body[:100].removeprefix(codecs.BOM_UTF8).lstrip()
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return kind == "text/event-stream" or answer.body.lstrip(b"\xef\xbb\xbf\r\n ").startswith((b"data:", b"event:"))
+    return begins.startswith((b"data:", b"event:")) or (kind == "text/event-stream" and not begins.startswith(b"{"))
 
 
 def replayed(answer: Whole) -> EventReader:
