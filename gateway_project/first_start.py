@@ -12,10 +12,9 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import OperationalError, connection
 
+from accounting.postgres import locks
 from gateway_project.environment import InvalidEnvironment, envstr
 
-# Any number, as long as every replica takes the same one.
-ADVISORY_LOCK = 4000_2026
 WAIT_S = 30
 
 
@@ -36,7 +35,7 @@ def prepare() -> Admin | None:
     # A transaction's lock, not a session's: that one also works through a pooler. It has a connection of its
     # own, as migrations have transactions of their own.
     with psycopg.connect(**connection.get_connection_params()) as lock:
-        lock.execute("SELECT pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
+        lock.execute("SELECT pg_advisory_xact_lock(%s)", [locks.FIRST_START])
         call_command("migrate", interactive=False, verbosity=0)
         call_command("ensure_defaults", verbosity=0)
         admin = _ensure_admin()

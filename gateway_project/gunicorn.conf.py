@@ -60,6 +60,15 @@ loglevel = "warning"
 control_socket_disable = True
 
 
+def on_starting(server: "Arbiter") -> None:
+    """In the parent, once the gateway is loaded: what the system checks find, unless the launcher has printed it."""
+    from gateway_project import checks
+    from gateway_project.run import LAUNCHER
+
+    if os.environ.get(LAUNCHER) != str(os.getppid()) and not checks.passed():
+        sys.exit(2)
+
+
 def when_ready(server: "Arbiter") -> None:
     """In the parent, before it forks: what it has loaded stays for good. Collections that look at it cost a worker
     time, and the looking writes to it, so that its pages would not be shared any more."""
@@ -75,7 +84,7 @@ def post_fork(server: "Arbiter", worker: "Worker") -> None:
 
     gc.set_threshold(20_000, 20, 20)  # collections at the usual 700 take 8 % of a worker's time, at these 4 %
     gc.enable()  # a reload (SIGHUP) has read this file again, and calls no `when_ready`
-    ledger.of_this_process().start()
+    ledger.start()
     breaker_sharing.start()
     if worker.age == 1:  # the first of them, and not the one that replaces it
         from accounting.ledger.reconcile import reconcile_and_log
@@ -89,4 +98,4 @@ def worker_exit(server: "Arbiter", worker: "Worker") -> None:
     from routing.breakers import sharing as breaker_sharing
 
     breaker_sharing.stop()
-    ledger.of_this_process().stop()
+    ledger.stop()

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from gateway_project import __version__
 from gateway_project.embedded_postgres import (
     EmbeddedPostgres,
     EmbeddedPostgresError,
@@ -26,6 +27,9 @@ from gateway_project.embedded_postgres import (
     stop_with_parent,
 )
 from gateway_project.environment import InvalidEnvironment
+
+# In gunicorn's environment: the process id of the launcher, which has printed what the system checks found.
+LAUNCHER = "GATEWAY_LAUNCHER_PID"
 
 # How long a gateway that was killed a moment ago may take to let go of its port.
 PORT_WAIT_S = 5
@@ -93,9 +97,11 @@ class Launcher:
         from django.conf import settings
 
         django.setup()
-        from gateway_project import first_start
+        from gateway_project import checks, first_start
 
         admin = first_start.prepare()
+        if not checks.passed("default"):
+            raise SystemExit(2)
         # At once, not with the banner: were gunicorn to fail now, nobody would ever see it.
         if admin and admin.password:
             print(
@@ -117,6 +123,7 @@ class Launcher:
         self.gunicorn = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "--config", str(GUNICORN_CONFIG), "gateway_project.wsgi"],
             cwd=GUNICORN_CONFIG.parent.parent,
+            env={**os.environ, LAUNCHER: str(os.getpid())},
             # A terminal's Ctrl-C goes to the whole process group; here it must reach the launcher alone.
             start_new_session=True,
             # No threads here, so nothing can hold a lock across the fork.
@@ -150,6 +157,9 @@ class Launcher:
 
 def main() -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
+    if "--version" in sys.argv[1:]:
+        print(__version__)
+        return 0
     if "--stop-with-parent" in sys.argv[1:]:  # make, which a kill -9 may hit as well
         signal_when_parent_dies(signal.SIGTERM)
     try:

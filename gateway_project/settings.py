@@ -8,10 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from django.templatetags.static import static
-from django.urls import reverse_lazy
-
-from gateway_project import embedded_postgres
+from gateway_project import __version__, console, embedded_postgres
 from gateway_project import logging as gateway_logging
 from gateway_project.environment import (
     LOOPBACK,
@@ -24,6 +21,7 @@ from gateway_project.environment import (
     envorigins,
     envstr,
     load_env_file,
+    subdomains_pattern,
 )
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -49,8 +47,8 @@ if not ALLOWED_HOSTS:
 CSRF_TRUSTED_ORIGINS = envorigins("CSRF_TRUSTED_ORIGINS")
 
 # --- the gateway ---------------------------------------------------------------------------------------
+GATEWAY_VERSION = __version__
 GATEWAY_AUTH = envchoice("GATEWAY_AUTH", "open" if ON_LOOPBACK else "required", ("required", "open"))
-GATEWAY_CORS_ALLOWED_ORIGINS = envorigins("CORS_ALLOWED_ORIGINS")
 GATEWAY_MAX_BODY_BYTES = envint("GATEWAY_MAX_BODY_BYTES", 20 * 2**20, least=1024, most=2**30)
 GATEWAY_LOG_LEVEL = envchoice("GATEWAY_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 
@@ -117,12 +115,16 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.contrib.postgres",
+    "corsheaders",
     "rest_framework",
     "accounting",
     "routing",
+    "gateway_project",  # for its system checks
 ]
 MIDDLEWARE = [
-    "routing.api.middleware.GatewayMiddleware",  # outermost: each answer has a request id, each API error is JSON
+    "routing.api.middleware.GatewayMiddleware",  # outermost: each answer has a request id
+    "corsheaders.middleware.CorsMiddleware",  # answers preflights; outside JsonErrors, so that pages may read errors
+    "routing.api.middleware.JsonErrors",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "routing.api.browsers.Sessions",
@@ -177,63 +179,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     "UNAUTHENTICATED_TOKEN": None,
 }
 
-
-# --- the admin's look and its sidebar --------------------------------------------------------------------
-def _page(title: str, icon: str, app: str, model: str) -> dict[str, Any]:
-    """A link of the sidebar, for those who may see what it leads to."""
-    return {
-        "title": title,
-        "icon": icon,
-        "link": reverse_lazy(f"admin:{app}_{model}_changelist"),
-        "permission": lambda request: request.user.has_perm(f"{app}.view_{model}"),
-    }
-
-
-UNFOLD: dict[str, Any] = {
-    "SITE_TITLE": "Gateway",
-    "SITE_HEADER": "Gateway",
-    "SITE_SYMBOL": "alt_route",
-    "SITE_URL": None,  # an API has no site to view
-    "SHOW_VIEW_ON_SITE": False,
-    "DASHBOARD_CALLBACK": "routing.admin.dashboard.context",
-    "STYLES": [lambda request: static("routing/admin.css")],
-    "SIDEBAR": {
-        "show_search": False,
-        "show_all_applications": False,
-        "navigation": [
-            {"items": [{"title": "Overview", "icon": "dashboard", "link": reverse_lazy("admin:index")}]},
-            {
-                "title": "Routing",
-                "separator": True,
-                "items": [
-                    _page("Providers", "cloud", "routing", "provider"),
-                    _page("Breakers", "power_off", "routing", "breakerstate"),
-                    _page("Aliases", "alt_route", "routing", "modelalias"),
-                ],
-            },
-            {
-                "title": "Accounting",
-                "separator": True,
-                "items": [
-                    _page("Budgets", "savings", "accounting", "budget"),
-                    _page("API keys", "key", "accounting", "apikey"),
-                    _page("Prices", "sell", "accounting", "price"),
-                    _page("Ledger", "receipt_long", "accounting", "ledgerentry"),
-                    _page("Attempts", "call_split", "accounting", "attempt"),
-                    _page("Adjustments", "edit_note", "accounting", "adjustment"),
-                ],
-            },
-            {
-                "title": "Operators",
-                "separator": True,
-                "items": [
-                    _page("Users", "person", "auth", "user"),
-                    _page("Groups", "group", "auth", "group"),
-                ],
-            },
-        ],
-    },
-}
+UNFOLD = console.UNFOLD
 
 # --- static files --------------------------------------------------------------------------------------
 STATIC_URL = "static/"
@@ -243,6 +189,7 @@ _COLLECTED = (_COLLECTED_DIR / "staticfiles.json").exists() or "collectstatic" i
 STATIC_ROOT = _COLLECTED_DIR if _COLLECTED else None
 WHITENOISE_USE_FINDERS = not _COLLECTED
 WHITENOISE_AUTOREFRESH = False
+WHITENOISE_ALLOW_ALL_ORIGINS = False  # nothing of the admin is for other pages
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {
@@ -265,6 +212,33 @@ CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_AGE = 7 * 24 * 3600
 X_FRAME_OPTIONS = "DENY"
+# Which web pages may call the API. Cookies never count: a page's requests need an API key, as all others do.
+_origins = envorigins("CORS_ALLOWED_ORIGINS")
+CORS_ALLOWED_ORIGINS = [origin for origin in _origins if "*" not in origin]
+CORS_ALLOWED_ORIGIN_REGEXES = [subdomains_pattern(origin) for origin in _origins if "*" in origin]
+CORS_URLS_REGEX = r"^(?!/admin/|/static/)"  # the API's paths, as routing.api.errors.is_api tells them
+CORS_ALLOW_METHODS = ["GET", "POST", "OPTIONS"]
+# Clients add headers of their own (x-stainless-…). Of all names, the wildcard leaves out only "authorization":
+# https://fetch.spec.whatwg.org/#cors-non-wildcard-request-header-name
+CORS_ALLOW_HEADERS = ["authorization", "*"]
+CORS_PREFLIGHT_MAX_AGE = 600
+CORS_EXPOSE_HEADERS = [
+    "x-request-id",
+    "retry-after",
+    "x-should-retry",
+    *(
+        f"x-gateway-{name}"
+        for name in (
+            *("alias", "provider", "model", "attempts", "fallback"),
+            *("cost-usd", "dropped-params", "output-cap"),
+        )
+    ),
+    *(
+        f"x-ratelimit-{part}-{counted}"
+        for part in ("limit", "remaining", "reset")
+        for counted in ("requests", "tokens")
+    ),
+]
 SILENCED_SYSTEM_CHECKS = [
     # A gateway speaks for its own host name: what its domain's other names do is their owner's decision.
     "security.W005",  # HSTS for subdomains

@@ -1,6 +1,7 @@
 """What gunicorn serves."""
 
 import os
+import sys
 
 from django.core.wsgi import get_wsgi_application
 
@@ -8,6 +9,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
 application = get_wsgi_application()
 
 # Before gunicorn forks: its workers share litellm's memory, and no first request waits for the import.
-from routing.upstreams.registry import warm  # noqa: E402  Django must be set up first
+from routing.upstreams.litellm_fit import LitellmMisfit  # noqa: E402  Django must be set up first
+from routing.upstreams.registry import warm  # noqa: E402
 
-warm()
+try:
+    warm()
+except LitellmMisfit as error:
+    print(error, file=sys.stderr)  # noqa: T201 - one line for the operator, not a traceback
+    sys.exit(2)

@@ -58,7 +58,6 @@ class Alias:
     name: str
     enabled: bool
     output_cap_tokens: int
-    created: int  # unix time for /v1/models; configuration has no better answer than 0
     rescues_streams: bool  # a stream that breaks off is continued by the next step
     own: tuple[Step, ...]  # the alias's own deployments, in order
     chains: Mapping[str, tuple[str, ...]]  # ChainKind → names of aliases
@@ -183,7 +182,6 @@ def _alias(row: ModelAlias) -> Alias:
         name=row.name,
         enabled=row.enabled,
         output_cap_tokens=row.output_cap_tokens,
-        created=0,
         rescues_streams=row.rescues_streams,
         own=tuple(_step(row, provider, model, weight) for provider, model, weight in own),
         chains={kind: tuple(names) for kind, names in chains.items()},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +11,19 @@ from django.conf import settings
 
 from gateway_project import embedded_postgres
 from gateway_project.embedded_postgres import EmbeddedPostgres
+
+#: What tests draw at random (whom to kill, and when) is drawn from this. A failed run is repeated with TEST_SEED=N.
+SEED = os.environ.get("TEST_SEED") or str(random.randrange(2**32))
+
+
+def pytest_report_header() -> str:
+    return f"random seed: {SEED} (TEST_SEED={SEED} draws the same again)"
+
+
+@pytest.fixture(autouse=True)
+def seeded(request: pytest.FixtureRequest) -> None:
+    """Each test draws the same alone as in the whole suite."""
+    random.seed(f"{SEED} {request.node.nodeid}")
 
 
 @pytest.fixture(scope="session")

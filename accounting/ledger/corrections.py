@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 
 from accounting import sql
-from accounting.models import Adjustment, EntryState
+from accounting.ledger.rows import EntryCharge, LockedEntry
+from accounting.models import Adjustment, BudgetScope, EntryState
 
 
 class NotCorrectable(Exception):
@@ -30,17 +31,18 @@ def resolve(entry_id: UUID, *, cost_usd: Decimal, author: str, reason: str) -> N
         raise ValueError("a cost is not negative")
     with transaction.atomic(), connection.cursor() as cursor:
         entry, charges = _locked(cursor, entry_id)
-        if entry is None or entry[1] != EntryState.UNKNOWN:
+        if entry is None or entry.state != EntryState.UNKNOWN:
             raise NotCorrectable("The entry is not unknown; a settled entry is corrected with an adjustment.")
-        provider = entry[3]
         rows = [
             {
                 "entry_id": str(entry_id),
-                "period_id": period_id,
+                "period_id": charge.period_id,
                 # A provider's budget is charged when the entry was that provider's, as far as is known.
-                "posted_usd": str(cost_usd if scope != "provider" or scope_value == provider else 0),
+                "posted_usd": str(
+                    cost_usd if charge.scope != BudgetScope.PROVIDER or charge.scope_value == entry.provider else 0
+                ),
             }
-            for _, period_id, _, _, scope, scope_value, _ in charges
+            for charge in charges
         ]
         if rows:
             cursor.execute(sql.load("settle_charges"), {"rows": json.dumps(rows)})
@@ -66,7 +68,7 @@ def adjust(entry_id: UUID, *, amount_usd: Decimal, author: str, reason: str) -> 
         raise ValueError("an adjustment of nothing changes nothing")
     with transaction.atomic(), connection.cursor() as cursor:
         entry, _ = _locked(cursor, entry_id)
-        if entry is None or entry[1] not in (EntryState.POSTED, EntryState.VOIDED):
+        if entry is None or entry.state not in (EntryState.POSTED, EntryState.VOIDED):
             raise NotCorrectable("Only settled entries are adjusted; an unknown one is resolved first.")
         cursor.execute(
             sql.load("insert_adjustment"),
@@ -90,12 +92,12 @@ def _require(author: str, reason: str) -> None:
         raise ValueError("a correction needs an author and a reason")
 
 
-def _locked(cursor: Any, entry_id: UUID) -> tuple[tuple[Any, ...] | None, list[tuple[Any, ...]]]:
+def _locked(cursor: CursorWrapper, entry_id: UUID) -> tuple[LockedEntry | None, list[EntryCharge]]:
     """The entry and its charges, with the entry and their periods locked."""
     cursor.execute(sql.load("share_ledger"))
     cursor.execute(sql.load("lock_entries"), {"entry_ids": [entry_id]})
     entry = cursor.fetchone()
     cursor.execute(sql.load("entry_charges"), {"entry_ids": [entry_id]})
-    charges = cursor.fetchall()
-    cursor.execute(sql.load("lock_periods"), {"period_ids": sorted({charge[1] for charge in charges})})
-    return entry, charges
+    charges = [EntryCharge(*row) for row in cursor.fetchall()]
+    cursor.execute(sql.load("lock_periods"), {"period_ids": sorted({charge.period_id for charge in charges})})
+    return None if entry is None else LockedEntry(*entry), charges

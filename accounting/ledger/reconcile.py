@@ -61,7 +61,7 @@ def reconcile() -> Reconciliation:
 
 
 def reconcile_and_log() -> None:
-    """What a starting gateway does in the background: a line per discrepancy, one when there is none."""
+    """What a starting gateway does in the background: logs each discrepancy, or that the books are right."""
     try:
         result = reconcile()
     except Error as error:

@@ -1,13 +1,4 @@
-"""The ledger: hold, top up, settle, expire, resolve, adjust. The ONLY writer of entries and balances.
-
-A request's money goes in two phases. ``hold`` writes a durable row and weighs an upper bound of the cost in every
-budget that applies, all or nothing, before any provider is called. ``settle`` replaces the hold by the true cost
-(``posted``), or by nothing (``voided``). A hold whose worker died becomes ``unknown``, charged at the hold.
-
-Requests do not talk to Postgres themselves: they queue operations at their process's writer
-(``accounting.ledger.writer``), which commits many of them in one transaction (``accounting.ledger.transaction``), and
-wait.
-"""
+"""The shapes of the ledger: what a request hands in at its door (``accounting.ledger``), and what it gets back."""
 
 from __future__ import annotations
 
@@ -90,6 +81,10 @@ class TopUpRequest:
     more_usd: Decimal
     budgets: tuple[BudgetRule, ...]
 
+    @property
+    def entry_id(self) -> UUID:
+        return self.hold.entry_id
+
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
@@ -112,7 +107,7 @@ class AttemptRecord:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The end of a request. ``served`` is the attempt that answered, None when none did."""
+    """The end of a request. ``served`` is the attempt that answered, None when every attempt failed."""
 
     hold: Hold
     served: AttemptRecord | None
@@ -124,8 +119,12 @@ class Settlement:
     duration_ms: int
 
     @property
+    def entry_id(self) -> UUID:
+        return self.hold.entry_id
+
+    @property
     def cost_usd(self) -> Decimal | None:
-        """The sum over all attempts; None when one of them consumed something that has no price."""
+        """The sum over all attempts; None when an attempt consumed something that has no price."""
         total = Decimal(0)
         for attempt in self.attempts:
             if attempt.cost_usd is None:
@@ -142,7 +141,7 @@ class Settlement:
 
     @property
     def usage(self) -> Usage:
-        """The tokens of all attempts together. The source is the least certain of them."""
+        """The tokens of all attempts together, with the least certain of their sources."""
         consumed = [attempt.usage for attempt in self.attempts if attempt.usage != NO_USAGE]
         if not consumed:
             return NO_USAGE
@@ -162,7 +161,16 @@ class Settlement:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """A hold whose request stopped waiting for it: to be voided, if it was written after all."""
+
+    entry_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class Expired:
+    """A hold that has become ``unknown``. Its cost is the hold until an operator resolves it."""
+
     entry_id: UUID
     request_id: str
     hold_usd: Decimal | None

@@ -1,17 +1,41 @@
-"""The ledger's rows as the JSON that its SQL reads (``json_to_recordset``): one function a statement."""
+"""The ledger's rows: as the JSON that its SQL reads (``json_to_recordset``), one function a statement, and as its SQL
+returns them, one named tuple a statement."""
 
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
-from accounting.ledger.records import HoldRequest, Settlement
+from accounting.ledger.records import HoldRequest, Settlement, Withdrawal
 from accounting.models import EntryState
+from accounting.text import storable
 from accounting.usage import Usage
 
+JsonRow: TypeAlias = dict[str, object]
 
-def entry_row(request: HoldRequest, writer_id: int) -> dict[str, Any]:
+
+class LockedEntry(NamedTuple):
+    """A row of lock_entries.sql."""
+
+    id: UUID
+    state: str
+    provider: str
+    resolved_by: str
+
+
+class EntryCharge(NamedTuple):
+    """A row of entry_charges.sql: what an entry weighs in one budget period."""
+
+    entry_id: UUID
+    period_id: int
+    held_usd: Decimal
+    posted_usd: Decimal
+    scope: str
+    scope_value: str
+
+
+def entry_row(request: HoldRequest, writer_id: int) -> JsonRow:
     """For insert_entries.sql."""
     return {
         "id": str(request.entry_id),
@@ -30,11 +54,11 @@ def entry_row(request: HoldRequest, writer_id: int) -> dict[str, Any]:
     }
 
 
-def settlement_row(settlement: Settlement) -> dict[str, Any]:
+def settlement_row(settlement: Settlement) -> JsonRow:
     """For settle_entries.sql."""
     served = settlement.served or (settlement.attempts[-1] if settlement.attempts else None)
     return {
-        "id": str(settlement.hold.entry_id),
+        "id": str(settlement.entry_id),
         "state": settlement.state.value,
         "served_alias": settlement.served.alias if settlement.served else "",
         "provider": served.provider if served else "",
@@ -43,7 +67,7 @@ def settlement_row(settlement: Settlement) -> dict[str, Any]:
         "fallback": settlement.fallback,
         "http_status": settlement.http_status,
         "error_code": settlement.error_code,
-        "provider_request_id": _storable((served.provider_request_id if served else None) or "")[:200],
+        "provider_request_id": storable((served.provider_request_id if served else None) or "", 200),
         **_usage_columns(settlement.usage),
         "cost_usd": _text(settlement.cost_usd),
         "price": served.price.as_json() if served and served.price else None,
@@ -52,10 +76,10 @@ def settlement_row(settlement: Settlement) -> dict[str, Any]:
     }
 
 
-def abandoned_row(entry_id: UUID, *, provider: str) -> dict[str, Any]:
-    """For settle_entries.sql: a hold whose request stopped waiting for it."""
+def withdrawal_row(withdrawal: Withdrawal, *, provider: str) -> JsonRow:
+    """For settle_entries.sql."""
     return {
-        "id": str(entry_id),
+        "id": str(withdrawal.entry_id),
         "state": EntryState.VOIDED.value,
         "served_alias": "",
         "provider": provider,
@@ -74,25 +98,25 @@ def abandoned_row(entry_id: UUID, *, provider: str) -> dict[str, Any]:
     }
 
 
-def attempt_rows(settlement: Settlement) -> list[dict[str, Any]]:
+def attempt_rows(settlement: Settlement) -> list[JsonRow]:
     """For insert_attempts.sql."""
     return [
         {
-            "entry_id": str(settlement.hold.entry_id),
+            "entry_id": str(settlement.entry_id),
             "position": position,
             "alias": attempt.alias,
             "provider": attempt.provider,
             "model": attempt.model,
             "outcome": attempt.outcome,
             "http_status": attempt.http_status,
-            "error": _storable(attempt.error)[:500],
+            "error": storable(attempt.error, 500),
             "started_at": attempt.started_at.isoformat(),
             "duration_ms": attempt.duration_ms,
             "first_token_ms": attempt.first_token_ms,
             **_usage_columns(attempt.usage),
             "cost_usd": _text(attempt.cost_usd),
             "price": attempt.price.as_json() if attempt.price else None,
-            "provider_request_id": _storable(attempt.provider_request_id or "")[:200],
+            "provider_request_id": storable(attempt.provider_request_id or "", 200),
         }
         for position, attempt in enumerate(settlement.attempts, start=1)
     ]
@@ -112,11 +136,6 @@ def _usage_columns(usage: Usage) -> dict[str, int | str]:
     }
 
 
-def _storable(text: str) -> str:
-    """What a provider said, without what Postgres cannot store: a settlement must not fail for it."""
-    return text.replace("\x00", "").encode("utf-8", "replace").decode()
-
-
 def _text(amount_usd: Decimal | None) -> str | None:
-    """Decimals go to Postgres as text: JSON numbers would pass through a float."""
+    """Decimals go to Postgres as text, because a JSON number would pass through a float."""
     return None if amount_usd is None else str(amount_usd)

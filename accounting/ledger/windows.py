@@ -28,13 +28,13 @@ class Windows:
         raise WindowClosed(rule)
 
     def last_known(self, rule: BudgetRule) -> int | None:
-        """The id of the window that was open when we last looked; perhaps it has closed since."""
+        """The id of the window that was open at our last look; it may have closed since."""
         known = self._open.get(rule)
         return None if known is None else known[1]
 
     def open(self, connection: Connection, rule: BudgetRule) -> None:
-        """Open (or find) the rule's window at the database's clock, in a transaction of its own: it may lock
-        running entries, which comes before any period's lock."""
+        """Open (or find) the rule's window at the database's clock. In a transaction of its own, because it may lock
+        running entries, and entries are locked before any period."""
         with connection.transaction(), connection.cursor() as cursor:
             now: datetime = _row(cursor.execute("SELECT now()"))[0]
             opened = window(rule.period, now, rule.time_zone)
@@ -47,10 +47,10 @@ class Windows:
             if found is None or found[1]:
                 cursor.execute(sql.load("lock_ledger"))
                 if _row(cursor.execute(sql.load("read_clock")))[0] != self._configuration_version:
-                    return  # the rule may not be one any more
+                    return  # the configuration has changed, and perhaps this rule with it
                 cursor.execute(sql.load("lock_entries_in_window"), values)
                 made = cursor.execute(sql.load("open_period"), values).fetchone()
-                # When it was there already, opened by another writer or with a gap: by one writer at a time.
+                # The window may be there already, opened by another writer or with a gap. One writer fills it.
                 found = made or _row(cursor.execute(sql.load("find_period"), values))
                 cursor.execute(sql.load("lock_periods"), {"period_ids": [found[0]]})
                 if made or _row(cursor.execute(sql.load("find_period"), values))[1]:

@@ -1,17 +1,18 @@
 """One ledger writer a process: the queue between requests and Postgres, and the thread that drains it.
 
-A budget's balance is one hot row, locked until its commit is flushed, so a transaction a request would cap the whole
-gateway at one request a flush. Alone, a request's operation is committed at once; under load the writer takes all
-that has queued up meanwhile into the next transaction.
+A budget's balance is one hot row, locked until its commit is flushed. With a transaction for each request, the whole
+gateway could not serve more than one request a flush. So the writer commits an operation at once when it is alone, and
+under load takes all that has queued up meanwhile into the next transaction.
 
-It runs as a plain thread, which gevent's worker turns into a greenlet. While it works:
+The writer is a plain thread, which gevent's worker turns into a greenlet.
 
-- its session holds a Postgres advisory lock named after its ``writer_id``. When the process dies, however it dies,
-  Postgres releases the lock, and any other writer that finds it free expires what the dead one left held;
-- Postgres gone: waiting and new holds are refused at once (``LedgerUnavailable``); settlements are kept
-  in memory and written when Postgres is back. Should the process die first, their holds expire to ``unknown``;
-- Postgres there, but one settlement refused for a reason that may pass (a trigger's, a broken index's): it is tried
-  again alone, ever more seldom, and given up in the end. Its hold then expires to ``unknown`` like a lost worker's.
+- **A dead process.** The writer's session holds a Postgres advisory lock named after its ``writer_id``. When the
+  process dies, however it dies, Postgres releases the lock. Any other writer that finds the lock free expires the dead
+  writer's holds (``accounting.ledger.expiry``).
+- **Postgres is away.** Waiting and new holds are refused at once (``LedgerUnavailable``). Settlements are kept in
+  memory and written when Postgres is back. If the process dies first, their holds expire to ``unknown``.
+- **Postgres refuses a settlement**, for a reason that may pass (a trigger, a broken index). The writer tries it again
+  alone, ever more seldom, and gives it up in the end. Its hold then expires to ``unknown``, as a lost worker's does.
 """
 
 from __future__ import annotations
@@ -21,15 +22,19 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, LiteralString
 
 import psycopg
 from psycopg import pq
 
 from accounting import sql
-from accounting.ledger.records import Expired, Hold, HoldRequest, Settlement, TopUpRequest
-from accounting.ledger.transaction import Abandoned, Operation, run
+from accounting.ledger.expiry import expire_dead
+from accounting.ledger.operations import AnyOperation, Holding, Settling, ToppingUp, is_holding, is_settling
+from accounting.ledger.records import Hold, HoldRequest, Settlement, TopUpRequest, Withdrawal
+from accounting.ledger.transaction import run
 from accounting.ledger.windows import Windows
+from accounting.postgres import locks
 from accounting.postgres.pipeline import Connection
 from accounting.postgres.session import connect
 from accounting.postgres.sockets import has_ended
@@ -37,29 +42,26 @@ from accounting.refusals import BudgetRefusal, LedgerUnavailable
 
 log = logging.getLogger("gateway.ledger")
 
-#: Ours among the database's advisory locks; the second number is the writer_id. (7234 is in lock_ledger.sql.)
-ADVISORY_LOCK_CLASS = 7233
 MAX_BATCH = 256  # operations a transaction: bounds its time under the periods' locks
 TICK_S = 1.0  # how often an idle writer looks for dead ones
-DEAD_AFTER_S = 2.5  # a writer is dead when its lock is free for this long: time to reconnect, were it alive
 HOLD_WAIT_S = 10.0  # a request that waited this long for its hold is refused; the hold, if written, is voided
-SETTLE_WAIT_S = 10.0  # an answer waits this long for its posting before it is delivered all the same
+SETTLE_WAIT_S = 10.0  # an answer waits at most this long for its posting, and then is delivered all the same
 RECONNECT_S = 0.25  # between two attempts to reach Postgres; requests meanwhile are refused without trying
-MAX_TRIES = 10  # of a settlement that Postgres refuses, each after twice the time: four minutes in all
-RETRY_S = 0.25  # after the first of them
+MAX_TRIES = 10  # how often a settlement that Postgres refuses is tried: some two minutes in all
+RETRY_S = 0.25  # from its first try to the second; each further wait is twice the one before
 
 #: What Postgres says against an operation itself, whenever it is tried.
 OPERATION_AT_FAULT = (psycopg.DataError, psycopg.IntegrityError)
-#: The classes of SQLSTATE that are Postgres's own trouble, whatever the operation, and pass: connection, transaction
-#: state (a standby refuses to write), rollback, resources, locks, shutdown and cancelled statements, the system.
+#: The classes of SQLSTATE that are Postgres's own trouble, whatever the operation, and that pass: connection,
+#: transaction state (a standby refuses to write), rollback, resources, locks, shutdown, cancelled statements, system.
 POSTGRES_IN_TROUBLE = frozenset({"08", "25", "40", "53", "55", "57", "58"})
 
 
 class Writer:
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
-        self._unwritten: deque[Operation] = deque()  # settlements that Postgres was not there for
-        self._suspects: list[Operation] = []  # settlements that it refused; never written together with others again
+        self._queue: queue.SimpleQueue[AnyOperation | None] = queue.SimpleQueue()
+        self._unwritten: deque[Settling] = deque()  # Postgres was away when these were to be written
+        self._suspects: list[Settling] = []  # Postgres has refused these; they are never again written with others
         self._start_lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
@@ -77,49 +79,46 @@ class Writer:
 
     def hold(self, request: HoldRequest) -> Hold:
         """Admit a request. Raises a Refusal; then nothing was written."""
-        outcome = self._submit(Operation(request), HOLD_WAIT_S)
-        assert isinstance(outcome, Hold)
-        return outcome
+        return self._submit(Holding(request))
 
     def top_up(self, request: TopUpRequest) -> Hold:
-        """Hold more for a running request. Raises a Refusal; then the hold is as it was."""
-        outcome = self._submit(Operation(request), HOLD_WAIT_S)
-        assert isinstance(outcome, Hold)
-        return outcome
+        """Hold more for a running request. Raises a Refusal; ``accounting.ledger.top_up`` says what it then holds."""
+        return self._submit(ToppingUp(request))
 
     def settle(self, settlement: Settlement) -> bool:
-        """Post or void. Returns whether it is durable now; when Postgres is away it is kept and written later."""
-        operation = Operation(settlement)
+        """Post or void. Returns whether that is durable now. When Postgres is away, it is kept and written later."""
+        operation = Settling(settlement)
         self._put(operation)
         operation.done.wait(SETTLE_WAIT_S)
         return operation.outcome is not None and not isinstance(operation.outcome, Exception)
 
-    def _submit(self, operation: Operation, wait_s: float) -> Any:
+    def _submit(self, operation: Holding | ToppingUp) -> Hold:
         busy_since = self._busy_since
         if busy_since is not None and time.monotonic() - busy_since > HOLD_WAIT_S:
             raise LedgerUnavailable("Postgres does not answer")  # others have waited for it already
         self._put(operation)
-        if not operation.done.wait(wait_s) and operation.give_up():
-            # The writer leaves it out, or voids it should it be written already.
+        if not operation.done.wait(HOLD_WAIT_S) and operation.give_up():
+            # The writer leaves the operation out. If it has written the hold already, it voids it.
             raise LedgerUnavailable("the ledger did not answer in time")
         if isinstance(operation.outcome, Exception):
             raise operation.outcome
+        assert operation.outcome is not None
         return operation.outcome
 
-    def _put(self, operation: Operation) -> None:
+    def _put(self, operation: AnyOperation) -> None:
         if self._thread is None:
             self.start()
         self._queue.put(operation)
 
     def start(self) -> None:
-        """Begin to work before the first request, so that dead writers' holds are found in an idle gateway too."""
+        """Begin to work before the first request, so that an idle gateway too finds dead writers' holds."""
         with self._start_lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="ledger-writer", daemon=True)
                 self._thread.start()
 
     def stop(self, wait_s: float = 10.0) -> None:
-        """Write what is queued, then end; wait that long for a Postgres that is away. Called when the worker drains."""
+        """Write what is queued, then end. Waits at most ``wait_s``. Called when the worker drains."""
         if self._thread is None:
             return
         self._stop_at = time.monotonic() + wait_s
@@ -144,8 +143,8 @@ class Writer:
         operations = self._take()
         if operations:
             self._commit(operations)
-            # Whoever was answered goes on first. Else they would while the next transaction holds the budgets' rows,
-            # and writers of other processes would wait for this one's requests.
+            # Let the requests that were just answered run before budget rows are locked again. Otherwise they would run
+            # while the locks are held, and the writers of other processes would wait for them.
             time.sleep(0)
         self._retry_suspects()
         if time.monotonic() >= self._look_at and self._reachable():
@@ -155,8 +154,8 @@ class Writer:
             return False
         return not self._unwritten or time.monotonic() >= self._stop_at
 
-    def _take(self) -> list[Operation]:
-        operations: list[Operation] = []
+    def _take(self) -> list[AnyOperation]:
+        operations: list[AnyOperation] = []
         if self._unwritten and time.monotonic() >= self._retry_at:
             while self._unwritten and len(operations) < MAX_BATCH:
                 operations.append(self._unwritten.popleft())
@@ -171,8 +170,8 @@ class Writer:
             pass
         return operations
 
-    def _commit(self, operations: list[Operation]) -> None:
-        operations = [operation for operation in operations if not operation.abandoned]
+    def _commit(self, operations: Sequence[AnyOperation]) -> None:
+        operations = [operation for operation in operations if not operation.given_up]
         if not operations:
             return
         self._busy_since = time.monotonic()
@@ -183,26 +182,28 @@ class Writer:
             assert self._connection is not None
             assert self._writer_id is not None
             try:
-                outcomes = run(self._connection, operations, self._windows, self._writer_id)
+                decisions = run(self._connection, operations, self._windows, self._writer_id)
             except Exception as error:  # noqa: BLE001 - whatever it is, no settlement may be lost for it
                 self._recover(operations, error)
                 return
         finally:
             self._busy_since = None
         self._proven = True
-        for operation, outcome in outcomes:
-            if not operation.finish(outcome) and isinstance(outcome, Hold):
-                self._unwritten.append(Operation(Abandoned(outcome.entry_id)))
+        for decision in decisions:
+            outcome, asked = decision.outcome, decision.operation.payload
+            # A larger hold is left as it is: its request goes on, and its settlement gives back what is too much.
+            if not decision.hand_over() and isinstance(outcome, Hold) and isinstance(asked, HoldRequest):
+                self._unwritten.append(Settling(Withdrawal(outcome.entry_id)))
             if isinstance(outcome, BudgetRefusal):
                 log.warning("budget refused a request", extra={"budget": outcome.budget})
 
-    def _recover(self, operations: list[Operation], error: Exception) -> None:
+    def _recover(self, operations: Sequence[AnyOperation], error: Exception) -> None:
         """The transaction failed: find out for whom, and lose nothing."""
         deadlock = isinstance(error, psycopg.errors.DeadlockDetected)
         if not self._rolled_back() or not (deadlock or _refuses_operation(error)):
             log.error("ledger unavailable", extra={"error": type(error).__name__})
             self._disconnect()
-            if not self._proven:  # a Postgres that lets us in but refuses to write: do not hammer it
+            if not self._proven:  # Postgres lets us in but refuses to write, so do not hammer it
                 self._retry_at = time.monotonic() + RECONNECT_S
             self._put_off(operations, perhaps_written=True)
         elif len(operations) > 1:
@@ -214,10 +215,10 @@ class Writer:
         else:
             self._refused(operations[0], error)
 
-    def _refused(self, operation: Operation, error: Exception) -> None:
+    def _refused(self, operation: AnyOperation, error: Exception) -> None:
         """Postgres is there and refuses this one operation, alone."""
         for_good = not isinstance(error, psycopg.Error) or isinstance(error, OPERATION_AT_FAULT)
-        if not isinstance(operation.payload, Settlement | Abandoned):
+        if not is_settling(operation):
             log.error("ledger operation failed", exc_info=error)
             operation.finish(error if for_good else LedgerUnavailable("Postgres refuses it"))
             return
@@ -228,7 +229,7 @@ class Writer:
             operation.retry_at = time.monotonic() + RETRY_S * 2 ** (operation.tries - 1)
             self._suspects.append(operation)
             return
-        # Its hold stays until it expires to `unknown`, charged; the operator who resolves it finds the cost here.
+        # The hold stays until it expires to `unknown`, charged. The operator who resolves it finds the cost here.
         log.error(
             "settlement given up",
             exc_info=error,
@@ -253,22 +254,22 @@ class Writer:
             return False
         return not self._connection.closed
 
-    def _put_off(self, operations: list[Operation], *, perhaps_written: bool) -> None:
-        """Postgres is away. Settlements wait for it. Holds are refused; when it is not known whether the lost
-        transaction had committed they are voided, should they be there, before anything else is written."""
+    def _put_off(self, operations: Sequence[AnyOperation], *, perhaps_written: bool) -> None:
+        """Postgres is away. Settlements wait for it; holds and top-ups are refused. When it is not known whether the
+        lost transaction had committed, its holds are withdrawn before anything else is written."""
         for operation in operations:
-            if isinstance(operation.payload, Settlement | Abandoned):
+            if is_settling(operation):
                 self._unwritten.append(operation)
             else:
-                if perhaps_written and isinstance(operation.payload, HoldRequest):
-                    self._unwritten.append(Operation(Abandoned(operation.payload.entry_id)))
+                if perhaps_written and is_holding(operation):
+                    self._unwritten.append(Settling(Withdrawal(operation.payload.entry_id)))
                 operation.finish(LedgerUnavailable("Postgres cannot be reached"))
 
     # --- Postgres -------------------------------------------------------------------------------------------
 
     def _reachable(self) -> bool:
-        """Whether there is a session; makes one when it is time to try, or when Postgres has ended ours since it was
-        used: a restart of Postgres costs nobody a refusal who comes after it."""
+        """Whether there is a session. Makes one when it is time to try, or when Postgres has ended the last one since
+        it was used: a request that comes after a restart of Postgres must not be refused for it."""
         if self._connection is not None:
             if not self._connection.closed and not has_ended(self._connection.pgconn.socket):
                 return True
@@ -288,25 +289,25 @@ class Writer:
     def _connect(self) -> None:
         connection = connect("gateway ledger writer", statement_timeout_s=8)
         self._connection, self._proven = connection, False
-        # Commits wait for the flush whatever the server's default is.
+        # A commit must wait for the flush, whatever the server's default is.
         connection.execute("SET synchronous_commit = on")
         connection.commit()
         self._take_lock(connection)
         self._backend_pid = connection.info.backend_pid
 
     def _take_lock(self, connection: Connection) -> None:
-        """The advisory lock of our writer_id, which is drawn at the first time."""
+        """Take the advisory lock of our writer_id, which is drawn at the first time."""
         while self._writer_id is None:
             writer_id = int(_one(connection, "SELECT nextval('accounting_writer_id')"))
-            # Taken only when the database was restored to a time before its owner drew it.
-            if _one(connection, "SELECT pg_try_advisory_lock(%s, %s)", ADVISORY_LOCK_CLASS, writer_id):
+            # Another writer has the number only when the database was restored to a time before that one drew it.
+            if _one(connection, "SELECT pg_try_advisory_lock(%s, %s)", locks.WRITER, writer_id):
                 self._writer_id = writer_id
                 connection.commit()
                 return
-        # The same number after a reconnect: running requests' holds stay ours. Our old session may not know yet that
-        # its client is gone. Once it has ended, and the lock with it, nothing that it was told can commit any more.
+        # A reconnect keeps the number, so that running requests' holds stay ours. Our old session may not know yet that
+        # its client is gone. Once it has ended, and released the lock, nothing that it was told can commit any more.
         connection.execute(sql.load("end_session"), {"pid": self._backend_pid, "writer_id": self._writer_id})
-        connection.execute("SELECT pg_advisory_lock(%s, %s)", (ADVISORY_LOCK_CLASS, self._writer_id))
+        connection.execute("SELECT pg_advisory_lock(%s, %s)", (locks.WRITER, self._writer_id))
         connection.commit()
 
     def _disconnect(self) -> None:
@@ -332,49 +333,6 @@ class Writer:
             self._look_at = 0.0  # be back before the neighbours miss us
 
 
-def expire_dead(
-    connection: Connection, *, own_writer_id: int | None = None, missing: dict[int, float] | None = None
-) -> list[Expired]:
-    """Resolve to ``unknown`` every hold whose writer is dead, or whose time is up. Any number may run at once.
-
-    ``missing``: since when (monotonic) which writers' locks are free, kept by the caller from look to look; such a
-    writer is dead after DEAD_AFTER_S, for it may be reconnecting. None: at once.
-    """
-    writers = connection.execute(sql.load("held_writers")).fetchall()
-    connection.commit()
-    if missing is not None:
-        for writer_id in missing.keys() - {row[0] for row in writers}:
-            del missing[writer_id]
-    expired: list[Expired] = []
-    for writer_id, overdue in writers:
-        with connection.transaction():
-            alive = writer_id == own_writer_id
-            if not alive:
-                row = connection.execute(
-                    "SELECT pg_try_advisory_xact_lock(%s, %s)", (ADVISORY_LOCK_CLASS, writer_id)
-                ).fetchone()
-                alive = row is None or not row[0]
-            if missing is not None:
-                if alive:
-                    missing.pop(writer_id, None)
-                elif time.monotonic() - missing.setdefault(writer_id, time.monotonic()) < DEAD_AFTER_S:
-                    continue
-            if alive and not overdue:
-                continue
-            locked = connection.execute(
-                sql.load("lock_held"), {"writer_id": writer_id, "writer_dead": not alive}
-            ).fetchall()
-            entry_ids = [row[0] for row in locked]
-            if not entry_ids:
-                continue
-            charges = connection.execute(sql.load("entry_charges"), {"entry_ids": entry_ids}).fetchall()
-            period_ids = sorted({charge[1] for charge in charges})
-            connection.execute(sql.load("lock_periods"), {"period_ids": period_ids})
-            rows = connection.execute(sql.load("expire_entries"), {"entry_ids": entry_ids}).fetchall()
-            expired.extend(Expired(*row) for row in rows)
-    return expired
-
-
 def _refuses_operation(error: Exception) -> bool:
     """Whether the error is about what was to be written, not about a Postgres that cannot write at all."""
     if not isinstance(error, psycopg.Error) or isinstance(error, OPERATION_AT_FAULT):
@@ -382,12 +340,12 @@ def _refuses_operation(error: Exception) -> bool:
     return error.sqlstate is not None and error.sqlstate[:2] not in POSTGRES_IN_TROUBLE
 
 
-def _owed(payload: Settlement | Abandoned) -> dict[str, str | None]:
+def _owed(payload: Settlement | Withdrawal) -> dict[str, str | None]:
     """What is not on the books: for the log."""
-    if isinstance(payload, Abandoned):
+    if isinstance(payload, Withdrawal):
         return {"entry": str(payload.entry_id), "cost_usd": "0"}
     cost_usd = payload.cost_usd
-    return {"entry": str(payload.hold.entry_id), "cost_usd": None if cost_usd is None else str(cost_usd)}
+    return {"entry": str(payload.entry_id), "cost_usd": None if cost_usd is None else str(cost_usd)}
 
 
 def _one(connection: Connection, query: LiteralString, *parameters: object) -> Any:

@@ -1,6 +1,6 @@
 from django.db import migrations
 
-from accounting import sql
+from accounting.sql import load_frozen
 
 BUMP = """
 CREATE TRIGGER accounting_live_{name} AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table}
@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.RunSQL(
-            sql.load("configuration_version"),
+            load_frozen("0002_configuration_version"),
             "DROP FUNCTION accounting_bump_configuration_version() CASCADE;"
             "DROP SEQUENCE accounting_configuration_version; DROP SEQUENCE accounting_writer_id;",
         ),
@@ -22,15 +22,16 @@ class Migration(migrations.Migration):
             migrations.RunSQL.noop,  # gone with their function
         ),
         migrations.RunSQL(
-            sql.load("immutable_ledger"),
+            load_frozen("0002_immutable_ledger"),
             "DROP FUNCTION accounting_guard_entry() CASCADE; DROP FUNCTION accounting_refuse_change() CASCADE;"
             "DROP FUNCTION accounting_guard_charge() CASCADE;",
         ),
         migrations.RunSQL(
-            sql.load("views"),
-            "DROP VIEW spend_by_day, spend_by_alias, spend_by_provider, spend_by_key, budget_status, open_holds, attempts,"
+            load_frozen("0002_views"),
+            # `accounting_spend` came with 0005, whose way back leaves it.
+            "DROP VIEW IF EXISTS spend_by_day, spend_by_alias, spend_by_provider, spend_by_key, budget_status, open_holds, attempts,"
             " ledger, accounting_spend;",
         ),
         # The role stays on the way back: other databases of the server may use it.
-        migrations.RunSQL(sql.load("reader_role"), migrations.RunSQL.noop),
+        migrations.RunSQL(load_frozen("0002_reader_role"), migrations.RunSQL.noop),
     ]

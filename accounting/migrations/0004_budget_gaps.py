@@ -1,6 +1,6 @@
 from django.db import migrations, models
 
-from accounting import sql
+from accounting.sql import load_frozen
 
 
 class Migration(migrations.Migration):
@@ -10,5 +10,5 @@ class Migration(migrations.Migration):
         migrations.AddField(
             "budgetperiod", "has_gap", models.BooleanField(db_default=False, default=False)
         ),
-        migrations.RunSQL(sql.load("budget_gap"), "DROP FUNCTION accounting_mark_gap() CASCADE;"),
+        migrations.RunSQL(load_frozen("0004_budget_gap"), "DROP FUNCTION accounting_mark_gap() CASCADE;"),
     ]

@@ -1,6 +1,6 @@
 from django.db import migrations
 
-from accounting import sql
+from accounting.sql import load_frozen
 
 
 class Migration(migrations.Migration):
@@ -8,4 +8,4 @@ class Migration(migrations.Migration):
 
     dependencies = [("accounting", "0005_faster_views")]
 
-    operations = [migrations.RunSQL(sql.load("budget_gap"), migrations.RunSQL.noop)]
+    operations = [migrations.RunSQL(load_frozen("0006_budget_gap"), migrations.RunSQL.noop)]

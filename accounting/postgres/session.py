@@ -44,8 +44,9 @@ def connect(application_name: str, *, statement_timeout_s: int) -> Connection:
         # A frozen Postgres must not freeze the gateway.
         connection.execute("SELECT set_config('statement_timeout', %s, false)", (f"{statement_timeout_s}s",))
         connection.execute("SET TIME ZONE 'UTC'")
-        # All that is prepared here finds its rows by key. Planned once, for any size: a plan made while a table was
-        # empty would read all of it until Postgres next counts its rows, and planning each time takes 0.1 ms.
+        # All statements that are prepared here find their rows by key, so they are planned once, for any size. A plan
+        # made while a table was empty would read all of the table until Postgres next counts its rows, and planning
+        # each time takes 0.1 ms.
         connection.execute("SET plan_cache_mode = force_generic_plan")
         connection.execute("SET enable_seqscan = off")
         connection.commit()
@@ -56,11 +57,11 @@ def connect(application_name: str, *, statement_timeout_s: int) -> Connection:
 
 
 def _connection_class() -> type[Connection]:
-    """psycopg's own; under gevent, one that waits as gevent's own sockets do.
+    """psycopg's own class; under gevent, a class that waits as gevent's own sockets do.
 
     psycopg cooperates with gevent through the patched ``select``, which makes and starts two watchers and a timer for
-    each look at the socket: 0.1 ms, several times a transaction. And who is ready first is served first: behind the
-    requests of a busy worker, while the periods' locks are held. Here the ledger goes before them.
+    each look at the socket: 0.1 ms, several times a transaction. Also, gevent serves greenlets in the order in which
+    they become ready. The ledger holds row locks while it waits, so its socket is watched at the highest priority.
     """
     monkey = sys.modules.get("gevent.monkey")
     if monkey is None or not monkey.is_module_patched("select"):
@@ -70,7 +71,7 @@ def _connection_class() -> type[Connection]:
 
 class _GeventConnection(psycopg.Connection[tuple[Any, ...]]):
     def wait(self, gen: Any, interval: float = 0.0, timeout: float | None = None) -> Any:
-        """Run psycopg's generator to its end. It says what it waits for, and is told what is there."""
+        """Run psycopg's generator to its end: it yields what it waits for, and is sent what is possible."""
         if timeout is not None:
             return super().wait(gen, interval, timeout)
         try:
@@ -81,7 +82,7 @@ class _GeventConnection(psycopg.Connection[tuple[Any, ...]]):
             return end.value
 
     def _ready(self, wanted: int) -> int:
-        """Which of reading (1) and writing (2) is possible; waits until one is."""
+        """Which of reading (1) and writing (2) is possible; waits until at least one of them is."""
         poll = self._poll_for(wanted)
         while not (found := poll(0)):  # most of the time the answer is there, or there is room to write
             hub = _gevent_hub()

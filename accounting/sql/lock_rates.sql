@@ -1,5 +1,5 @@
 -- Purpose: what keys with rate limits have used in the current minute; a new minute begins at zero.
--- Locks:   one row a key, in key order, after the periods' locks.
+-- Locks:   one row a key, in key order, after the periods' locks (lock_entries.sql says the whole order).
 -- Rows:    one a key: key_id, requests, tokens.
 INSERT INTO accounting_keyrate AS r (key_id, minute, requests, tokens)
 SELECT k.key_id, date_trunc('minute', now()), 0, 0 FROM unnest(%(key_ids)s::bigint[]) AS k(key_id) ORDER BY k.key_id

@@ -4,6 +4,10 @@ Keys, budgets and prices belong to accounting, but their forms speak of aliases 
 not know: so their pages are here.
 """
 
-from routing.admin import aliases, breakers, budgets, dashboard, keys, operators, prices, providers
+import django_stubs_ext
+
+django_stubs_ext.monkeypatch()  # before the forms: `ModelForm[Budget]` is for mypy, and Django does not take it alone
+
+from routing.admin import aliases, breakers, budgets, dashboard, keys, operators, prices, providers  # noqa: E402
 
 __all__ = ["aliases", "breakers", "budgets", "dashboard", "keys", "operators", "prices", "providers"]

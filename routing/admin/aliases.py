@@ -26,12 +26,12 @@ from routing.models import ChainKind, Deployment, FallbackStep, ModelAlias
 _KIND_WORDS = {ChainKind.CONTEXT_WINDOW: "prompt too long", ChainKind.CONTENT_POLICY: "content refused"}
 
 
-class OrderedForm(forms.ModelForm):  # type: ignore[type-arg]  # Django does not take the parameter at run time
+class OrderedForm(forms.ModelForm[FallbackStep | Deployment]):
     """A row of a list in which rows may change places."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.instance.pk is None:
+        if self.instance._state.adding:
             self.initial["position"] = None
         if "position" in self.fields:  # not when the page is read-only
             self.fields["position"].required = False

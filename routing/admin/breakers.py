@@ -33,7 +33,7 @@ class BreakerStateAdmin(ModelAdmin):
     list_filter = ("state",)
     search_fields = ("provider", "model")
     actions = ("close",)
-    change_form_template = "routing/breakers/breaker.html"
+    change_form_template = "routing/breaker.html"
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -14,15 +14,13 @@ from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
-from accounting.models import Budget, BudgetMode, BudgetScope
+from accounting.models import NAMED_SCOPES, Budget, BudgetMode, BudgetScope
 from accounting.money import dollars
 from accounting.reports import BudgetStatus, statuses
 from routing.models import ModelAlias, Provider
 
-_NAMED = (BudgetScope.ALIAS, BudgetScope.PROVIDER, BudgetScope.USER, BudgetScope.TAG)
 
-
-class BudgetForm(forms.ModelForm):  # type: ignore[type-arg]  # Django does not take the parameter at run time
+class BudgetForm(forms.ModelForm[Budget]):
     class Meta:
         labels = {"limit_usd": "Limit in USD", "scope_value": "Which one", "api_key": "API key"}
 
@@ -40,8 +38,8 @@ class BudgetForm(forms.ModelForm):  # type: ignore[type-arg]  # Django does not 
             cleaned["api_key"] = None
         elif cleaned.get("api_key") is None and "api_key" not in self.errors:
             self.add_error("api_key", "Choose the key that this budget is for.")
-        cleaned["scope_value"] = value if scope in _NAMED else ""
-        if scope in _NAMED and "scope_value" not in self.errors:
+        cleaned["scope_value"] = value if scope in NAMED_SCOPES else ""
+        if scope in NAMED_SCOPES and "scope_value" not in self.errors:
             error = _wrong(scope, value, unchanged=value == self.initial.get("scope_value"))
             if error:
                 self.add_error("scope_value", error)
@@ -82,7 +80,7 @@ class BudgetAdmin(ModelAdmin):
     warn_unsaved_form = True
     conditional_fields = {
         "api_key": "scope == 'key'",
-        "scope_value": "['alias', 'provider', 'user', 'tag'].includes(scope)",
+        "scope_value": f"{[str(scope) for scope in NAMED_SCOPES]}.includes(scope)",
     }
     delete_confirmation_template = "routing/delete_confirmation.html"
     delete_selected_confirmation_template = "routing/delete_selected_confirmation.html"

@@ -18,7 +18,7 @@ from accounting.models import ApiKey
 from routing.models import ModelAlias
 
 
-class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # Django does not take the parameter at run time
+class ApiKeyForm(forms.ModelForm[ApiKey]):
     allowed_aliases = forms.MultipleChoiceField(
         required=False,
         widget=UnfoldAdminCheckboxSelectMultipleWidget,

@@ -45,7 +45,7 @@ _LONG = (
 )
 
 
-class PriceForm(forms.ModelForm):  # type: ignore[type-arg]  # Django does not take the parameter at run time
+class PriceForm(forms.ModelForm[Price]):
     class Meta:
         labels = {name: name.removesuffix("_usd_per_mtok").replace("_", " ").capitalize() for name in _RATES + _LONG}
 

@@ -42,7 +42,7 @@ def _only_if_valid(value: Any, validate: Any) -> str | None:
     return str(value)
 
 
-class ProviderForm(forms.ModelForm):  # type: ignore[type-arg]  # Django does not take the parameter at run time
+class ProviderForm(forms.ModelForm[Provider]):
     class Meta:
         widgets = {
             "key_reference": KeyReferenceInput({"autocomplete": "off", "placeholder": "env:OPENAI_API_KEY"}),
@@ -89,7 +89,7 @@ def _prices_collide(before: str, name: str) -> bool:
     return not moments.isdisjoint(Price.objects.filter(provider=name).values_list("model", "effective_from"))
 
 
-class FurtherKeyForm(forms.ModelForm):  # type: ignore[type-arg]
+class FurtherKeyForm(forms.ModelForm[ProviderKey]):
     class Meta:
         widgets = {"key_reference": KeyReferenceInput({"autocomplete": "off", "placeholder": "env:OPENAI_API_KEY_2"})}
 

@@ -1,10 +1,12 @@
-"""What every answer of the API has, whoever made it: a request id, CORS headers, and JSON for errors."""
+"""What every answer of the API has, whoever made it: a request id, and JSON for errors.
+
+The CORS headers come from django-cors-headers, which stands between the two classes of this file.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
@@ -16,7 +18,7 @@ Handler = Callable[[HttpRequest], HttpResponseBase]
 
 
 class GatewayMiddleware:
-    """Outermost: even a 400 for a bad Host header leaves with an id and, on the API's paths, as JSON."""
+    """Outermost: even a preflight and a 400 for a bad Host header leave with an id."""
 
     def __init__(self, handle: Handler) -> None:
         self.handle = handle
@@ -24,17 +26,27 @@ class GatewayMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         request_id = sane_request_id(request.headers.get("x-request-id"))
         request.META["gateway.request_id"] = request_id
-        response: HttpResponseBase
-        if is_api(request) and request.method == "OPTIONS":
-            response = HttpResponse(status=204)
-        else:
-            response = self.handle(request)
-            if is_api(request) and _is_html_error(response):
-                response = render(_of_status(response.status_code))
+        response = self.handle(request)
         response["x-request-id"] = request_id
-        if is_api(request):
-            _allow_origin(request, response)
         return response
+
+
+class JsonErrors:
+    """On the API's paths an error is JSON, also when Django's own middleware made it.
+
+    It stands inside the CORS middleware, so that a web page may read the errors that are rendered here.
+    """
+
+    def __init__(self, handle: Handler) -> None:
+        self.handle = handle
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if not is_api(request):
+            return self.handle(request)
+        if request.method == "OPTIONS":  # no preflight: those were answered before
+            return HttpResponse(status=204)
+        response = self.handle(request)
+        return render(_of_status(response.status_code)) if _is_html_error(response) else response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         return render(gateway_error(error)) if is_api(request) else None
@@ -52,20 +64,3 @@ def _of_status(status: int) -> InvalidRequest:
     error = InvalidRequest("The request is not valid. Is the host name in ALLOWED_HOSTS?")
     error.status = status
     return error
-
-
-def _allow_origin(request: HttpRequest, response: HttpResponseBase) -> None:
-    """CORS for the origins of CORS_ALLOWED_ORIGINS: https://fetch.spec.whatwg.org/#http-cors-protocol"""
-    response["Vary"] = ", ".join(filter(None, (response.headers.get("Vary"), "Origin")))
-    origin = request.headers.get("Origin")
-    if origin is None or not {origin, "*"} & set(settings.GATEWAY_CORS_ALLOWED_ORIGINS):
-        return
-    response["Access-Control-Allow-Origin"] = origin
-    response["Access-Control-Expose-Headers"] = (
-        "x-request-id, x-gateway-alias, x-gateway-provider, x-gateway-model, x-gateway-attempts, "
-        "x-gateway-fallback, x-gateway-cost-usd, retry-after"
-    )
-    if request.method == "OPTIONS":
-        response["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
-        response["Access-Control-Allow-Headers"] = request.headers.get("Access-Control-Request-Headers", "*")
-        response["Access-Control-Max-Age"] = "600"

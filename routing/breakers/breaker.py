@@ -131,6 +131,10 @@ class _Breaker:
         self.failures, self.last_minute, self.asked_until = 0, _LastMinute(), 0.0
         self.open_until, self.probed_until, self.probe = None, 0.0, None
 
+    def is_closed(self) -> bool:
+        """Without the lock it may be another a moment later; so it is asked anew once the lock is held."""
+        return self.open_until is None
+
     def is_passed_by(self, now: float) -> bool:
         """Open, or half-open with a probe on its way."""
         open_until, probe = self.open_until, self.probe  # no lock: each is read once
@@ -161,21 +165,21 @@ class Breakers:
         """Whether the deployment may be called now. True in half-open means: you are the probe."""
         name = _name(step)
         breaker = self._table.get(name)
-        if breaker is None or breaker.open_until is None:
+        if breaker is None or breaker.is_closed():
             return True
         now = time.monotonic()
         if breaker.is_passed_by(now):
             return False
         with self._lock:
-            if breaker.open_until is None or breaker.is_passed_by(now):
-                return breaker.open_until is None
+            if breaker.is_closed() or breaker.is_passed_by(now):
+                return breaker.is_closed()
             until = now + max(MAX_PROBE_S, step.provider.breaker_cooldown_s)
             probe = breaker.probe = Probe(threading.get_ident(), until, is_granted=self.ask_for is None)
         if self.ask_for is not None:
             self.ask_for(name, probe)
         with self._lock:
             if breaker.probe is not probe:
-                return breaker.open_until is None  # perhaps closed by somebody else meanwhile
+                return breaker.is_closed()  # perhaps closed by somebody else meanwhile
             if not probe.is_granted:
                 breaker.probe = None
             return probe.is_granted
@@ -221,12 +225,6 @@ class Breakers:
             breaker.probe = None
             if probe.generation is not None:
                 self._tell(name, ProbeEnded(probe.generation, is_closed=False))
-
-    def reset(self) -> None:
-        """Close every breaker of this process."""
-        with self._lock:
-            self._table.clear()
-            self._news.clear()
 
     def _count(self, step: Step, error: UpstreamError) -> None:
         name, now, provider = _name(step), time.monotonic(), step.provider
@@ -335,4 +333,3 @@ is_open = breakers.is_open
 succeeded = breakers.succeeded
 failed = breakers.failed
 abandoned = breakers.abandoned
-reset = breakers.reset

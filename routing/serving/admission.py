@@ -73,7 +73,7 @@ class Admission:
         further = self._budgets_only_of(step.provider.name)
         if not more_usd and not further:
             return self
-        grown = ledger.of_this_process().top_up(TopUpRequest(hold, more_usd, further))
+        grown = ledger.top_up(TopUpRequest(hold, more_usd, further))
         return replace(self, hold=grown)
 
     def _budgets_only_of(self, provider: str) -> tuple[BudgetRule, ...]:
@@ -160,7 +160,7 @@ def _admit(snapshot: Catalog, chat: ChatRequest, secret: str | None, request_id:
         ceiling_tokens=input_tokens + ceiling.output_cap_tokens * chat.choices,
     )
     try:
-        hold = ledger.of_this_process().hold(request)
+        hold = ledger.hold(request)
     except refusals.BudgetRefusal as refusal:
         raise exceptions.BudgetRefused(refusal, _fits_tokens(refusal, ceiling, input_tokens, chat)) from None
     except refusals.Unpriced as refusal:

@@ -23,7 +23,7 @@ def settle(
     error_code: str,
     began: Clock,
 ) -> Settlement:
-    """Post or void the request and log it. Waits for the commit; Writer.settle says what happens without Postgres."""
+    """Post or void the request and log it. Waits for the commit; ledger.settle says what happens without Postgres."""
     first_token_ms = None
     first = next((attempt for attempt in attempts if attempt.first_token_ms is not None), None)
     if first is not None and first.first_token_ms is not None:
@@ -39,7 +39,7 @@ def settle(
         first_token_ms=first_token_ms,
         duration_ms=began.ms(),
     )
-    durable = ledger.of_this_process().settle(settlement)
+    durable = ledger.settle(settlement)
     cost, usage = settlement.cost_usd, settlement.usage
     last = served or (attempts[-1] if attempts else None)
     log.log(

@@ -22,6 +22,7 @@ from typing import Any, Generic, TypeVar
 from accounting import refusals
 from accounting.ledger.records import ANSWERED, AttemptRecord
 from accounting.pricing import cost_usd
+from accounting.text import storable
 from accounting.usage import NO_USAGE, Usage
 from routing.api.disconnects import ClientConnection
 from routing.breakers import breaker
@@ -416,7 +417,7 @@ def record_attempt(
         model=step.deployment.model,
         outcome=outcome,
         http_status=http_status,
-        error=error.replace("\x00", "").encode("utf-8", "replace").decode("utf-8"),
+        error=storable(error),
         started_at=started.at,
         duration_ms=started.ms(),
         first_token_ms=first_token_ms,

@@ -120,6 +120,7 @@ class _Silence:
 
     def __init__(self, optional_params: dict[str, Any]) -> None:
         self.optional_params = optional_params
+        self.litellm_params: dict[str, Any] = {}
         self.model_call_details: dict[str, Any] = {}
 
     def pre_call(self, *_: object, **__: object) -> None:
@@ -142,10 +143,12 @@ def _parameters(body: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, An
     return copy.deepcopy(given)  # litellm changes what it is given, and further attempts send it again
 
 
-def _messages(request: UpstreamRequest, litellm: Any, config: Any) -> list[Any]:
+def _messages(request: UpstreamRequest, litellm: Any) -> list[Any]:
+    from litellm.llms.base_llm.base_utils import map_developer_role_to_system_role
+
     messages = copy.deepcopy(request.body.get("messages"))
     messages = litellm.utils.validate_and_fix_openai_messages(messages=messages)
-    translated: list[Any] = config.translate_developer_role_to_system_role(messages=messages)
+    translated: list[Any] = map_developer_role_to_system_role(messages=messages)
     return translated
 
 
@@ -187,7 +190,7 @@ class Anthropic:
         model = request.deployment.model
         provider = litellm.LlmProviders(request.deployment.litellm_provider)
         config = litellm.utils.ProviderConfigManager.get_provider_chat_config(model=model, provider=provider)
-        messages = _messages(request, litellm, config)
+        messages = _messages(request, litellm)
         # Anthropic fetches https itself; what litellm would fetch for it is plain http.
         deadline = monotonic() + request.timeouts.total_s
         messages = media.inlined(messages, lambda url: url.lower().startswith("http://"), deadline)
@@ -292,8 +295,7 @@ class Gemini:
         from litellm.llms.vertex_ai.gemini.transformation import transform_request_body
 
         model = request.deployment.model
-        config = litellm.GoogleAIStudioGeminiConfig()
-        messages = _messages(request, litellm, config)
+        messages = _messages(request, litellm)
         messages = media.inlined(messages, _gemini_wants_bytes, monotonic() + request.timeouts.total_s)
         optional = _mapped(request, litellm, messages, GEMINI_PARAMETERS, streamed=streamed)
         optional.pop("stream", None)

@@ -110,7 +110,8 @@ def upstream_for(litellm_provider: str) -> Upstream:
 
 def warm() -> None:
     """Imports litellm and lets it build what its first requests would wait for. For the server's preload: seconds,
-    and no network; makes no connection and starts no thread, so it is safe before a fork."""
+    and no network; makes no connection and starts no thread, so it is safe before a fork. Raises LitellmMisfit when
+    the installed litellm is not one that we can call."""
     from routing.upstreams.warming import warm_translation
 
     warm_translation()

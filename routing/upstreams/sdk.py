@@ -94,9 +94,11 @@ def _timeout(timeouts: Timeouts, *, streamed: bool) -> Any:
 
 def _mapped(error: Exception, secret: str) -> UpstreamError:
     """litellm's exceptions (OpenAI's classes, with `status_code`) → one UpstreamError."""
+    # litellm wraps what ends a stream in the middle for its own router, which we do not use.
+    error = getattr(error, "original_exception", None) or error
     status = getattr(error, "status_code", None)
     status = status if type(status) is int and 400 <= status < 600 else None
-    said = _PREFIX.sub("", str(getattr(error, "message", None) or error or type(error).__name__))
+    said = _PREFIX.sub("", str(getattr(error, "message", None) or error))
     message = errors.said(said) or "The provider's answer is an error without words"
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
     kind = _kind(error, status, message)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from traceback import walk_tb
 from typing import Any, Final
 
 from accounting.usage import Usage
@@ -56,6 +57,8 @@ def _prepare(wire: WireFormat, request: UpstreamRequest, *, streamed: bool) -> P
     except UpstreamError:
         raise
     except Exception as error:
+        if isinstance(error, TypeError | AttributeError | ImportError) and not _raised_in_litellm(error):
+            raise  # our call of litellm is wrong, whatever the client has sent
         reason = getattr(error, "message", None) or str(error) or type(error).__name__
         raise UpstreamError(
             FailureKind.BAD_REQUEST,
@@ -64,6 +67,12 @@ def _prepare(wire: WireFormat, request: UpstreamRequest, *, streamed: bool) -> P
             error_type="invalid_request_error",
             code="invalid_value",
         ) from error
+
+
+def _raised_in_litellm(error: Exception) -> bool:
+    """Whether litellm has at least looked at the request. It has not when it is called with wrong arguments."""
+    frames = walk_tb(error.__traceback__)
+    return any(str(frame.f_globals.get("__name__", "")).partition(".")[0] == "litellm" for frame, _ in frames)
 
 
 def _headers(prepared: Prepared) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from routing.upstreams.base import Deployment, Timeouts, UpstreamRequest
 from routing.upstreams.formats import WireFormat
 from routing.upstreams.http.transport import Whole
+from routing.upstreams.litellm_fit import LitellmMisfit, check
 from routing.upstreams.translate import FORMATS
 
 _REQUEST: Final[dict[str, Any]] = {
@@ -40,9 +41,15 @@ _EVENTS: Final[dict[str, dict[str, Any]]] = {
 
 
 def warm_translation() -> None:
-    """Translates one request and one answer in each format, whole and streamed, without a network."""
+    """Translates one request and one answer in each format, whole and streamed, without a network.
+    Raises LitellmMisfit when the installed litellm cannot do it."""
+    check()
     for name, wire in FORMATS.items():
-        _warm(name, wire)
+        try:
+            _warm(name, wire)
+        except Exception as error:
+            reason = f"it cannot translate for {name} ({type(error).__name__}: {error})"
+            raise LitellmMisfit([reason]) from error
 
 
 def _warm(name: str, wire: WireFormat) -> None:

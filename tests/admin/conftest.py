@@ -14,7 +14,8 @@ from django.forms import BaseFormSet, ModelForm
 from django.http import HttpResponse
 from django.test import Client
 
-from accounting.ledger.writer import Writer, expire_dead
+from accounting.ledger.expiry import expire_dead
+from accounting.ledger.writer import Writer
 from accounting.models import ConfigurationVersion
 from routing import defaults
 from routing.models import ModelAlias, Provider

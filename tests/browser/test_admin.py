@@ -9,7 +9,8 @@ import openai
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.gateway import Gateway, Route, asks, eventually
+from tests.clocks import eventually
+from tests.e2e.gateway import Gateway, Route, asks
 from tests.simulator import faults
 
 

@@ -58,13 +58,13 @@ def guarded_shared_gateway(
     sim: Simulator,
     django_db_blocker: DjangoDbBlocker,
 ) -> Iterator[Gateway]:
-    """One worker, keys required, small bodies only, browsers of one origin: as it is deployed."""
+    """One worker, keys required, small bodies only, web pages of some origins: as it is deployed."""
     running = RunningGateway.in_tree(
         tmp_path_factory.mktemp("guarded-gateway"),
         DATABASE_URL=guarded_postgres.url(),
         GATEWAY_AUTH="required",
         GATEWAY_MAX_BODY_BYTES="1048576",
-        CORS_ALLOWED_ORIGINS="https://app.example",
+        CORS_ALLOWED_ORIGINS="https://app.example,https://*.pages.example",
         **PROVIDER_KEYS,
     )
     try:

@@ -11,8 +11,7 @@ import itertools
 import json
 import socket
 import ssl
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -29,6 +28,7 @@ from pytest_django.plugin import DjangoDbBlocker
 from accounting import keys
 from accounting.models import ApiKey, Budget, Price
 from routing.models import FallbackStep, ModelAlias, Provider
+from tests.clocks import eventually
 from tests.e2e.launcher import RunningGateway
 from tests.simulator import Simulator
 
@@ -280,15 +280,6 @@ class Gateway:
         """The JSON lines of the log that have these values."""
         lines = [json.loads(line) for line in self.running.output.splitlines() if line.startswith("{")]
         return [line for line in lines if fields.items() <= line.items()]
-
-
-def eventually(condition: Callable[[], object], within_s: float = 5) -> bool:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def price(provider: str, model: str, **fields: Any) -> None:

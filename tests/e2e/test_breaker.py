@@ -14,7 +14,8 @@ import pytest
 from pytest_django.plugin import DjangoDbBlocker
 
 from gateway_project.embedded_postgres import EmbeddedPostgres
-from tests.e2e.gateway import PROVIDER_KEYS, Gateway, Route, asks, eventually, http
+from tests.clocks import eventually
+from tests.e2e.gateway import PROVIDER_KEYS, Gateway, Route, asks, http
 from tests.e2e.launcher import RunningGateway
 from tests.simulator import Behaviour, Simulator, faults
 

@@ -10,7 +10,8 @@ import openai
 import pytest
 
 from routing.models import FallbackStep, ModelAlias, Provider
-from tests.e2e.gateway import Gateway, Route, asks, cost, eventually, text_of
+from tests.clocks import eventually
+from tests.e2e.gateway import Gateway, Route, asks, cost, text_of
 from tests.simulator import Behaviour, Usage, faults
 
 STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])

@@ -12,7 +12,7 @@ import psutil
 import psycopg
 
 from gateway_project.embedded_postgres import EmbeddedPostgres
-from tests.e2e.gateway import eventually
+from tests.clocks import eventually
 from tests.e2e.launcher import ROOT, RunningGateway, free_port
 
 

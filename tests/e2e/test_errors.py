@@ -15,7 +15,8 @@ import httpx
 import openai
 import pytest
 
-from tests.e2e.gateway import Gateway, Route, asks, cost, eventually, text_of
+from tests.clocks import eventually
+from tests.e2e.gateway import Gateway, Route, asks, cost, text_of
 from tests.simulator import Behaviour, Usage, faults
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
+import httpx
 import pytest
 
-from tests.e2e.gateway import Gateway, http
+from tests.e2e.gateway import Gateway, asks, http
 
 ALIASES = ["claude-sonnet", "gpt-4o", "gemini-pro", "gemini-flash"]
 CHAT_PATHS = [
@@ -141,36 +144,98 @@ def test_an_unknown_host_is_refused_in_json(gateway: Gateway) -> None:
     assert (answer.status_code, answer.headers["content-type"]) == (400, "application/json")
 
 
-def test_browsers_of_the_named_origin_are_let_in(guarded_gateway: Gateway) -> None:
-    url, origin = f"{guarded_gateway.url}/v1/chat/completions", {"Origin": "https://app.example"}
-    preflight = http.options(
+PAGES = ["https://app.example", "https://preview-7.pages.example"]
+
+
+def preflight(url: str, origin: str, method: str = "POST") -> httpx.Response:
+    return http.options(
         url,
         headers={
-            **origin,
-            "Access-Control-Request-Method": "POST",
+            "Origin": origin,
+            "Access-Control-Request-Method": method,
             "Access-Control-Request-Headers": "authorization,content-type,x-stainless-os",
         },
     )
-    assert preflight.status_code == 204
-    assert preflight.headers["access-control-allow-origin"] == "https://app.example"
-    assert "POST" in preflight.headers["access-control-allow-methods"]
-    assert preflight.headers["access-control-allow-headers"] == "authorization,content-type,x-stainless-os"
-    assert "Origin" in preflight.headers["vary"]
-    refused = http.post(url, headers=origin, content=b"{}")
-    assert refused.status_code == 401
-    assert refused.headers["access-control-allow-origin"] == "https://app.example"  # so that the page can read why
-    assert "x-request-id" in refused.headers["access-control-expose-headers"]
 
 
-def test_browsers_of_other_origins_are_not(guarded_gateway: Gateway, gateway: Gateway) -> None:
-    for url in (guarded_gateway.url, gateway.url):
-        answer = http.options(
-            f"{url}/v1/chat/completions",
-            headers={"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"},
-        )
+@pytest.mark.parametrize("origin", PAGES)
+def test_a_page_of_a_named_origin_may_ask_and_read_the_answer(guarded_gateway: Gateway, origin: str) -> None:
+    gateway, route = guarded_gateway, guarded_gateway.route("openai")
+    with gateway.nothing_written():
+        asked = preflight(f"{gateway.url}/v1/chat/completions", origin)
+    assert (asked.status_code, asked.content) == (200, b"")
+    assert asked.headers["access-control-allow-origin"] == origin
+    assert "POST" in asked.headers["access-control-allow-methods"]
+    # The wildcard stands for every name but "authorization".
+    assert asked.headers["access-control-allow-headers"] == "authorization, *"
+    assert "origin" in asked.headers["vary"].lower()
+    secret = gateway.key(requests_per_minute=1000, tokens_per_minute=1_000_000)
+    answer = gateway.post(
+        json.dumps({"model": route.alias, **asks()}).encode(), authorization=f"Bearer {secret}", origin=origin
+    )
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == origin
+    ours = {name for name in answer.headers if name.startswith(("x-request-", "x-gateway-", "x-ratelimit-"))}
+    assert len(ours) >= 13
+    assert ours <= exposed(answer)
+
+
+def exposed(answer: httpx.Response) -> set[str]:
+    """The headers that a browser shows to the page."""
+    return set(answer.headers["access-control-expose-headers"].split(", "))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("POST", "/v1/chat/completions", {}, 401),
+        ("GET", "/nothing", {}, 404),
+        ("POST", "/health", {}, 403),  # by Django's middleware against forged forms
+        ("GET", "/v1/models", {"host": "evil.example"}, 400),  # by Django's own middleware
+    ],
+)
+def test_a_page_of_a_named_origin_may_read_what_went_wrong(
+    guarded_gateway: Gateway, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    answer = http.request(method, guarded_gateway.url + path, headers={"Origin": PAGES[0], **headers})
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json")
+    assert answer.headers["access-control-allow-origin"] == PAGES[0]
+    assert {"x-request-id", "x-should-retry", "retry-after"} <= exposed(answer)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://evil.example", "https://pages.example", "https://evilpages.example", "http://app.example", "null", "//["],
+)
+def test_a_page_of_another_origin_may_not_read_the_answer(guarded_gateway: Gateway, origin: str) -> None:
+    for answer in (
+        preflight(f"{guarded_gateway.url}/v1/chat/completions", origin),
+        http.get(f"{guarded_gateway.url}/v1/models", headers={"Origin": origin}),
+    ):
         assert "access-control-allow-origin" not in answer.headers
-        answer = http.get(f"{url}/v1/models", headers={"Origin": "https://evil.example"})
+
+
+def test_without_named_origins_no_page_may_read_an_answer(gateway: Gateway) -> None:
+    for answer in (
+        preflight(f"{gateway.url}/v1/chat/completions", PAGES[0]),
+        http.get(f"{gateway.url}/v1/models", headers={"Origin": PAGES[0]}),
+    ):
         assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize("path", ["/admin/login/", "/static/routing/admin.css"])
+def test_the_admin_is_for_no_other_page_to_read(guarded_gateway: Gateway, path: str) -> None:
+    for answer in (
+        preflight(guarded_gateway.url + path, PAGES[0], "GET"),
+        http.get(guarded_gateway.url + path, headers={"Origin": PAGES[0]}),
+    ):
+        assert [name for name in answer.headers if name.startswith("access-control-")] == []
+
+
+def test_options_that_are_no_preflight_are_answered_at_once(guarded_gateway: Gateway) -> None:
+    with guarded_gateway.nothing_written():
+        answer = http.options(f"{guarded_gateway.url}/v1/chat/completions")
+    assert (answer.status_code, answer.content) == (204, b"")
 
 
 def test_a_pages_cookies_are_no_key(guarded_gateway: Gateway) -> None:

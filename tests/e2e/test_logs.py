@@ -8,7 +8,8 @@ from decimal import Decimal
 import openai
 import pytest
 
-from tests.e2e.gateway import PROVIDER_KEYS, Gateway, Row, asks, cost, eventually
+from tests.clocks import eventually
+from tests.e2e.gateway import PROVIDER_KEYS, Gateway, Row, asks, cost
 from tests.simulator import Behaviour, Usage, faults
 
 STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])

@@ -42,7 +42,7 @@ class Person(BaseModel):
 def test_a_whole_answer(gateway: Gateway, wire: str) -> None:
     route = gateway.route(wire)
     answer = gateway.client().chat.completions.create(model=route.alias, **asks("Say hello"))
-    assert ChatCompletion.model_validate(answer.model_dump(), strict=True)
+    ChatCompletion.model_validate(answer.model_dump(), strict=True)
     assert answer.object == "chat.completion"
     assert answer.model == route.alias
     assert answer.choices[0].message.role == "assistant"

@@ -19,8 +19,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from gateway_project import __version__
 from gateway_project.embedded_postgres import EmbeddedPostgres
-from tests.e2e.launcher import ROOT, RunningGateway
+from tests.clocks import eventually
+from tests.e2e.launcher import ROOT, RunningGateway, free_port
 
 
 @contextlib.contextmanager
@@ -155,6 +157,44 @@ def test_the_first_admin_may_be_given(tmp_path: Path) -> None:
         assert "a long enough one" not in running.output
         assert sign_in(running, "ada", "a long enough one") == "/admin/"
         assert running.stop() == 0
+
+
+def test_each_start_says_what_is_odd_about_its_settings_once(data_dir: Path) -> None:
+    with gateway(data_dir, SECRET_KEY="short", ALLOWED_HOSTS="*") as running:
+        running.wait_until_ready()
+        before, _, after = running.output.partition("  Gateway   ")
+        assert re.findall(r"^Warning (\S+):", before, re.MULTILINE) == ["gateway.W003", "gateway.W004"]
+        assert "Warning" not in after
+        assert running.stop() == 0
+
+
+def test_a_gunicorn_without_the_launcher_says_it_too(data_dir: Path, tmp_path: Path) -> None:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "GATEWAY_ENV_FILE": os.devnull,
+        "GATEWAY_DATA_DIR": str(data_dir),
+        "WEB_CONCURRENCY": "1",
+        "PORT": str(free_port()),
+        "SECRET_KEY": "short",
+    }
+    with (tmp_path / "output").open("w") as output:
+        gunicorn = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "--config", "gateway_project/gunicorn.conf.py"],
+            cwd=ROOT, env=environment, stdout=output, stderr=output,
+        )  # fmt: skip
+    try:
+        assert eventually(lambda: "Warning gateway.W004" in (tmp_path / "output").read_text(), within_s=60)
+    finally:
+        gunicorn.kill()
+        gunicorn.wait()
+
+
+@pytest.mark.parametrize(
+    "command", [["manage.py", "version"], ["manage.py", "--version"], ["-m", "gateway_project.run", "--version"]]
+)
+def test_the_version_is_told_without_a_database(command: list[str]) -> None:
+    told = subprocess.run([sys.executable, *command], cwd=ROOT, env={}, capture_output=True, text=True, check=False)
+    assert (told.stdout, told.returncode) == (f"{__version__}\n", 0)
 
 
 def test_a_taken_port_is_said_in_one_line(data_dir: Path) -> None:

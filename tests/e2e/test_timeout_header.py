@@ -8,6 +8,7 @@ from typing import Any
 import openai
 import pytest
 
+from tests.clocks import within
 from tests.e2e.gateway import Gateway, asks, text_of
 from tests.simulator import Behaviour, faults
 
@@ -23,7 +24,7 @@ def test_a_silent_provider_is_waited_for_no_longer_than_the_client_waits(gateway
     began = time.monotonic()
     with pytest.raises(openai.InternalServerError) as raised:
         gateway.client().chat.completions.create(model=route.alias, stream=streamed, **asks(), **header("0.5"))
-    assert 0.5 <= time.monotonic() - began < 2
+    assert within(time.monotonic() - began, 2, least_s=0.5)
     assert (raised.value.status_code, raised.value.code) == (504, "all_models_failed")
     assert [a["outcome"] for a in gateway.attempts(route.alias)] == ["timeout"], "no time is left for another step"
     assert gateway.sim.requests_to(route.providers[1]) == []
@@ -36,7 +37,7 @@ def test_a_retry_that_would_come_too_late_is_not_waited_for(gateway: Gateway) ->
     gateway.sim.behave(route.providers[0], faults.rate_limited(retry_after_s=3))
     began = time.monotonic()
     answer = gateway.client().chat.completions.create(model=route.alias, **asks(), **header("2"))
-    assert time.monotonic() - began < 2
+    assert within(time.monotonic() - began, 2)
     assert answer.model == route.aliases[1]
     assert len(gateway.sim.requests_to(route.providers[0])) == 1
 
@@ -49,7 +50,7 @@ def test_a_stream_ends_when_the_client_no_longer_waits(gateway: Gateway) -> None
     stream = gateway.client().chat.completions.create(model=route.alias, stream=True, **asks(), **header("1"))
     with pytest.raises(openai.APIError) as raised:
         received.extend(stream)
-    assert 1 <= time.monotonic() - began < 2.5
+    assert within(time.monotonic() - began, 2.5, least_s=1)
     assert raised.value.code == "stream_interrupted"
     assert 3 <= len(text_of(received).split()) <= 11
     assert gateway.sim.requests_to(route.providers[1]) == [], "nobody goes on when nobody waits"
@@ -91,7 +92,7 @@ def test_the_providers_own_limit_is_not_widened(gateway: Gateway) -> None:
     began = time.monotonic()
     with pytest.raises(openai.InternalServerError):
         gateway.client().chat.completions.create(model=route.alias, **asks(), **header("60"))
-    assert time.monotonic() - began < 2
+    assert within(time.monotonic() - began, 2)
 
 
 @pytest.mark.parametrize("value", ["", "soon", "0", "0.09", "-1", "nan", "inf", "3601", "1_0", "1e9", "5s"])

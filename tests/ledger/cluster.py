@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -20,6 +19,7 @@ import psutil
 import psycopg
 
 from gateway_project.embedded_postgres import EmbeddedPostgres
+from tests.clocks import eventually
 from tests.e2e.launcher import ROOT, RunningGateway
 from tests.simulator import Behaviour, Simulator
 
@@ -216,12 +216,3 @@ class Load:
 def slow_and_various() -> Behaviour:
     """Answers of any length after any time, as providers give them."""
     return Behaviour(latency_s=(0.02, 0.4), length=(1, 60))
-
-
-def eventually(condition: Callable[[], object], within_s: float = 10) -> bool:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True

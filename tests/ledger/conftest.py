@@ -13,11 +13,13 @@ from django.db import connection
 from accounting.budgets import applicable, load_rules
 from accounting.ledger.reconcile import reconcile
 from accounting.ledger.records import ANSWERED, AttemptRecord, Hold, HoldRequest, Settlement
-from accounting.ledger.writer import ADVISORY_LOCK_CLASS, Writer
+from accounting.ledger.writer import Writer
 from accounting.models import Budget, ConfigurationVersion
+from accounting.postgres import locks
 from accounting.pricing import PriceList, Rates
 from accounting.usage import NO_USAGE, Usage
-from tests.ledger.cluster import Cluster, eventually, slow_and_various
+from tests.clocks import eventually
+from tests.ledger.cluster import Cluster, slow_and_various
 from tests.simulator import Simulator
 
 PRICE = PriceList(base=Rates(input_usd_per_mtok=Decimal(3), output_usd_per_mtok=Decimal(15)))
@@ -35,7 +37,7 @@ class Book:
         writer_id = self.writer._writer_id
         self.writer.stop()
         lock = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND objid = %s"
-        assert eventually(lambda: not self.rows(lock, ADVISORY_LOCK_CLASS, writer_id))
+        assert eventually(lambda: not self.rows(lock, locks.WRITER, writer_id))
 
     def budget(self, limit: str, **fields: Any) -> Budget:
         return Budget.objects.create(**{"name": "global", "limit_usd": Decimal(limit), **fields})

@@ -5,36 +5,41 @@ from __future__ import annotations
 import threading
 from decimal import Decimal
 
+import psycopg
 import pytest
+from django.db import connection
 
+from accounting.ledger.operations import AnyOperation, Holding, Settling, ToppingUp
 from accounting.ledger.records import TopUpRequest
-from accounting.ledger.transaction import Operation, run
+from accounting.ledger.transaction import run
 from accounting.ledger.windows import Windows
 from accounting.ledger.writer import Writer
 from accounting.models import Budget, LedgerEntry
-from accounting.refusals import BudgetExceeded, BudgetInFlight, HoldLost
+from accounting.refusals import BudgetExceeded, BudgetInFlight, HoldLost, LedgerUnavailable
+from tests.clocks import eventually
 from tests.ledger.conftest import Book
 
 
-def in_one_batch(book: Book, *operations: Operation) -> list[object]:
+def in_one_batch(book: Book, *operations: AnyOperation) -> list[object]:
     """The operations' outcomes, when they are committed together by the book's own writer."""
     writer = book.writer
     writer.stop()  # its session ended; nobody else takes operations now
     assert writer._reachable()
     assert writer._connection is not None
     assert writer._writer_id is not None
-    found = run(writer._connection, list(operations), Windows(), writer._writer_id)
+    decisions = run(writer._connection, operations, Windows(), writer._writer_id)
     writer._disconnect()
     book.writer = Writer()
-    return [outcome for operation in operations for done, outcome in found if done is operation]
+    decided = {id(decision.operation): decision.outcome for decision in decisions}
+    return [decided[id(operation)] for operation in operations]
 
 
 def test_two_settlements_of_one_request_in_one_batch_count_once(book: Book) -> None:
     """A request fails after it was settled, while Postgres is away: both settlements wait for it."""
     book.budget("10", period="total")
     hold, other = book.hold("1"), book.hold("2")
-    first = Operation(book.settlement(hold, book.attempt("0.5")))
-    second = Operation(book.settlement(hold, book.attempt("0.5")))
+    first = Settling(book.settlement(hold, book.attempt("0.5")))
+    second = Settling(book.settlement(hold, book.attempt("0.5")))
     assert in_one_batch(book, first, second) == [True, False]
     assert book.balance() == (Decimal("0.5"), Decimal(2))
     assert LedgerEntry.objects.get(pk=other.entry_id).state == "held"
@@ -43,8 +48,8 @@ def test_two_settlements_of_one_request_in_one_batch_count_once(book: Book) -> N
 def test_a_top_up_that_meets_its_own_settlement_in_a_batch_is_refused(book: Book) -> None:
     book.budget("10", period="total")
     hold = book.hold("1")
-    more = Operation(TopUpRequest(hold, Decimal(3), ()))
-    outcomes = in_one_batch(book, more, Operation(book.settlement(hold, book.attempt("0.5"))))
+    more = ToppingUp(TopUpRequest(hold, Decimal(3), ()))
+    outcomes = in_one_batch(book, more, Settling(book.settlement(hold, book.attempt("0.5"))))
     assert isinstance(outcomes[0], HoldLost)
     assert outcomes[1] is True
     assert book.balance() == (Decimal("0.5"), Decimal(0))
@@ -53,9 +58,9 @@ def test_a_top_up_that_meets_its_own_settlement_in_a_batch_is_refused(book: Book
 def test_what_is_returned_makes_room_for_the_holds_of_the_same_batch(book: Book) -> None:
     book.budget("1", period="total")
     hold = book.hold("1")
-    held = Operation(book.request("0.5"))
-    too_much = Operation(book.request("0.5"))
-    outcomes = in_one_batch(book, held, too_much, Operation(book.settlement(hold, book.attempt("0.5"))))
+    held = Holding(book.request("0.5"))
+    too_much = Holding(book.request("0.5"))
+    outcomes = in_one_batch(book, held, too_much, Settling(book.settlement(hold, book.attempt("0.5"))))
     assert isinstance(outcomes[1], BudgetExceeded | BudgetInFlight)
     assert book.balance() == (Decimal("0.5"), Decimal("0.5"))
 
@@ -113,14 +118,30 @@ def test_a_request_that_gives_up_at_the_last_moment_has_either_its_hold_or_none(
     """The writer answers and the request gives up at the same time, over and over: one of the two is first."""
     request = book.request("1")
     for _ in range(500):
-        operation = Operation(request)
+        operation = Holding(request)
         gave_up: list[bool] = []
         thread = threading.Thread(target=give_up, args=(operation, gave_up))
         thread.start()
-        handed_over = operation.finish(True)
+        handed_over = operation.finish(LedgerUnavailable())
         thread.join()
         assert gave_up == [not handed_over]
 
 
-def give_up(operation: Operation, gave_up: list[bool]) -> None:
+def give_up(operation: Holding, gave_up: list[bool]) -> None:
     gave_up.append(operation.give_up())
+
+
+def test_a_top_up_that_comes_too_late_for_its_request_leaves_it_what_it_held_and_what_it_paid(book: Book) -> None:
+    """The request gives up waiting while the top-up's transaction runs, goes on without it and settles what it paid."""
+    book.budget("10", period="total")
+    hold = book.hold("1")
+    topping_up = ToppingUp(TopUpRequest(hold, Decimal("0.5"), ()))
+    with psycopg.connect(**connection.get_connection_params()) as other:
+        other.execute("SELECT 1 FROM accounting_budgetperiod FOR UPDATE")
+        book.writer._put(topping_up)
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        assert eventually(lambda: bool(book.rows(waiting)))
+        assert topping_up.give_up()
+    book.post(hold, "0.75")
+    assert book.rows("SELECT state, hold_usd, cost_usd FROM ledger") == [("posted", Decimal("1.5"), Decimal("0.75"))]
+    assert book.balance() == (Decimal("0.75"), Decimal(0))

@@ -12,11 +12,12 @@ import pytest
 from django.db import connection, transaction
 
 from accounting.ledger.corrections import adjust
+from accounting.ledger.expiry import expire_dead
 from accounting.ledger.records import TopUpRequest
-from accounting.ledger.writer import Writer, expire_dead
+from accounting.ledger.writer import Writer
 from accounting.models import Budget, LedgerEntry
 from accounting.refusals import BudgetExceeded, BudgetInFlight, ConfigurationChanged, Refusal
-from tests.ledger.cluster import eventually
+from tests.clocks import eventually
 from tests.ledger.conftest import Book
 
 
@@ -154,7 +155,7 @@ def test_a_request_that_meets_the_change_itself_starts_again_with_the_new_budget
 
 def spend(book: Book, writer: Writer, stopping: threading.Event, errors: list[Exception]) -> None:
     """One request after another, and now and then a correction of what was posted."""
-    own, chance = Book(writer), random.Random(id(writer))
+    own, chance = Book(writer), random.Random(random.random())
     try:
         while not stopping.is_set():
             try:

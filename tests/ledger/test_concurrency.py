@@ -17,8 +17,9 @@ from decimal import Decimal
 import psycopg
 
 from accounting.models import LedgerEntry
+from tests.clocks import eventually
 from tests.e2e.launcher import ROOT
-from tests.ledger.cluster import ALIAS, Answer, Cluster, ask, eventually, slow_and_various
+from tests.ledger.cluster import ALIAS, Answer, Cluster, ask, slow_and_various
 from tests.ledger.conftest import Book
 from tests.ledger.spender import environment
 

@@ -13,7 +13,7 @@ import pytest
 from accounting.ledger.corrections import NotCorrectable, adjust, resolve
 from accounting.ledger.records import Hold, new_entry_id
 from accounting.models import Adjustment, LedgerEntry
-from tests.ledger.cluster import eventually
+from tests.clocks import eventually
 from tests.ledger.conftest import Book
 
 

@@ -7,7 +7,8 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
-from tests.ledger.cluster import Answer, Cluster, Load, ask, eventually, slow_and_various
+from tests.clocks import eventually
+from tests.ledger.cluster import Answer, Cluster, Load, ask, slow_and_various
 
 #: How long after a death its holds may stay held: the neighbours look once a second, and look twice.
 NOTICED_WITHIN_S = 5.0

@@ -13,12 +13,13 @@ import psycopg
 import pytest
 from django.db import connection
 
+from accounting.ledger.expiry import expire_dead
 from accounting.ledger.records import Expired, TopUpRequest
-from accounting.ledger.writer import Writer, expire_dead
+from accounting.ledger.writer import Writer
 from accounting.models import Budget, LedgerEntry
 from accounting.refusals import HoldLost
+from tests.clocks import eventually
 from tests.e2e.launcher import ROOT
-from tests.ledger.cluster import eventually
 from tests.ledger.conftest import Book
 from tests.ledger.spender import environment
 

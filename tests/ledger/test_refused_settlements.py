@@ -9,12 +9,12 @@ import pytest
 from django.db import connection
 
 from accounting.ledger import writer as ledger_writer
+from accounting.ledger.operations import AnyOperation, Holding, Settling
 from accounting.ledger.records import Hold
-from accounting.ledger.transaction import Operation
 from accounting.ledger.writer import Writer
 from accounting.models import LedgerEntry
 from accounting.refusals import LedgerUnavailable
-from tests.ledger.cluster import eventually
+from tests.clocks import eventually
 from tests.ledger.conftest import Book
 
 
@@ -57,10 +57,11 @@ def test_what_is_batched_with_a_refused_settlement_goes_on(book: Book, caplog: p
     book.budget("10", period="total")
     odd, good = disliked_hold(book), book.hold("1")
     book.writer.stop()
-    refused = Operation(book.settlement(odd, book.attempt("0.5")))
-    posted, held = Operation(book.settlement(good, book.attempt("0.25"))), Operation(book.request("2"))
+    refused = Settling(book.settlement(odd, book.attempt("0.5")))
+    posted, held = Settling(book.settlement(good, book.attempt("0.25"))), Holding(book.request("2"))
     book.writer = writer = Writer()
-    for operation in (posted, refused, held):
+    together: tuple[AnyOperation, ...] = (posted, refused, held)
+    for operation in together:
         writer._queue.put(operation)  # it has not begun to work: they are its first batch
     writer.start()
     assert held.done.wait(5)

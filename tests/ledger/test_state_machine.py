@@ -26,8 +26,9 @@ from hypothesis.stateful import (
 )
 
 from accounting.ledger.corrections import NotCorrectable, adjust, resolve
+from accounting.ledger.expiry import expire_dead
 from accounting.ledger.records import Hold, TopUpRequest
-from accounting.ledger.writer import Writer, expire_dead
+from accounting.ledger.writer import Writer
 from accounting.models import Budget
 from accounting.refusals import HoldLost, Refusal
 from tests.ledger.conftest import Book

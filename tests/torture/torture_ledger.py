@@ -13,7 +13,8 @@ from collections import Counter
 from pathlib import Path
 
 from accounting import sql
-from tests.ledger.cluster import Cluster, Load, eventually, slow_and_various
+from tests.clocks import eventually
+from tests.ledger.cluster import Cluster, Load, slow_and_various
 from tests.ledger.conftest import Book
 from tests.ledger.history import fill
 from tests.ledger.test_concurrency import (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from gateway_project.environment import (
     envorigins,
     envstr,
     load_env_file,
+    subdomains_pattern,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,6 +63,30 @@ def test_lists_are_separated_by_commas(set_variable: pytest.MonkeyPatch) -> None
     assert envhosts("X") == ["a.example", ".b.example", "[::1]", "*"]
     set_variable.setenv("X", "https://a.example,http://localhost:3000")
     assert envorigins("X") == ["https://a.example", "http://localhost:3000"]
+
+
+def test_an_origin_is_kept_as_browsers_send_it(set_variable: pytest.MonkeyPatch) -> None:
+    set_variable.setenv("X", "https://App.Example:443,http://a.example:80,https://a.example:80,http://[::1]:3000")
+    assert envorigins("X") == ["https://app.example", "http://a.example", "https://a.example:80", "http://[::1]:3000"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "matches"),
+    [
+        ("https://app.example.com", True),
+        ("https://a.b.example.com", True),
+        ("https://example.com", False),
+        ("https://evilexample.com", False),
+        ("https://app.example.com.evil.example", False),
+        ("https://evil.example?app.example.com", False),
+        ("https://app.exampleXcom", False),
+        ("https://app.example.com:8443", False),
+        ("http://app.example.com", False),
+        ("https://app.example.com\n", False),
+    ],
+)
+def test_a_wildcard_stands_for_all_subdomains_and_nothing_else(origin: str, matches: bool) -> None:
+    assert (re.match(subdomains_pattern("https://*.example.com"), origin) is not None) is matches
 
 
 def test_a_malformed_value_is_refused_in_one_line_that_names_the_variable(
@@ -117,6 +143,17 @@ def test_a_database_url_may_name_a_socket_or_an_ipv6_address(
     assert (settings["HOST"], settings["PORT"], settings["NAME"]) == (host, "", "ledger")
 
 
+def test_a_database_url_may_name_several_hosts_and_have_signs_in_its_password(
+    set_variable: pytest.MonkeyPatch,
+) -> None:
+    set_variable.setenv("X", "postgresql://u:hunt#er?2@a.example:5432,b.example:5433/d?target_session_attrs=primary")
+    settings = envdatabase("X")
+    assert settings is not None
+    assert (settings["HOST"], settings["PORT"]) == ("a.example,b.example", "5432,5433")
+    assert settings["PASSWORD"] == "hunt#er?2"
+    assert settings["OPTIONS"] == {"target_session_attrs": "primary"}
+
+
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
@@ -129,7 +166,11 @@ def test_a_database_url_may_name_a_socket_or_an_ipv6_address(
         ("postgresql://u:hunter2@[::1/d", "is not a URL"),
         ("postgresql://u:hunter2@h/d?sslmode", "is not a URL"),
         ("postgresql://u:hunter2@/d", "should name a host"),
-        ("postgresql://u:hunt#er2@h/d", ""),
+        ("postgresql://u:hunter2@h/d?ssl_mode=require", "is not a URL"),
+        ("postgresql://u:hunter%@h/d", "is not a URL"),
+        ("postgresql://u:hunt@er2@h/d", "has an @ in its user or password"),
+        ("postgresql://u:7/hunter2@h", "has an @ in its user or password"),
+        ("postgresql://u:hunter/2@h/d", "has an @ in its user or password"),
     ],
 )
 def test_a_malformed_database_url_is_refused_without_repeating_its_password(
@@ -145,39 +186,61 @@ def test_a_malformed_database_url_is_refused_without_repeating_its_password(
 
 
 def test_a_file_sets_what_the_environment_does_not(set_variable: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("A", "B", "C", "D", "E", "F"):
+    for name in ("A", "B", "C", "D", "E", "F", "G"):
         set_variable.setenv(name, "")  # so that monkeypatch removes what the file sets
         set_variable.delenv(name)
     set_variable.setenv("A", "of the environment")
     (tmp_path / ".env").write_text(
-        """
+        """\ufeffG=after a byte-order mark
         # a comment
 
         A=of the file
         export B = 'two words'  # said why
         C=x#y # cut here
         D="#"
-        E=a=b
+        E=a=b$HOME${HOME}
         F=  # none
         """
     )
     load_env_file(tmp_path / ".env")
-    assert [os.environ[name] for name in ("A", "B", "C", "D", "E", "F")] == [
+    assert [os.environ[name] for name in ("A", "B", "C", "D", "E", "F", "G")] == [
         "of the environment",
         "two words",
         "x#y",
         "#",
-        "a=b",
+        "a=b$HOME${HOME}",
         "",
+        "after a byte-order mark",
     ]
 
 
-def test_a_file_that_is_missing_is_no_error_and_a_broken_line_is_named(tmp_path: Path) -> None:
-    load_env_file(tmp_path / "missing")
-    (tmp_path / ".env").write_text("OK=1\nhunter2\n")
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("X=1\nhunter2\n", 2),
+        ("X=1\n\n# said why\n\n  hunter2", 5),
+        ("X=1\r\nhunter2\r\n", 2),
+        ("X=1\nhunter-2=3\n", 2),
+        ("=hunter2", 1),
+        ("X=1\nY='hunter2\n", 2),
+        ("X='two\nlines'\nhunter2", 3),
+    ],
+)
+def test_a_broken_line_is_named_by_its_number_and_the_file_changes_nothing(
+    set_variable: pytest.MonkeyPatch, tmp_path: Path, text: str, line: int
+) -> None:
+    (tmp_path / ".env").write_bytes(text.encode())
     with pytest.raises(InvalidEnvironment) as caught:
         load_env_file(tmp_path / ".env")
-    assert str(caught.value) == f"{tmp_path / '.env'}, line 2: should be KEY=VALUE"
+    assert str(caught.value) == f"{tmp_path / '.env'}, line {line}: should be KEY=VALUE"
+    assert "X" not in os.environ
+
+
+def test_a_missing_file_is_no_error_and_an_unreadable_one_is(tmp_path: Path) -> None:
+    load_env_file(tmp_path / "missing")
+    (tmp_path / ".env").write_bytes(b"A=\xff")
+    with pytest.raises(InvalidEnvironment, match="cannot be read"):
+        load_env_file(tmp_path / ".env")
 
 
 PROGRAM = """

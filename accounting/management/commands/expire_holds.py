@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.db import connection
 
-from accounting.ledger.writer import expire_dead
+from accounting.ledger.expiry import expire_dead
 from accounting.money import plain_usd
 
 

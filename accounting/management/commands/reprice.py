@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
 from accounting.ledger import repricing
+from accounting.management import instants
 from accounting.models import Attempt, Price
 from accounting.money import plain_usd
 
@@ -31,9 +31,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         provider, model = options["provider"], options["model"]
-        since, until = _instant(options["since"], "--since"), None
-        if options["until"]:
-            until = _instant(options["until"], "--until")
+        since = instants.past("--since", options["since"])
+        until = instants.past("--until", options["until"]) if options["until"] else None
         if options["apply"] and not (options["author"].strip() and options["reason"].strip()):
             raise CommandError("--apply needs --author and --reason: an adjustment says who made it and why.")
         if not Attempt.objects.filter(provider=provider, model=model).exists():
@@ -56,11 +55,3 @@ class Command(BaseCommand):
             return
         done = "adjusted" if options["apply"] else "would be adjusted (--apply writes it)"
         self.stdout.write(f"{count} entries {done}, {'+' if total > 0 else ''}{plain_usd(total)} USD in all")
-
-
-def _instant(text: str, option: str) -> datetime:
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        raise CommandError(f"{option} {text!r} is not a day or time; write 2026-11-01 or 2026-11-01T09:30.") from None
-    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)

@@ -7,13 +7,12 @@ import io
 import json
 import re
 from argparse import ArgumentParser
-from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
+from accounting.management import instants
 from accounting.models import validate_time_zone
 from accounting.money import plain_usd
 from accounting.reports import DIMENSIONS, SpendRow, spend
@@ -39,7 +38,11 @@ class Command(BaseCommand):
         zone, by = options["time_zone"], options["by"]
         if by not in DIMENSIONS and not re.fullmatch(r"tag:.+", by):
             raise CommandError(f"--by {by!r} is not known; use one of {', '.join(DIMENSIONS)}, or tag:NAME.")
-        rows = spend(by, _instant(options["since"], zone, "--since"), _instant(options["until"], zone, "--until"), zone)
+        since, until = (
+            None if options[name] is None else instants.past(f"--{name}", options[name], zone)
+            for name in ("since", "until")
+        )
+        rows = spend(by, since, until, zone)
         name = by.partition(":")[2] or by
         if name in COLUMNS:
             name = by  # a tag that is called like one of ours
@@ -54,19 +57,6 @@ class Command(BaseCommand):
                 self.stdout.write(text.getvalue(), ending="")
             case _:
                 self.stdout.write(_table(name, rows) if rows else "nothing was spent in this time")
-
-
-def _instant(text: str | None, zone: str, option: str) -> datetime | None:
-    if text is None:
-        return None
-    if found := re.fullmatch(r"(\d{1,5})([dh])", text):
-        unit = "days" if found.group(2) == "d" else "hours"
-        return datetime.now(UTC) - timedelta(**{unit: int(found.group(1))})
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        raise CommandError(f"{option} {text!r} is not a day or time; write 2026-11-01 or 7d.") from None
-    return instant if instant.tzinfo else instant.replace(tzinfo=ZoneInfo(zone))
 
 
 def _values(name: str, row: SpendRow) -> dict[str, Any]:

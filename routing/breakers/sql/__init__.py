@@ -1,10 +1,9 @@
 """The breakers' SQL: one statement a file, its header says purpose, locks taken and rows returned."""
 
-from functools import cache
+from __future__ import annotations
+
 from pathlib import Path
 
+from accounting.sql import loader
 
-@cache
-def load(name: str) -> str:
-    """The text of ``routing/breakers/sql/{name}.sql``."""
-    return (Path(__file__).parent / f"{name}.sql").read_text(encoding="utf-8")
+load = loader(Path(__file__).parent)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from accounting.text import storable
 from routing.exceptions import InvalidJson, InvalidRequest, MissingParameter
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
@@ -113,7 +114,7 @@ def parse_chat(body: Any, alias_in_path: str | None = None) -> ChatRequest:
             _whole_number(body, "max_completion_tokens", most=MAX_OUTPUT_TOKENS)
             or _whole_number(body, "max_tokens", most=MAX_OUTPUT_TOKENS)
         ),
-        end_user=_clean(_optional(body, "user", str, "a string") or "")[:MAX_END_USER_CHARACTERS],
+        end_user=storable(_optional(body, "user", str, "a string") or "", MAX_END_USER_CHARACTERS),
         tags=_tags(body),
     )
 
@@ -199,11 +200,6 @@ def _tags(body: Mapping[str, Any]) -> dict[str, str]:
     if len(metadata) > MAX_TAGS:
         raise InvalidRequest(f"'metadata' may have {MAX_TAGS} pairs at the most.", param="metadata")
     return {
-        _clean(name)[:64]: _clean(value if isinstance(value, str) else json.dumps(value))[:MAX_TAG_CHARACTERS]
+        storable(name, 64): storable(value if isinstance(value, str) else json.dumps(value), MAX_TAG_CHARACTERS)
         for name, value in metadata.items()
     }
-
-
-def _clean(text: str) -> str:
-    """Text that Postgres can store: no NUL, no lone surrogate."""
-    return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")

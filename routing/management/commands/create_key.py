@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from argparse import ArgumentParser
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -13,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
 from accounting import keys
+from accounting.management import instants
 from accounting.models import ApiKey, Budget, BudgetMode, BudgetPeriodLength, BudgetScope
 from routing.models import ModelAlias
 
@@ -62,7 +61,7 @@ class Command(BaseCommand):
             requests_per_minute=_positive(options["rpm"], "--rpm"),
             tokens_per_minute=_positive(options["tpm"], "--tpm"),
             concurrent_requests=_positive(options["concurrent"], "--concurrent"),
-            expires_at=None if options["expires"] is None else _instant(options["expires"]),
+            expires_at=None if options["expires"] is None else instants.future("--expires", options["expires"]),
             **keys.fields_for(secret),
         )
         _save(key)
@@ -108,19 +107,3 @@ def _usd(text: str) -> Decimal:
     if not amount.is_finite() or amount < 0:
         raise CommandError(f"--budget {text!r} is not an amount of USD; write 2 or 0.50.")
     return amount
-
-
-def _instant(text: str) -> datetime:
-    now = datetime.now(UTC)
-    if found := re.fullmatch(r"(\d{1,5})([dhm])", text):
-        unit = {"d": "days", "h": "hours", "m": "minutes"}[found.group(2)]
-        instant = now + timedelta(**{unit: int(found.group(1))})
-    else:
-        try:
-            instant = datetime.fromisoformat(text)
-        except ValueError:
-            raise CommandError(f"--expires {text!r} is not a day or time; write 2027-01-31 or 30d.") from None
-    instant = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
-    if instant <= now:
-        raise CommandError(f"--expires {text!r} is in the past.")
-    return instant

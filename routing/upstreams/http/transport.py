@@ -29,6 +29,7 @@ from typing import Final
 
 import certifi
 import urllib3
+from django.conf import settings
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import (
     ConnectTimeoutError,
@@ -48,7 +49,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 from routing.upstreams.base import FailureKind, Leash, Timeouts, UpstreamError
 from routing.upstreams.http.connections import READ_BYTES, Pool, TlsPool, Watch, leash_of_call, watch_of
 
-USER_AGENT: Final = "llm-gateway"
+USER_AGENT: Final = f"llm-gateway/{settings.GATEWAY_VERSION}"
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 
 _SOCKET_OPTIONS: Final = [

@@ -16,7 +16,6 @@ from accounting import keys
 from accounting.models import ApiKey, Budget, Price
 from routing import defaults
 from routing.models import Deployment, FallbackStep, ModelAlias, Provider, ProviderKey
-from tests.e2e.gateway import Gateway, asks, unique
 
 EXAMPLE = Path(__file__).parents[1] / "unit" / "litellm-config.yaml"
 ENVIRONMENT = {
@@ -487,19 +486,3 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     before = snapshot()
     assert load(write(tmp_path, "")).splitlines()[-1] == "nothing changed"
     assert snapshot() == before
-
-
-def test_a_loaded_alias_answers_the_next_request(gateway: Gateway, tmp_path: Path) -> None:
-    alias = unique("moved")
-    path = write(
-        tmp_path,
-        f"model_list: [{{model_name: {alias}, litellm_params: {{model: openai/gpt-4o, "
-        f"api_key: os.environ/OPENAI_API_KEY, api_base: '{gateway.sim.base_url('openai', provider=alias)}'}}}}]",
-    )
-    with gateway.orm():
-        load(path)
-    answer = gateway.client().chat.completions.create(model=alias, **asks("hello"))
-    assert answer.choices[0].message.content == "You said: hello"
-    assert [request.provider for request in gateway.sim.requests] == [alias]
-    with gateway.orm():
-        ModelAlias.objects.filter(name=alias).delete()

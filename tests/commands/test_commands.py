@@ -15,10 +15,8 @@ from django.db import connection
 from accounting import keys
 from accounting.models import ApiKey, Budget, BudgetPeriod, LedgerEntry, Price
 from routing import defaults
-from tests.e2e.gateway import eventually
-from tests.ledger.conftest import Book, book
-
-__all__ = ["book"]  # the ledger's fixture
+from tests.clocks import eventually
+from tests.ledger.conftest import Book
 
 
 def run(*arguments: str) -> str:

@@ -1,0 +1,14 @@
+"""The numbers of the gateway's advisory locks, all in one place: two purposes with one number would block each other.
+
+Postgres names an advisory lock by two 32-bit numbers or by one 64-bit number; the two kinds never meet. A new purpose
+takes a new number here. SQL files repeat a number as a literal, and a test compares them with this page.
+"""
+
+from __future__ import annotations
+
+#: ``(WRITER, writer_id)``, held by a ledger writer's session for as long as it lives. A free lock means a dead writer.
+WRITER = 7233
+#: ``(LEDGER, 0)``: shared by the ledger's transactions, exclusive while a budget window is filled (lock_ledger.sql).
+LEDGER = 7234
+#: One 64-bit number, held by a replica that migrates and fills the database at its start.
+FIRST_START = 4000_2026

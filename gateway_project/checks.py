@@ -1,0 +1,142 @@
+"""Django system checks: settings that work together, and are probably not meant so. docs/system-checks.md lists them.
+
+They are deployment checks: ``manage.py check --deploy`` shows them, each start prints them, and no other command does.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+from django.core.checks import CheckMessage, Tags, register
+from django.db import Error, connections
+
+TAG = "gateway"
+SECRET_KEY_CHARACTERS = 50
+# Two that each worker keeps, for the ledger and for the breakers, and one for the admin and the health check.
+CONNECTIONS_A_WORKER = 3
+
+
+def passed(*databases: str) -> bool:
+    """Whether the gateway may start. What was found is printed for the operator, a line each.
+
+    ``databases``: those that may be asked too; without any the checks look at the settings alone.
+    """
+    messages = checks.run_checks(tags=[TAG], include_deployment_checks=True, databases=databases)
+    found = [message for message in messages if not message.is_silenced()]
+    for message in found:
+        word = "Error" if message.is_serious() else "Warning"
+        sys.stderr.write(f"{word} {message.id}: {message.msg} {message.hint or ''}".rstrip() + "\n")
+    sys.stderr.flush()
+    return not any(message.is_serious() for message in found)
+
+
+@register(TAG, deploy=True)
+def keys_are_required(**_: Any) -> list[CheckMessage]:
+    if settings.GATEWAY_AUTH != "open" or settings.ON_LOOPBACK:
+        return []
+    return [
+        checks.Warning(
+            f"GATEWAY_AUTH=open while serving on {settings.HOST}: whoever reaches this port spends without a key.",
+            hint="Set GATEWAY_AUTH=required and make keys with `manage.py create_key`.",
+            id="gateway.W001",
+        )
+    ]
+
+
+@register(TAG, deploy=True)
+def passwords_are_encrypted(**_: Any) -> list[CheckMessage]:
+    if settings.HTTPS or settings.ON_LOOPBACK:
+        return []
+    return [
+        checks.Warning(
+            f"GATEWAY_HTTPS=False while serving on {settings.HOST}: operators' passwords and clients' keys cross the "
+            "network in plain text.",
+            hint="Put a proxy that speaks https in front and leave GATEWAY_HTTPS out.",
+            id="gateway.W002",
+        )
+    ]
+
+
+@register(TAG, deploy=True)
+def host_names_are_known(**_: Any) -> list[CheckMessage]:
+    if "*" not in settings.ALLOWED_HOSTS:
+        return []
+    return [
+        checks.Warning(
+            "ALLOWED_HOSTS=* lets any web page reach the gateway through a host name of its own (DNS rebinding).",
+            hint="Name the hosts that it is reached by.",
+            id="gateway.W003",
+        )
+    ]
+
+
+@register(TAG, deploy=True)
+def secret_key_is_long(**_: Any) -> list[CheckMessage]:
+    if len(settings.SECRET_KEY) >= SECRET_KEY_CHARACTERS and len(set(settings.SECRET_KEY)) >= 5:
+        return []
+    return [
+        checks.Warning(
+            "SECRET_KEY is short or has few different characters: whoever guesses it can forge what the admin signs.",
+            hint=f"Set {SECRET_KEY_CHARACTERS} random characters or more.",
+            id="gateway.W004",
+        )
+    ]
+
+
+@register(TAG, deploy=True)
+def web_pages_need_a_key(**_: Any) -> list[CheckMessage]:
+    if settings.GATEWAY_AUTH != "open" or not (settings.CORS_ALLOWED_ORIGINS or settings.CORS_ALLOWED_ORIGIN_REGEXES):
+        return []
+    return [
+        checks.Warning(
+            "CORS_ALLOWED_ORIGINS together with GATEWAY_AUTH=open: the scripts of those pages spend without a key, for "
+            "whoever looks at them.",
+            hint="Set GATEWAY_AUTH=required, or leave CORS_ALLOWED_ORIGINS out.",
+            id="gateway.W005",
+        )
+    ]
+
+
+@register(TAG, deploy=True)
+def secret_key_file_is_private(**_: Any) -> list[CheckMessage]:
+    path = settings.DATA_DIR / "secret_key"
+    if not path.exists() or path.stat().st_mode & 0o077 == 0:
+        return []
+    return [
+        checks.Warning(
+            f"{path} may be read by other users of this machine.",
+            hint=f"Take their rights away: chmod 600 {path}",
+            id="gateway.W006",
+        )
+    ]
+
+
+@register(TAG, Tags.database, deploy=True)
+def database_has_connections(*, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """Asked only where a database is named: at each start, and with ``check --database default``."""
+    needed = settings.WEB_CONCURRENCY * CONNECTIONS_A_WORKER
+    messages: list[CheckMessage] = []
+    for alias in databases or ():
+        try:
+            with connections[alias].cursor() as cursor:
+                cursor.execute(
+                    "SELECT current_setting('max_connections')::int"
+                    " - current_setting('superuser_reserved_connections')::int"
+                )
+                (allowed,) = cursor.fetchone()
+        except Error:
+            continue  # a database that does not answer has other words for it
+        if needed > allowed:
+            messages.append(
+                checks.Warning(
+                    f"WEB_CONCURRENCY={settings.WEB_CONCURRENCY} may need {needed} database connections, and the "
+                    f"database allows {allowed}.",
+                    hint="Lower WEB_CONCURRENCY, or raise max_connections in Postgres.",
+                    id="gateway.W007",
+                )
+            )
+    return messages

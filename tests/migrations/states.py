@@ -1,0 +1,21 @@
+"""The states that a database may be found in: a line for each migration of ours, in the order of their writing."""
+
+from __future__ import annotations
+
+State = dict[str, str]  # an app, and its last migration that was applied
+
+STATES: tuple[State, ...] = (
+    {"accounting": "0002_triggers_views_and_role", "routing": "0002_live_configuration"},
+    {"accounting": "0003_rate_limits", "routing": "0002_live_configuration"},
+    {"accounting": "0004_budget_gaps", "routing": "0002_live_configuration"},
+    {"accounting": "0005_faster_views", "routing": "0002_live_configuration"},
+    {"accounting": "0005_faster_views", "routing": "0003_rescued_streams"},
+    {"accounting": "0005_faster_views", "routing": "0004_breaker_state"},
+    {"accounting": "0005_faster_views", "routing": "0005_provider_keys_and_weights"},
+    {"accounting": "0006_budget_modes", "routing": "0005_provider_keys_and_weights"},
+)
+NOW = STATES[-1]
+
+
+def name_of(state: State) -> str:
+    return "-".join(f"{app}_{migration[:4]}" for app, migration in state.items())
