@@ -18,6 +18,7 @@ class Outcome(StrEnum):
     BAD_REQUEST = "bad_request"
     CONTEXT_WINDOW = "context_window"
     CONTENT_POLICY = "content_policy"
+    CAPABILITY = "capability"
     MALFORMED = "malformed"
     EMPTY = "empty"
     INTERRUPTED = "interrupted"

@@ -38,7 +38,9 @@ COUNTED = frozenset(
     }
 )
 #: A refusal of the request is an answer: whoever gives it is well.
-REFUSALS = frozenset({FailureKind.BAD_REQUEST, FailureKind.CONTEXT_WINDOW, FailureKind.CONTENT_POLICY})
+REFUSALS = frozenset(
+    {FailureKind.BAD_REQUEST, FailureKind.CONTEXT_WINDOW, FailureKind.CONTENT_POLICY, FailureKind.CAPABILITY}
+)
 
 RATE_OVER_S = 60  # a failure rate is that of the last minute,
 RATE_SLOT_S = 5  # counted in pieces of this length,

@@ -34,6 +34,7 @@ from routing.serving.call import Call, Client, Partial
 from routing.serving.decisions import (
     CHAIN_OF,
     OF_THE_KEY,
+    REFUSALS,
     REFUSED,
     Decision,
     NextKey,
@@ -144,6 +145,7 @@ class _Cascade(Generic[Answer]):
         self._failed = list(attempts)
         self._turned_to: set[ChainKind] = set()
         self._is_first = not self._failed
+        self._refusal: UpstreamError | None = None  # the first of what the client sent
 
     def run(self) -> Served[Answer]:
         if not self._queue or (self._failed and self._admission.call.left_s() <= 0):
@@ -165,7 +167,8 @@ class _Cascade(Generic[Answer]):
                         self._turned_to.add(chain)
                         self._queue = list(self._admission.chain(chain))
                     case Stop(is_refusal):
-                        raise self._failure(_refused(error) if is_refusal else self._all_failed(error)) from None
+                        refusal = self._refusal if is_refusal else None
+                        raise self._failure(_refused(refusal) if refusal else self._all_failed(error)) from None
                     case NextStep():
                         pass
             visit = _Visit(self._queue.pop(0))
@@ -183,8 +186,8 @@ class _Cascade(Generic[Answer]):
         position = Position(
             is_first=self._is_first,
             is_adapted=self._admission.call.is_adapted,
+            was_refused=self._refusal is not None,
             has_steps_left=bool(self._queue),
-            has_turned=bool(self._turned_to),
             chains_left=chains_left,
             has_keys_left=visit.has_another_key_for(error),
             retries_left=step.provider.retries - visit.retries,
@@ -192,6 +195,8 @@ class _Cascade(Generic[Answer]):
             is_breaker_open=breaker.is_open(step),
             left_s=self._admission.call.left_s(),
         )
+        if error.kind in REFUSALS and not position.is_adapted and self._refusal is None:
+            self._refusal = error
         return decide(error, position)
 
     def _attempt(self, visit: _Visit) -> Served[Answer]:
@@ -323,7 +328,7 @@ class _Cascade(Generic[Answer]):
 def _refused(error: UpstreamError) -> GatewayError:
     return ProviderRefused(
         error.message,
-        status=error.http_status or 400,
+        status=error.client_status,
         error_type=error.error_type,
         code=error.code,
         param=error.param,

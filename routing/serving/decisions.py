@@ -16,6 +16,8 @@ from routing.upstreams.base import FailureKind, UpstreamError
 MAX_RETRY_AFTER_S: Final = 5.0  # a provider that asks for more is left for the next step
 #: The provider says that the request itself is wrong.
 REFUSED: Final = frozenset({FailureKind.BAD_REQUEST, FailureKind.CONTEXT_WINDOW, FailureKind.CONTENT_POLICY})
+#: The same, and that this deployment cannot do what is asked (pictures, tools): another may.
+REFUSALS: Final = REFUSED | {FailureKind.CAPABILITY}
 #: Refusals that an alias may have a chain of its own for.
 CHAIN_OF: Final = {
     FailureKind.CONTEXT_WINDOW: ChainKind.CONTEXT_WINDOW,
@@ -31,8 +33,8 @@ class Position:
 
     is_first: bool  # the step is the first of all that were tried
     is_adapted: bool  # what was asked is not what the client sent: its refusal may be ours
+    was_refused: bool  # an earlier step has refused what the client sent
     has_steps_left: bool
-    has_turned: bool  # the chain is one for a refusal, not the alias's own
     chains_left: Set[ChainKind]  # the alias's other chains that have steps and were not turned to
     has_keys_left: bool  # another key of the provider is well and was not tried at this step
     retries_left: int
@@ -67,7 +69,7 @@ class TurnTo:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Nobody else is asked. The client hears the provider's refusal, or else that all models failed."""
+    """Nobody else is asked. The client hears the first refusal of its request, or else that all models failed."""
 
     is_refusal: bool = False
 
@@ -76,16 +78,22 @@ Decision = NextKey | RetryAfter | NextStep | TurnTo | Stop
 
 
 def decide(failure: UpstreamError, position: Position) -> Decision:
+    """A refusal of the first step is believed: the request is wrong. One of a later step is a reason to go on, because
+    nobody has said so of the request that the alias was asked for."""
     if failure.kind in OF_THE_KEY and position.has_keys_left and position.left_s > 0:
         return NextKey()
     if failure.retryable and position.retries_left and not position.is_breaker_open:
         wait_s = position.backoff_s if failure.retry_after_s is None else failure.retry_after_s
         if wait_s < position.left_s and (failure.retry_after_s is None or wait_s <= MAX_RETRY_AFTER_S):
             return RetryAfter(wait_s)
+    is_refusal = failure.kind in REFUSALS and not position.is_adapted
+    stop = Stop(is_refusal=is_refusal or position.was_refused)
+    if position.left_s <= 0:
+        return stop
     if failure.kind in REFUSED and not position.is_adapted:
         chain = CHAIN_OF.get(failure.kind)
         if chain is not None and chain in position.chains_left:
-            return TurnTo(chain) if position.left_s > 0 else Stop()
-        if not position.has_turned or not position.has_steps_left:
-            return Stop(is_refusal=True)
-    return NextStep() if position.has_steps_left and position.left_s > 0 else Stop()
+            return TurnTo(chain)
+        if position.is_first:
+            return stop
+    return NextStep() if position.has_steps_left else stop

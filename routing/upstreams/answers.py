@@ -1,14 +1,23 @@
-"""What an answer in OpenAI's format must have in it to count as one, whichever upstream brought it."""
+"""What an answer in OpenAI's format must have in it to count as one, whichever upstream brought it, and its shape.
+
+Providers that call their format OpenAI's differ in what is inside. What they send is read before it is passed on, whole
+answers and stream chunks alike: what can be put into OpenAI's shape is, and nothing of it may surprise those who read
+it after us.
+"""
 
 from __future__ import annotations
 
+import codecs
 import json
 import time
+import uuid
 from collections.abc import Mapping
-from typing import Any
+from math import isfinite
+from typing import Any, Final, Literal
 
 from routing.upstreams.base import FailureKind, Json, UpstreamError, WholeAnswer
-from routing.upstreams.usage import usage_of
+from routing.upstreams.scrubbing import scrubbed
+from routing.upstreams.usage import conforming_usage, reported_in, usage_of
 
 #: Parts of a delta or message that are an answer. `annotations`, `thinking_blocks` and the like come with these.
 _CONTENT = (
@@ -21,6 +30,8 @@ _CONTENT = (
     "reasoning",
     "images",
 )
+#: Those of them that are text.
+TEXTS: Final = frozenset({"content", "reasoning_content", "reasoning", "refusal"})
 #: An answer without content is still one when these say why.
 _SPEAKING_ENDS = frozenset({"length", "content_filter"})
 
@@ -49,10 +60,31 @@ def ends_empty(finish_reason: object) -> bool:
     return finish_reason not in _SPEAKING_ENDS
 
 
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if isfinite(number) else None
+
+
+#: JSON has no NaN and no infinities, but Python's reader takes them, and its writer would write them. OpenAI's number
+#: for a token that is all but impossible is -9999.0, and that is where providers say -Infinity.
+UNLIKELY: Final = -9999.0
+_decode = json.JSONDecoder(
+    parse_constant=lambda name: UNLIKELY if name == "-Infinity" else None, parse_float=_finite
+).decode
+
+
+def _text(data: bytes) -> str:
+    data = data.removeprefix(codecs.BOM_UTF8)
+    try:
+        return data.decode()  # without an error handler, which would be ten times slower
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "surrogatepass")
+
+
 def loads(data: bytes | str) -> Any:
     """JSON from a provider. Raises ValueError, also for nesting that is too deep."""
     try:
-        return json.loads(data)
+        return _decode(data if isinstance(data, str) else _text(data))
     except RecursionError as error:
         raise ValueError("nested too deep") from error
 
@@ -72,28 +104,32 @@ def dumps(body: Mapping[str, Any]) -> bytes:
 
 
 def whole_answer(body: object, http_status: int, provider_request_id: str | None) -> WholeAnswer:
-    """Checks a `chat.completion` and fills in the fields that OpenAI's schema requires and others leave out.
+    """Checks a `chat.completion`, and puts it into OpenAI's shape.
 
-    Raises UpstreamError MALFORMED or EMPTY; the latter with the usage, which the provider bills all the same.
+    Raises UpstreamError with the usage, which the provider bills all the same: MALFORMED, EMPTY, or OVERLOADED for an
+    answer that ends in an error.
     """
-    choices = body.get("choices") if isinstance(body, dict) else None
-    if not isinstance(body, dict) or not isinstance(choices, list) or not all(map(_is_choice, choices)):
-        raise UpstreamError(
-            FailureKind.MALFORMED,
-            "The provider's answer is not a chat completion",
-            http_status=http_status,
-            provider_request_id=provider_request_id,
-        )
-    usage = usage_of(body.get("usage"))
-    if not any(speaks(c["message"]) or not ends_empty(c.get("finish_reason")) for c in choices):
-        raise UpstreamError(
-            FailureKind.EMPTY,
-            "The provider's answer is empty",
+    usage = usage_of(reported_in(body)) if isinstance(body, dict) else None
+
+    def failed(kind: FailureKind, message: str) -> UpstreamError:
+        return UpstreamError(
+            kind,
+            message,
             http_status=http_status,
             provider_request_id=provider_request_id,
             usage=usage,
+            consumed=True,
         )
-    return WholeAnswer(conforming(body), usage, http_status, provider_request_id)
+
+    choices = body.get("choices") if isinstance(body, dict) else None
+    if not isinstance(body, dict) or not isinstance(choices, list) or not all(map(_is_choice, choices)):
+        raise failed(FailureKind.MALFORMED, "The provider's answer is not a chat completion")
+    if any(ends_in_failure(choice.get("finish_reason")) for choice in choices):
+        raise failed(FailureKind.OVERLOADED, why_failed(choices))
+    conforming(body)
+    if not any(speaks(c["message"]) or not ends_empty(c["finish_reason"]) for c in choices):
+        raise failed(FailureKind.EMPTY, "The provider's answer is empty")
+    return WholeAnswer(body, usage, http_status, provider_request_id, tier_of(body))
 
 
 def cleaned(body: Json) -> Json:
@@ -110,8 +146,80 @@ def cleaned(body: Json) -> Json:
     return result
 
 
+def tier_of(body: Mapping[str, Any]) -> str | None:
+    """The service tier that an answer or a chunk says it was served at."""
+    tier = body.get("service_tier")
+    return tier if isinstance(tier, str) and tier else None
+
+
+# --- ends -----------------------------------------------------------------------------------------------
+
+#: Finish reasons of other providers → the nearest of OpenAI's five. Any other one is an end like "stop".
+_REASONS: Final[dict[str, str]] = {
+    **{reason: reason for reason in ("stop", "length", "tool_calls", "content_filter", "function_call")},
+    **dict.fromkeys(
+        (
+            "max_tokens",
+            "max_length",
+            "max_output_tokens",
+            "model_length",  # Mistral
+            "model_context_window_exceeded",  # Anthropic, Z.AI
+            "context_length_exceeded",
+            "token_limit",
+            "truncated",
+        ),
+        "length",
+    ),
+    **dict.fromkeys(("tool_use", "tool_call", "tool", "function"), "tool_calls"),
+    **dict.fromkeys(
+        (
+            "safety",
+            "sensitive",  # Z.AI
+            "content_filtered",
+            "blocked",
+            "prohibited_content",
+            "recitation",
+            "refusal",
+            "guardrail_intervened",  # Bedrock
+        ),
+        "content_filter",
+    ),
+}
+#: Ends that say that the provider failed: OpenRouter; DeepSeek; Z.AI; vLLM and SGLang.
+_FAILURES: Final = frozenset({"error", "insufficient_system_resource", "network_error", "abort", "aborted"})
+
+
+def _plain_reason(reason: object) -> str:
+    return str(reason).strip().lower().replace("-", "_")
+
+
+def ends_in_failure(reason: object) -> bool:
+    """Whether a finish reason says that the answer was not finished, because the provider failed."""
+    return reason is not None and _plain_reason(reason) in _FAILURES
+
+
+def why_failed(choices: list[Json]) -> str:
+    """What OpenRouter says beside the finish reason "error"."""
+    for choice in choices:
+        error = choice.get("error")
+        if isinstance(error, dict) and isinstance(error.get("message"), str):
+            return scrubbed(error["message"])
+    return "The provider's answer ended in an error"
+
+
+def conforming_reason(reason: object, *, called: bool) -> str:
+    """The nearest of OpenAI's five. `called`: the answer has tool calls."""
+    if not reason:
+        return "tool_calls" if called else "stop"
+    known = _REASONS.get(_plain_reason(reason))
+    return known or ("tool_calls" if called else "stop")
+
+
+# --- shape ----------------------------------------------------------------------------------------------
+
+
 def _is_choice(choice: object) -> bool:
-    return isinstance(choice, dict) and isinstance(choice.get("message"), dict)
+    return isinstance(choice, dict) and any(isinstance(choice.get(name), dict) for name in ("message", "delta"))
 
 
 def conforming(body: Json) -> Json:
@@ -121,18 +229,174 @@ def conforming(body: Json) -> Json:
     body["object"] = "chat.completion"
     if type(body.get("created")) is not int:
         body["created"] = int(time.time())
-    if body.get("usage", 0) is None:
-        del body["usage"]
+    usage = conforming_usage(reported_in(body))
+    body.pop("usage", None)
+    if usage is not None:
+        body["usage"] = usage
     for index, choice in enumerate(body["choices"]):
-        if type(choice.get("index")) is not int:
-            choice["index"] = index
-        if not choice.get("finish_reason"):
-            choice["finish_reason"] = "tool_calls" if choice["message"].get("tool_calls") else "stop"
-        choice.setdefault("logprobs", None)
-        message = choice["message"]
+        message = conforming_choice(choice, index, "message", Calls(numbered=False))
         message["role"] = "assistant"
         message.setdefault("content", None)
         message.setdefault("refusal", None)
-        if message.get("tool_calls", 0) is None:
-            del message["tool_calls"]
+        choice["finish_reason"] = conforming_reason(choice.get("finish_reason"), called=bool(message.get("tool_calls")))
     return body
+
+
+def conforming_choice(choice: Json, index: int, name: Literal["message", "delta"], calls: Calls) -> Json:
+    """A choice of an answer or of a chunk, in OpenAI's shape but for its finish reason. Returns what it says, which
+    stands under this name, also where the provider called it otherwise."""
+    if type(choice.get("index")) is not int:
+        choice["index"] = index
+    other = choice.pop("delta" if name == "message" else "message", None)
+    said = choice.get(name)
+    if type(said) is not dict:
+        said = choice[name] = other if type(other) is dict else {}
+    choice.pop("usage", None)
+    if name == "message" or "logprobs" in choice:
+        choice["logprobs"] = _conforming_logprobs(choice.get("logprobs"))
+    content = said.get("content")
+    if content is not None and type(content) is not str:
+        _split_content(said, content)
+    if "role" in said and said["role"] != "assistant":
+        said["role"] = "assistant"
+    for part in TEXTS:
+        if not isinstance(said.get(part), str | None):
+            said[part] = _text_of(said[part])
+    if "tool_calls" in said:
+        calls.conform(said)
+    called = said.get("function_call")
+    if isinstance(called, dict):
+        called["arguments"] = _arguments(called.get("arguments"))
+    elif called is None:
+        said.pop("function_call", None)
+    return said
+
+
+class Calls:
+    """The tool calls of one choice: numbers those that come without an `index`, or several under the same."""
+
+    def __init__(self, *, numbered: bool = True) -> None:
+        self._numbered = numbered  # those of a whole answer stand in order
+        self._places: dict[object, int] = {}  # by the index that the provider gives it
+        self._ids: list[object] = []  # of each call, in order
+        self._names: list[str] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._ids)
+
+    def conform(self, said: Json) -> None:
+        """The tool calls of a message or a delta, in OpenAI's shape."""
+        given = said["tool_calls"]
+        calls = [call for call in given if type(call) is dict] if type(given) is list else []
+        if not calls:
+            del said["tool_calls"]
+            return
+        said["tool_calls"] = calls
+        for call in calls:
+            self._conform(call)
+
+    def go_on(self, given: object) -> bool:
+        """Whether this is one more part of the arguments of a call that has begun, in OpenAI's shape."""
+        if type(given) is not list or len(given) != 1 or type(given[0]) is not dict:
+            return False
+        call = given[0]
+        index, function = call.get("index"), call.get("function")
+        return (
+            call.get("id") is None
+            and index is not None
+            and self._places.get(index) == index
+            and type(function) is dict
+            and type(function.get("arguments")) is str
+        )
+
+    def _conform(self, call: Json) -> None:
+        function = call.get("function")
+        if type(function) is not dict:
+            if call.get("type", "function") != "function":
+                return  # a custom tool's call, which has its own part
+            function = call["function"] = {}
+        index, identity = call.get("index"), call.get("id")
+        place = self._place(index if type(index) is int else None, identity, function)
+        is_new = place == len(self._ids)
+        if self._numbered:
+            call["index"] = place
+        if is_new:
+            if not isinstance(identity, str) or not identity:
+                call["id"] = f"call_{uuid.uuid4().hex[:24]}"
+            call["type"] = call.get("type") or "function"
+            self._ids.append(identity)
+            if not isinstance(function.get("name"), str):
+                function["name"] = _text_of(function.get("name"))
+            self._names.append(function["name"])
+        else:
+            call.pop("id", None)  # said once: clients add up the texts of all parts
+            if function.get("name") == self._names[place]:
+                del function["name"]
+        if type(function.get("arguments")) is not str and (is_new or "arguments" in function):
+            function["arguments"] = _arguments(function.get("arguments"))
+
+    def _place(self, index: int | None, identity: object, function: Json) -> int:
+        """Where the call stands. A part without an index belongs to the call whose id it bears, or begins one when it
+        has an id or a name that none before has, or goes on with the last."""
+        fresh = len(self._ids)
+        if identity and identity in self._ids:
+            place = self._ids.index(identity)
+        elif index is not None and index in self._places:
+            place = self._places[index]
+            if identity and self._ids[place]:
+                place = fresh  # Gemini's parallel calls all have the index 0
+        elif index is not None or identity or function.get("name") or not self._ids:
+            place = fresh
+        else:
+            place = fresh - 1
+        if index is not None:
+            self._places[index] = place
+        return place
+
+
+def _arguments(arguments: object) -> str:
+    """A call's arguments as the JSON text that OpenAI has there."""
+    if isinstance(arguments, str):
+        return arguments
+    return "" if arguments is None else json.dumps(arguments, separators=(",", ":"))
+
+
+def _split_content(said: Json, content: object) -> None:
+    """Content in parts (Mistral): text stays content, thinking becomes `reasoning_content`."""
+    parts: list[Any] = content if isinstance(content, list) else [content]
+    thoughts = "".join(_text_of(part["thinking"]) for part in parts if _is_thought(part))
+    pictures = [part for part in parts if isinstance(part, dict) and part.get("type") == "image_url"]
+    said["content"] = "".join(_text_of(part) for part in parts if not _is_thought(part))
+    if thoughts:
+        said["reasoning_content"] = _text_of(said.get("reasoning_content")) + thoughts
+        said["content"] = said["content"] or None
+    if pictures:
+        said["images"] = pictures
+
+
+def _is_thought(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "thinking" and "thinking" in part
+
+
+def _text_of(value: object) -> str:
+    """The text in what should be text: itself, a part with `text`, or a list of such."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "".join(map(_text_of, value))
+    if isinstance(value, dict):
+        return _text_of(value.get("text"))
+    return "" if value is None or isinstance(value, bool) else str(value)
+
+
+def _conforming_logprobs(logprobs: object) -> object:
+    """Log probabilities, each of which is a number."""
+    if not isinstance(logprobs, dict):
+        return None
+    for tokens in logprobs.values():
+        for token in tokens if isinstance(tokens, list) else ():
+            if isinstance(token, dict):
+                for likely in (token, *(token.get("top_logprobs") or ())):
+                    if isinstance(likely, dict) and likely.get("logprob") is None:
+                        likely["logprob"] = UNLIKELY
+    return logprobs

@@ -75,6 +75,7 @@ class WholeAnswer:
     usage: Usage | None
     http_status: int
     provider_request_id: str | None
+    service_tier: str | None = None  # that the provider says it served; it decides the price
 
 
 class AnswerStream(Protocol):
@@ -92,6 +93,10 @@ class AnswerStream(Protocol):
     @property
     def usage(self) -> Usage | None:
         """What the provider has reported so far (Anthropic: input at the start, output at the end)."""
+
+    @property
+    def service_tier(self) -> str | None:
+        """The tier that the provider says it served, once it has said so."""
 
     def __iter__(self) -> Iterator[Json]: ...
 
@@ -118,12 +123,13 @@ class FailureKind(StrEnum):
     OVERLOADED = "server_error"  # 500, 502, 503, 504, Anthropic's 529
     CONNECTION = "connection"  # refused or reset before an answer
     TIMEOUT = "timeout"  # any of the four limits
-    AUTHENTICATION = "authentication"  # 401, 403: our key is wrong
-    NOT_FOUND = "not_found"  # 404: our model or base URL is wrong
+    AUTHENTICATION = "authentication"  # our account: key, credit, region, organisation
+    NOT_FOUND = "not_found"  # our model or base URL is wrong
     NO_KEY = "no_key"  # the provider's key reference resolves to nothing
     BAD_REQUEST = "bad_request"  # 400, 413, 422: the client's request is wrong
-    CONTEXT_WINDOW = "context_window"  # a 400 that says the prompt is too long
-    CONTENT_POLICY = "content_policy"  # a 400 that says the content is refused
+    CONTEXT_WINDOW = "context_window"  # the prompt is too long, whatever the status
+    CONTENT_POLICY = "content_policy"  # the content is refused, whatever the status
+    CAPABILITY = "capability"  # the model cannot do what the request needs: pictures, tools, sound
     MALFORMED = "malformed"  # not JSON, not the documented shape
     EMPTY = "empty"  # a well-formed answer with nothing in it
     INTERRUPTED = "interrupted"  # the stream broke after its first event
@@ -152,6 +158,7 @@ class UpstreamError(Exception):
         param: str | None = None,
         provider_request_id: str | None = None,
         usage: Usage | None = None,
+        consumed: bool = False,
     ) -> None:
         super().__init__(f"{kind}: {message}")
         self.kind = kind
@@ -163,6 +170,13 @@ class UpstreamError(Exception):
         self.param = param
         self.provider_request_id = provider_request_id
         self.usage = usage
+        self.consumed = consumed
+
+    @property
+    def client_status(self) -> int:
+        """The status of a refusal for the client. A provider's 403, 404 or 429 for a request that is wrong would tell
+        the client that its key, its model or its pace is: official clients act by the status alone."""
+        return self.http_status if self.http_status in (400, 413, 415, 422) else 400
 
     @property
     def retryable(self) -> bool:

@@ -1,24 +1,25 @@
 """A provider's refusal, in whichever of the formats → one UpstreamError.
 
-Statuses: 400/413/422 and other 4xx are the request's fault; 401/402/403 our account's; 404/405/410 and
-redirects our address's; 408 a TIMEOUT (the provider gave up waiting, so a second try at once helps little); 409 and
-425 are treated like a 500 (a conflict in the provider's own state, which OpenAI's client retries too); 429 rate
-limits; 5xx, Anthropic's 529 and Cloudflare's 52x overload. Three wordings overrule the status of a 400: a key that
-Gemini calls invalid and an Anthropic account without credit are AUTHENTICATION, a prompt that is too long
-CONTEXT_WINDOW, one that a policy refuses CONTENT_POLICY.
+What a provider *says* decides first (wordings.py), then its codes, then its status: 400, 413, 422 and other 4xx are the
+request's fault; 401, 402 and 403 our account's; 404, 405, 410 and redirects our address's; 408 a TIMEOUT (the provider
+gave up waiting, so a second try at once helps little); 409 and 425 are treated like a 500 (a conflict in the
+provider's own state, which OpenAI's client retries too); 429 rate limits; 5xx, Anthropic's 529 and Cloudflare's 52x
+overload. Of a provider that fails (5xx), only the words that concern the request itself are believed.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
+from accounting.usage import Usage
 from routing.upstreams.answers import loads
 from routing.upstreams.base import FailureKind, UpstreamError
+from routing.upstreams.scrubbing import scrubbed
+from routing.upstreams.wordings import CODES, kind_by_words
 
 _KIND_BY_STATUS: Final = {
     401: FailureKind.AUTHENTICATION,
@@ -33,9 +34,16 @@ _KIND_BY_STATUS: Final = {
     429: FailureKind.RATE_LIMITED,
     499: FailureKind.OVERLOADED,  # Gemini's CANCELLED
 }
+#: A provider that answers so speaks of our key or of its own pace, whatever else it names.
+_NOT_OF_A_RESOURCE: Final = frozenset({401, 402, 429})
+REFUSALS: Final = frozenset(
+    {FailureKind.BAD_REQUEST, FailureKind.CONTEXT_WINDOW, FailureKind.CONTENT_POLICY, FailureKind.CAPABILITY}
+)
 #: Errors inside a stream have no status of their own; their type has.
 _STATUS_BY_TYPE: Final = {
     "invalid_request_error": 400,
+    "BadRequestError": 400,  # vLLM's and SGLang's types are Python's
+    "NotFoundError": 404,
     "authentication_error": 401,
     "billing_error": 402,
     "permission_error": 403,
@@ -51,59 +59,10 @@ _STATUS_BY_TYPE: Final = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
-_CONTEXT_CODES: Final = frozenset({"context_length_exceeded", "string_above_max_length_context"})
-_CONTEXT_WORDS: Final = (
-    "maximum context length",
-    "context length exceeded",
-    "context window",
-    "exceed context limit",
-    "prompt is too long",
-    "exceeds the maximum number of tokens allowed",
-    "maximum context limit",
-    "longer than the model's context length",
-    "input tokens exceed the configured limit",
-    "exceeds the available context size",
-    "too large for model with",
-    "reduce the length of the messages",
-)
-_POLICY_CODES: Final = frozenset(
-    {
-        "content_policy_violation",
-        "content_filter",
-        "moderation_blocked",
-        "invalid_prompt",
-        "ResponsibleAIPolicyViolation",
-    }
-)
-_POLICY_WORDS: Final = (
-    "violating our usage policy",
-    "content management policy",
-    "content filtering policy",
-    "rejected as a result of our safety system",
-    "content policy",
-    "content exists risk",
-)
-_ACCOUNT_WORDS: Final = (
-    "api key not valid",
-    "api_key_invalid",
-    "api key expired",
-    "credit balance is too low",
-)
-
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "x-goog-request-id", "x-amzn-requestid", "cf-ray")
 
-_SECRETS: Final = re.compile(
-    r"(?i:bearer\s+)[\w.~+/=-]{6,}"
-    r"|\bsk-[\w*-]{6,}|\bAIza[\w*-]{10,}|\b(?:gsk|xai|pplx|hf|r8|fw|tgp)[_-][\w*-]{10,}"
-    r"|(?i:(?<=key=))[\w*%.-]+"
-)
-_URLS: Final = re.compile(r"\bhttps?://[^\s\"'<>)\]}]+")
-#: Links to a provider's documentation help the reader, and are no secret: only these hosts are left in place.
-_PUBLIC_LINKS: Final = re.compile(
-    r"^https?://(?:[\w-]+\.)*(?:openai\.com|anthropic\.com|claude\.com|google\.com|google\.dev|mistral\.ai|groq\.com)"
-    r"/(?!v1(?:beta)?/)"
-)
-_MAX_MESSAGE: Final = 2000
+#: OpenRouter's, when the words are those of the provider behind it.
+_PROVIDERS_WORDS: Final = "Provider returned error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +94,7 @@ def from_event(payload: object, *, provider_request_id: str | None = None, secre
     words = _words(payload)
     if words is None:
         return None
-    status = words.status or _STATUS_BY_TYPE.get(words.type or "") or _STATUS_BY_TYPE.get(words.code or "") or 500
+    status = words.status or _STATUS_BY_TYPE.get(words.type or "") or _STATUS_BY_TYPE.get(words.code or "")
     return _error(
         status,
         words,
@@ -155,28 +114,23 @@ def said(text: str) -> str:
     return "" if "<html" in text.lower() else text
 
 
-def kind_of(status: int, message: str = "", code: str | None = None, error_type: str | None = None) -> FailureKind:
-    """The failure's kind from a status and the provider's words."""
-    if status in _KIND_BY_STATUS:
-        return _KIND_BY_STATUS[status]
-    if 300 <= status < 400:
-        return FailureKind.NOT_FOUND  # "ask elsewhere": our base URL is wrong
-    if status >= 500:
+def kind_of(
+    status: int | None, message: str = "", code: str | None = None, error_type: str | None = None
+) -> FailureKind:
+    """The failure's kind, from the provider's words, codes and status. `status`: None when it is not known."""
+    if status is not None and status < 400:
+        # A redirect is "ask elsewhere": our base URL is wrong.
+        return FailureKind.NOT_FOUND if status >= 300 else FailureKind.MALFORMED
+    said = kind_by_words(message, code, error_type, failing=status is not None and status >= 500)
+    if said is not None and not (said is FailureKind.BAD_REQUEST and status in _NOT_OF_A_RESOURCE):
+        return said
+    if status is None or status >= 500:
         return FailureKind.OVERLOADED
-    if status < 300:
-        return FailureKind.MALFORMED
-    lowered = message.lower()
-    if any(word in lowered for word in _ACCOUNT_WORDS) or code == "invalid_api_key":
-        return FailureKind.AUTHENTICATION
-    if code in _CONTEXT_CODES or error_type in _CONTEXT_CODES or any(w in lowered for w in _CONTEXT_WORDS):
-        return FailureKind.CONTEXT_WINDOW
-    if code in _POLICY_CODES or error_type in _POLICY_CODES or any(w in lowered for w in _POLICY_WORDS):
-        return FailureKind.CONTENT_POLICY
-    return FailureKind.BAD_REQUEST
+    return _KIND_BY_STATUS.get(status, FailureKind.BAD_REQUEST)
 
 
 def _error(
-    status: int,
+    status: int | None,
     words: _Words,
     *,
     retry_after_s: float | None,
@@ -187,14 +141,14 @@ def _error(
     code, error_type = words.code, words.type
     if kind is FailureKind.CONTEXT_WINDOW:
         code = "context_length_exceeded"
-    elif kind is FailureKind.CONTENT_POLICY and code not in _POLICY_CODES:
+    elif kind is FailureKind.CONTENT_POLICY and CODES.get(code or "") is not FailureKind.CONTENT_POLICY:
         code = "content_policy_violation"
-    if kind in (FailureKind.BAD_REQUEST, FailureKind.CONTEXT_WINDOW, FailureKind.CONTENT_POLICY):
-        error_type = error_type or "invalid_request_error"
+    if kind in REFUSALS and _STATUS_BY_TYPE.get(error_type or "") not in (400, 413):
+        error_type = "invalid_request_error"  # a type that fits the status that the client gets
     return UpstreamError(
         kind,
         scrubbed(words.message, secret),
-        http_status=status,
+        http_status=status or (400 if kind in REFUSALS else 500),
         retry_after_s=retry_after_s,
         error_type=error_type,
         code=code,
@@ -214,22 +168,32 @@ def _read(body: bytes) -> _Words | None:
 
 
 def _words(payload: object) -> _Words | None:
-    """`{"error": …}` of OpenAI, Anthropic and Gemini, and `{"error": "text"}` of Ollama."""
-    if not isinstance(payload, dict) or not payload.get("error"):
+    """`{"error": …}` of OpenAI, Anthropic and Gemini, `{"error": "text"}` of Ollama and xAI; and what a provider says
+    in the place of an answer: vLLM's `object: "error"`, MiniMax's `base_resp`."""
+    if not isinstance(payload, dict):
         return None
-    error = payload["error"]
+    error = payload.get("error")
+    if not error:
+        if payload.get("object") == "error" and not payload.get("choices"):
+            return _bare_words(payload)
+        base = payload.get("base_resp")
+        if isinstance(base, dict) and base.get("status_code") and isinstance(base.get("status_msg"), str):
+            return _Words(base["status_msg"])
+        return None
+    if isinstance(error, list):
+        error = error[0]
     if not isinstance(error, dict):
         return _Words(str(error))
     message = error.get("message")
     if not isinstance(message, str) or not message:
         message = "The provider reported an error without a message"
-    code, status = error.get("code"), None
+    code, status = error.get("code"), _status(error.get("code"))
     error_type = _text(error.get("type"))
-    if type(code) is int:  # Gemini's (and OpenRouter's, vLLM's) code is the HTTP status
-        status, code = code if 400 <= code < 600 else None, None
+    if status is not None or type(code) is int:  # the code of Gemini, OpenRouter, vLLM is the HTTP status
+        code = None
     if error_type is None and isinstance(error.get("status"), str):
         code = error["status"]  # Gemini's INVALID_ARGUMENT
-    return _Words(
+    words = _Words(
         message,
         error_type,
         _text(code),
@@ -237,19 +201,47 @@ def _words(payload: object) -> _Words | None:
         status,
         _retry_delay_s(error.get("details")),
     )
+    return _of_the_provider_behind(error, words) if message == _PROVIDERS_WORDS else words
+
+
+def _of_the_provider_behind(error: Mapping[str, Any], words: _Words) -> _Words:
+    """OpenRouter hands on what its provider said, as text, in `metadata.raw`."""
+    metadata = error.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    if not isinstance(raw, str) or not raw:
+        return words
+    behind = _read(raw.encode("utf-8", "replace")) or _Words(raw)
+    return replace(behind, status=words.status or behind.status)
 
 
 def _bare_words(payload: object) -> _Words | None:
-    """What is said without an `error` object: `message` (Mistral, Cohere, older vLLM) or `detail` (FastAPI)."""
+    """What is said without an `error` object: `message` (Mistral, Cohere, older vLLM), `detail` (FastAPI), or a list of
+    `errors` (Cloudflare)."""
     if not isinstance(payload, dict):
         return None
+    several = payload.get("errors")
+    if isinstance(several, list) and several and isinstance(several[0], dict):
+        payload = several[0]
     for name in ("message", "detail"):
         value = payload.get(name)
         if isinstance(value, dict | list):
             value = str(value)
         if isinstance(value, str) and value:
-            return _Words(value, _text(payload.get("type")), _text(payload.get("code")), _text(payload.get("param")))
+            return _Words(
+                value,
+                _text(payload.get("type")),
+                _text(payload.get("code")),
+                _text(payload.get("param")),
+                _status(payload.get("code")),
+            )
     return None
+
+
+def _status(code: object) -> int | None:
+    """The HTTP status that a code is, as a number or as text."""
+    if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) == 3:
+        code = int(code)
+    return code if type(code) is int and 400 <= code < 600 else None
 
 
 def _text(value: object) -> str | None:
@@ -298,14 +290,6 @@ def request_id(headers: Mapping[str, str]) -> str | None:
     return None
 
 
-def scrubbed(message: str, secret: str = "") -> str:
-    """The message without keys and without addresses other than those of public documentation."""
-    if len(secret) >= 4:
-        message = message.replace(secret, "***")
-    message = _URLS.sub(lambda url: url[0] if _PUBLIC_LINKS.match(url[0]) else "[url]", message)
-    return _SECRETS.sub("***", message)[:_MAX_MESSAGE]
-
-
 def authorization(api_key: str) -> str:
     """The key as it may stand in a header. Raises UpstreamError AUTHENTICATION for one that cannot."""
     if not api_key.isascii() or not api_key.isprintable():
@@ -313,11 +297,13 @@ def authorization(api_key: str) -> str:
     return api_key
 
 
-def malformed(status: int, headers: Mapping[str, Any]) -> UpstreamError:
+def malformed(status: int, headers: Mapping[str, Any], usage: Usage | None = None) -> UpstreamError:
     """For a 200 whose body is not what was asked for."""
     return UpstreamError(
         FailureKind.MALFORMED,
-        "The provider's answer is not JSON",
+        "The provider's answer is not in its format",
         http_status=status,
         provider_request_id=request_id(headers),
+        usage=usage,
+        consumed=status == 200,
     )

@@ -14,11 +14,11 @@ from time import monotonic
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
-from routing.upstreams import errors
 from routing.upstreams.base import FailureKind, Json, UpstreamError, UpstreamRequest
 from routing.upstreams.http import media
 from routing.upstreams.http.transport import Whole
 from routing.upstreams.litellm_import import load
+from routing.upstreams.scrubbing import scrubbed
 
 #: What of a client's request is translated: OpenAI's parameters, and those of the provider that litellm's users send
 #: along. A list of what is allowed, because litellm takes its own controls (`api_base`, `mock_response` …) from the
@@ -107,6 +107,12 @@ class WireFormat(Protocol):
 
     def refusal(self, event: Json) -> UpstreamError | None:
         """The refusal that an answer of status 200 is, if it is one."""
+
+    def without_answer(self, body: Json) -> Json:
+        """A whole answer without what the model said: its count can be read even where the rest cannot."""
+
+    def service_tier(self, event: Json) -> object:
+        """The tier that a whole answer or an event says it was served at."""
 
 
 class _Silence:
@@ -268,6 +274,14 @@ class Anthropic:
     def refusal(self, event: Json) -> UpstreamError | None:
         return None
 
+    def without_answer(self, body: Json) -> Json:
+        return {**body, "content": []}
+
+    def service_tier(self, event: Json) -> object:
+        message = event.get("message")
+        usage = (message if isinstance(message, dict) else event).get("usage")
+        return usage.get("service_tier") if isinstance(usage, dict) else None
+
 
 class Gemini:
     """generateContent of Google AI Studio."""
@@ -361,12 +375,19 @@ class Gemini:
         why = feedback.get("blockReasonMessage") or f"The prompt was blocked ({reason})"
         return UpstreamError(
             FailureKind.CONTENT_POLICY,
-            errors.scrubbed(str(why)),
+            scrubbed(str(why)),
             http_status=400,
             error_type="invalid_request_error",
             code="content_policy_violation",
             param="messages",
         )
+
+    def without_answer(self, body: Json) -> Json:
+        return {name: value for name, value in body.items() if name != "candidates"}
+
+    def service_tier(self, event: Json) -> object:
+        usage = event.get(self.usage_name)
+        return usage.get("serviceTier") if isinstance(usage, dict) else None
 
 
 def _gemini_wants_bytes(url: str) -> bool:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-import time
+import logging
 from collections.abc import Iterator
 from typing import Any, Final
 
 from accounting.usage import Usage
 from routing.upstreams import errors
-from routing.upstreams.answers import dumps, ends_empty, loads, speaks, whole_answer
+from routing.upstreams.answers import (
+    TEXTS,
+    Calls,
+    conforming_choice,
+    conforming_reason,
+    dumps,
+    ends_in_failure,
+    loads,
+    tier_of,
+    whole_answer,
+    why_failed,
+)
 from routing.upstreams.base import FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
-from routing.upstreams.http.events import EventReader, post_stream
+from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
-from routing.upstreams.usage import usage_of
+from routing.upstreams.streams import LiveStream, Progress, collected, completed, next_event, says_something
+from routing.upstreams.usage import conforming_usage, reported_in, together, usage_of
 
 #: litellm's name of the provider → where it is when its row names no base URL. None: it has to.
 BASE_URLS: Final[dict[str, str | None]] = {
@@ -51,9 +63,7 @@ BASE_URLS: Final[dict[str, str | None]] = {
 #: These refuse `stream_options`; they report usage in their last chunk by themselves.
 _WITHOUT_STREAM_OPTIONS: Final = frozenset({"mistral", "perplexity"})
 
-#: After the last finish reason: how long we wait for the usage, and then for `[DONE]`.
-_USAGE_GRACE_S: Final = 2.0
-_DONE_GRACE_S: Final = 0.25
+log = logging.getLogger("gateway.upstreams")
 
 
 class Relay:
@@ -67,7 +77,7 @@ class Relay:
         answer = post(url, headers, dumps(body), request.timeouts)
         return _read_whole(answer, request.api_key)
 
-    def stream(self, request: UpstreamRequest) -> RelayStream:
+    def stream(self, request: UpstreamRequest) -> LiveStream:
         body = {**request.body, "model": request.deployment.model, "stream": True}
         if request.deployment.litellm_provider in _WITHOUT_STREAM_OPTIONS:
             body.pop("stream_options", None)
@@ -77,15 +87,11 @@ class Relay:
         url, headers = _address(request, "text/event-stream")
         answer = post_stream(url, headers, dumps(body), request.timeouts, request.leash)
         if isinstance(answer, Whole):
-            _read_whole(answer, request.api_key)
-            raise UpstreamError(  # a good answer, but not the stream that was asked for
-                FailureKind.MALFORMED,
-                "The provider's answer is not a stream",
-                http_status=answer.status,
-                provider_request_id=errors.request_id(answer.headers),
-            )
+            if answer.status != 200:
+                raise errors.from_response(answer.status, answer.headers, answer.body, secret=request.api_key)
+            answer = replayed(answer)
         choices = body.get("n")
-        return RelayStream(answer, request.api_key, choices if type(choices) is int and choices > 1 else 1)
+        return LiveStream(Chunks(answer, request.api_key, choices if type(choices) is int and choices > 1 else 1))
 
 
 def _address(request: UpstreamRequest, accept: str) -> tuple[str, dict[str, str]]:
@@ -110,18 +116,27 @@ def _address(request: UpstreamRequest, accept: str) -> tuple[str, dict[str, str]
 def _read_whole(answer: Whole, api_key: str) -> WholeAnswer:
     if answer.status != 200:
         raise errors.from_response(answer.status, answer.headers, answer.body, secret=api_key)
+    request_id = errors.request_id(answer.headers)
+    if is_stream(answer):
+        stream = LiveStream(Chunks(replayed(answer), api_key, 1))
+        return whole_answer(collected(stream), answer.status, request_id)
     try:
         body = loads(answer.body)
     except ValueError:
         raise errors.malformed(answer.status, answer.headers) from None
-    request_id = errors.request_id(answer.headers)
     if error := errors.from_event(body, provider_request_id=request_id, secret=api_key):
         raise error  # OpenRouter and some proxies say so with a 200
-    return whole_answer(body, answer.status, request_id)
+    try:
+        return whole_answer(body, answer.status, request_id)
+    except UpstreamError:
+        raise
+    except Exception as error:
+        log.exception("a provider's answer cannot be read")
+        raise errors.malformed(answer.status, answer.headers, usage_of(reported_in(body))) from error
 
 
-class RelayStream:
-    """An :class:`~routing.upstreams.base.AnswerStream`.
+class Chunks:
+    """A :class:`~routing.upstreams.streams.Source`: a stream in OpenAI's format.
 
     A malformed event is skipped. Without `[DONE]` the stream is complete once every choice has its finish
     reason and the usage has come, or has not come within a short grace. Chunks in which a provider reports usage
@@ -131,142 +146,139 @@ class RelayStream:
     def __init__(self, reader: EventReader, api_key: str, choices: int) -> None:
         self.http_status = reader.status
         self.provider_request_id = errors.request_id(reader.headers)
+        self.progress = Progress()
+        self.service_tier: str | None = None
         self._reader = reader
         self._api_key = api_key
-        self._unfinished = choices
+        self._asked_choices = choices
+        self._begun: set[int] = set()  # the choices of which something has come
+        self._finished: set[int] = set()
+        self._calls: dict[int, Calls] = {}
         self._usage: Any = None
-        self._usage_sent = False
-        self._spoken = False
-        self._held: list[Json] = []  # finish reasons of an answer that is still empty
-        self._malformed = False
         self._last: Json = {}
-        self._done = False
-        self._failure: UpstreamError | None = None
 
     @property
     def usage(self) -> Usage | None:
         return usage_of(self._usage)
 
-    def __iter__(self) -> Iterator[Json]:
-        return self
+    def close(self) -> None:
+        self._reader.close()
 
-    def __next__(self) -> Json:
-        if self._failure is not None:
-            raise self._failure  # a failed stream must not look complete to whoever asks again
-        while not self._done:
-            if self._held and self._spoken:
-                return self._held.pop(0)
-            data = self._next_event()
+    def chunks(self) -> Iterator[Json]:
+        held: list[Json] = []  # finish reasons of an answer that is still empty
+        while True:
+            # Some servers give one choice where several were asked for: those that have begun are the answer.
+            finished = len(self._finished) >= self._asked_choices
+            data = next_event(self._reader, finished=finished, counted=self._usage is not None)
             if data is None or data == b"[DONE]":
-                return self._end(announced=data is not None)
+                break
             chunk = self._read(data)
-            if chunk is not None:
-                return chunk
-        raise StopIteration
-
-    def _next_event(self) -> bytes | None:
-        within_s = None
-        if self._unfinished <= 0:
-            within_s = _USAGE_GRACE_S if self._usage is None else _DONE_GRACE_S
-        try:
-            return self._reader.next_event(within_s)
-        except UpstreamError as error:
-            if self._unfinished <= 0 and error.kind in (FailureKind.TIMEOUT, FailureKind.CONNECTION):
-                return None  # all is here that was to come
-            if error.kind is FailureKind.CONNECTION and self._spoken:
-                interrupted = UpstreamError(FailureKind.INTERRUPTED, error.message, http_status=self.http_status)
-                raise self._failed(interrupted) from error
-            raise self._failed(error) from error.__cause__
+            if chunk is None:
+                continue
+            if not self.progress.spoken and (held or self._ends(chunk)):
+                self._reader.limits.content_seen()
+                held.append(chunk)
+                continue
+            if held:
+                yield from held
+                held.clear()
+            yield chunk
+        yield from self._end(announced=data is not None)
 
     def _read(self, data: bytes) -> Json | None:
-        """The chunk, or None when there is nothing in it to hand on now."""
-        chunk = self._parse(data)
-        if chunk is None:
-            self._malformed = True
-            return None
-        choices = chunk["choices"]
-        usage = chunk.get("usage")
-        if usage is not None:
-            self._usage = usage
-            if choices:
-                chunk["usage"] = None
-            else:
-                self._usage_sent = True
-        if "object" not in chunk or "id" not in chunk or "created" not in chunk:
-            self._complete(chunk)
-        self._last = chunk
-        finished = False
-        for index, choice in enumerate(choices):
-            finished = self._note(index, choice) or finished
-        if not self._spoken and (finished or self._held):
-            self._reader.limits.content_seen()
-            self._held.append(chunk)
-            return None
-        return chunk
-
-    def _parse(self, data: bytes) -> Json | None:
-        """The event as a chunk with its list of choices; None when it is none. Raises the error that it is."""
+        """The event as a chunk in OpenAI's shape, or None when there is nothing in it to hand on. Raises the error that
+        it is."""
         try:
             chunk = loads(data)
         except ValueError:
-            return None
+            chunk = None
         if type(chunk) is not dict:
+            self.progress.malformed = True
             return None
-        if "error" in chunk and (error := errors.from_event(chunk, secret=self._api_key)):
-            raise self._failed(error)
         choices = chunk.get("choices")
-        if type(choices) is not list:
-            if chunk.get("usage") is None:
+        if ("error" in chunk or choices is None) and (error := errors.from_event(chunk, secret=self._api_key)):
+            raise error
+        usage = chunk.get("usage")
+        if usage is not None or "x_groq" in chunk:
+            self._take_usage(reported_in(chunk))
+            chunk["usage"] = None  # it is sent at the end
+            if not choices:
                 return None
-            choices = chunk["choices"] = []
-        return chunk if all(type(choice) is dict for choice in choices) else None
+        if type(choices) is not list or not all(type(choice) is dict for choice in choices):
+            self.progress.malformed = True
+            return None
+        if self.service_tier is None:
+            self.service_tier = tier_of(chunk)
+        if chunk.get("object") != "chat.completion.chunk" or "id" not in chunk or "created" not in chunk:
+            completed(chunk, self._last)
+        self._last = chunk
+        for place, choice in enumerate(choices):
+            if not self._is_ordinary(choice):
+                self._conform(choice, place)
+        return chunk
 
-    def _note(self, index: int, choice: Json) -> bool:
-        """Fills in what a choice must have, notes what it says, and whether it is its last."""
+    def _is_ordinary(self, choice: Json) -> bool:
+        """Whether a choice goes on with its answer in OpenAI's shape, as nearly all do. Notes what it says."""
         delta = choice.get("delta")
-        if type(delta) is not dict:
-            delta = choice["delta"] = {}
-        choice.setdefault("index", index)
-        reason = choice.setdefault("finish_reason", None)
-        if not self._spoken and (speaks(delta) or (reason and not ends_empty(reason))):
-            self._spoken = True
-            self._reader.limits.content_seen()
-        if not reason:
+        index = choice.get("index")
+        if (
+            choice.get("finish_reason", "") is not None
+            or index not in self._begun
+            or type(delta) is not dict
+            or choice.get("logprobs") is not None
+        ):
             return False
-        self._unfinished -= 1
+        says = False
+        for name, value in delta.items():
+            if value is None:
+                continue
+            if type(value) is str:
+                if name not in TEXTS and (name != "role" or value != "assistant"):
+                    return False
+                says = says or (value != "" and name != "role")
+            elif name == "tool_calls" and self._calls[index].go_on(value):
+                says = True
+            else:
+                return False
+        if says and not self.progress.spoken:
+            self._has_spoken()
         return True
 
-    def _complete(self, chunk: Json) -> None:
-        chunk.setdefault("id", self._last.get("id") or f"chatcmpl-{time.time_ns():x}")
-        chunk.setdefault("object", "chat.completion.chunk")
-        chunk.setdefault("created", self._last.get("created") or int(time.time()))
+    def _take_usage(self, usage: object) -> None:
+        self._usage = usage if self._usage is None else together(self._usage, usage)
 
-    def _end(self, *, announced: bool) -> Json:
-        """The events are over: the usage chunk if it was not sent, else StopIteration, or the failure it is."""
-        self._done = True
+    def _conform(self, choice: Json, place: int) -> None:
+        """Puts a choice into OpenAI's shape, and notes what it says."""
+        if ends_in_failure(choice.get("finish_reason")):
+            raise UpstreamError(FailureKind.OVERLOADED, why_failed([choice]), http_status=self.http_status)
+        if choice.get("usage") is not None:
+            self._take_usage(choice["usage"])  # Moonshot's
+        index = choice["index"] = choice["index"] if type(choice.get("index")) is int else place
+        calls = self._calls.setdefault(index, Calls())
+        delta = conforming_choice(choice, place, "delta", calls)
+        self._begun.add(index)
+        reason = choice.get("finish_reason")
+        choice["finish_reason"] = reason = conforming_reason(reason, called=bool(calls)) if reason else None
+        if not self.progress.spoken and says_something(delta, reason):
+            self._has_spoken()
+        if reason:
+            self._finished.add(index)
+
+    def _has_spoken(self) -> None:
+        self.progress.spoken = True
+        self._reader.limits.content_seen()
+
+    def _ends(self, chunk: Json) -> bool:
+        return any(choice["finish_reason"] for choice in chunk["choices"])
+
+    def _end(self, *, announced: bool) -> Iterator[Json]:
+        """The events are over: the usage, or the failure that it is."""
         if announced:
             self._reader.finish()
         self._reader.close()
-        if self._unfinished > 0 or not self._spoken:
-            if self._spoken:
-                kind, message = FailureKind.INTERRUPTED, "The provider's stream ended before its answer did"
-            elif self._malformed:
-                kind, message = FailureKind.MALFORMED, "The provider's stream is not one of chat completions"
-            else:
-                kind, message = FailureKind.EMPTY, "The provider's answer is empty"
-            raise self._failed(UpstreamError(kind, message, http_status=self.http_status))
-        if self._usage is not None and not self._usage_sent:
-            self._usage_sent = True
+        if not self._finished or self._finished < self._begun or not self.progress.spoken:
+            raise self.progress.ended_early()
+        usage = conforming_usage(self._usage)
+        if usage is not None:
             head: Json = {k: self._last[k] for k in ("id", "object", "created", "model") if k in self._last}
-            return {**head, "choices": [], "usage": self._usage}
-        raise StopIteration
-
-    def _failed(self, error: UpstreamError) -> UpstreamError:
-        self.close()
-        self._failure = error
-        error.usage = self.usage
-        error.provider_request_id = error.provider_request_id or self.provider_request_id
-        return error
-
-    def close(self) -> None:
-        self._reader.close()
+            yield {**head, "choices": [], "usage": usage}

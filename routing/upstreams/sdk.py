@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import json
 import re
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from time import monotonic
@@ -19,10 +18,21 @@ from typing import Any, Final
 
 from accounting.usage import Usage
 from routing.upstreams import errors
-from routing.upstreams.answers import cleaned, ends_empty, speaks, whole_answer
+from routing.upstreams.answers import (
+    Calls,
+    cleaned,
+    conforming_choice,
+    conforming_reason,
+    ends_in_failure,
+    tier_of,
+    whole_answer,
+    why_failed,
+)
 from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.formats import PARAMETERS
 from routing.upstreams.litellm_import import load
+from routing.upstreams.scrubbing import scrubbed
+from routing.upstreams.streams import LiveStream, Progress, completed, says_something
 from routing.upstreams.usage import usage_of
 
 #: litellm puts the names of its exceptions and of the provider in front of what the provider said.
@@ -46,9 +56,9 @@ class Sdk:
             body.pop("usage", None)
         return whole_answer(body, 200, _request_id(answer))
 
-    def stream(self, request: UpstreamRequest) -> SdkStream:
+    def stream(self, request: UpstreamRequest) -> LiveStream:
         started = monotonic()
-        return SdkStream(_complete(request, streamed=True), request, started)
+        return LiveStream(Answering(_complete(request, streamed=True), request, started))
 
 
 def _complete(request: UpstreamRequest, *, streamed: bool) -> Any:
@@ -101,10 +111,10 @@ def _mapped(error: Exception, secret: str) -> UpstreamError:
         status = None  # litellm's own: there was no answer with one
     return UpstreamError(
         kind,
-        errors.scrubbed(message, secret),
+        scrubbed(message, secret),
         http_status=status,
         retry_after_s=errors.retry_after_s(headers),
-        error_type="invalid_request_error" if code or kind is FailureKind.BAD_REQUEST else None,
+        error_type="invalid_request_error" if kind in errors.REFUSALS else None,
         code=code,
         provider_request_id=errors.request_id(headers),
     )
@@ -150,94 +160,79 @@ def _request_id(answer: Any) -> str | None:
     return errors.request_id(names)
 
 
-class SdkStream:
-    """An :class:`~routing.upstreams.base.AnswerStream`."""
+class Answering:
+    """A :class:`~routing.upstreams.streams.Source`: the stream of an SDK call."""
 
     http_status = 200
 
     def __init__(self, stream: Any, request: UpstreamRequest, started: float) -> None:
         self.provider_request_id = _request_id(stream)
+        self.progress = Progress()
+        self.service_tier: str | None = None
         self._stream = stream
         self._secret = request.api_key
         self._model = request.deployment.model
         self._total_at = started + request.timeouts.total_s
         self._usage: Json | None = None
-        self._spoken = False
         self._finished = False
+        self._calls: dict[int, Calls] = {}
         self._head: Json = {}
         self._closed = False
-        self._done = False
-        self._failure: UpstreamError | None = None
 
     @property
     def usage(self) -> Usage | None:
         return usage_of(self._usage)
 
-    def __iter__(self) -> Iterator[Json]:
-        return self
-
-    def __next__(self) -> Json:
-        if self._failure is not None:
-            raise self._failure  # a failed stream must not look complete to whoever asks again
-        while not self._done:
+    def chunks(self) -> Iterator[Json]:
+        while True:
             if self._closed:
                 raise UpstreamError(FailureKind.INTERRUPTED, "The call was closed")
             if monotonic() > self._total_at:
-                raise self._failed(UpstreamError(FailureKind.TIMEOUT, "The provider's answer took too long"))
+                raise UpstreamError(FailureKind.TIMEOUT, "The provider's answer took too long")
             try:
                 chunk = next(self._stream)
             except StopIteration:
-                return self._end()
+                break
             except Exception as error:
-                mapped = _mapped(error, self._secret)
-                if mapped.kind is FailureKind.CONNECTION and self._spoken:
-                    mapped = UpstreamError(FailureKind.INTERRUPTED, mapped.message, http_status=200)
-                raise self._failed(mapped) from error
+                raise _mapped(error, self._secret) from error
             read = self._read(chunk.model_dump(exclude_none=True))
             if read is not None:
-                return read
-        raise StopIteration
+                yield read
+        yield from self._end()
 
     def _read(self, chunk: Json) -> Json | None:
         chunk["model"] = self._model
-        chunk["object"] = "chat.completion.chunk"
-        chunk.setdefault("created", int(time.time()))
+        completed(chunk, self._head)
+        self.service_tier = self.service_tier or tier_of(chunk)
         usage = chunk.pop("usage", None)
         if usage:
             self._usage = usage
         if not chunk.get("choices"):
             return None  # the usage: sent at the end
-        for choice in chunk["choices"]:
-            choice.setdefault("delta", {})
-            reason = choice.setdefault("finish_reason", None)
-            if speaks(choice["delta"]) or (reason and not ends_empty(reason)):
-                self._spoken = True
+        for place, choice in enumerate(chunk["choices"]):
+            reason = choice.get("finish_reason")
+            if ends_in_failure(reason):
+                raise UpstreamError(FailureKind.OVERLOADED, why_failed([choice]))
+            calls = self._calls.setdefault(choice.get("index", place), Calls())
+            delta = conforming_choice(choice, place, "delta", calls)
+            choice["finish_reason"] = reason = conforming_reason(reason, called=bool(calls)) if reason else None
+            if says_something(delta, reason):
+                self.progress.spoken = True
             if reason and self._cut_off():
-                raise self._failed(
-                    UpstreamError(
-                        FailureKind.INTERRUPTED if self._spoken else FailureKind.EMPTY,
-                        "The provider's stream ended before its answer did",
-                        http_status=self.http_status,
-                    )
-                )
+                raise self.progress.ended_early()
             self._finished = self._finished or bool(reason)
         self._head = {name: chunk[name] for name in ("id", "object", "created", "model") if name in chunk}
         worth_sending = any(c["delta"] or c["finish_reason"] for c in chunk["choices"])
-        return chunk if worth_sending and (self._spoken or not self._finished) else None
+        return chunk if worth_sending and (self.progress.spoken or not self._finished) else None
 
-    def _end(self) -> Json:
-        self._done = True
-        if not self._finished or not self._spoken:
-            kind = FailureKind.INTERRUPTED if self._spoken else FailureKind.EMPTY
-            message = "The provider's stream ended before its answer did"
-            if kind is FailureKind.EMPTY:
-                message = "The provider's answer is empty"
-            raise self._failed(UpstreamError(kind, message, http_status=self.http_status))
+    def _end(self) -> Iterator[Json]:
+        if not self._finished or not self.progress.spoken:
+            raise self.progress.ended_early()
         # Where a provider reports no usage, litellm counts by itself and says so nowhere.
         if self._usage is None or not self._reported():
             self._usage = None
-            raise StopIteration
-        return {**self._head, "choices": [], "usage": self._usage}
+            return
+        yield {**self._head, "choices": [], "usage": self._usage}
 
     def _cut_off(self) -> bool:
         """Whether the finish reason is litellm's invention: it ends every stream that just stops with "stop"."""
@@ -248,13 +243,6 @@ class SdkStream:
 
     def _reported(self) -> bool:
         return any(getattr(chunk, "usage", None) for chunk in getattr(self._stream, "chunks", ()))
-
-    def _failed(self, error: UpstreamError) -> UpstreamError:
-        self.close()
-        self._failure = error
-        error.usage = self.usage
-        error.provider_request_id = error.provider_request_id or self.provider_request_id
-        return error
 
     def close(self) -> None:
         """Ends the call at once, unless another thread reads it just then: then at its next event."""

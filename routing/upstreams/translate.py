@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from traceback import walk_tb
 from typing import Any, Final
 
@@ -14,15 +14,16 @@ from routing.upstreams import errors
 from routing.upstreams.answers import cleaned, dumps, ends_empty, loads, speaks, whole_answer
 from routing.upstreams.base import FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.formats import Anthropic, Gemini, Parser, Prepared, WireFormat
-from routing.upstreams.http.events import EventReader, post_stream
+from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
+from routing.upstreams.relay import Chunks
+from routing.upstreams.scrubbing import scrubbed
+from routing.upstreams.streams import LiveStream, Progress, collected, next_event
 from routing.upstreams.usage import usage_of
 
 FORMATS: Final[Mapping[str, WireFormat]] = {"anthropic": Anthropic(), "gemini": Gemini()}
 
-#: After the finish reason: how long we wait for the usage, and then for the end.
-_USAGE_GRACE_S: Final = 2.0
-_END_GRACE_S: Final = 0.25
+_TIER_HEADER: Final = "x-gemini-service-tier"
 
 
 class Translate:
@@ -34,20 +35,16 @@ class Translate:
         answer = post(prepared.url, _headers(prepared), dumps(prepared.body), request.timeouts)
         return _read_whole(wire, prepared, answer, request)
 
-    def stream(self, request: UpstreamRequest) -> TranslatedStream:
+    def stream(self, request: UpstreamRequest) -> LiveStream:
         wire = FORMATS[request.deployment.litellm_provider]
         prepared = _prepare(wire, request, streamed=True)
         answer = post_stream(prepared.url, _headers(prepared), dumps(prepared.body), request.timeouts, request.leash)
         if isinstance(answer, Whole):
-            _read_whole(wire, prepared, answer, request)
-            raise UpstreamError(
-                FailureKind.MALFORMED,
-                "The provider's answer is not a stream",
-                http_status=answer.status,
-                provider_request_id=errors.request_id(answer.headers),
-            )
+            whole = _read_whole(wire, prepared, answer, request)
+            said = replayed(Whole(answer.status, answer.headers, dumps(whole.body)))
+            return LiveStream(Chunks(said, request.api_key, len(whole.body["choices"])))
         parser = wire.parser(prepared, answer.headers)
-        return TranslatedStream(answer, wire, parser, request)
+        return LiveStream(Translated(answer, wire, parser, request))
 
 
 def _prepare(wire: WireFormat, request: UpstreamRequest, *, streamed: bool) -> Prepared:
@@ -65,8 +62,7 @@ def _prepare(wire: WireFormat, request: UpstreamRequest, *, streamed: bool) -> P
         reason = getattr(error, "message", None) or str(error) or type(error).__name__
         raise UpstreamError(
             FailureKind.BAD_REQUEST,
-            "The request cannot be translated to the provider's format: "
-            + errors.scrubbed(str(reason), request.api_key),
+            "The request cannot be translated to the provider's format: " + scrubbed(str(reason), request.api_key),
             http_status=400,
             error_type="invalid_request_error",
             code="invalid_value",
@@ -86,16 +82,20 @@ def _headers(prepared: Prepared) -> dict[str, str]:
 def _read_whole(wire: WireFormat, prepared: Prepared, answer: Whole, request: UpstreamRequest) -> WholeAnswer:
     if answer.status != 200:
         raise errors.from_response(answer.status, answer.headers, answer.body, secret=request.api_key)
+    request_id = errors.request_id(answer.headers)
+    if is_stream(answer):
+        parser = wire.parser(prepared, answer.headers)
+        stream = LiveStream(Translated(replayed(answer), wire, parser, request))
+        return replace(whole_answer(collected(stream), answer.status, request_id), service_tier=stream.service_tier)
     try:
         raw = loads(answer.body)
     except ValueError:
         raise errors.malformed(answer.status, answer.headers) from None
-    request_id = errors.request_id(answer.headers)
     failure = errors.from_event(raw, provider_request_id=request_id, secret=request.api_key)
     if failure is None and isinstance(raw, dict):
         failure = wire.refusal(raw)
         if failure is not None and raw.get(wire.usage_name):
-            failure.usage = _usage_of_refusal(wire, prepared, answer)
+            failure.usage = _usage_alone(wire, prepared, answer, raw)
     if failure is not None:
         failure.provider_request_id = request_id
         raise failure
@@ -108,23 +108,26 @@ def _read_whole(wire: WireFormat, prepared: Prepared, answer: Whole, request: Up
     try:
         body = cleaned(wire.read(prepared, answer).model_dump(exclude_none=True))
     except Exception as error:
-        raise errors.malformed(answer.status, answer.headers) from error
+        usage = _usage_alone(wire, prepared, answer, raw) if reports_usage else None
+        raise errors.malformed(answer.status, answer.headers, usage) from error
     if not reports_usage:
         body.pop("usage", None)
     body["model"] = request.deployment.model
-    return whole_answer(body, answer.status, request_id)
+    tier = wire.service_tier(raw) or answer.headers.get(_TIER_HEADER)
+    return replace(whole_answer(body, answer.status, request_id), service_tier=tier if isinstance(tier, str) else None)
 
 
-def _usage_of_refusal(wire: WireFormat, prepared: Prepared, answer: Whole) -> Usage | None:
-    """What the provider counts for a prompt that it blocked."""
+def _usage_alone(wire: WireFormat, prepared: Prepared, answer: Whole, raw: Json) -> Usage | None:
+    """What the provider counts for an answer that is none: a prompt that it blocked, or what litellm cannot read."""
     try:
-        return usage_of(wire.read(prepared, answer).model_dump().get("usage"))
-    except Exception:  # noqa: BLE001 - a count that litellm cannot read must not mask the refusal
+        counted = replace(answer, body=dumps(wire.without_answer(raw)))
+        return usage_of(wire.read(prepared, counted).model_dump().get("usage"))
+    except Exception:  # noqa: BLE001 - a count that litellm cannot read must not mask the failure
         return None
 
 
-class TranslatedStream:
-    """An :class:`~routing.upstreams.base.AnswerStream`.
+class Translated:
+    """A :class:`~routing.upstreams.streams.Source`: a stream that litellm's parser of its format reads.
 
     What litellm's `CustomStreamWrapper` makes of its parser's chunks is done here: the role in the first delta
     alone, deltas with nothing in them dropped, the finish reason in a chunk of its own behind the content, and last
@@ -134,6 +137,8 @@ class TranslatedStream:
     def __init__(self, reader: EventReader, wire: WireFormat, parser: Parser, request: UpstreamRequest) -> None:
         self.http_status = reader.status
         self.provider_request_id = errors.request_id(reader.headers)
+        self.progress = Progress()
+        self.service_tier: str | None = reader.headers.get(_TIER_HEADER)
         self._reader = reader
         self._wire = wire
         self._parser = parser
@@ -150,15 +155,13 @@ class TranslatedStream:
         self._finish: dict[int, str] = {}
         self._opened: set[int] = set()  # the choices whose first delta was sent
         self._calling: set[int] = set()  # those with tool calls
-        self._spoken = False
-        self._malformed = False
-        self._ready: deque[Json] = deque()
-        self._done = False
-        self._failure: UpstreamError | None = None
 
     @property
     def usage(self) -> Usage | None:
         return usage_of(self._usage_dict())
+
+    def close(self) -> None:
+        self._reader.close()
 
     def _usage_dict(self) -> Json | None:
         if self._count is not None:
@@ -170,91 +173,69 @@ class TranslatedStream:
         usage: Json = self._usage.model_dump(exclude_none=True)
         return usage
 
-    def __iter__(self) -> Iterator[Json]:
-        return self
-
-    def __next__(self) -> Json:
-        if self._failure is not None:
-            raise self._failure  # a failed stream must not look complete to whoever asks again
-        while not self._ready:
-            if self._done:
-                raise StopIteration
-            event = self._next_event()
-            if event is None:
-                self._end()
-            else:
-                self._take(event)
-        return self._ready.popleft()
-
-    def _next_event(self) -> Json | None:
-        """The next event that is one, or None at the end."""
+    def chunks(self) -> Iterator[Json]:
         while True:
-            within_s = None
-            if self._finish:
-                within_s = _USAGE_GRACE_S if self._usage is None and self._count is None else _END_GRACE_S
-            try:
-                data = self._reader.next_event(within_s)
-            except UpstreamError as error:
-                if self._finish and error.kind in (FailureKind.TIMEOUT, FailureKind.CONNECTION):
-                    return None  # all is here that was to come
-                if error.kind is FailureKind.CONNECTION and self._spoken:
-                    interrupted = UpstreamError(FailureKind.INTERRUPTED, error.message, http_status=self.http_status)
-                    raise self._failed(interrupted) from error
-                raise self._failed(error) from error.__cause__
+            counted = self._usage is not None or self._count is not None
+            data = next_event(self._reader, finished=bool(self._finish), counted=counted)
             if data is None:
-                return None
+                break
             try:
                 event = loads(data)
             except ValueError:
                 event = None
-            if isinstance(event, dict):
-                return event
-            self._malformed = True
+            if not isinstance(event, dict):
+                self.progress.malformed = True
+                continue
+            yield from self._read(event)
+            if self._wire.is_end(event):
+                self._reader.finish()
+                break
+        yield from self._end()
 
-    def _take(self, event: Json) -> None:
-        """Puts what the event says to the client into `_ready`."""
+    def _read(self, event: Json) -> Iterator[Json]:
+        """The chunks in which the client is told what the event says. Raises the error that it is."""
         failure = errors.from_event(event, secret=self._secret) or self._wire.refusal(event)
         finished = self._wire.finished(event)
+        if self.service_tier is None and isinstance(tier := self._wire.service_tier(event), str):
+            self.service_tier = tier
         event, count = self._wire.without_running_count(event)
         if count is not None:
             self._count = count
         try:
             chunk = None if failure and "error" in event else self._parser.chunk_parser(event)
         except Exception:  # noqa: BLE001 - an event that litellm cannot read is skipped, like one that is not JSON
-            self._malformed = True
+            self.progress.malformed = True
+            if event.get(self._wire.usage_name):
+                self._count = self._wire.without_answer(event)
             return
         usage = getattr(chunk, "usage", None)
         if usage is not None:
             self._usage, self._count = usage, None
         if failure is not None:
-            raise self._failed(failure)
+            raise failure
         if chunk is None:
             return
         if not self._id_known and chunk.id:
             self._head["id"] = chunk.id
             self._id_known = True
         for choice in chunk.choices:
-            self._take_choice(choice, choice.index in finished)
-        if self._wire.is_end(event):
-            self._reader.finish()
-            self._end()
+            if choice.index in finished:
+                self._finish[choice.index] = choice.finish_reason or "stop"
+            delta = _delta(choice.delta)
+            if delta:
+                yield self._said(choice, delta)
 
-    def _take_choice(self, choice: Any, finished: bool) -> None:
+    def _said(self, choice: Any, delta: Json) -> Json:
         index: int = choice.index
-        if finished:
-            self._finish[index] = choice.finish_reason or "stop"
-        delta = _delta(choice.delta)
-        if not delta:
-            return
         if "tool_calls" in delta:
             self._calling.add(index)
-        if not self._spoken and speaks(delta):
-            self._spoken = True
+        if not self.progress.spoken and speaks(delta):
+            self.progress.spoken = True
             self._reader.limits.content_seen()
         if index not in self._opened:
             self._opened.add(index)
             delta = {"role": "assistant", **delta}
-        self._ready.append(self._chunk(index, delta, None, getattr(choice, "logprobs", None)))
+        return self._chunk(index, delta, None, getattr(choice, "logprobs", None))
 
     def _chunk(self, index: int, delta: Json, finish_reason: str | None, logprobs: Any = None) -> Json:
         choice: Json = {"index": index, "delta": delta, "finish_reason": finish_reason}
@@ -262,37 +243,19 @@ class TranslatedStream:
             choice["logprobs"] = _plain(logprobs)
         return {**self._head, "choices": [choice]}
 
-    def _end(self) -> None:
+    def _end(self) -> Iterator[Json]:
         """The events are over: finish reasons and usage, or the failure that it is."""
-        self._done = True
         self._reader.close()
-        empty = not self._spoken and all(map(ends_empty, self._finish.values()))
+        empty = not self.progress.spoken and all(map(ends_empty, self._finish.values()))
         if empty or not self._finish:
-            if self._spoken:
-                kind, message = FailureKind.INTERRUPTED, "The provider's stream ended before its answer did"
-            elif self._malformed:
-                kind, message = FailureKind.MALFORMED, "The provider's stream is not in its own format"
-            else:
-                kind, message = FailureKind.EMPTY, "The provider's answer is empty"
-            self._ready.clear()
-            raise self._failed(UpstreamError(kind, message, http_status=self.http_status))
+            raise self.progress.ended_early()
         for index, reason in sorted(self._finish.items()):
             delta: Json = {} if index in self._opened else {"role": "assistant"}
-            said = "tool_calls" if reason == "stop" and index in self._calling else reason
-            self._ready.append(self._chunk(index, delta, said))
+            called = index in self._calling
+            yield self._chunk(index, delta, "tool_calls" if called and reason == "stop" else reason)
         usage = self._usage_dict()
         if usage is not None:
-            self._ready.append({**self._head, "choices": [], "usage": usage})
-
-    def _failed(self, error: UpstreamError) -> UpstreamError:
-        self.close()
-        self._failure = error
-        error.usage = self.usage
-        error.provider_request_id = error.provider_request_id or self.provider_request_id
-        return error
-
-    def close(self) -> None:
-        self._reader.close()
+            yield {**self._head, "choices": [], "usage": usage}
 
 
 def _delta(delta: Any) -> Json:

@@ -2,37 +2,64 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from typing import Any
+from math import isfinite
+from typing import Any, Final
 
 from accounting.usage import Usage
 
+log = logging.getLogger("gateway.usage")
+
+#: More tokens than that are not a count but a mistake.
+MAX_TOKENS: Final = 10**12
+
+_TOTALS: Final = ("prompt_tokens", "completion_tokens")
+_DETAILS: Final = ("prompt_tokens_details", "completion_tokens_details")
+
 
 def usage_of(reported: object) -> Usage | None:
-    """A `usage` object in OpenAI's format → Usage; None when nothing was reported.
+    """A `usage` object in OpenAI's format → Usage; None when nothing was reported, or what was is no count.
 
-    Reads OpenAI's own fields, and the two that litellm adds when it converts Anthropic's usage:
-    `cache_creation_input_tokens` and `prompt_tokens_details.cache_creation_token_details`. Anthropic reports the
-    uncached input alone; litellm's `prompt_tokens` already has the cache reads and writes added, as OpenAI counts.
+    Reads OpenAI's own fields, the two that litellm adds when it converts Anthropic's usage
+    (`cache_creation_input_tokens` and `prompt_tokens_details.cache_creation_token_details`), and what other providers
+    call the same:
 
-    Some providers (xAI) count reasoning beside `completion_tokens`. Their own total gives them away, and the
-    reasoning tokens are added, because they are billed.
+    - cached input: `prompt_cache_hit_tokens` (DeepSeek), `cached_tokens` beside the totals (Moonshot, Together),
+      `num_cached_tokens` (Mistral);
+    - reasoning: `reasoning_tokens` beside the totals (Perplexity);
+    - `citation_tokens` (Perplexity), which it bills like input.
+
+    Anthropic reports the uncached input alone; litellm's `prompt_tokens` already has the cache reads and writes added,
+    as OpenAI counts. Some providers (xAI, Perplexity) count reasoning *beside* `completion_tokens`: their own total
+    gives them away, or that a part is more than its whole. What is beside is added, because it is billed.
     """
     if not isinstance(reported, Mapping):
         return None
     if reported.get("prompt_tokens") is None and reported.get("completion_tokens") is None:
         return None
-    prompt = _part(reported, "prompt_tokens_details")
+    totals = [_number(reported.get(name)) for name in _TOTALS]
+    if None in totals:
+        log.warning("usage refused", extra={"usage": {name: repr(reported.get(name))[:40] for name in _TOTALS}})
+        return None
+    input_tokens, output_tokens = (total or 0 for total in totals)
+    prompt = _part(reported, "prompt_tokens_details", "prompt_token_details")
     completion = _part(reported, "completion_tokens_details")
-    input_tokens = _count(reported, "prompt_tokens")
-    output_tokens = _count(reported, "completion_tokens")
-    reasoning_tokens = _count(completion, "reasoning_tokens")
-    if reasoning_tokens and _count(reported, "total_tokens") == input_tokens + output_tokens + reasoning_tokens:
+    cached_tokens = (
+        _count(prompt, "cached_tokens")
+        or _count(reported, "prompt_cache_hit_tokens")
+        or _count(reported, "cached_tokens")
+        or _count(reported, "num_cached_tokens")
+    )
+    reasoning_tokens = _count(completion, "reasoning_tokens") or _count(reported, "reasoning_tokens")
+    beside_tokens = _count(reported, "total_tokens") - input_tokens - output_tokens
+    if reasoning_tokens and (beside_tokens == reasoning_tokens or reasoning_tokens > output_tokens):
         output_tokens += reasoning_tokens
+    if cached_tokens > input_tokens:
+        input_tokens += cached_tokens
     return Usage(
-        input_tokens=input_tokens,
-        # DeepSeek names its cache hits beside the details that OpenAI has.
-        cached_input_tokens=_count(prompt, "cached_tokens") or _count(reported, "prompt_cache_hit_tokens"),
+        input_tokens=input_tokens + _count(reported, "citation_tokens"),
+        cached_input_tokens=cached_tokens,
         cache_write_tokens=(
             _count(reported, "cache_creation_input_tokens")
             or _count(prompt, "cache_creation_tokens")
@@ -46,11 +73,78 @@ def usage_of(reported: object) -> Usage | None:
     )
 
 
-def _part(of: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = of.get(name)
-    return value if isinstance(value, Mapping) else {}
+def reported_in(body: Mapping[str, Any]) -> object:
+    """The usage in an answer or a chunk, wherever the provider puts it: Groq's streams have it in `x_groq`,
+    Moonshot's in the last choice."""
+    usage = body.get("usage")
+    if usage is not None:
+        return usage
+    groq = body.get("x_groq")
+    if isinstance(groq, Mapping) and groq.get("usage") is not None:
+        return groq["usage"]
+    choices = body.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, Mapping) and choice.get("usage") is not None:
+            return choice["usage"]
+    return None
+
+
+def together(former: object, reported: object) -> object:
+    """Two reports of one stream, the later of which counts, but for what it has no count of: a zero behind a count
+    is a provider's way to say nothing."""
+    if not isinstance(former, Mapping) or not isinstance(reported, Mapping):
+        return reported if isinstance(reported, Mapping) else former
+    merged = dict(reported)
+    for name, value in former.items():
+        if name in _DETAILS:
+            merged[name] = together(value, reported.get(name))
+        elif _number(value) and not _number(reported.get(name)):
+            merged[name] = value
+    return merged
+
+
+def conforming_usage(reported: object) -> dict[str, Any] | None:
+    """The report with its totals as whole numbers, as OpenAI's schema has them; None when it is no count."""
+    if not isinstance(reported, dict) or usage_of(reported) is None:
+        return None
+    prompt_tokens, completion_tokens = (_number(reported.get(name)) or 0 for name in _TOTALS)
+    total_tokens = _number(reported.get("total_tokens")) or prompt_tokens + completion_tokens
+    totals: dict[str, Any] = {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": total_tokens,
+    }
+    for name in _DETAILS:
+        details = reported.get(name)
+        if isinstance(details, Mapping):
+            totals[name] = {n: _number(v) if isinstance(v, str | float) else v for n, v in details.items()}
+    return {**reported, **totals}
+
+
+def _part(of: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    for name in names:
+        value = of.get(name)
+        if isinstance(value, Mapping):
+            return value
+    return {}
 
 
 def _count(of: Mapping[str, Any], name: str) -> int:
-    value = of.get(name)
-    return value if type(value) is int and value > 0 else 0
+    """A count that is a part of another: what cannot be read of it is 0."""
+    return _number(of.get(name)) or 0
+
+
+def _number(value: object) -> int | None:
+    """A number of tokens, also written as text or as a whole float. None: it is absurd. Absent is 0."""
+    if value is None:
+        return 0
+    if type(value) is int:
+        return value if 0 <= value <= MAX_TOKENS else None
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, float) and isfinite(value) and value.is_integer() and 0 <= value <= MAX_TOKENS:
+        return int(value)
+    return None

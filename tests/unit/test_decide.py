@@ -18,8 +18,8 @@ REFUSAL, ALL_FAILED = Stop(is_refusal=True), Stop()
 FIRST = Position(
     is_first=True,
     is_adapted=False,
+    was_refused=False,
     has_steps_left=True,
-    has_turned=False,
     chains_left=frozenset(),
     has_keys_left=False,
     retries_left=0,
@@ -32,11 +32,11 @@ LAST = replace(LATER, has_steps_left=False)
 RETRIES = replace(FIRST, retries_left=1)
 KEYS = replace(FIRST, has_keys_left=True)
 CHAINS = replace(FIRST, chains_left=frozenset({WINDOW, POLICY}))
-TURNED = replace(LATER, has_turned=True)
+REFUSED_BEFORE = replace(LATER, was_refused=True)
 ADAPTED = replace(LATER, is_adapted=True)
 OUT_OF_TIME = replace(LATER, left_s=0.0)
 
-LEFT_ALONE = sorted(set(K) - {K.BAD_REQUEST, K.CONTEXT_WINDOW, K.CONTENT_POLICY})
+LEFT_ALONE = sorted(set(K) - {K.BAD_REQUEST, K.CONTEXT_WINDOW, K.CONTENT_POLICY, K.CAPABILITY})
 RETRIED = (K.RATE_LIMITED, K.OVERLOADED, K.CONNECTION)
 REFUSALS = (K.BAD_REQUEST, K.CONTEXT_WINDOW, K.CONTENT_POLICY)
 
@@ -72,21 +72,26 @@ TABLE: list[tuple[str, UpstreamError, Position, Decision]] = [
     ("another key, no time", failure(K.AUTHENTICATION), replace(KEYS, left_s=0.0), ALL_FAILED),
     ("another key does not mend a server", failure(K.OVERLOADED), KEYS, NextStep()),
     ("another key does not mend a request", failure(K.BAD_REQUEST), KEYS, REFUSAL),
-    # A refusal of the client's own request ends its chain.
+    # A refusal of the first step is believed.
     *((f"{k}: of the first step", failure(k), FIRST, REFUSAL) for k in REFUSALS),
-    *((f"{k}: of a later step", failure(k), LATER, REFUSAL) for k in REFUSALS),
-    *((f"{k}: is not retried", failure(k), replace(LATER, retries_left=1), REFUSAL) for k in REFUSALS),
-    *((f"{k}: whatever time is left", failure(k), OUT_OF_TIME, REFUSAL) for k in REFUSALS),
-    # … but for the chain that an alias has for it.
+    *((f"{k}: is not retried", failure(k), RETRIES, REFUSAL) for k in REFUSALS),
+    *((f"{k}: whatever time is left", failure(k), replace(FIRST, left_s=0.0), REFUSAL) for k in REFUSALS),
+    # One of a later step is a reason to go on, and at the end the client hears of it.
+    *((f"{k}: of a later step", failure(k), LATER, NextStep()) for k in REFUSALS),
+    *((f"{k}: of the last step", failure(k), LAST, REFUSAL) for k in REFUSALS),
+    *((f"{k}: of a later step, no time left", failure(k), OUT_OF_TIME, REFUSAL) for k in REFUSALS),
+    *((f"{k}: after a refusal", failure(k), REFUSED_BEFORE, NextStep()) for k in LEFT_ALONE),
+    *((f"{k}: last, after a refusal", failure(k), replace(REFUSED_BEFORE, has_steps_left=False), REFUSAL)
+      for k in LEFT_ALONE),
+    # What one model cannot do another may.
+    ("cannot do that", failure(K.CAPABILITY), FIRST, NextStep()),
+    ("cannot do that, nobody left", failure(K.CAPABILITY), replace(FIRST, has_steps_left=False), REFUSAL),
+    # An alias may have a chain for a refusal.
     ("too long", failure(K.CONTEXT_WINDOW), CHAINS, TurnTo(WINDOW)),
     ("refused by a policy", failure(K.CONTENT_POLICY), CHAINS, TurnTo(POLICY)),
     ("wrong in itself", failure(K.BAD_REQUEST), CHAINS, REFUSAL),
-    ("too long, no time", failure(K.CONTEXT_WINDOW), replace(CHAINS, left_s=0.0), ALL_FAILED),
-    ("turned, another chain is left", failure(K.CONTENT_POLICY), replace(TURNED, chains_left={POLICY}), TurnTo(POLICY)),
-    # In such a chain each step may take it, up to the last.
-    *((f"{k}: turned", failure(k), TURNED, NextStep()) for k in REFUSALS),
-    *((f"{k}: turned, no step left", failure(k), replace(TURNED, has_steps_left=False), REFUSAL) for k in REFUSALS),
-    *((f"{k}: turned, no time left", failure(k), replace(TURNED, left_s=0.0), ALL_FAILED) for k in REFUSALS),
+    ("too long for a later step", failure(K.CONTEXT_WINDOW), replace(CHAINS, is_first=False), TurnTo(WINDOW)),
+    ("too long, no time", failure(K.CONTEXT_WINDOW), replace(CHAINS, left_s=0.0), REFUSAL),
     # What we have changed of a request is not the client's fault.
     *((f"{k}: of a continuation", failure(k), ADAPTED, NextStep()) for k in REFUSALS),
     ("a continuation turns nowhere", failure(K.CONTEXT_WINDOW), replace(ADAPTED, chains_left={WINDOW}), NextStep()),

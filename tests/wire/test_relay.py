@@ -292,13 +292,6 @@ def test_a_stream_that_never_ends_ends_with_the_total(sim: Simulator) -> None:
     assert within(time.monotonic() - started, 1.1, least_s=0.7)
 
 
-def test_a_whole_answer_instead_of_a_stream_is_malformed(sim: Simulator) -> None:
-    answer = Relay().whole(call_to(sim, "openai")).body
-    with_head = Behaviour(status=200, body=json.dumps(answer), headers={"Content-Type": "application/json"})
-    sim.behave("openai", with_head)
-    assert refused(sim, streamed=True).kind is FailureKind.MALFORMED
-
-
 def test_usage_beside_the_last_choice_is_moved_to_a_chunk_of_its_own() -> None:
     usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
     first = {"id": "1", "choices": [{"delta": {"content": "a"}}]}
@@ -315,6 +308,9 @@ def test_usage_beside_the_last_choice_is_moved_to_a_chunk_of_its_own() -> None:
 # --- usage ----------------------------------------------------------------------------------------------------
 
 
+ABSURD: list[Any] = [-1, 10**12 + 1, True, 1.5, float("nan"), float("inf"), "many", "-7", [], {}]
+
+
 @pytest.mark.parametrize(
     ("reported", "usage"),
     [
@@ -323,8 +319,9 @@ def test_usage_beside_the_last_choice_is_moved_to_a_chunk_of_its_own() -> None:
         ({"prompt_tokens": None, "completion_tokens": None}, None),
         ("many", None),
         ({"prompt_tokens": 5, "completion_tokens": 7}, Usage(input_tokens=5, output_tokens=7)),
-        ({"prompt_tokens": -5, "completion_tokens": "7"}, Usage()),
-        ({"prompt_tokens": 5, "completion_tokens": True}, Usage(input_tokens=5)),
+        ({"prompt_tokens": "1000", "completion_tokens": 7.0}, Usage(input_tokens=1000, output_tokens=7)),
+        ({"prompt_tokens": 5, "completion_tokens": None}, Usage(input_tokens=5)),
+        *(({"prompt_tokens": 5, "completion_tokens": absurd}, None) for absurd in ABSURD),
         (
             {
                 "prompt_tokens": 50,
@@ -335,7 +332,25 @@ def test_usage_beside_the_last_choice_is_moved_to_a_chunk_of_its_own() -> None:
             },
             Usage(50, 20, 0, 0, 6, 30, 10, 4),
         ),
-        ({"prompt_tokens": 9, "completion_tokens": 1, "prompt_cache_hit_tokens": 8}, Usage(9, 8, output_tokens=1)),
+        *(  # DeepSeek, Moonshot and Together, Mistral
+            ({"prompt_tokens": 9, "completion_tokens": 1, name: "8"}, Usage(9, 8, output_tokens=1))
+            for name in ("prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens")
+        ),
+        (  # a part that is absurd is left out, one that is more than its whole was counted beside it
+            {"prompt_tokens": 9, "completion_tokens": 1, "cached_tokens": -1, "prompt_cache_hit_tokens": 100},
+            Usage(109, 100, output_tokens=1),
+        ),
+        (  # Perplexity's deep research: reasoning and citations are beside its totals
+            {
+                "prompt_tokens": 33,
+                "completion_tokens": 11395,
+                "total_tokens": 11428,
+                "citation_tokens": 19028,
+                "num_search_queries": 21,
+                "reasoning_tokens": 193947,
+            },
+            Usage(33 + 19028, output_tokens=11395 + 193947, reasoning_tokens=193947),
+        ),
         (  # xAI: reasoning is beside the completion, not in it
             {
                 "prompt_tokens": 10,

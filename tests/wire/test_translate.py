@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from tests.clocks import within
 from tests.simulator import Behaviour, Simulator, ToolCall, faults
 from tests.simulator import Usage as Counted
 from tests.wire.corpus import CORPUS, PIXEL, WEATHER, asks, image, text
-from tests.wire.upstream_calls import HELLO, call_to, read, text_of
+from tests.wire.upstream_calls import HELLO, SSE_HEAD, Raw, call, call_to, read, text_of
 
 WIRES = pytest.mark.parametrize("wire", ["anthropic", "gemini"])
 
@@ -107,6 +108,105 @@ def test_a_cut_stream_knows_what_its_input_cost(sim: Simulator, wire: str) -> No
     assert raised.value.kind is FailureKind.INTERRUPTED
     assert raised.value.usage is not None
     assert raised.value.usage.input_tokens == 77
+
+
+# --- the other form than was asked for, and what cannot be read ---------------
+
+ANSWERS: dict[str, dict[str, Any]] = {
+    "anthropic": {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-sonnet-4-6",
+        "content": [{"type": "text", "text": "Hello"}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {"input_tokens": 10, "output_tokens": 5, "service_tier": "priority"},
+    },
+    "gemini": {
+        "candidates": [
+            {"content": {"role": "model", "parts": [{"text": "Hello"}]}, "finishReason": "STOP", "index": 0}
+        ],
+        "usageMetadata": {
+            "promptTokenCount": 10,
+            "candidatesTokenCount": 5,
+            "totalTokenCount": 15,
+            "serviceTier": "priority",
+        },
+    },
+}
+STREAMS: dict[str, list[dict[str, Any]]] = {
+    "anthropic": [
+        {
+            "type": "message_start",
+            "message": {**ANSWERS["anthropic"], "content": [], "stop_reason": None},
+        },
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hel"}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "lo"}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}},
+        {"type": "message_stop"},
+    ],
+    "gemini": [
+        {"candidates": [{"content": {"role": "model", "parts": [{"text": "Hel"}]}, "index": 0}]},
+        {
+            **ANSWERS["gemini"],
+            "candidates": [
+                {"content": {"role": "model", "parts": [{"text": "lo"}]}, "finishReason": "STOP", "index": 0}
+            ],
+        },
+    ],
+}
+
+
+@WIRES
+def test_an_answer_in_the_place_of_a_stream_is_streamed(wire: str) -> None:
+    with Raw(SSE_HEAD.replace(b"text/event-stream", b"application/json"), json.dumps(ANSWERS[wire]).encode()) as server:
+        stream = Translate().stream(call(server.url.removesuffix("/chat/completions"), provider=wire))
+        chunks = read(stream)
+    for chunk in chunks:
+        ChatCompletionChunk.model_validate(chunk, strict=True)
+    assert text_of(chunks) == "Hello"
+    assert (stream.usage, chunks[-1]["usage"]["total_tokens"]) == (Usage(10, output_tokens=5), 15)
+
+
+@WIRES
+def test_a_stream_in_the_place_of_an_answer_is_put_together(wire: str) -> None:
+    events = [b"data: " + json.dumps(event).encode() + b"\n\n" for event in STREAMS[wire]]
+    with Raw(SSE_HEAD, *events) as server:
+        answer = Translate().whole(call(server.url.removesuffix("/chat/completions"), provider=wire))
+    ChatCompletion.model_validate(answer.body, strict=True)
+    choice = answer.body["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("Hello", "stop")
+    assert (answer.usage, answer.service_tier) == (Usage(10, output_tokens=5), "priority")
+
+
+@WIRES
+def test_the_tier_that_served_is_told(sim: Simulator, wire: str) -> None:
+    sim.behave(wire, Behaviour(status=200, body=ANSWERS[wire]))
+    assert Translate().whole(call_to(sim, wire)).service_tier == "priority"
+    events = [b"data: " + json.dumps(event).encode() + b"\n\n" for event in STREAMS[wire]]
+    with Raw(SSE_HEAD, *events) as server:
+        stream = Translate().stream(call(server.url.removesuffix("/chat/completions"), provider=wire))
+        read(stream)
+    assert stream.service_tier == "priority"
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_what_litellm_cannot_read_is_malformed_and_keeps_its_count(sim: Simulator, streamed: bool) -> None:
+    """Gemini's only: litellm's reader of Anthropic takes anything."""
+    body = {**ANSWERS["gemini"], "candidates": [{"content": {"parts": [7]}, "finishReason": "STOP", "index": 0}]}
+    if streamed:
+        with Raw(SSE_HEAD, b"data: " + json.dumps(body).encode() + b"\n\n") as server:
+            stream = Translate().stream(call(server.url.removesuffix("/chat/completions"), provider="gemini"))
+            with pytest.raises(UpstreamError) as raised:
+                read(stream)
+        error = raised.value
+    else:
+        sim.behave("gemini", Behaviour(status=200, body=body))
+        error = refused(sim, "gemini")
+    assert (error.kind, error.usage, error.consumed) == (FailureKind.MALFORMED, Usage(10, output_tokens=5), True)
 
 
 # --- OpenAI's types ---------------------------------------------

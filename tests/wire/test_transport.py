@@ -194,7 +194,7 @@ def test_an_event_without_end_is_cut_off(sim: Simulator, fault: Behaviour) -> No
 def test_an_event_of_many_lines_is_bounded_as_a_whole() -> None:
     line = b"data: " + b"x" * 1_000_000 + b"\n"
     with pytest.raises(UpstreamError, match=str(MAX_EVENT_BYTES)):
-        events_of(*[line] * 10)
+        events_of(*[line] * 70)
 
 
 def test_headers_without_end_are_cut_off(sim: Simulator) -> None:

@@ -260,6 +260,10 @@ class Continued:
     def usage(self) -> Usage | None:
         return self._stream.usage
 
+    @property
+    def service_tier(self) -> str | None:
+        return self._stream.service_tier
+
     def close(self) -> None:
         self._stream.close()
 

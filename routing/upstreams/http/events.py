@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import socket
 from collections import deque
 from collections.abc import Mapping
@@ -22,7 +24,8 @@ from routing.upstreams.http.transport import (
     read_bounded,
 )
 
-MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
+MAX_EVENT_BYTES: Final = MAX_BODY_BYTES  # a picture comes in one event, as big as in a whole answer
+MAX_STREAM_BYTES: Final = 4 * MAX_EVENT_BYTES
 _MAX_ERROR_BYTES: Final = 1024 * 1024
 
 #: How long the end of the HTTP message may be behind the last event for its connection to be worth keeping.
@@ -34,7 +37,8 @@ def post_stream(
 ) -> EventReader | Whole:
     """One POST whose answer is to be a stream of server-sent events.
 
-    An answer that is none (not 200, or JSON, or a page) comes back whole, at most _MAX_ERROR_BYTES of it.
+    An answer that is none comes back whole: one that is not 200, a page, or the answer as JSON that some servers give
+    though a stream was asked for.
     """
     limits = Limits(timeouts, streamed=True)
     response = open_call(url, headers, body, limits, leash)
@@ -42,17 +46,43 @@ def post_stream(
         return Whole(response.status, response.headers, b"")
     watch = watch_of(response)
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if response.status != 200 or kind in ("application/json", "text/html"):
+    if response.status == 200 and kind == "application/json":
+        content = read_bounded(response, watch, limits.total_at, MAX_BODY_BYTES)
+        return Whole(response.status, response.headers, content)
+    if response.status != 200 or kind == "text/html":
         content = read_bounded(response, watch, limits.first_token_at, _MAX_ERROR_BYTES)
         return Whole(response.status, response.headers, content)
     return EventReader(response, watch, limits)
+
+
+def is_stream(answer: Whole) -> bool:
+    """Whether a body that came whole is a stream of events, though none was asked for."""
+    begins = answer.body[:100].removeprefix(codecs.BOM_UTF8).lstrip()
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return begins.startswith((b"data:", b"event:")) or (kind == "text/event-stream" and not begins.startswith(b"{"))
+
+
+def replayed(answer: Whole) -> EventReader:
+    """A reader of a body that is here already: of its events, or of JSON as the only event."""
+    body = answer.body
+    if not is_stream(answer):
+        # A line's end in JSON is white space, wherever it stands.
+        body = b"data: " + b" ".join(body.removeprefix(codecs.BOM_UTF8).splitlines())
+    response = urllib3.HTTPResponse(
+        io.BytesIO(body), {"content-type": "text/event-stream"}, answer.status, preload_content=False
+    )
+    reader = EventReader(response, Watch(), Limits(Timeouts(), streamed=True))
+    reader.headers = answer.headers
+    return reader
 
 
 class EventReader:
     """The data of one event after the other. Not for two readers at once; `close()` is for everybody.
 
     Lines may end in LF, CRLF or CR; data of several lines is joined; comments and events without data are
-    skipped; a last event without its blank line counts.
+    skipped; a last event without its blank line counts. Beyond the standard: a byte-order mark is left out, a line that
+    is a JSON object without `data:` is an event (servers write errors so), and so is each data line of a server that
+    leaves out the blank lines. JSON tells: an object that has ended cannot be followed by another one.
     """
 
     def __init__(self, response: urllib3.HTTPResponse, watch: Watch, limits: Limits) -> None:
@@ -66,12 +96,14 @@ class EventReader:
         self._lines: deque[bytes] = deque()
         self._rest: list[bytes] = []  # the beginning of a line whose end has not come
         self._rest_bytes = 0
+        self._after_cr = False  # a CR was the last byte: an LF that follows belongs to it
+        self._unseparated = False  # this server ends its events with the line
         self._bytes = 0
         self._ended = False
         self._reading = False
         self._closed = False
 
-    def next_event(self, within_s: float | None = None) -> bytes | None:
+    def next_event(self, within_s: float | None = None) -> bytes | None:  # noqa: C901, PLR0912 - runs for every line
         """The next event's data, or None when the body has ended. Raises UpstreamError.
 
         Waits until the limit of the phase (first token, then idle), or `within_s` if that is less.
@@ -92,9 +124,20 @@ class EventReader:
                         size += len(value)
                         if size > MAX_EVENT_BYTES:
                             raise self._too_long()
-                        data = value if data is None else data + b"\n" + value
+                        if data is None:
+                            data = value
+                        elif data.endswith(b"}") and value.startswith((b"{", b"[DONE]")):
+                            self._unseparated = True
+                            lines.appendleft(line)
+                        else:
+                            data += b"\n" + value
+                        if self._unseparated:
+                            self.event_name = name
+                            return data
                     elif line.startswith(b"event:"):
                         name = line[6:].strip().decode("utf-8", "replace")
+                    elif line.startswith(b"{") and data is None:
+                        data = line
                 elif data is not None:
                     self.event_name = name
                     return data
@@ -130,15 +173,27 @@ class EventReader:
                 self._lines.extend(b"".join(self._rest).splitlines())
                 self._rest.clear()
             return
+        if self._bytes < len(codecs.BOM_UTF8):
+            chunk = self._without_mark(chunk)
         self._bytes += len(chunk)
-        if self._bytes > MAX_BODY_BYTES:
+        if self._bytes > MAX_STREAM_BYTES:
             self.close()
-            raise UpstreamError(FailureKind.MALFORMED, f"The provider's stream is larger than {MAX_BODY_BYTES} bytes")
+            raise UpstreamError(FailureKind.MALFORMED, f"The provider's stream is larger than {MAX_STREAM_BYTES} bytes")
         self._split(chunk)
+
+    def _without_mark(self, chunk: bytes) -> bytes:
+        """The first bytes of the body without a byte-order mark, which may come in pieces."""
+        begun = b"".join(self._rest) + chunk
+        self._rest.clear()
+        self._rest_bytes = self._bytes = 0
+        return begun.removeprefix(codecs.BOM_UTF8)
 
     def _split(self, chunk: bytes) -> None:
         rest = self._rest
-        if chunk[-1:] != b"\n":
+        if self._after_cr:
+            self._after_cr = False
+            chunk = chunk.removeprefix(b"\n")
+        if not chunk.endswith((b"\n", b"\r")):
             if b"\n" not in chunk and b"\r" not in chunk:
                 rest.append(chunk)  # joined once, when the line's end comes: joining each time is quadratic
                 self._rest_bytes += len(chunk)
@@ -148,18 +203,16 @@ class EventReader:
             whole_lines = False
         else:
             whole_lines = True
+            self._after_cr = chunk.endswith(b"\r")
         if rest:
             chunk = b"".join(rest) + chunk
             rest.clear()
             self._rest_bytes = 0
         lines = chunk.splitlines()
         if not whole_lines:
-            last = lines.pop()
-            # A CR at the very end may be half of a CRLF: it waits for what follows.
-            if chunk.endswith(b"\r"):
-                last += b"\r"
-            rest.append(last)
-            self._rest_bytes = len(last)
+            begun = lines.pop()
+            rest.append(begun)
+            self._rest_bytes = len(begun)
         self._lines.extend(lines)
 
     def _too_long(self) -> UpstreamError:
@@ -181,8 +234,8 @@ class EventReader:
         if self._closed:
             return
         self._closed = True
-        if self._ended:
-            return  # back in the pool, perhaps in use by somebody else
+        if self._ended or self._watch.sock is None:
+            return  # back in the pool, perhaps in use by somebody else; or replayed, from no connection
         with suppress(OSError):  # the provider was faster
             self._watch.sock.shutdown(socket.SHUT_RDWR)
         if not self._reading:

@@ -9,8 +9,8 @@ a name.
   which the cascade may retry and the ledger records. Idle connections are looked at first, which makes that rare.
 - **No redirects, no retries, no proxies from the environment.**
 
-Bounds: :data:`MAX_BODY_BYTES` after decompression (answers and whole streams), `events.MAX_EVENT_BYTES` for one
-event of a stream, connections.py's for headers.
+Bounds: :data:`MAX_BODY_BYTES` of an answer after decompression, `events.MAX_EVENT_BYTES` for one event of a stream and
+`events.MAX_STREAM_BYTES` for all of it, connections.py's for headers.
 """
 
 from __future__ import annotations
