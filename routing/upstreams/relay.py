@@ -12,44 +12,8 @@ from routing.upstreams.answers import dumps, ends_empty, loads, speaks, whole_an
 from routing.upstreams.base import FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.http.events import EventReader, post_stream
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
+from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.usage import usage_of
-
-#: litellm's name of the provider → where it is when its row names no base URL. None: it has to.
-BASE_URLS: Final[dict[str, str | None]] = {
-    "openai": "https://api.openai.com/v1",
-    "custom_openai": None,
-    "openai_like": None,
-    "litellm_proxy": None,
-    "anyscale": "https://api.endpoints.anyscale.com/v1",
-    "cerebras": "https://api.cerebras.ai/v1",
-    "deepinfra": "https://api.deepinfra.com/v1/openai",
-    "deepseek": "https://api.deepseek.com/v1",
-    "featherless_ai": "https://api.featherless.ai/v1",
-    "fireworks_ai": "https://api.fireworks.ai/inference/v1",
-    "groq": "https://api.groq.com/openai/v1",
-    "hosted_vllm": None,
-    "hyperbolic": "https://api.hyperbolic.xyz/v1",
-    "lambda_ai": "https://api.lambda.ai/v1",
-    "llamafile": "http://127.0.0.1:8080/v1",
-    "lm_studio": "http://localhost:1234/v1",
-    "meta_llama": "https://api.llama.com/compat/v1",
-    "mistral": "https://api.mistral.ai/v1",
-    "moonshot": "https://api.moonshot.ai/v1",
-    "nebius": "https://api.studio.nebius.ai/v1",
-    "novita": "https://api.novita.ai/v3/openai",
-    "nvidia_nim": "https://integrate.api.nvidia.com/v1",
-    "ollama": "http://localhost:11434/v1",
-    "ollama_chat": "http://localhost:11434/v1",
-    "openrouter": "https://openrouter.ai/api/v1",
-    "perplexity": "https://api.perplexity.ai",
-    "sambanova": "https://api.sambanova.ai/v1",
-    "together_ai": "https://api.together.ai/v1",
-    "vllm": None,
-    "xai": "https://api.x.ai/v1",
-}
-
-#: These refuse `stream_options`; they report usage in their last chunk by themselves.
-_WITHOUT_STREAM_OPTIONS: Final = frozenset({"mistral", "perplexity"})
 
 #: After the last finish reason: how long we wait for the usage, and then for `[DONE]`.
 _USAGE_GRACE_S: Final = 2.0
@@ -69,10 +33,8 @@ class Relay:
 
     def stream(self, request: UpstreamRequest) -> RelayStream:
         body = {**request.body, "model": request.deployment.model, "stream": True}
-        if request.deployment.litellm_provider in _WITHOUT_STREAM_OPTIONS:
-            body.pop("stream_options", None)
-        else:
-            options = body.get("stream_options")
+        options = body.pop("stream_options", None)
+        if PROVIDERS[request.deployment.litellm_provider].stream_options:
             body["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
         url, headers = _address(request, "text/event-stream")
         answer = post_stream(url, headers, dumps(body), request.timeouts, request.leash)
@@ -90,7 +52,7 @@ class Relay:
 
 def _address(request: UpstreamRequest, accept: str) -> tuple[str, dict[str, str]]:
     deployment = request.deployment
-    base_url = deployment.base_url or BASE_URLS.get(deployment.litellm_provider)
+    base_url = deployment.base_url or PROVIDERS[deployment.litellm_provider].base_url
     if not base_url:
         raise UpstreamError(FailureKind.NOT_FOUND, "The provider has no base URL")
     headers = {
