@@ -63,7 +63,7 @@ def _allow_origin(request: HttpRequest, response: HttpResponseBase) -> None:
     response["Access-Control-Allow-Origin"] = origin
     response["Access-Control-Expose-Headers"] = (
         "x-request-id, x-gateway-alias, x-gateway-provider, x-gateway-model, x-gateway-attempts, "
-        "x-gateway-fallback, x-gateway-cost-usd, retry-after"
+        "x-gateway-fallback, x-gateway-cost-usd, x-gateway-dropped-params, retry-after"
     )
     if request.method == "OPTIONS":
         response["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"

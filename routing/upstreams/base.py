@@ -1,8 +1,8 @@
 """The one interface that the cascade knows of a provider.
 
 Three kinds of upstream implement it (``relay``, ``translate``, ``sdk``); the cascade cannot tell them
-apart. An upstream makes exactly one HTTP call per :meth:`Upstream.send`, never retries, never falls back,
-touches no database, and maps every failure to one :class:`UpstreamError`.
+apart. An upstream makes exactly one HTTP call that a provider works for, never retries, never falls back, touches no
+database, and maps every failure to one :class:`UpstreamError`.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ class WholeAnswer:
     usage: Usage | None
     http_status: int
     provider_request_id: str | None
+    dropped_params: tuple[str, ...] = ()  # of the client's request: what this provider was not asked
 
 
 class AnswerStream(Protocol):
@@ -89,6 +90,7 @@ class AnswerStream(Protocol):
 
     http_status: int
     provider_request_id: str | None
+    dropped_params: tuple[str, ...]  # of the client's request: what this provider was not asked
 
     @property
     def usage(self) -> Usage | None:

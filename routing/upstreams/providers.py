@@ -143,6 +143,7 @@ class ProviderFacts:
     values: Mapping[str, frozenset[str]] = field(default_factory=dict)  # a parameter is sent with these values alone
     hottest: float = 2.0  # the highest temperature
     by_model: bool = False  # litellm knows which parameters each model refuses
+    thinkers_refuse: frozenset[str] = frozenset()  # of the common parameters; by models that reason (the price map)
     prefill: str = (
         ""  # how a last assistant message is gone on from: `message`, by itself; or the field that asks for it
     )
@@ -328,6 +329,7 @@ _RELAYED: Final = (
         takes=_set("prompt_cache_key safety_identifier thinking"),
         refuses=_set("logit_bias user"),
         hottest=1.0,
+        thinkers_refuse=_set("frequency_penalty n presence_penalty temperature top_p"),
         prefill="partial",
         source="https://platform.moonshot.ai/docs/api/chat",
     ),
@@ -401,6 +403,7 @@ _RELAYED: Final = (
         message_fields=_set("user.name reasoning_content refusal"),
         takes=_set("search_parameters"),
         by_model=True,
+        thinkers_refuse=_set("frequency_penalty presence_penalty stop"),
         source="https://docs.x.ai/docs/api-reference",
     ),
 )

@@ -1,15 +1,19 @@
-"""Providers that speak OpenAI's format already: the request goes out as it came, but for the model's name."""
+"""Providers that speak OpenAI's format already: the request goes out as it came, but for the model's name and for what
+this provider is known not to understand (`dialects`)."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from time import monotonic
+from typing import Any, Final, TypeVar
 
 from accounting.usage import Usage
 from routing.upstreams import errors
 from routing.upstreams.answers import dumps, ends_empty, loads, speaks, whole_answer
-from routing.upstreams.base import FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.dialects import Spoken, learn, refused_words, spoken
 from routing.upstreams.http.events import EventReader, post_stream
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
 from routing.upstreams.providers import PROVIDERS
@@ -18,26 +22,24 @@ from routing.upstreams.usage import usage_of
 #: After the last finish reason: how long we wait for the usage, and then for `[DONE]`.
 _USAGE_GRACE_S: Final = 2.0
 _DONE_GRACE_S: Final = 0.25
+#: How often a request is sent until a server finds nothing unknown in it: most name one thing at a time.
+_MAX_MENDS: Final = 4
+
+Answer = TypeVar("Answer", Whole, EventReader | Whole)
 
 
 class Relay:
     """An :class:`~routing.upstreams.base.Upstream`."""
 
     def whole(self, request: UpstreamRequest) -> WholeAnswer:
-        body = {**request.body, "model": request.deployment.model}
-        body.pop("stream", None)
-        body.pop("stream_options", None)
-        url, headers = _address(request, "application/json")
-        answer = post(url, headers, dumps(body), request.timeouts)
-        return _read_whole(answer, request.api_key)
+        answer, asked = _ask(request, "application/json", post, streamed=False)
+        return replace(_read_whole(answer, request.api_key), dropped_params=asked.dropped)
 
     def stream(self, request: UpstreamRequest) -> RelayStream:
-        body = {**request.body, "model": request.deployment.model, "stream": True}
-        options = body.pop("stream_options", None)
-        if PROVIDERS[request.deployment.litellm_provider].stream_options:
-            body["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
-        url, headers = _address(request, "text/event-stream")
-        answer = post_stream(url, headers, dumps(body), request.timeouts, request.leash)
+        def send(url: str, headers: dict[str, str], body: bytes, timeouts: Timeouts) -> EventReader | Whole:
+            return post_stream(url, headers, body, timeouts, request.leash)
+
+        answer, asked = _ask(request, "text/event-stream", send, streamed=True)
         if isinstance(answer, Whole):
             _read_whole(answer, request.api_key)
             raise UpstreamError(  # a good answer, but not the stream that was asked for
@@ -46,8 +48,38 @@ class Relay:
                 http_status=answer.status,
                 provider_request_id=errors.request_id(answer.headers),
             )
-        choices = body.get("n")
-        return RelayStream(answer, request.api_key, choices if type(choices) is int and choices > 1 else 1)
+        choices = asked.body.get("n")
+        return RelayStream(
+            answer, request.api_key, choices if type(choices) is int and choices > 1 else 1, asked.dropped
+        )
+
+
+def _ask(
+    request: UpstreamRequest,
+    accept: str,
+    send: Callable[[str, dict[str, str], bytes, Timeouts], Answer],
+    *,
+    streamed: bool,
+) -> tuple[Answer, Spoken]:
+    """The provider's answer. A server that calls a part of the request unknown, which the request can do without, has
+    done nothing and billed nothing: it is asked again without that part, in what is left of the attempt's time."""
+    url, headers = _address(request, accept)
+    ends_at = monotonic() + request.timeouts.total_s
+    without: frozenset[str] = frozenset()
+    for _ in range(_MAX_MENDS):
+        asked = spoken(request.body, request.deployment, streamed=streamed, without=without)
+        answer = send(url, headers, dumps(asked.body), request.timeouts.within(ends_at - monotonic()))
+        if not isinstance(answer, Whole) or answer.status == 200:
+            break
+        more = refused_words(answer.status, answer.body, asked.body) - without
+        if not more:
+            return answer, asked
+        without |= more
+    else:
+        return answer, asked
+    if without:
+        learn(request.deployment, without)
+    return answer, asked
 
 
 def _address(request: UpstreamRequest, accept: str) -> tuple[str, dict[str, str]]:
@@ -90,7 +122,8 @@ class RelayStream:
     beside choices lose it there: the usage always comes in a last chunk of its own, as OpenAI sends it.
     """
 
-    def __init__(self, reader: EventReader, api_key: str, choices: int) -> None:
+    def __init__(self, reader: EventReader, api_key: str, choices: int, dropped_params: tuple[str, ...]) -> None:
+        self.dropped_params = dropped_params
         self.http_status = reader.status
         self.provider_request_id = errors.request_id(reader.headers)
         self._reader = reader

@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from time import monotonic
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from accounting.usage import Usage
 from routing.upstreams import errors
 from routing.upstreams.answers import cleaned, ends_empty, speaks, whole_answer
 from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
-from routing.upstreams.formats import PARAMETERS
+from routing.upstreams.formats import PARAMETERS, dropped_params
 from routing.upstreams.litellm_import import load
 from routing.upstreams.usage import usage_of
 
@@ -44,7 +45,8 @@ class Sdk:
         body["model"] = request.deployment.model
         if usage_of(body.get("usage")) is None:
             body.pop("usage", None)
-        return whole_answer(body, 200, _request_id(answer))
+        whole = whole_answer(body, 200, _request_id(answer))
+        return replace(whole, dropped_params=dropped_params(request.body, request.deployment, PARAMETERS))
 
     def stream(self, request: UpstreamRequest) -> SdkStream:
         started = monotonic()
@@ -155,6 +157,7 @@ class SdkStream:
 
     def __init__(self, stream: Any, request: UpstreamRequest, started: float) -> None:
         self.provider_request_id = _request_id(stream)
+        self.dropped_params = dropped_params(request.body, request.deployment, PARAMETERS)
         self._stream = stream
         self._secret = request.api_key
         self._model = request.deployment.model

@@ -6,13 +6,14 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from accounting.usage import Usage
 from routing.upstreams import errors
 from routing.upstreams.answers import cleaned, dumps, ends_empty, loads, speaks, whole_answer
 from routing.upstreams.base import FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
-from routing.upstreams.formats import Anthropic, Gemini, Parser, Prepared, WireFormat
+from routing.upstreams.formats import Anthropic, Gemini, Parser, Prepared, WireFormat, dropped_params
 from routing.upstreams.http.events import EventReader, post_stream
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
 from routing.upstreams.usage import usage_of
@@ -31,7 +32,8 @@ class Translate:
         wire = FORMATS[request.deployment.litellm_provider]
         prepared = _prepare(wire, request, streamed=False)
         answer = post(prepared.url, _headers(prepared), dumps(prepared.body), request.timeouts)
-        return _read_whole(wire, prepared, answer, request)
+        read = _read_whole(wire, prepared, answer, request)
+        return replace(read, dropped_params=_dropped(wire, request))
 
     def stream(self, request: UpstreamRequest) -> TranslatedStream:
         wire = FORMATS[request.deployment.litellm_provider]
@@ -47,6 +49,10 @@ class Translate:
             )
         parser = wire.parser(prepared, answer.headers)
         return TranslatedStream(answer, wire, parser, request)
+
+
+def _dropped(wire: WireFormat, request: UpstreamRequest) -> tuple[str, ...]:
+    return dropped_params(request.body, request.deployment, wire.parameters)
 
 
 def _prepare(wire: WireFormat, request: UpstreamRequest, *, streamed: bool) -> Prepared:
@@ -124,6 +130,7 @@ class TranslatedStream:
 
     def __init__(self, reader: EventReader, wire: WireFormat, parser: Parser, request: UpstreamRequest) -> None:
         self.http_status = reader.status
+        self.dropped_params = _dropped(wire, request)
         self.provider_request_id = errors.request_id(reader.headers)
         self._reader = reader
         self._wire = wire

@@ -57,7 +57,7 @@ def test_what_a_relayed_provider_understands_is_said_in_known_words(row: Provide
     assert set(row.caps) <= CAPS
     assert {field.removeprefix("tool.").removeprefix("user.") for field in row.message_fields} <= MESSAGE_FIELDS
     assert row.takes <= PLATFORM_PARAMETERS | ADDED_PARAMETERS
-    assert row.refuses <= COMMON_PARAMETERS
+    assert row.refuses | row.thinkers_refuse <= COMMON_PARAMETERS
     assert row.renames.keys() <= COMMON_PARAMETERS - row.refuses
     assert row.values.keys() <= row.takes | COMMON_PARAMETERS
     assert 1 <= row.call_ids.shortest <= row.call_ids.longest

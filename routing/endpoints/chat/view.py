@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
@@ -26,7 +26,7 @@ from routing.endpoints.chat.request import TIMEOUT_HEADER, parse_chat, parse_jso
 from routing.exceptions import InternalError, ModelNotFound
 from routing.serving import admission, books, cascade
 from routing.serving.admission import Admission
-from routing.serving.cascade import Clock, Failed, Served
+from routing.serving.cascade import Clock, Failed, OpenStream, Served
 from routing.serving.relaying import EventStream
 from routing.upstreams.base import Json, WholeAnswer
 from routing.upstreams.estimate import estimated_usage
@@ -137,8 +137,10 @@ def _model(alias: str) -> Json:
     return {"id": alias, "object": "model", "created": 0, "owned_by": "gateway"}
 
 
-def _headers(served: Served[Any]) -> dict[str, str]:
+def _headers(served: Served[WholeAnswer] | Served[OpenStream]) -> dict[str, str]:
     rate = served.admission.hold.rate
+    answer = served.answer.stream if isinstance(served.answer, OpenStream) else served.answer
+    dropped = answer.dropped_params
     return {
         **(_rate_headers(rate.status) if rate else {}),
         "x-gateway-alias": served.step.alias,
@@ -146,6 +148,7 @@ def _headers(served: Served[Any]) -> dict[str, str]:
         "x-gateway-model": served.step.deployment.model,
         "x-gateway-attempts": str(len(served.failed) + 1),
         "x-gateway-fallback": "true" if served.is_fallback else "false",
+        **({"x-gateway-dropped-params": ", ".join(dropped)} if dropped else {}),
     }
 
 
