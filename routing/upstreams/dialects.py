@@ -8,9 +8,10 @@ knows passes untouched: it may be newer than this table.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import string
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,10 +33,16 @@ from routing.upstreams.providers import (
     facts_of,
 )
 
+log = logging.getLogger("gateway.dialects")
+
 #: litellm's way to hand Gemini's thought signatures through clients that keep only OpenAI's fields.
 _SIGNATURE_MARK: Final = "__thought__"
 _ALPHANUMERIC: Final = re.compile(r"[A-Za-z0-9]+")
 _LETTERS: Final = string.digits + string.ascii_letters
+
+_PLAIN: Final = {"role", "content"}
+#: The types of content parts in which Mistral's and Anthropic's models think.
+_THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
 
 #: What a provider may refuse for a model of its own, with a value that is not refused for itself. litellm is asked.
 _PROBES: Final[Mapping[str, Any]] = {
@@ -196,21 +203,22 @@ def _message(message: Any, facts: ProviderFacts, refused: Collection[str], ids: 
     if not isinstance(message, dict):
         return message
     role = message.get("role")
+    if message.keys() == _PLAIN and isinstance(message["content"], str) and role != "developer":
+        return message  # nearly every message is so
     said: Json = {}
     for name, value in message.items():
-        if name in MESSAGE_FIELDS:
-            if value is None:
-                continue  # says nothing, and strict servers refuse it
-            if not _takes_field(facts, refused, name, role):
-                dropped.append(f"messages[].{name}")
-                continue
-        elif name == "tool_calls" and not value:
-            continue  # OpenAI: "[] is too short"
-        said[name] = value
+        if _says_nothing(name, value):
+            continue
+        if name in MESSAGE_FIELDS and not _takes_field(facts, refused, name, role):
+            dropped.append(f"messages[].{name}")
+        else:
+            said[name] = value
     if role == "developer" and not facts.developer:
         said["role"] = "system"
-    if isinstance(said.get("content"), list) and not _takes_field(facts, refused, "cache_control", role):
-        said["content"] = [_without_cache_mark(part, dropped) for part in said["content"]]
+    if isinstance(said.get("content"), list):
+        said["content"] = _parts(said["content"], role, facts, refused, dropped)
+    elif message.get("refusal") and "refusal" not in said and not said.get("content"):
+        said["content"] = message["refusal"]  # it is what the model said
     if isinstance(said.get("tool_calls"), list):
         said["tool_calls"] = [ids.of_call(call) for call in said["tool_calls"]]
     if "tool_call_id" in said:
@@ -218,10 +226,30 @@ def _message(message: Any, facts: ProviderFacts, refused: Collection[str], ids: 
     return said
 
 
+def _says_nothing(field: str, value: Any) -> bool:
+    """Whether the field is there for its name's sake, which strict servers refuse. OpenAI: "[] is too short"."""
+    return (value is None and (field in MESSAGE_FIELDS or field == "function_call")) or (
+        field == "tool_calls" and not value
+    )
+
+
 def _takes_field(facts: ProviderFacts, refused: Collection[str], name: str, role: Any) -> bool:
     if name in refused:
         return False
     return name in facts.message_fields or f"{role}.{name}" in facts.message_fields
+
+
+def _parts(parts: list[Any], role: Any, facts: ProviderFacts, refused: Collection[str], dropped: list[str]) -> Any:
+    """The parts of a content, or an empty text when none is left."""
+    if not _takes_field(facts, refused, "cache_control", role):
+        parts = [_without_cache_mark(part, dropped) for part in parts]
+    if _takes_field(facts, refused, "thoughts", role):
+        return parts
+    said = [part for part in parts if not (isinstance(part, dict) and part.get("type") in _THOUGHTS)]
+    if len(said) == len(parts):
+        return parts
+    dropped.append("messages[].thoughts")
+    return said or ""
 
 
 def _without_cache_mark(thing: Any, dropped: list[str]) -> Any:
@@ -304,7 +332,7 @@ def refused_words(status: int, answer: bytes, body: Mapping[str, Any]) -> frozen
     param = None
     with suppress(ValueError, LookupError, TypeError):
         param = loads(answer)["error"]["param"]
-    sent = {name for name in _MENDABLE if name in body} | _fields_in(body.get("messages"))
+    sent = {name for name in _MENDABLE if name in body} | _fields_in(body)
     if isinstance(param, str) and (exact := sent & {param.rpartition(".")[2].partition("[")[0]}):
         return frozenset(exact)
     return frozenset(name for name in sent if _is_named(name, text))
@@ -317,16 +345,16 @@ def _is_named(name: str, text: str) -> bool:
     return re.search(rf"{before}{name}(?![\w-])", text) is not None
 
 
-def _fields_in(messages: Any) -> set[str]:
+def _fields_in(body: Mapping[str, Any]) -> set[str]:
     found: set[str] = set()
-    for message in messages if isinstance(messages, list) else ():
-        if isinstance(message, dict):
-            found |= message.keys() & MESSAGE_FIELDS
-            content = message.get("content")
-            parts: Iterable[Any] = content if isinstance(content, list) else ()
-            if any(isinstance(part, dict) and "cache_control" in part for part in parts):
-                found.add("cache_control")
-    return found
+    for message in _dicts(body.get("messages")):
+        found |= message.keys() & MESSAGE_FIELDS
+        found |= {"cache_control" for part in _dicts(message.get("content")) if "cache_control" in part}
+    return found | {"cache_control" for tool in _dicts(body.get("tools")) if "cache_control" in tool}
+
+
+def _dicts(values: Any) -> list[Json]:
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
 
 
 def learn(deployment: Deployment, words: frozenset[str]) -> None:
@@ -334,6 +362,10 @@ def learn(deployment: Deployment, words: frozenset[str]) -> None:
     if len(_refusals) >= _MAX_REFUSALS:
         _refusals.clear()
     _refusals[_key(deployment)] = _refusals.get(_key(deployment), frozenset()) | words
+    log.info(
+        "a provider is asked without what it calls unknown",
+        extra={"provider": deployment.provider, "model": deployment.model, "words": sorted(words)},
+    )
 
 
 def _key(deployment: Deployment) -> tuple[str, str]:

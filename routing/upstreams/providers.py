@@ -86,13 +86,13 @@ COMMON_PARAMETERS: Final = frozenset(
 #: All that may be left out of a request.
 OPTIONAL_PARAMETERS: Final = PLATFORM_PARAMETERS | ADDED_PARAMETERS | COMMON_PARAMETERS
 
-#: Fields of a message besides its role, content and tool calls. Most come from an answer that the client hands back.
+#: Fields of a message that may be left out of it. Most come from an answer that the client hands back. `thoughts` are
+#: the parts of a content in which a model thinks.
 MESSAGE_FIELDS: Final = frozenset(
     {
         "annotations",
         "audio",
         "cache_control",
-        "function_call",
         "images",
         "name",
         "partial",
@@ -103,6 +103,7 @@ MESSAGE_FIELDS: Final = frozenset(
         "reasoning_details",
         "refusal",
         "thinking_blocks",
+        "thoughts",
     }
 )
 
@@ -166,7 +167,7 @@ _OPENAI: Final = ProviderFacts(
     caps=(NEW_CAP, OLD_CAP),
     developer=True,
     call_ids=CallIds(longest=40),
-    message_fields=_set("name function_call refusal audio annotations"),
+    message_fields=_set("name refusal audio annotations"),
     takes=PLATFORM_PARAMETERS,
     by_model=True,
     source="https://platform.openai.com/docs/api-reference/chat/create",
@@ -187,7 +188,7 @@ _VLLM_TAKES: Final = _set("chat_template_kwargs include_reasoning min_p repetiti
 _VLLM: Final = ProviderFacts(
     "hosted_vllm",
     keyless=True,
-    message_fields=_set("name function_call reasoning reasoning_content"),
+    message_fields=_set("name reasoning reasoning_content"),
     takes=_VLLM_TAKES,
     source="https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
 )
@@ -313,7 +314,7 @@ _RELAYED: Final = (
         base_url="https://api.mistral.ai/v1",
         stream_options=False,
         call_ids=CallIds(longest=9, shortest=9, alphanumeric=True),
-        message_fields=_set("tool.name prefix"),
+        message_fields=_set("tool.name prefix thoughts"),
         takes=_set("prompt_mode safe_prompt"),
         refuses=_set("logit_bias logprobs top_logprobs user"),
         renames={"seed": "random_seed"},

@@ -79,6 +79,10 @@ def _openai_messages(body: Body) -> Failure | None:
         if _in_parts(message, "cache_control"):
             path = f"{where}.content[0].cache_control"
             return _openai(f"Unknown parameter: '{path}'.", path, "unknown_parameter")
+        for number, part in enumerate(message["content"] if isinstance(message.get("content"), list) else ()):
+            if part["type"] not in ("text", "image_url", "input_audio", "file", "refusal"):
+                path = f"{where}.content[{number}].type"
+                return _openai(f"Invalid value: '{part['type']}'.", path, "invalid_value")
         if message.get("tool_calls") == []:
             return _openai(f"Invalid '{where}.tool_calls': empty array.", f"{where}.tool_calls", "empty_array")
         for path, id_ in _call_ids(where, message):
@@ -110,6 +114,12 @@ def mistral(body: Body) -> Failure | None:
         for name in message:
             if name not in _MISTRAL_FIELDS[role]:
                 return _mistral_extra("messages", index, role, name)
+        if role == "assistant" and not message.get("content") and not message.get("tool_calls"):
+            text = "Assistant message must have either content or tool_calls, but not none."
+            return Failure(
+                400,
+                {"object": "error", "message": text, "type": "invalid_request_error", "param": None, "code": "3240"},
+            )
         for _, id_ in _call_ids("", message):
             if re.fullmatch(r"[a-zA-Z0-9]{9}", id_) is None:
                 text = f"Tool call id was {id_} but must be a-z, A-Z, 0-9, with a length of 9."

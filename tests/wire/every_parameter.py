@@ -58,11 +58,11 @@ PARAMETERS: dict[str, Any] = {
     "web_search_options": {},
 }
 ADDED: dict[str, Any] = {name: {"type": "enabled"} if name == "thinking" else 5 for name in sorted(ADDED_PARAMETERS)}
-FIELDS: dict[str, Any] = dict.fromkeys(sorted(MESSAGE_FIELDS), "-")
+FIELDS: dict[str, Any] = dict.fromkeys(sorted(MESSAGE_FIELDS - {"thoughts"}), "-")
 MESSAGES = [
     {"role": "developer", "content": "Be brief."},
     {"role": "user", "content": "Hi", "name": "ann"},
-    {"role": "assistant", "content": "-", **FIELDS},
+    {"role": "assistant", "content": [{"type": "thinking"}, {"type": "text", "text": "-"}], **FIELDS},
 ]
 
 #: Which model stands for a provider whose models differ. `openai` elsewhere: at an address that is not OpenAI's.
@@ -98,6 +98,9 @@ def _cells(provider: str, model: str, base_url: str | None) -> tuple[str, ...]:
         changed.append(f"`temperature` at most {sent['temperature']:g}")
         dropped.remove("temperature")
     assistant = sent["messages"][2]
+    kept = set(FIELDS) & assistant.keys() | ({"name"} & sent["messages"][1].keys())
+    if len(assistant["content"]) == 2:
+        kept.add("thoughts")
     ids = facts.call_ids
     return (
         f"`{cap}`" if len(facts.caps) == 1 else "as sent",
@@ -107,7 +110,7 @@ def _cells(provider: str, model: str, base_url: str | None) -> tuple[str, ...]:
         ", ".join(changed) or "-",
         _listed(dropped & PARAMETERS.keys(), PLATFORM_PARAMETERS, "*platform*"),
         _listed(set(ADDED) - dropped, ADDED_PARAMETERS, "all"),
-        _listed(set(FIELDS) & assistant.keys() | ({"name"} & sent["messages"][1].keys()), MESSAGE_FIELDS, "all"),
+        _listed(kept, MESSAGE_FIELDS, "all"),
     )
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from routing.upstreams.base import FailureKind, UpstreamError, UpstreamRequest
 from routing.upstreams.relay import Relay
@@ -33,7 +35,7 @@ STRICT = {
 STRICT_DEPLOYMENTS = [(flavour, *deployment) for flavour, deployments in STRICT.items() for deployment in deployments]
 
 #: A conversation that has been with Claude, Gemini and DeepSeek, as a client hands it on to the next step of its chain.
-CONVERSATION = [
+CONVERSATION: list[dict[str, Any]] = [
     {"role": "developer", "content": "Be brief."},
     {"role": "user", "content": [{"type": "text", "text": "Look it up", "cache_control": {"type": "ephemeral"}}]},
     {
@@ -53,11 +55,22 @@ CONVERSATION = [
     },
     {"role": "tool", "tool_call_id": CALL_ID, "content": "one"},
     {"role": "tool", "tool_call_id": f"{CALL_ID}2", "content": "two"},
-    {"role": "assistant", "content": "One and two.", "name": "bot", "tool_calls": []},
+    {
+        "role": "assistant",
+        "content": [
+            {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+            {"type": "text", "text": "1, 2"},
+        ],
+        "name": "bot",
+        "tool_calls": [],
+    },
+    {"role": "user", "content": "And three?"},
+    {"role": "assistant", "content": None, "refusal": "I cannot say."},
     {"role": "user", "content": "Thanks", "cache_control": {"type": "ephemeral"}},
 ]
+_SAID = {"role", "content", "refusal", "tool_calls", "tool_call_id"}  # what a message cannot do without
 LEGACY = {"function_call", "functions"}  # sent as they are: without them it would be another request
-EVERYTHING = {
+EVERYTHING: dict[str, Any] = {
     "model": "alias",
     "messages": CONVERSATION,
     **{name: value for name, value in PARAMETERS.items() if name not in LEGACY | {"store"}},
@@ -100,6 +113,26 @@ def test_a_strict_provider_answers_a_request_that_was_written_for_all_others(
     assert body == before, "further attempts send the same request again"
 
 
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_part_of_such_a_request_is_refused_by_itself_either(sim: Simulator, data: st.DataObject) -> None:
+    flavour, provider, model = data.draw(st.sampled_from(STRICT_DEPLOYMENTS))
+    names = sorted(EVERYTHING.keys() - {"model", "messages", "tools", "tool_choice"})
+    parameters = data.draw(st.sets(st.sampled_from(names)))
+    messages = [
+        {name: value for name, value in message.items() if name in _SAID or data.draw(st.booleans())}
+        for message in CONVERSATION
+    ]
+    body = {"model": "alias", "messages": messages, **{name: EVERYTHING[name] for name in parameters}}
+    sim.reset()
+    request = to(sim, flavour, body, provider, model)
+    if data.draw(st.booleans()):
+        read(Relay().stream(request))
+    else:
+        Relay().whole(request)
+    assert [received.status for received in sim.requests] == [200]
+
+
 @pytest.mark.parametrize(("flavour", "provider", "model"), STRICT_DEPLOYMENTS)
 def test_a_call_and_its_result_stay_together_and_apart_from_others(
     sim: Simulator, flavour: str, provider: str, model: str
@@ -135,6 +168,44 @@ def test_geminis_signature_is_taken_off_an_id_for_everybody_but_a_litellm(sim: S
         Relay().whole(call(sim.base_url("openai"), {"messages": messages}, provider=provider))
     received = [request.body["messages"][2]["tool_call_id"] for request in sim.requests if request.body]
     assert received == ["call_1", "call_1__thought__QUJD"]
+
+
+def test_a_refusal_is_handed_on_as_what_the_model_said(sim: Simulator) -> None:
+    messages = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": None, "refusal": "No."},
+        {"role": "user", "content": "Why?"},
+    ]
+    Relay().whole(to(sim, "mistral", {"messages": messages}, "mistral", "mistral-small-latest"))
+    assert sent(sim)["messages"][1] == {"role": "assistant", "content": "No."}
+
+
+def test_thoughts_in_a_content_are_for_the_provider_who_had_them(sim: Simulator) -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": [thought, {"type": "text", "text": "Yes"}]},
+        {"role": "assistant", "content": [thought]},
+    ]
+    Relay().whole(to(sim, "mistral", {"messages": messages}, "mistral", "magistral-medium-latest"))
+    answer = Relay().whole(to(sim, "openai", {"messages": messages}, "openai", "gpt-4o"))
+    contents = [
+        [message["content"] for message in request.body["messages"]] for request in sim.requests if request.body
+    ]
+    assert contents[0] == [message["content"] for message in messages]
+    assert contents[1] == ["Hi", [{"type": "text", "text": "Yes"}], ""]
+    assert answer.dropped_params == ("messages[].thoughts",)
+
+
+def test_a_call_of_the_old_kind_stays_in_the_conversation(sim: Simulator) -> None:
+    messages = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
+        {"role": "function", "name": "f", "content": "one"},
+        {"role": "assistant", "content": "One", "function_call": None},
+    ]
+    Relay().whole(to(sim, "anyone", {"messages": messages}, "together_ai", "some-model"))
+    assert sent(sim)["messages"] == [*messages[:3], {"role": "assistant", "content": "One"}]
 
 
 # --- parameters -----------------------------------------------------------------------------------------------
