@@ -99,7 +99,7 @@ def spoken(
     }
     _set_parameters(body, facts, refused | _refused_by_model(facts, deployment.model, body), dropped)
     if isinstance(body.get("tools"), list) and not _takes_field(facts, refused, "cache_control", "tool"):
-        body["tools"] = [_without_cache_mark(tool, dropped) for tool in body["tools"]]
+        body["tools"] = [_without_cache_mark(tool, "tools", dropped) for tool in body["tools"]]
     _set_cap(body, facts, refused)
     body.pop("stream", None)
     options = body.pop("stream_options", None)
@@ -116,12 +116,10 @@ def spoken(
 def _set_parameters(body: Json, facts: ProviderFacts, refused: Collection[str], dropped: list[str]) -> None:
     for name in body.keys() & OPTIONAL_PARAMETERS:
         value = body[name]
-        if value is None:
-            continue
         is_refused = name in refused and not (name == "temperature" and value == 1)
         if is_refused or not _takes(facts, name, value, body):
             del body[name]
-            if name != "n" or value != 1:  # one choice is what comes without it, too
+            if value is not None and not (name == "n" and value == 1):  # neither asks for anything
                 dropped.append(name)
     if body.get("modalities") == ["text"]:
         del body["modalities"]  # what every answer is, and a name that few servers know
@@ -135,9 +133,9 @@ def _set_parameters(body: Json, facts: ProviderFacts, refused: Collection[str], 
 
 
 def _takes(facts: ProviderFacts, name: str, value: Any, body: Json) -> bool:
-    if name in facts.values and not (isinstance(value, str) and value in facts.values[name]):
+    if value is not None and name in facts.values and not (isinstance(value, str) and value in facts.values[name]):
         return False
-    if name == "metadata" and facts.name == "openai":
+    if name == "metadata" and value is not None and facts.name == "openai":
         return body.get("store") is True  # OpenAI: "only allowed when 'store' is enabled"
     return name not in facts.refuses and (name in COMMON_PARAMETERS or name in facts.takes)
 
@@ -145,6 +143,8 @@ def _takes(facts: ProviderFacts, name: str, value: Any, body: Json) -> bool:
 def _set_cap(body: Json, facts: ProviderFacts, refused: Collection[str]) -> None:
     """The output cap under the one name that the provider obeys: the hold was made for it."""
     given = [name for name in CAPS if body.get(name) is not None]
+    for name in CAPS - set(facts.caps) - set(given):
+        body.pop(name, None)  # null
     if not given:
         return
     obeyed = [name for name in facts.caps if name not in refused] or [
@@ -242,7 +242,7 @@ def _takes_field(facts: ProviderFacts, refused: Collection[str], name: str, role
 def _parts(parts: list[Any], role: Any, facts: ProviderFacts, refused: Collection[str], dropped: list[str]) -> Any:
     """The parts of a content, or an empty text when none is left."""
     if not _takes_field(facts, refused, "cache_control", role):
-        parts = [_without_cache_mark(part, dropped) for part in parts]
+        parts = [_without_cache_mark(part, "messages", dropped) for part in parts]
     if _takes_field(facts, refused, "thoughts", role):
         return parts
     said = [part for part in parts if not (isinstance(part, dict) and part.get("type") in _THOUGHTS)]
@@ -252,17 +252,17 @@ def _parts(parts: list[Any], role: Any, facts: ProviderFacts, refused: Collectio
     return said or ""
 
 
-def _without_cache_mark(thing: Any, dropped: list[str]) -> Any:
+def _without_cache_mark(thing: Any, where: str, dropped: list[str]) -> Any:
     """A content part, or a tool, without Anthropic's mark."""
     if not isinstance(thing, dict):
         return thing
     function = thing.get("function")
     if isinstance(function, dict) and "cache_control" in function:
         thing = {**thing, "function": {name: v for name, v in function.items() if name != "cache_control"}}
-        dropped.append("cache_control")
+        dropped.append(f"{where}[].cache_control")
     if "cache_control" not in thing:
         return thing
-    dropped.append("cache_control")
+    dropped.append(f"{where}[].cache_control")
     return {name: value for name, value in thing.items() if name != "cache_control"}
 
 

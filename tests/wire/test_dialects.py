@@ -228,7 +228,6 @@ def test_what_is_left_out_is_named_and_what_nobody_knows_is_sent(sim: Simulator)
     assert sent(sim) == {
         "model": "llama-3.3-70b-versatile",
         "messages": [{"role": "user", "content": "Hi"}],
-        "top_logprobs": None,
         "temperature": 0.5,
         "frobnicate": {"deep": [1, None]},
         "tools": [TOOL],
@@ -294,6 +293,18 @@ def test_no_server_answers_beyond_the_output_cap(
     assert answer.usage is not None
     assert answer.usage.output_tokens == 3
     assert answer.dropped_params == (), "under its other name the cap is not lost"
+    assert len(sim.requests) == 1
+
+
+@pytest.mark.parametrize(("flavour", "provider", "model"), STRICT_DEPLOYMENTS)
+def test_a_parameter_that_is_null_asks_for_nothing_and_is_not_named(
+    sim: Simulator, flavour: str, provider: str, model: str
+) -> None:
+    nothing = dict.fromkeys(
+        (*PARAMETERS.keys() - LEGACY - {"tools", "tool_choice", "modalities", "response_format"}, *ADDED)
+    )
+    answer = Relay().whole(to(sim, flavour, {"messages": CONVERSATION[1:2], **nothing}, provider, model))
+    assert answer.dropped_params == ("messages[].cache_control",)
     assert len(sim.requests) == 1
 
 
