@@ -61,16 +61,20 @@ _PROBES: Final[Mapping[str, Any]] = {
 }
 _EFFORTS: Final = frozenset({"none", "minimal", "low", "medium", "high", "xhigh"})
 
-#: Deployments' own refusals, by address and model: what they called unknown, though we had no reason to think so.
+#: What the gateway asks for by itself, for its books and its hold.
+_OURS: Final = CAPS | {"stream_options"}
+#: Deployments, by address and model, that have refused the name of something of ours.
 _refusals: dict[tuple[str, str], frozenset[str]] = {}
 _MAX_REFUSALS: Final = 10_000
-_UNKNOWN: Final = re.compile(
-    r"un(?:known|supported|recogni[sz]ed|expected|available)|not (?:be )?(?:supported?|permitted|allowed|recogni[sz]ed)"
-    r"|extra[_ ](?:forbidden|inputs|fields)|does ?n[o']t support|only \S+ is allowed|additional propert",
+_UNKNOWN_NAME: Final = re.compile(
+    r"(?:unknown|unsupported|unexpected|unrecogni[sz]ed|extra|additional)[_ ](?:request )?"
+    r"(?:parameter|argument|field|key|input|propert|forbidden)",
     re.IGNORECASE,
 )
-#: A server may also refuse what the gateway asks for by itself.
-_MENDABLE: Final = OPTIONAL_PARAMETERS | MESSAGE_FIELDS | CAPS | {"stream_options"}
+#: Words for a parameter that this model does not take, or not with this value.
+_UNFIT: Final = re.compile(
+    r"unsupported|not (?:be )?(?:supported?|permitted|allowed)|does ?n[o']t support|only \S+ is allowed", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,17 +326,21 @@ def _hashed(id_: str, taken: CallIds) -> str:
 
 
 def refused_words(status: int, answer: bytes, body: Mapping[str, Any]) -> frozenset[str]:
-    """Of what was sent: the optional words that the server calls unknown. It has done nothing yet, and may be asked
-    again without them."""
+    """Of what was sent: the optional words that the server does not take. It has done nothing yet, and may be asked
+    again without them. The cap's name is among them only when the *name* is refused: its value is the client's."""
     if status not in (400, 422):
         return frozenset()
     text = answer[:16_384].decode("utf-8", "replace")
-    if not _UNKNOWN.search(text):
+    if _UNKNOWN_NAME.search(text):
+        mendable = OPTIONAL_PARAMETERS | _OURS
+    elif _UNFIT.search(text):
+        mendable = OPTIONAL_PARAMETERS | {"stream_options"}
+    else:
         return frozenset()
     param = None
     with suppress(ValueError, LookupError, TypeError):
         param = loads(answer)["error"]["param"]
-    sent = {name for name in _MENDABLE if name in body} | _fields_in(body)
+    sent = (mendable & body.keys()) | _fields_in(body)
     if isinstance(param, str) and (exact := sent & {param.rpartition(".")[2].partition("[")[0]}):
         return frozenset(exact)
     return frozenset(name for name in sent if _is_named(name, text))
@@ -358,12 +366,15 @@ def _dicts(values: Any) -> list[Json]:
 
 
 def learn(deployment: Deployment, words: frozenset[str]) -> None:
-    """The deployment answered once it was asked without these: in this process it is not asked with them again."""
+    """The deployment answered once it was asked without these. What the gateway adds by itself is not asked of it again
+    in this process. What clients ask for is: a value of one client's must not cost the others their parameter."""
+    if not words <= _OURS:
+        return
     if len(_refusals) >= _MAX_REFUSALS:
         _refusals.clear()
     _refusals[_key(deployment)] = _refusals.get(_key(deployment), frozenset()) | words
     log.info(
-        "a provider is asked without what it calls unknown",
+        "the provider is asked without what it calls unknown",
         extra={"provider": deployment.provider, "model": deployment.model, "words": sorted(words)},
     )
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from routing.upstreams.base import FailureKind, UpstreamError, UpstreamRequest
 from routing.upstreams.relay import Relay
 from routing.upstreams.translate import Translate
-from tests.simulator import Simulator
+from tests.simulator import Behaviour, Simulator
 from tests.simulator.strictness import RULES
 from tests.wire import every_parameter
 from tests.wire.every_parameter import ADDED, CALL_ID, PARAMETERS, TOOL
@@ -336,6 +336,24 @@ def test_a_server_that_refuses_the_caps_name_gets_the_cap_under_the_other(sim: S
     assert answer.usage is not None
     assert answer.usage.output_tokens == 2
     assert [request.status for request in sim.requests] == [400, 200]
+
+
+def test_what_one_client_was_refused_the_next_may_ask_for(sim: Simulator) -> None:
+    refusal = {"error": {"message": "Unsupported value: 'verbosity' does not support 'low'", "param": "verbosity"}}
+    request = to(sim, "anyone", {"messages": [{"role": "user", "content": "Hi"}], "verbosity": "low"}, "openai", "own")
+    sim.behave("anyone", Behaviour(status=400, body=refusal))
+    assert Relay().whole(request).dropped_params == ("verbosity",)
+    assert Relay().whole(request).dropped_params == ()
+    assert ["verbosity" in (received.body or {}) for received in sim.requests] == [True, False, True]
+
+
+def test_a_cap_that_is_refused_for_its_value_keeps_its_name(sim: Simulator) -> None:
+    refusal = {"error": {"message": "'max_tokens' of 9000 is not supported by this model", "param": "max_tokens"}}
+    sim.behave("lmstudio", Behaviour(status=400, body=refusal))
+    body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 9000}
+    with pytest.raises(UpstreamError):
+        Relay().whole(to(sim, "lmstudio", body, "openai", "own"))
+    assert len(sim.requests) == 1, "under the other name it might be ignored"
 
 
 def test_a_refusal_of_what_the_request_cannot_do_without_is_a_refusal(sim: Simulator) -> None:
