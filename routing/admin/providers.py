@@ -18,7 +18,7 @@ from accounting.models import Budget, BudgetScope, Price
 from routing.models import ModelAlias, Provider, ProviderKey, validate_base_url
 from routing.secrets import references
 from routing.secrets.references import validate_key_reference
-from routing.upstreams.registry import KNOWN_PROVIDERS, is_known_provider, needs_base_url
+from routing.upstreams.providers import PROVIDERS, is_known_provider, needs_base_url
 
 
 class KeyReferenceInput(UnfoldAdminTextInputWidget):
@@ -64,7 +64,7 @@ class ProviderForm(forms.ModelForm[Provider]):
     def clean_litellm_provider(self) -> str:
         name: str = self.cleaned_data["litellm_provider"].strip()
         if not is_known_provider(name):
-            close = get_close_matches(name.lower(), KNOWN_PROVIDERS, n=3)
+            close = get_close_matches(name.lower(), PROVIDERS, n=3)
             hint = f"Did you mean {' or '.join(close)}?" if close else "openai fits every OpenAI-compatible server."
             raise ValidationError("litellm knows no provider “%(name)s”. %(hint)s", params={"name": name, "hint": hint})
         return name

@@ -49,6 +49,7 @@ def sane_request_id(offered: str | None) -> str:
 def headers_of(served: Served[Any]) -> dict[str, str]:
     """Who answered, after how many attempts, and what is left of the key's rate limits."""
     rate = served.admission.hold.rate
+    dropped = served.answer.dropped_params
     return {
         **(_rate_headers(rate.status) if rate else {}),
         "x-gateway-alias": served.step.alias,
@@ -56,6 +57,7 @@ def headers_of(served: Served[Any]) -> dict[str, str]:
         "x-gateway-model": served.step.deployment.model,
         "x-gateway-attempts": str(len(served.failed) + 1),
         "x-gateway-fallback": "true" if served.is_fallback else "false",
+        **({"x-gateway-dropped-params": ", ".join(dropped)} if dropped else {}),
     }
 
 

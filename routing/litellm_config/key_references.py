@@ -10,23 +10,8 @@ from urllib.parse import urlsplit
 
 from routing.litellm_config import values
 from routing.litellm_config.values import InvalidConfig
+from routing.upstreams.providers import PROVIDERS
 
-#: What LiteLLM reads without an api_key, where it is not PROVIDER_API_KEY.
-_VARIABLES = {
-    "ai21_chat": "AI21_API_KEY",
-    "cohere_chat": "COHERE_API_KEY",
-    "custom_openai": "OPENAI_API_KEY",
-    "lambda_ai": "LAMBDA_API_KEY",
-    "meta_llama": "LLAMA_API_KEY",
-    "nano-gpt": "NANOGPT_API_KEY",
-    "perplexity": "PERPLEXITYAI_API_KEY",
-    "together_ai": "TOGETHERAI_API_KEY",
-}
-#: They need none, or take the credentials of their cloud from the environment by themselves.
-_KEYLESS = frozenset(
-    {"ollama", "ollama_chat", "hosted_vllm", "vllm", "lm_studio", "llamafile", "bedrock", "bedrock_mantle",
-     "sagemaker", "sagemaker_chat", "vertex_ai", "vertex_ai_beta", "oci"}
-)  # fmt: skip
 #: What people write where a server of their own asks for no key but a client insists on one.
 _PLACEHOLDERS = frozenset(
     {"none", "empty", "dummy", "fake", "fake-key", "my-fake-key", "no-key", "not-needed", "not-used", "anything"}
@@ -51,7 +36,8 @@ class KeyReferences:
         return reference
 
     def _reference(self, value: Any, provider: str, base_url: str, where: str) -> str:
-        usual = "" if provider in _KEYLESS else _VARIABLES.get(provider, f"{_as_variable(provider)}_API_KEY")
+        facts = PROVIDERS[provider]
+        usual = "" if facts.keyless else facts.key_variable
         if value is None:
             return usual and f"env:{usual}"
         text = values.text(value, where)
@@ -66,8 +52,7 @@ class KeyReferences:
             return f"env:{name}"
         # With an address of its own the key is that server's, and the provider's usual key must not be sent there.
         home = f"{_as_variable(urlsplit(base_url).hostname or 'provider')}_API_KEY" if base_url else usual
-        if not home:
-            home = f"{_as_variable(provider)}_API_KEY"
+        home = home or facts.key_variable
         if (home, text) not in self._in_clear:
             number = 1 + sum(1 for taken, _ in self._in_clear if taken == home)
             self._in_clear[home, text] = home if number == 1 else f"{home}_{number}"

@@ -15,7 +15,7 @@ from routing.litellm_config.key_references import KeyReferences
 from routing.litellm_config.values import InvalidConfig
 from routing.models import MAX_WEIGHT, NAME, ChainKind
 from routing.upstreams import price_map
-from routing.upstreams.registry import is_known_provider, needs_base_url
+from routing.upstreams.providers import is_known_provider, needs_base_url
 
 #: What a model's name says of its provider when it has no prefix; for other names litellm's price map knows.
 _BARE_NAMES = (("gpt-", "openai"), ("chatgpt-", "openai"), ("o1", "openai"), ("o3", "openai"), ("o4", "openai"),

@@ -39,6 +39,10 @@ class OpenStream:
     stream: AnswerStream
     head: list[Json]
 
+    @property
+    def dropped_params(self) -> tuple[str, ...]:
+        return self.stream.dropped_params
+
 
 @dataclass
 class Served(Generic[Answer]):

@@ -2,6 +2,7 @@
 
 Three kinds of upstream implement it (``relay``, ``translate``, ``sdk``); the cascade cannot tell them
 apart. An upstream makes exactly one HTTP call each time that it is asked, never retries, never falls back, touches no
+apart. An upstream makes exactly one HTTP call that a provider works for, never retries, never falls back, touches no
 database, and maps every failure to one :class:`UpstreamError`.
 """
 
@@ -76,6 +77,7 @@ class WholeAnswer:
     http_status: int
     provider_request_id: str | None
     service_tier: str | None = None  # that the provider says it served; it decides the price
+    dropped_params: tuple[str, ...] = ()  # of the client's request: what this provider was not asked
 
 
 class AnswerStream(Protocol):
@@ -89,6 +91,7 @@ class AnswerStream(Protocol):
 
     http_status: int
     provider_request_id: str | None
+    dropped_params: tuple[str, ...]  # of the client's request: what this provider was not asked
 
     @property
     def usage(self) -> Usage | None:

@@ -8,16 +8,19 @@ logging, its callbacks and its cost calculation. tests/wire/test_equivalence.py 
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from time import monotonic
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
-from routing.upstreams.base import FailureKind, Json, UpstreamError, UpstreamRequest
+from routing.upstreams.base import Deployment, FailureKind, Json, UpstreamError, UpstreamRequest
 from routing.upstreams.http import media
 from routing.upstreams.http.transport import Whole
 from routing.upstreams.litellm_import import load
+from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.scrubbing import scrubbed
 
 #: What of a client's request is translated: OpenAI's parameters, and those of the provider that litellm's users send
@@ -75,6 +78,37 @@ class Prepared:
     context: Mapping[str, Any]
 
 
+#: Of a request's parts those that are not parameters, or that we set ourselves.
+_FRAME: Final = frozenset({"model", "messages", "stream", "stream_options"})
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def dropped_params(body: Mapping[str, Any], deployment: Deployment, translated: Collection[str]) -> tuple[str, ...]:
+    """The client's parameters that do not reach the provider: those that are not translated at all, and those of
+    OpenAI's that litellm knows no word for at this provider's model."""
+    supported = _supported(deployment.litellm_provider, deployment.model)
+    return tuple(
+        sorted(
+            name
+            for name, value in body.items()
+            if value is not None
+            and name not in _FRAME
+            and (name not in translated or (supported is not None and name in PARAMETERS and name not in supported))
+            and not (name == "n" and value == 1)  # one choice is what comes without it, too
+            and _PLAIN_NAME.fullmatch(name)
+        )
+    )[:50]
+
+
+@lru_cache(maxsize=4096)
+def _supported(litellm_provider: str, model: str) -> frozenset[str] | None:
+    try:
+        names = load().get_supported_openai_params(model=model, custom_llm_provider=litellm_provider)
+    except Exception:  # noqa: BLE001 - a list for the client's information must not fail its request
+        return None
+    return None if names is None else frozenset(names) | {"max_tokens", "max_completion_tokens"}
+
+
 class Parser(Protocol):
     """litellm's `ModelResponseIterator` of the provider."""
 
@@ -84,6 +118,7 @@ class Parser(Protocol):
 class WireFormat(Protocol):
     """A provider's format. `prepare` raises UpstreamError BAD_REQUEST for what cannot be said in it."""
 
+    parameters: Collection[str]
     #: Where an answer has its usage, and what to put there when the provider left it out: litellm insists on it.
     usage_name: str
     no_usage: Mapping[str, int]
@@ -180,6 +215,7 @@ def _mapped(
 class Anthropic:
     """The Messages API."""
 
+    parameters: Collection[str] = ANTHROPIC_PARAMETERS
     usage_name = "usage"
     no_usage: Mapping[str, int] = MappingProxyType({"input_tokens": 0, "output_tokens": 0})
 
@@ -200,7 +236,7 @@ class Anthropic:
         optional.pop("vertex_count_tokens_location", None)
         optional = {**optional, "is_vertex_request": optional.pop("is_vertex_request", False)}
         litellm_params: dict[str, Any] = {}
-        url = (request.deployment.base_url or "https://api.anthropic.com").rstrip("/")
+        url = (request.deployment.base_url or PROVIDERS["anthropic"].base_url or "").rstrip("/")
         if not url.endswith("/v1/messages"):
             url = f"{url.removesuffix('/v1')}/v1/messages"
         headers = litellm.AnthropicConfig().validate_environment(
@@ -286,6 +322,7 @@ class Anthropic:
 class Gemini:
     """generateContent of Google AI Studio."""
 
+    parameters: Collection[str] = GEMINI_PARAMETERS
     usage_name = "usageMetadata"
     no_usage: Mapping[str, int] = MappingProxyType({"promptTokenCount": 0, "totalTokenCount": 0})
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from accounting.pricing import PriceList
 from routing.upstreams import litellm_import
+from routing.upstreams.providers import PROVIDERS
 
 SOURCE = "litellm price map"
 
@@ -46,7 +47,10 @@ def price_of(litellm_provider: str, model: str) -> PriceList | None:
 def continues_prefill(litellm_provider: str, model: str) -> bool:
     """Whether the model goes on from an assistant message at the end of the request, as far as litellm knows.
 
-    Only for Anthropic, whose format has that meaning by itself. OpenAI's own models take such a message for an earlier
-    turn; Mistral and DeepSeek want a field or an address of their own for it.
+    Only where that message means it by itself. OpenAI's own models take it for an earlier turn; Mistral, DeepSeek and
+    Moonshot want a field or an address of their own for it.
     """
-    return litellm_provider == "anthropic" and bool(costs_of(litellm_provider, model).get("supports_assistant_prefill"))
+    row = PROVIDERS.get(litellm_provider)
+    if row is None or row.prefill != "message":
+        return False
+    return bool(costs_of(litellm_provider, model).get("supports_assistant_prefill"))

@@ -1,10 +1,13 @@
-"""Providers that speak OpenAI's format already: the request goes out as it came, but for the model's name."""
+"""Providers that speak OpenAI's format already: the request goes out as it came, but for the model's name and for what
+this provider is known not to understand (`dialects`)."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from time import monotonic
+from typing import Any, Final, TypeVar
 
 from accounting.usage import Usage
 from routing.upstreams import errors
@@ -20,83 +23,75 @@ from routing.upstreams.answers import (
     whole_answer,
     why_failed,
 )
-from routing.upstreams.base import FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.dialects import Spoken, learn, refused_words, spoken
 from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
+from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.streams import LiveStream, Progress, collected, completed, next_event, says_something
 from routing.upstreams.usage import conforming_usage, reported_in, together, usage_of
 
-#: litellm's name of the provider → where it is when its row names no base URL. None: it has to.
-BASE_URLS: Final[dict[str, str | None]] = {
-    "openai": "https://api.openai.com/v1",
-    "custom_openai": None,
-    "openai_like": None,
-    "litellm_proxy": None,
-    "anyscale": "https://api.endpoints.anyscale.com/v1",
-    "cerebras": "https://api.cerebras.ai/v1",
-    "deepinfra": "https://api.deepinfra.com/v1/openai",
-    "deepseek": "https://api.deepseek.com/v1",
-    "featherless_ai": "https://api.featherless.ai/v1",
-    "fireworks_ai": "https://api.fireworks.ai/inference/v1",
-    "groq": "https://api.groq.com/openai/v1",
-    "hosted_vllm": None,
-    "hyperbolic": "https://api.hyperbolic.xyz/v1",
-    "lambda_ai": "https://api.lambda.ai/v1",
-    "llamafile": "http://127.0.0.1:8080/v1",
-    "lm_studio": "http://localhost:1234/v1",
-    "meta_llama": "https://api.llama.com/compat/v1",
-    "mistral": "https://api.mistral.ai/v1",
-    "moonshot": "https://api.moonshot.ai/v1",
-    "nebius": "https://api.studio.nebius.ai/v1",
-    "novita": "https://api.novita.ai/v3/openai",
-    "nvidia_nim": "https://integrate.api.nvidia.com/v1",
-    "ollama": "http://localhost:11434/v1",
-    "ollama_chat": "http://localhost:11434/v1",
-    "openrouter": "https://openrouter.ai/api/v1",
-    "perplexity": "https://api.perplexity.ai",
-    "sambanova": "https://api.sambanova.ai/v1",
-    "together_ai": "https://api.together.ai/v1",
-    "vllm": None,
-    "xai": "https://api.x.ai/v1",
-}
-
-#: These refuse `stream_options`; they report usage in their last chunk by themselves.
-_WITHOUT_STREAM_OPTIONS: Final = frozenset({"mistral", "perplexity"})
-
 log = logging.getLogger("gateway.upstreams")
+
+#: How often a request is sent until a server finds nothing unknown in it: most name one thing at a time.
+_MAX_MENDS: Final = 4
+
+Answer = TypeVar("Answer", Whole, EventReader | Whole)
 
 
 class Relay:
     """An :class:`~routing.upstreams.base.Upstream`."""
 
     def whole(self, request: UpstreamRequest) -> WholeAnswer:
-        body = {**request.body, "model": request.deployment.model}
-        body.pop("stream", None)
-        body.pop("stream_options", None)
-        url, headers = _address(request, "application/json")
-        answer = post(url, headers, dumps(body), request.timeouts)
-        return _read_whole(answer, request.api_key)
+        answer, asked = _ask(request, "application/json", post, streamed=False)
+        return replace(_read_whole(answer, request.api_key), dropped_params=asked.dropped)
 
     def stream(self, request: UpstreamRequest) -> LiveStream:
-        body = {**request.body, "model": request.deployment.model, "stream": True}
-        if request.deployment.litellm_provider in _WITHOUT_STREAM_OPTIONS:
-            body.pop("stream_options", None)
-        else:
-            options = body.get("stream_options")
-            body["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
-        url, headers = _address(request, "text/event-stream")
-        answer = post_stream(url, headers, dumps(body), request.timeouts, request.leash)
+        def send(url: str, headers: dict[str, str], body: bytes, timeouts: Timeouts) -> EventReader | Whole:
+            return post_stream(url, headers, body, timeouts, request.leash)
+
+        answer, asked = _ask(request, "text/event-stream", send, streamed=True)
         if isinstance(answer, Whole):
             if answer.status != 200:
                 raise errors.from_response(answer.status, answer.headers, answer.body, secret=request.api_key)
             answer = replayed(answer)
-        choices = body.get("n")
-        return LiveStream(Chunks(answer, request.api_key, choices if type(choices) is int and choices > 1 else 1))
+        choices = asked.body.get("n")
+        asked_choices = choices if type(choices) is int and choices > 1 else 1
+        return LiveStream(Chunks(answer, request.api_key, asked_choices, asked.dropped))
+
+
+def _ask(
+    request: UpstreamRequest,
+    accept: str,
+    send: Callable[[str, dict[str, str], bytes, Timeouts], Answer],
+    *,
+    streamed: bool,
+) -> tuple[Answer, Spoken]:
+    """The provider's answer. A server that calls a part of the request unknown, which the request can do without, has
+    done nothing and billed nothing: it is asked again without that part, in what is left of the attempt's time."""
+    url, headers = _address(request, accept)
+    ends_at = monotonic() + request.timeouts.total_s
+    without: frozenset[str] = frozenset()
+    for _ in range(_MAX_MENDS):
+        asked = spoken(request.body, request.deployment, streamed=streamed, without=without)
+        answer = send(url, headers, dumps(asked.body), request.timeouts.within(ends_at - monotonic()))
+        said: EventReader | Whole = answer
+        if isinstance(said, EventReader) or said.status == 200:
+            break
+        more = refused_words(said.status, said.body, asked.body) - without
+        if not more:
+            return answer, asked
+        without |= more
+    else:
+        return answer, asked
+    if without:
+        learn(request.deployment, without)
+    return answer, asked
 
 
 def _address(request: UpstreamRequest, accept: str) -> tuple[str, dict[str, str]]:
     deployment = request.deployment
-    base_url = deployment.base_url or BASE_URLS.get(deployment.litellm_provider)
+    base_url = deployment.base_url or PROVIDERS[deployment.litellm_provider].base_url
     if not base_url:
         raise UpstreamError(FailureKind.NOT_FOUND, "The provider has no base URL")
     headers = {
@@ -143,7 +138,8 @@ class Chunks:
     beside choices lose it there: the usage always comes in a last chunk of its own, as OpenAI sends it.
     """
 
-    def __init__(self, reader: EventReader, api_key: str, choices: int) -> None:
+    def __init__(self, reader: EventReader, api_key: str, choices: int, dropped_params: tuple[str, ...] = ()) -> None:
+        self.dropped_params = dropped_params
         self.http_status = reader.status
         self.provider_request_id = errors.request_id(reader.headers)
         self.progress = Progress()

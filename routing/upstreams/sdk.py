@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from time import monotonic
 from typing import Any, Final
 
@@ -29,7 +30,7 @@ from routing.upstreams.answers import (
     why_failed,
 )
 from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
-from routing.upstreams.formats import PARAMETERS
+from routing.upstreams.formats import PARAMETERS, dropped_params
 from routing.upstreams.litellm_import import load
 from routing.upstreams.scrubbing import scrubbed
 from routing.upstreams.streams import LiveStream, Progress, completed, says_something
@@ -54,7 +55,8 @@ class Sdk:
         body["model"] = request.deployment.model
         if usage_of(body.get("usage")) is None:
             body.pop("usage", None)
-        return whole_answer(body, 200, _request_id(answer))
+        whole = whole_answer(body, 200, _request_id(answer))
+        return replace(whole, dropped_params=dropped_params(request.body, request.deployment, PARAMETERS))
 
     def stream(self, request: UpstreamRequest) -> LiveStream:
         started = monotonic()
@@ -169,6 +171,7 @@ class Answering:
         self.provider_request_id = _request_id(stream)
         self.progress = Progress()
         self.service_tier: str | None = None
+        self.dropped_params = dropped_params(request.body, request.deployment, PARAMETERS)
         self._stream = stream
         self._secret = request.api_key
         self._model = request.deployment.model

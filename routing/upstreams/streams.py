@@ -42,6 +42,7 @@ class Source(Protocol):
     http_status: int
     provider_request_id: str | None
     progress: Progress
+    dropped_params: tuple[str, ...]
 
     @property
     def usage(self) -> Usage | None: ...
@@ -66,6 +67,7 @@ class LiveStream:
     def __init__(self, source: Source) -> None:
         self.http_status = source.http_status
         self.provider_request_id = source.provider_request_id
+        self.dropped_params = source.dropped_params
         self._source = source
         self._chunks = source.chunks()
         self._failure: UpstreamError | None = None

@@ -13,7 +13,7 @@ from accounting.usage import Usage
 from routing.upstreams import errors
 from routing.upstreams.answers import cleaned, dumps, ends_empty, loads, speaks, whole_answer
 from routing.upstreams.base import FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
-from routing.upstreams.formats import Anthropic, Gemini, Parser, Prepared, WireFormat
+from routing.upstreams.formats import Anthropic, Gemini, Parser, Prepared, WireFormat, dropped_params
 from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
 from routing.upstreams.relay import Chunks
@@ -33,7 +33,8 @@ class Translate:
         wire = FORMATS[request.deployment.litellm_provider]
         prepared = _prepare(wire, request, streamed=False)
         answer = post(prepared.url, _headers(prepared), dumps(prepared.body), request.timeouts)
-        return _read_whole(wire, prepared, answer, request)
+        read = _read_whole(wire, prepared, answer, request)
+        return replace(read, dropped_params=_dropped(wire, request))
 
     def stream(self, request: UpstreamRequest) -> LiveStream:
         wire = FORMATS[request.deployment.litellm_provider]
@@ -42,9 +43,13 @@ class Translate:
         if isinstance(answer, Whole):
             whole = _read_whole(wire, prepared, answer, request)
             said = replayed(Whole(answer.status, answer.headers, dumps(whole.body)))
-            return LiveStream(Chunks(said, request.api_key, len(whole.body["choices"])))
+            return LiveStream(Chunks(said, request.api_key, len(whole.body["choices"]), _dropped(wire, request)))
         parser = wire.parser(prepared, answer.headers)
         return LiveStream(Translated(answer, wire, parser, request))
+
+
+def _dropped(wire: WireFormat, request: UpstreamRequest) -> tuple[str, ...]:
+    return dropped_params(request.body, request.deployment, wire.parameters)
 
 
 def _prepare(wire: WireFormat, request: UpstreamRequest, *, streamed: bool) -> Prepared:
@@ -136,6 +141,7 @@ class Translated:
 
     def __init__(self, reader: EventReader, wire: WireFormat, parser: Parser, request: UpstreamRequest) -> None:
         self.http_status = reader.status
+        self.dropped_params = _dropped(wire, request)
         self.provider_request_id = errors.request_id(reader.headers)
         self.progress = Progress()
         self.service_tier: str | None = reader.headers.get(_TIER_HEADER)

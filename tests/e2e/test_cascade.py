@@ -155,7 +155,7 @@ def test_a_fallback_dearer_than_the_hold_is_held_for_too(gateway: Gateway) -> No
     first, second = gateway.sim.requests
     assert first.body is not None
     assert second.body is not None
-    assert (first.body["max_completion_tokens"], second.body["max_completion_tokens"]) == (1024, 4096)
+    assert (first.body["max_tokens"], second.body["max_tokens"]) == (1024, 4096)
     assert gateway.entry(route.alias)["hold_usd"] > cost(0, 4096)
 
 

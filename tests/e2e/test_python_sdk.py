@@ -216,14 +216,25 @@ def test_every_parameter_reaches_a_provider_of_the_same_format_untouched(gateway
     route = gateway.route("openai")
     parameters: dict[str, Any] = {
         "seed": 7, "temperature": 0.25, "top_p": 0.5, "presence_penalty": -0.5, "frequency_penalty": 1.5,
-        "logit_bias": {"50256": -100}, "stop": ["\n"], "service_tier": "flex", "store": False, "verbosity": "low",
-        "user": "user-1", "metadata": {"team": "blue"}, "max_completion_tokens": 77, "parallel_tool_calls": False,
+        "logit_bias": {"50256": -100}, "stop": ["\n"], "service_tier": "flex", "store": True, "user": "user-1",
+        "metadata": {"team": "blue"}, "max_tokens": 77, "parallel_tool_calls": False,
         "tools": [WEATHER], "tool_choice": "auto",
     }  # fmt: skip
     unknown = {"future_parameter": {"nested": [1, 2.5, None, "ü"]}, "num_ctx": 4096}
     gateway.client().chat.completions.create(model=route.alias, extra_body=unknown, **parameters, **asks())
     (received,) = gateway.sim.requests_to(route.providers[0])
     assert received.body == {"model": "gpt-4o", **asks(), **parameters, **unknown}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_client_is_told_what_the_provider_was_not_asked(gateway: Gateway, streamed: bool) -> None:
+    route = gateway.route("openai")
+    raw = gateway.client().chat.completions.with_raw_response.create(
+        model=route.alias, stream=streamed, verbosity="low", extra_body={"thinking": {"type": "enabled"}}, **asks()
+    )
+    assert raw.headers["x-gateway-dropped-params"] == "thinking, verbosity"
+    plain = gateway.client().chat.completions.with_raw_response.create(model=route.alias, stream=streamed, **asks())
+    assert "x-gateway-dropped-params" not in plain.headers
 
 
 def test_the_owners_snippet_from_the_service_that_this_replaces(gateway: Gateway) -> None:

@@ -11,6 +11,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
+from tests.simulator import strictness
 from tests.simulator.model import Answer, Choice, fresh_id
 from tests.simulator.prompt import Prompt, Tool, count, pieces
 from tests.simulator.wire_format import Asked, Event, Failure, compact, html_page, retry_after
@@ -55,7 +56,7 @@ def refuse(asked: Asked) -> Failure | None:
             "messages",
             "empty_array",
         )
-    return _refuse_messages(messages) or _refuse_parameters(body)
+    return _refuse_messages(messages) or _refuse_parameters(body) or strictness.refuse(asked.provider, body)
 
 
 def _refuse_key(headers: Mapping[str, str]) -> Failure | None:
@@ -157,7 +158,7 @@ def read(asked: Asked) -> Prompt:
         forced_tool=None if last["role"] == "tool" and forced == "" else forced,
         tools_allowed=choice != "none",
         parallel_tools=body.get("parallel_tool_calls") is not False,
-        max_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
+        max_tokens=_cap(asked),
         answers=body.get("n") or 1,
         stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
         json_schema=schema,
@@ -168,6 +169,11 @@ def read(asked: Asked) -> Prompt:
         images=images,
         image_tokens=image_tokens,
     )
+
+
+def _cap(asked: Asked) -> int | None:
+    new, old = asked.body.get("max_completion_tokens"), asked.body.get("max_tokens")
+    return old if strictness.ignores_new_cap(asked.provider) else new or old
 
 
 def _parts(content: Any) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@
 
 A thread a connection: several hundred slow streams are carried well. `/openai/…`, `/anthropic/…` and
 `/gemini/…` are providers of those names; `/p/<name>/openai/…` is a provider called `<name>`, so that a test
-can tell several apart."""
+can tell several apart. Some names are those of real providers, and refuse what these refuse (`strictness`)."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ class Simulator:
         try:
             if body is None:
                 return exchange.fail(wire.not_json())
-            asked = Asked(body, raw.headers, dict(parse_qsl(query)), model, streamed)
+            asked = Asked(body, raw.headers, dict(parse_qsl(query)), model, streamed, provider)
             if refusal := wire.refuse(asked):
                 return exchange.fail(refusal)
             behaviour = self._script.take(provider, wire.NAME, model)

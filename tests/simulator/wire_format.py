@@ -42,6 +42,7 @@ class Asked:
     query: Mapping[str, str]
     model: str
     streamed: bool
+    provider: str = ""  # the name in the path: some are as strict as the real provider of that name
 
 
 class WireFormat(Protocol):

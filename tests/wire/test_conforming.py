@@ -401,6 +401,7 @@ class Surprising:
     provider_request_id: str | None = "req_1"
     usage = Usage(7)
     service_tier = None
+    dropped_params: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.progress = Progress(spoken=True)

@@ -252,6 +252,7 @@ class Continued:
     def __init__(self, stream: AnswerStream, partial: PartialChat, *, prefilled: bool) -> None:
         self.http_status = stream.http_status
         self.provider_request_id = stream.provider_request_id
+        self.dropped_params = stream.dropped_params
         self._stream = stream
         self._partial = partial
         self._seam = Seam(partial.text, prefilled=prefilled)

@@ -1,0 +1,383 @@
+"""A chat request as one provider of OpenAI's format understands it.
+
+The client wrote its request for an alias, not for the provider that gets it now. What the provider is known not to
+understand (`providers`) is renamed, mapped or left out, and what was left out is named to the client. What nobody
+knows passes untouched: it may be newer than this table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import string
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from routing.upstreams.answers import loads
+from routing.upstreams.base import Deployment, Json
+from routing.upstreams.litellm_import import load
+from routing.upstreams.price_map import costs_of
+from routing.upstreams.providers import (
+    CAPS,
+    COMMON_PARAMETERS,
+    MESSAGE_FIELDS,
+    NEW_CAP,
+    OLD_CAP,
+    OPTIONAL_PARAMETERS,
+    CallIds,
+    ProviderFacts,
+    facts_of,
+)
+
+log = logging.getLogger("gateway.dialects")
+
+#: litellm's way to hand Gemini's thought signatures through clients that keep only OpenAI's fields.
+_SIGNATURE_MARK: Final = "__thought__"
+_ALPHANUMERIC: Final = re.compile(r"[A-Za-z0-9]+")
+_LETTERS: Final = string.digits + string.ascii_letters
+
+_PLAIN: Final = {"role", "content"}
+#: The types of content parts in which Mistral's and Anthropic's models think.
+_THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
+
+#: What a provider may refuse for a model of its own, with a value that is not refused for itself. litellm is asked.
+_PROBES: Final[Mapping[str, Any]] = {
+    "frequency_penalty": 0.5,
+    "logit_bias": {"1": 1},
+    "logprobs": True,
+    "parallel_tool_calls": True,
+    "prediction": {"type": "content", "content": "-"},
+    "presence_penalty": 0.5,
+    "reasoning_effort": "low",
+    "stop": ["-"],
+    "temperature": 0.5,
+    "top_logprobs": 1,
+    "top_p": 0.5,
+    "verbosity": "low",
+}
+_EFFORTS: Final = frozenset({"none", "minimal", "low", "medium", "high", "xhigh"})
+
+#: What the gateway asks for by itself, for its books and its hold.
+_OURS: Final = CAPS | {"stream_options"}
+#: Deployments, by address and model, that have refused the name of something of ours.
+_refusals: dict[tuple[str, str], frozenset[str]] = {}
+_MAX_REFUSALS: Final = 10_000
+_UNKNOWN_NAME: Final = re.compile(
+    r"(?:unknown|unsupported|unexpected|unrecogni[sz]ed|extra|additional)[_ ](?:request )?"
+    r"(?:parameter|argument|field|key|input|propert|forbidden)",
+    re.IGNORECASE,
+)
+#: Words for a parameter that this model does not take, or not with this value.
+_UNFIT: Final = re.compile(
+    r"unsupported|not (?:be )?(?:supported?|permitted|allowed)|does ?n[o']t support|only \S+ is allowed", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A request body for one provider, and the client's words that are missing from it."""
+
+    body: Json
+    dropped: tuple[str, ...]
+
+
+def spoken(
+    request_body: Mapping[str, Any],
+    deployment: Deployment,
+    *,
+    streamed: bool,
+    without: frozenset[str] = frozenset(),
+) -> Spoken:
+    """The client's request as the deployment understands it, and without some words. The client's is not touched."""
+    facts = facts_of(deployment.litellm_provider, deployment.model, deployment.base_url)
+    refused = without | _refusals.get(_key(deployment), frozenset())
+    dropped: list[str] = []
+    body: Json = {
+        **request_body,
+        "model": deployment.model,
+        "messages": _messages(request_body.get("messages"), facts, refused, dropped),
+    }
+    _set_parameters(body, facts, refused | _refused_by_model(facts, deployment.model, body), dropped)
+    if isinstance(body.get("tools"), list) and not _takes_field(facts, refused, "cache_control", "tool"):
+        body["tools"] = [_without_cache_mark(tool, "tools", dropped) for tool in body["tools"]]
+    _set_cap(body, facts, refused)
+    body.pop("stream", None)
+    options = body.pop("stream_options", None)
+    if streamed:
+        body["stream"] = True
+        if facts.stream_options and "stream_options" not in refused:
+            body["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
+    return Spoken(body, tuple(sorted(set(dropped))))
+
+
+# --- parameters -----------------------------------------------------------------------------------------------
+
+
+def _set_parameters(body: Json, facts: ProviderFacts, refused: Collection[str], dropped: list[str]) -> None:
+    for name in body.keys() & OPTIONAL_PARAMETERS:
+        value = body[name]
+        is_refused = name in refused and not (name == "temperature" and value == 1)
+        if is_refused or not _takes(facts, name, value, body):
+            del body[name]
+            if value is not None and not (name == "n" and value == 1):  # neither asks for anything
+                dropped.append(name)
+    if body.get("modalities") == ["text"]:
+        del body["modalities"]  # what every answer is, and a name that few servers know
+    temperature = body.get("temperature")
+    if isinstance(temperature, int | float) and temperature > facts.hottest:
+        body["temperature"] = facts.hottest
+        dropped.append("temperature")
+    for theirs, ours in facts.renames.items():
+        if theirs in body:
+            body[ours] = body.pop(theirs)
+
+
+def _takes(facts: ProviderFacts, name: str, value: Any, body: Json) -> bool:
+    if value is not None and name in facts.values and not (isinstance(value, str) and value in facts.values[name]):
+        return False
+    if name == "metadata" and value is not None and facts.name == "openai":
+        return body.get("store") is True  # OpenAI: "only allowed when 'store' is enabled"
+    return name not in facts.refuses and (name in COMMON_PARAMETERS or name in facts.takes)
+
+
+def _set_cap(body: Json, facts: ProviderFacts, refused: Collection[str]) -> None:
+    """The output cap under the one name that the provider obeys: the hold was made for it."""
+    given = [name for name in CAPS if body.get(name) is not None]
+    for name in CAPS - set(facts.caps) - set(given):
+        body.pop(name, None)  # null
+    if not given:
+        return
+    obeyed = [name for name in facts.caps if name not in refused] or [
+        name for name in (OLD_CAP, NEW_CAP) if name not in refused
+    ]
+    if not obeyed or given[0] in obeyed:
+        return
+    body[obeyed[0]] = body.pop(given[0])
+
+
+def _refused_by_model(facts: ProviderFacts, model: str, body: Mapping[str, Any]) -> frozenset[str]:
+    """Of the parameters that the request has: those that this model refuses and others of its provider take."""
+    refused: frozenset[str] = frozenset()
+    if any(body.get(name) is not None for name in facts.thinkers_refuse) and _thinks(facts.name, model):
+        refused = facts.thinkers_refuse
+    if facts.by_model and any(body.get(name) is not None for name in _PROBES):
+        effort = body.get("reasoning_effort")
+        known = effort if isinstance(effort, str) and effort in _EFFORTS else None
+        refused |= _refused_by_litellm(facts.name, model, known)
+    return refused
+
+
+@lru_cache(maxsize=4096)
+def _thinks(provider: str, model: str) -> bool:
+    return bool(costs_of(provider, model).get("supports_reasoning"))
+
+
+@lru_cache(maxsize=4096)
+def _refused_by_litellm(provider: str, model: str, effort: str | None) -> frozenset[str]:
+    """What litellm leaves out for this model, which depends on how hard it is to think. Milliseconds, once a model."""
+    asked = {} if effort is None else {"reasoning_effort": effort}
+    return frozenset(
+        name for name, value in _PROBES.items() if not _is_kept(provider, model, name, {name: value, **asked})
+    )
+
+
+def _is_kept(provider: str, model: str, name: str, given: Mapping[str, Any]) -> bool:
+    try:
+        kept = load().utils.get_optional_params(model=model, custom_llm_provider=provider, **given)
+    except Exception:  # noqa: BLE001 - what litellm cannot say is not known to be refused
+        return True
+    return name in kept or name in (kept.get("extra_body") or {})
+
+
+# --- messages -------------------------------------------------------------------------------------------------
+
+
+def _messages(messages: Any, facts: ProviderFacts, refused: Collection[str], dropped: list[str]) -> Any:
+    if not isinstance(messages, list):
+        return messages
+    ids = _Ids(facts.call_ids)
+    return [_message(message, facts, refused, ids, dropped) for message in messages]
+
+
+def _message(message: Any, facts: ProviderFacts, refused: Collection[str], ids: _Ids, dropped: list[str]) -> Any:
+    if not isinstance(message, dict):
+        return message
+    role = message.get("role")
+    if message.keys() == _PLAIN and isinstance(message["content"], str) and role != "developer":
+        return message  # nearly every message is so
+    said: Json = {}
+    for name, value in message.items():
+        if _says_nothing(name, value):
+            continue
+        if name in MESSAGE_FIELDS and not _takes_field(facts, refused, name, role):
+            dropped.append(f"messages[].{name}")
+        else:
+            said[name] = value
+    if role == "developer" and not facts.developer:
+        said["role"] = "system"
+    if isinstance(said.get("content"), list):
+        said["content"] = _parts(said["content"], role, facts, refused, dropped)
+    elif message.get("refusal") and "refusal" not in said and not said.get("content"):
+        said["content"] = message["refusal"]  # it is what the model said
+    if isinstance(said.get("tool_calls"), list):
+        said["tool_calls"] = [ids.of_call(call) for call in said["tool_calls"]]
+    if "tool_call_id" in said:
+        said["tool_call_id"] = ids.of(said["tool_call_id"])
+    return said
+
+
+def _says_nothing(field: str, value: Any) -> bool:
+    """Whether the field is there for its name's sake, which strict servers refuse. OpenAI: "[] is too short"."""
+    return (value is None and (field in MESSAGE_FIELDS or field == "function_call")) or (
+        field == "tool_calls" and not value
+    )
+
+
+def _takes_field(facts: ProviderFacts, refused: Collection[str], name: str, role: Any) -> bool:
+    if name in refused:
+        return False
+    return name in facts.message_fields or f"{role}.{name}" in facts.message_fields
+
+
+def _parts(parts: list[Any], role: Any, facts: ProviderFacts, refused: Collection[str], dropped: list[str]) -> Any:
+    """The parts of a content, or an empty text when none is left."""
+    if not _takes_field(facts, refused, "cache_control", role):
+        parts = [_without_cache_mark(part, "messages", dropped) for part in parts]
+    if _takes_field(facts, refused, "thoughts", role):
+        return parts
+    said = [part for part in parts if not (isinstance(part, dict) and part.get("type") in _THOUGHTS)]
+    if len(said) == len(parts):
+        return parts
+    dropped.append("messages[].thoughts")
+    return said or ""
+
+
+def _without_cache_mark(thing: Any, where: str, dropped: list[str]) -> Any:
+    """A content part, or a tool, without Anthropic's mark."""
+    if not isinstance(thing, dict):
+        return thing
+    function = thing.get("function")
+    if isinstance(function, dict) and "cache_control" in function:
+        thing = {**thing, "function": {name: v for name, v in function.items() if name != "cache_control"}}
+        dropped.append(f"{where}[].cache_control")
+    if "cache_control" not in thing:
+        return thing
+    dropped.append(f"{where}[].cache_control")
+    return {name: value for name, value in thing.items() if name != "cache_control"}
+
+
+class _Ids:
+    """The ids of a request's tool calls as the provider takes them: a call and its result keep the same id, two calls
+    keep two, and the same conversation has the same ids again in its next request."""
+
+    def __init__(self, taken: CallIds) -> None:
+        self._taken = taken
+        self._given: dict[str, str] = {}
+        self._theirs: set[str] = set()
+
+    def of_call(self, call: Any) -> Any:
+        if not isinstance(call, dict):
+            return call
+        signed = self._taken.signed
+        said = {
+            name: value
+            for name, value in call.items()
+            if signed or name not in ("provider_specific_fields", "cache_control", "extra_content")
+        }
+        if "id" in said:
+            said["id"] = self.of(said["id"])
+        function = said.get("function")
+        if not signed and isinstance(function, dict) and "provider_specific_fields" in function:
+            said["function"] = {name: v for name, v in function.items() if name != "provider_specific_fields"}
+        return said
+
+    def of(self, id_: Any) -> Any:
+        if not isinstance(id_, str):
+            return id_
+        if id_ not in self._given:
+            theirs = id_ if self._taken.signed else id_.partition(_SIGNATURE_MARK)[0]
+            if not self._is_taken(theirs) or theirs in self._theirs:
+                theirs = _hashed(id_, self._taken)
+            self._theirs.add(theirs)
+            self._given[id_] = theirs
+        return self._given[id_]
+
+    def _is_taken(self, id_: str) -> bool:
+        taken = self._taken
+        if not taken.shortest <= len(id_) <= taken.longest:
+            return False
+        return not taken.alphanumeric or _ALPHANUMERIC.fullmatch(id_) is not None
+
+
+def _hashed(id_: str, taken: CallIds) -> str:
+    number = int.from_bytes(hashlib.sha256(id_.encode("utf-8", "surrogatepass")).digest())
+    letters = []
+    for _ in range(min(taken.longest, 24)):
+        number, rest = divmod(number, len(_LETTERS))
+        letters.append(_LETTERS[rest])
+    return "".join(letters)
+
+
+# --- what a server says by itself ---------------------------------------------------------------------------------
+
+
+def refused_words(status: int, answer: bytes, body: Mapping[str, Any]) -> frozenset[str]:
+    """Of what was sent: the optional words that the server does not take. It has done nothing yet, and may be asked
+    again without them. The cap's name is among them only when the *name* is refused: its value is the client's."""
+    if status not in (400, 422):
+        return frozenset()
+    text = answer[:16_384].decode("utf-8", "replace")
+    if _UNKNOWN_NAME.search(text):
+        mendable = OPTIONAL_PARAMETERS | _OURS
+    elif _UNFIT.search(text):
+        mendable = OPTIONAL_PARAMETERS | {"stream_options"}
+    else:
+        return frozenset()
+    param = None
+    with suppress(ValueError, LookupError, TypeError):
+        param = loads(answer)["error"]["param"]
+    sent = (mendable & body.keys()) | _fields_in(body)
+    if isinstance(param, str) and (exact := sent & {param.rpartition(".")[2].partition("[")[0]}):
+        return frozenset(exact)
+    return frozenset(name for name in sent if _is_named(name, text))
+
+
+def _is_named(name: str, text: str) -> bool:
+    """Whether the text speaks of the parameter. Its name may be an everyday word, which must then stand in quotes or
+    in a path."""
+    before = r"(?<![\w-])" if "_" in name else r"(?:['\"`.]|-> )"
+    return re.search(rf"{before}{name}(?![\w-])", text) is not None
+
+
+def _fields_in(body: Mapping[str, Any]) -> set[str]:
+    found: set[str] = set()
+    for message in _dicts(body.get("messages")):
+        found |= message.keys() & MESSAGE_FIELDS
+        found |= {"cache_control" for part in _dicts(message.get("content")) if "cache_control" in part}
+    return found | {"cache_control" for tool in _dicts(body.get("tools")) if "cache_control" in tool}
+
+
+def _dicts(values: Any) -> list[Json]:
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+
+
+def learn(deployment: Deployment, words: frozenset[str]) -> None:
+    """The deployment answered once it was asked without these. What the gateway adds by itself is not asked of it again
+    in this process. What clients ask for is: a value of one client's must not cost the others their parameter."""
+    if not words <= _OURS:
+        return
+    if len(_refusals) >= _MAX_REFUSALS:
+        _refusals.clear()
+    _refusals[_key(deployment)] = _refusals.get(_key(deployment), frozenset()) | words
+    log.info(
+        "the provider is asked without what it calls unknown",
+        extra={"provider": deployment.provider, "model": deployment.model, "words": sorted(words)},
+    )
+
+
+def _key(deployment: Deployment) -> tuple[str, str]:
+    return deployment.base_url or deployment.litellm_provider, deployment.model
