@@ -12,6 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Tags, register
+from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, connections
 
 TAG = "gateway"
@@ -32,6 +33,17 @@ def passed(*databases: str) -> bool:
         sys.stderr.write(f"{word} {message.id}: {message.msg} {message.hint or ''}".rstrip() + "\n")
     sys.stderr.flush()
     return not any(message.is_serious() for message in found)
+
+
+@register(TAG, deploy=True)
+def what_spends_holds(**_: Any) -> list[CheckMessage]:
+    from gateway_project.routes import refuse_unknown_routes  # the views: nobody else who checks needs them
+
+    try:
+        refuse_unknown_routes()
+    except ImproperlyConfigured as error:
+        return [checks.Error(str(error), id="gateway.E001")]
+    return []
 
 
 @register(TAG, deploy=True)

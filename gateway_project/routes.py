@@ -1,7 +1,8 @@
 """Refuses to serve a URL table in which a route could spend money that nobody holds.
 
 Each route either spends through the one skeleton (`routing.endpoints.spending`) or is named here as one that costs
-nothing. ``wsgi.py`` asks before it serves, so that no server and no environment can leave the question out.
+nothing. ``wsgi.py`` asks before it serves, so that no server can leave the question out;
+the system check ``gateway.E001`` asks earlier, where there is one.
 """
 
 from __future__ import annotations

@@ -13,7 +13,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import include, path
+from pytest_django import Settings
 
+from gateway_project import checks
 from gateway_project.routes import refuse_unknown_routes
 from routing.endpoints.chat.view import chat
 from routing.endpoints.spending import SpendingView
@@ -62,5 +64,13 @@ def test_gunicorn_does_not_serve_it_and_says_which(tmp_path: Path) -> None:
         [sys.executable, "-m", "gunicorn", "--config", "gateway_project/gunicorn.conf.py"],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert gunicorn.returncode not in (0, None)
+    assert gunicorn.returncode != 0
     assert "'v1/echo-tokens'" in gunicorn.stderr
+
+
+def test_the_system_check_says_it_too(settings: Settings) -> None:
+    assert checks.what_spends_holds() == []
+    settings.ROOT_URLCONF = __name__
+    (found,) = checks.what_spends_holds()
+    assert (found.id, found.is_serious()) == ("gateway.E001", True)
+    assert "'v1/echo-tokens'" in found.msg
