@@ -166,8 +166,7 @@ paced = Provider.objects.get(name="openai")
 paced.pk, paced.name, paced.base_url = None, "paced", "http://127.0.0.1:{paced_port}/openai/v1"
 paced.save()
 for price in Price.objects.filter(provider="openai", model="gpt-4o"):
-    price.pk, price.provider = None, "paced"
-    price.save()
+    Price.objects.add("paced", price.model, price.effective_from, price.price_list(), price.source)
 alias = ModelAlias.objects.get(name="gpt-4o")
 alias.pk, alias.name, alias.provider = None, "{PACED}", paced
 alias.save()

@@ -144,15 +144,12 @@ def _load() -> Catalog:
         rows = ModelAlias.objects.select_related("provider").prefetch_related(
             "provider__further_keys", "deployments__provider__further_keys", "fallbacks__target"
         )
-        prices: dict[tuple[str, str], list[tuple[datetime, PriceList]]] = {}
-        for price in Price.objects.order_by("-effective_from"):
-            prices.setdefault((price.provider, price.model), []).append((price.effective_from, price.price_list()))
         return Catalog(
             version=version,
             aliases={row.name: _alias(row) for row in rows},
             keys=load_keys(),
             budgets=load_rules(),
-            prices={name: tuple(dated) for name, dated in prices.items()},
+            prices=Price.objects.dated(),
         )
 
 

@@ -29,6 +29,7 @@ from accounting.admin.corrections import AdjustForm, ResolveForm
 from accounting.ledger.corrections import NotCorrectable, adjust, resolve
 from accounting.models import Adjustment, Attempt, Charge, EntryState, LedgerEntry
 from accounting.money import dollars
+from accounting.pricing import PriceList
 
 _STATE_COLORS = {"held": "info", "posted": "success", "unknown": "danger"}
 _SEEN_IN_LAST = 5000  # rows, for what the filters offer
@@ -202,7 +203,8 @@ class LedgerEntryAdmin(ModelAdmin):
                 "fields": (
                     ("input_tokens", "output_tokens"), ("cached_input_tokens", "reasoning_tokens"),
                     ("cache_write_tokens", "cache_write_1h_tokens"), ("audio_input_tokens", "audio_output_tokens"),
-                    ("usage_source",),
+                    ("usage_source", "quantities_in_words"),
+                    ("endpoint", "tier"),
                 )
             },
         ),
@@ -249,17 +251,22 @@ class LedgerEntryAdmin(ModelAdmin):
         adjusted = sum((row.amount_usd for row in entry.adjustments.all()), Decimal(0))
         return None if entry.cost_usd is None else _usd(entry.cost_usd + adjusted)
 
-    @display(description="in USD per million tokens")
+    @display(description="other quantities", empty_value="none")
+    def quantities_in_words(self, entry: LedgerEntry) -> str | None:
+        return ", ".join(f"{amount} {name.replace('_', ' ')}" for name, amount in entry.quantities.items()) or None
+
+    @display(description="in USD per million tokens or characters, or each")
     def charged_at(self, entry: LedgerEntry) -> str | None:
-        """The price as it was then: base rates, then those of a long context."""
+        """The price as it was then, in either shape that the ledger has (PriceList.as_json, and the one before)."""
         if entry.price is None:
             return None
-        rates = dict(entry.price["base"])
-        rates |= {f"long {name}": rate for name, rate in (entry.price.get("long_context") or {}).items()}
-        return ", ".join(
-            f"{name.removesuffix('_usd_per_mtok').replace('_', ' ')} {dollars(Decimal(rate))}"
-            for name, rate in rates.items()
-        )
+        if "base" in entry.price:
+            rates = dict(entry.price["base"])
+            rates |= {f"long {name}": rate for name, rate in (entry.price.get("long_context") or {}).items()}
+            words = {name.removesuffix("_usd_per_mtok").replace("_", " "): rate for name, rate in rates.items()}
+        else:
+            words = {rate.words: f"{rate.usd_per_unit}" for rate in PriceList.of(entry.price).rates}
+        return ", ".join(f"{name} {dollars(Decimal(rate))}" for name, rate in words.items())
 
     @display(description="marks")
     def marks(self, entry: LedgerEntry) -> str | None:

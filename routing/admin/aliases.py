@@ -10,7 +10,6 @@ from django import forms
 from django.contrib import admin, messages
 from django.db import IntegrityError
 from django.db.models import F, Func, OuterRef, QuerySet, Subquery, Value
-from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
@@ -119,16 +118,18 @@ class ModelAliasAdmin(ModelAdmin):
     delete_selected_confirmation_template = "routing/delete_selected_confirmation.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ModelAlias]:
-        current = Price.objects.filter(
-            provider=OuterRef("provider__name"), model=OuterRef("upstream_model"), effective_from__lte=Now()
-        ).order_by("-effective_from")
+        current = (
+            Price.objects.filter(provider=OuterRef("provider__name"), model=OuterRef("upstream_model"))
+            .in_force(datetime.now(UTC))
+            .with_token_rates()
+        )
         rows: QuerySet[ModelAlias] = super().get_queryset(request)
         return (
             rows.select_related("provider")
             .prefetch_related("fallbacks__target", "deployments__provider")
             .annotate(
-                input_usd=Subquery(current.values("input_usd_per_mtok")[:1]),
-                output_usd=Subquery(current.values("output_usd_per_mtok")[:1]),
+                input_usd=Subquery(current.values("input_usd")[:1]),
+                output_usd=Subquery(current.values("output_usd")[:1]),
             )
         )
 
@@ -151,7 +152,7 @@ class ModelAliasAdmin(ModelAdmin):
     @display(description="USD per million in / out", label={"unpriced": "warning"})
     def price(self, alias: ModelAlias) -> Any:
         row: Any = alias  # annotated by get_queryset
-        if row.input_usd is None:
+        if row.input_usd is None or row.output_usd is None:
             return "unpriced"
         return f"{plain_usd(row.input_usd)} / {plain_usd(row.output_usd)}"
 
@@ -200,7 +201,7 @@ def _follow_rename(request: HttpRequest, before: str, name: str) -> None:
 
 def _warn_when_unpriced(request: HttpRequest, alias: ModelAlias) -> None:
     deployment = {"provider": alias.provider.name, "model": alias.upstream_model}
-    if Price.objects.filter(**deployment, effective_from__lte=datetime.now(UTC)).exists():
+    if Price.objects.filter(**deployment).in_force(datetime.now(UTC)).exists():
         return
     messages.warning(
         request,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -14,7 +13,7 @@ from django.db import models, transaction
 from accounting import keys, price_import
 from accounting.models import ApiKey, Budget, BudgetMode, BudgetScope, Price
 from accounting.money import plain_usd
-from accounting.pricing import MILLION, PriceList, litellm_costs
+from accounting.usage import Meter, Tier
 from routing.litellm_config.reading import Config, ModelEntry
 from routing.litellm_config.values import InvalidConfig
 from routing.litellm_config.weights import whole_weights
@@ -207,30 +206,23 @@ class _Application:
         if entry.costs and self.priced.setdefault(label, entry.costs) != entry.costs:
             self.report.notes.append(f"{label} has two different prices in the file; the first is taken")
             return
-        known = (
-            Price.objects.filter(provider=provider.name, model=entry.model, effective_from__lte=datetime.now(UTC))
-            .order_by("-effective_from")
-            .first()
-        )
+        known = Price.objects.filter(provider=provider.name, model=entry.model).in_force(datetime.now(UTC)).first()
         if known is not None:
             # What the file does not say of a price that is known is left; so is a price that it says.
-            in_force = litellm_costs(known.price_list())
-            if all(in_force.get(name) == Decimal(str(cost)) * MILLION for name, cost in entry.costs.items()):
+            in_force, _ = price_map.write(known.price_list(), entry.litellm_provider)
+            if all(in_force.get(name) == cost for name, cost in entry.costs.items()):
                 return
         listed = price_map.costs_of(entry.litellm_provider, entry.model)
         if not listed and entry.base_model:
             listed = price_map.costs_of(
                 entry.litellm_provider, entry.base_model.removeprefix(f"{entry.litellm_provider}/")
             )
-        prices = PriceList.from_litellm({**listed, **entry.costs})
-        if prices is None:
+        prices = price_map.read({**listed, **entry.costs}, entry.litellm_provider)
+        rates = {} if prices is None else prices.rates_of(Tier.STANDARD, 0)
+        if prices is None or Meter.INPUT not in rates or Meter.OUTPUT not in rates:
             if label not in self.report.unpriced:
                 self.report.unpriced.append(label)
             return
-        self.report.notes += [
-            f"{label}: {name} is not taken over, as prices here have one long-context tier, which names its input"
-            for name in sorted(entry.costs.keys() - litellm_costs(prices).keys())
-        ]
         source = "load_config" if entry.costs else price_map.SOURCE
         found = price_import.changes([(provider.name, entry.model, prices)])
         price_import.apply(found, source)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -37,13 +36,8 @@ _INFO = frozenset({"mode", "base_model"})
 _CHAT_MODES = frozenset({"", "chat", "responses"})
 #: Models for other things that the price map does not list under their name alone.
 _NOT_CHAT = ("dall-e", "gpt-image-", "whisper", "tts-", "text-embedding-", "text-moderation-")
-_COST = re.compile(
-    r"(input_cost_per_token|output_cost_per_token|cache_read_input_token_cost|cache_creation_input_token_cost)"
-    r"(_above_\d+k_tokens)?|cache_creation_input_token_cost_above_1hr|output_cost_per_reasoning_token"
-    r"|(input|output)_cost_per_audio_token"
-)
 PERIODS = {"1h": "hour", "1d": "day", "24h": "day", "7d": "week", "30d": "month", "1mo": "month"}
-DEAREST_USD = 99  # a token: what a price in USD per million tokens has room for
+DEAREST_USD = 99_000_000  # for a million tokens, or for one image: what a price has room for
 ANY_MODEL = "*"  # as the name in a list of fallbacks: every model that has none of its own
 
 
@@ -60,7 +54,7 @@ class ModelEntry:
     total_timeout_s: float | None
     first_token_timeout_s: float | None
     output_cap_tokens: int | None
-    costs: Mapping[str, Any]  # LiteLLM's names, USD a token
+    costs: Mapping[str, Any]  # LiteLLM's names; exact USD a token, an image, …
     weight: Decimal | None  # as the file has it: LiteLLM takes fractions, too
     base_model: str  # what an Azure deployment's own name does not say: the model to price it as
 
@@ -176,19 +170,18 @@ class _Reader:
         self.unsupported += [
             f"{where}.{key}" for key in item if key not in ("model_name", "litellm_params", "model_info")
         ]
-        self.unsupported += [f"{place}.{key}" for key in params if key not in _PARAMS and not _COST.fullmatch(key)]
+        self.unsupported += [f"{place}.{key}" for key in params if key not in _PARAMS and not price_map.is_price(key)]
         self.unsupported += [
-            f"{where}.model_info.{key}" for key in info if key not in _INFO and not _COST.fullmatch(key)
+            f"{where}.model_info.{key}" for key in info if key not in _INFO and not price_map.is_price(key)
         ]
         base_url = self._resolved(params.get("api_base") or params.get("base_url"), f"{place}.api_base")
         if needs_base_url(provider) and not base_url:
             raise InvalidConfig(place, f"the provider {provider} needs an api_base")
         costs = {
-            name: value for name, value in {**info, **params}.items() if _COST.fullmatch(name) and value is not None
+            name: self._cost(value, name, f"{place}.{name}")
+            for name, value in {**info, **params}.items()
+            if price_map.is_price(name) and value is not None
         }
-        for name, value in costs.items():
-            if values.number(value, f"{place}.{name}") > DEAREST_USD:
-                raise InvalidConfig(f"{place}.{name}", f"must be a price a token, at most {DEAREST_USD} USD")
         cap = params.get("max_tokens")
         return ModelEntry(
             alias=alias,
@@ -206,6 +199,16 @@ class _Reader:
             weight=self._weight(params.get("weight"), f"{place}.weight"),
             base_model=str(values.or_empty(info.get("base_model"), "")),
         )
+
+    def _cost(self, value: Any, name: str, where: str) -> Any:
+        if name == price_map.SEARCHES:
+            sizes = values.mapping(value, where)
+            return {size: self._cost(usd, "input_cost_per_query", f"{where}.{size}") for size, usd in sizes.items()}
+        usd, most = values.number(value, where), Decimal(DEAREST_USD) / price_map.unit_size(name)
+        if usd > most:
+            unit = "a token" if "token" in name else "a unit"
+            raise InvalidConfig(where, f"must be a price {unit}, at most {most:f} USD")
+        return usd
 
     def _weight(self, value: Any, where: str) -> Decimal | None:
         if value is None:

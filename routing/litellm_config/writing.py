@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -10,10 +11,10 @@ import yaml
 
 from accounting.models import Budget, BudgetMode, BudgetScope, Price
 from accounting.money import plain_usd
-from accounting.pricing import MILLION, PriceList, litellm_costs
 from routing.litellm_config.applying import GLOBAL
 from routing.litellm_config.reading import PERIODS
 from routing.models import ChainKind, ModelAlias, Provider
+from routing.upstreams import price_map
 
 _DURATIONS = {"hour": "1h", "day": "1d", "week": "7d", "month": "30d"}
 assert all(PERIODS[duration] == period for period, duration in _DURATIONS.items())
@@ -67,6 +68,8 @@ def write() -> str:
         for entry in document["model_list"]
         if "input_cost_per_token" not in entry["litellm_params"]
     ]
+    deployments = {(row.provider, row.upstream_model) for a in aliases for row in (a, *a.deployments.all())}
+    unsaid += sorted(line for provider, model in deployments for line in _unsaid_rates(provider, model))
     if settings:
         document["litellm_settings"] = settings
     header = "# Exported from the gateway. Provider keys are references; clients' keys are not in it.\n"
@@ -85,13 +88,9 @@ def _model(alias: ModelAlias, provider: Provider, model: str, weight: int | None
     params["max_tokens"] = alias.output_cap_tokens
     if weight is not None:
         params["weight"] = weight
-    price = (
-        Price.objects.filter(provider=provider.name, model=model, effective_from__lte=datetime.now(UTC))
-        .order_by("-effective_from")
-        .first()
-    )
+    price = Price.objects.filter(provider=provider.name, model=model).in_force(datetime.now(UTC)).first()
     if price is not None:
-        params |= _costs(price.price_list())
+        params |= _costs(price_map.write(price.price_list(), provider.litellm_provider)[0])
     return {"model_name": alias.name, "litellm_params": params}
 
 
@@ -100,8 +99,14 @@ def _key(provider: Provider) -> str:
     return f"os.environ/{place}" if kind == "env" else provider.key_reference or "none"
 
 
-def _costs(prices: PriceList) -> dict[str, float | int | str]:
-    return {name: _plain_number(rate / MILLION) for name, rate in litellm_costs(prices).items()}
+def _costs(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _costs(usd) if isinstance(usd, Mapping) else _plain_number(usd) for name, usd in said.items()}
+
+
+def _unsaid_rates(provider: Provider, model: str) -> list[str]:
+    price = Price.objects.filter(provider=provider.name, model=model).in_force(datetime.now(UTC)).first()
+    unsaid = [] if price is None else price_map.write(price.price_list(), provider.litellm_provider)[1]
+    return [f"the price of {provider.name} {model} has a rate of {rate.words}" for rate in unsaid]
 
 
 def _providers(aliases: list[ModelAlias]) -> set[Provider]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
@@ -13,9 +12,12 @@ import yaml
 from django.core.management import CommandError, call_command
 
 from accounting import keys
-from accounting.models import ApiKey, Budget, Price
+from accounting.models import ApiKey, Budget, Price, PriceRate
+from accounting.pricing import PriceList
+from accounting.usage import Meter, Tier
 from routing import defaults
 from routing.models import Fallback, FurtherDeployment, ModelAlias, Provider, ProviderKey
+from tests.prices import add_price, rate, set_rate
 
 EXAMPLE = Path(__file__).parents[1] / "unit" / "litellm-config.yaml"
 ENVIRONMENT = {
@@ -51,7 +53,9 @@ def snapshot() -> list[object]:
     """Everything that a configuration consists of."""
     return [
         list(model.objects.order_by("pk").values())
-        for model in (Provider, ProviderKey, ModelAlias, FurtherDeployment, Fallback, Price, Budget, ApiKey)
+        for model in (
+            Provider, ProviderKey, ModelAlias, FurtherDeployment, Fallback, Price, PriceRate, Budget, ApiKey,
+        )  # fmt: skip
     ]
 
 
@@ -93,7 +97,7 @@ def test_a_litellm_file_moves_over_whole() -> None:
     assert (budget.name, budget.limit_usd, budget.period, budget.mode) == ("global", Decimal(25), "month", "hard")
     assert ApiKey.objects.get().digest == keys.digest("sk-master-1234")
     price = Price.objects.get(provider="groq")
-    assert (price.input_usd_per_mtok, price.output_usd_per_mtok) == (Decimal("0.59"), Decimal("0.79"))
+    assert (rate(price), rate(price, Meter.OUTPUT)) == (Decimal("0.59"), Decimal("0.79"))
     assert Price.objects.get(model="gpt-4o-mini").source == "litellm price map"
 
 
@@ -207,7 +211,7 @@ model_list:
     model_info: {base_model: azure/gpt-4o}
 """))  # fmt: skip
     price = Price.objects.get(provider="azure", model="my-deployment")
-    assert (price.input_usd_per_mtok, price.output_usd_per_mtok) == (Decimal("2.5"), Decimal(10))
+    assert (rate(price), rate(price, Meter.OUTPUT)) == (Decimal("2.5"), Decimal(10))
 
 
 def test_costs_said_twice_are_taken_once_and_stay(tmp_path: Path) -> None:
@@ -217,7 +221,7 @@ model_list:
   - {model_name: b, litellm_params: {model: openai/own, input_cost_per_token: 3e-6, output_cost_per_token: 4e-6}}
 """)  # fmt: skip
     assert "  openai own has two different prices in the file; the first is taken" in load(path).splitlines()
-    assert Price.objects.get(model="own").input_usd_per_mtok == 1
+    assert rate(Price.objects.get(model="own")) == 1
     assert load(path).splitlines()[-1] == "nothing changed"
 
 
@@ -228,29 +232,73 @@ def test_a_cost_with_more_digits_than_a_price_keeps_is_written_once(tmp_path: Pa
         "input_cost_per_token: 3.3333333333333335e-07, output_cost_per_token: 1.0e-6}}]",
     )
     load(path)
-    assert Price.objects.get(model="own").input_usd_per_mtok == Decimal("0.333333333333")
+    assert rate(Price.objects.get(model="own")) == Decimal("0.333333333333")
     assert load(path).splitlines()[-1] == "nothing changed"
     assert Price.objects.filter(model="own").count() == 1
 
 
-def test_a_long_context_cost_that_prices_have_no_place_for_is_named(tmp_path: Path) -> None:
-    said = load(write(tmp_path, """
+ALL_COSTS = """
 model_list:
   - model_name: m
     litellm_params:
       model: openai/own
       input_cost_per_token: 1.0e-6
-      output_cost_per_token: 2.0e-6
+      output_cost_per_token: "2e-06"
       input_cost_per_token_above_128k_tokens: 3.0e-6
       input_cost_per_token_above_256k_tokens: 6.0e-6
-"""))  # fmt: skip
-    assert (
-        "  openai own: input_cost_per_token_above_256k_tokens is not taken over, "
-        "as prices here have one long-context tier, which names its input"
-    ) in said.splitlines()
-    assert "input_cost_per_token_above_128k_tokens" not in said
+      input_cost_per_token_flex: 5.0e-7
+      output_cost_per_token_above_256k_tokens_priority: 2.0e-5
+      output_cost_per_token_batches: 1.0e-6
+      output_cost_per_image: 0.04
+      output_cost_per_image_token: 4.0e-5
+      input_cost_per_audio_token: 1.0e-5
+      input_cost_per_second: 1.0e-4
+      input_cost_per_character: 1.5e-5
+      search_context_cost_per_query:
+        {search_context_size_low: 0.01, search_context_size_medium: 0.02, search_context_size_high: 0.03}
+      annotation_cost_per_page: 0.005
+      cache_read_input_token_cost_ultrafast: 1.0e-6
+"""
+
+
+def test_costs_of_every_tier_threshold_and_unit_move_over(tmp_path: Path) -> None:
+    said = load(write(tmp_path, ALL_COSTS))
     price = Price.objects.get(model="own")
-    assert (price.long_context_above_tokens, price.long_input_usd_per_mtok) == (128_000, 3)
+    assert price.price_list() == PriceList.of(
+        {
+            "standard": {
+                "input": "1", "output": "2", "image": "0.04", "image_output": "40", "audio_input": "10",
+                "input_second": "0.0001", "input_character": "15", "search": "0.02", "search:low": "0.01",
+                "search:medium": "0.02", "search:high": "0.03", "page:annotated": "0.005",
+            },
+            "standard above 128000": {"input": "3"},
+            "standard above 256000": {"input": "6"},
+            "flex": {"input": "0.5"},
+            "priority above 256000": {"output": "20"},
+            "batch": {"output": "1"},
+        }
+    )  # fmt: skip
+    # What no price here has room for is named, as every key that is not supported.
+    assert "  model_list[0].litellm_params.cache_read_input_token_cost_ultrafast" in said.splitlines()
+    assert load(write(tmp_path, ALL_COSTS)).splitlines()[-1] == "nothing changed"
+    before = snapshot()
+    assert load(write(tmp_path, export())).splitlines()[-1] == "nothing changed"
+    assert snapshot() == before
+
+
+def test_a_cost_of_searches_is_checked_size_by_size(tmp_path: Path) -> None:
+    before = snapshot()
+    with pytest.raises(CommandError, match=r"cost_per_query\.search_context_size_low: must be a number"):
+        load(write(tmp_path, ALL_COSTS.replace("size_low: 0.01", "size_low: cheap")))
+    assert snapshot() == before
+
+
+def test_a_rate_for_which_litellm_has_no_name_is_named_in_the_export() -> None:
+    price = Price.objects.get(model="gpt-4o")
+    price.rates.create(meter=Meter.IMAGE, qualifier="high/1024x1024", usd_per_unit=Decimal("0.17"))
+    exported = export()
+    assert "# This schema cannot say: the price of openai gpt-4o has a rate of image (high/1024x1024)\n" in exported
+    assert "0.17" not in exported
 
 
 def test_providers_that_differ_in_their_timeouts_alone_keep_apart_in_any_order(tmp_path: Path) -> None:
@@ -352,11 +400,16 @@ def a_budget_of_nothing() -> None:
 
 
 def a_price_with_fewer_classes_than_litellm_s() -> None:
-    Price.objects.filter(model="gpt-4o").update(cached_input_usd_per_mtok=None)
+    Price.objects.get(model="gpt-4o").rates.filter(meter=Meter.CACHED_INPUT).delete()
 
 
 def a_price_of_every_last_digit() -> None:
-    Price.objects.filter(model="gpt-4o").update(input_usd_per_mtok=Decimal("12345678.123456789012"))
+    set_rate(Price.objects.get(model="gpt-4o"), "12345678.123456789012")
+
+
+def a_price_above_an_odd_threshold() -> None:
+    price = Price.objects.get(model="gpt-4o")
+    price.rates.create(meter=Meter.INPUT, tier=Tier.BATCH, above_input_tokens=199_999, usd_per_unit=9)
 
 
 def a_provider_s_twin() -> None:
@@ -366,10 +419,7 @@ def a_provider_s_twin() -> None:
     alias = ModelAlias.objects.create(name="twin", provider=twin, upstream_model="gpt-4o", position=9)
     twin.deployments.create(alias=alias, upstream_model="gpt-4o-mini")
     for model in ("gpt-4o", "gpt-4o-mini"):
-        Price.objects.create(
-            provider=twin.name, model=model, effective_from=datetime(2026, 1, 1, tzinfo=UTC),
-            input_usd_per_mtok=1, output_usd_per_mtok=2,
-        )  # fmt: skip
+        add_price(twin.name, model, input="1", output="2")
 
 
 def a_key_in_a_file() -> None:
@@ -393,6 +443,7 @@ def providers_that_differ() -> None:
     "change",
     [a_soft_budget, a_disabled_budget, a_budget_of_every_last_digit, a_budget_of_nothing,
      a_price_with_fewer_classes_than_litellm_s, a_price_of_every_last_digit, a_provider_s_twin, a_key_in_a_file,
+     a_price_above_an_odd_threshold,
      further_keys_and_weights, providers_that_differ],
 )  # fmt: skip
 def test_an_odd_configuration_loads_back_without_a_change_too(change: Callable[[], None], tmp_path: Path) -> None:

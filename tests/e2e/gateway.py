@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -26,10 +27,11 @@ from psycopg.rows import dict_row
 from pytest_django.plugin import DjangoDbBlocker
 
 from accounting import keys
-from accounting.models import ApiKey, Budget, Price
+from accounting.models import ApiKey, Budget
 from routing.models import Fallback, ModelAlias, Provider
 from tests.clocks import eventually
 from tests.e2e.launcher import RunningGateway
+from tests.prices import LONG_AGO, add_price
 from tests.simulator import Simulator
 
 Row = dict[str, Any]
@@ -282,15 +284,12 @@ class Gateway:
         return [line for line in lines if fields.items() <= line.items()]
 
 
-def price(provider: str, model: str, **fields: Any) -> None:
-    Price.objects.create(
-        **{
-            "provider": provider, "model": model, "effective_from": "2026-01-01T00:00:00Z",
-            "input_usd_per_mtok": INPUT_USD, "output_usd_per_mtok": OUTPUT_USD,
-            "cached_input_usd_per_mtok": CACHED_USD, "cache_write_usd_per_mtok": CACHE_WRITE_USD,
-            "cache_write_1h_usd_per_mtok": CACHE_WRITE_1H_USD, **fields,
-        }
-    )  # fmt: skip
+def price(provider: str, model: str, effective_from: datetime = LONG_AGO, **rates: str) -> None:
+    usual = {
+        "input": INPUT_USD, "output": OUTPUT_USD, "cached_input": CACHED_USD, "cache_write": CACHE_WRITE_USD,
+        "cache_write_1h": CACHE_WRITE_1H_USD,
+    }  # fmt: skip
+    add_price(provider, model, effective_from, **{name: f"{usd}" for name, usd in (usual | rates).items()})
 
 
 def text_of(stream: Any) -> str:

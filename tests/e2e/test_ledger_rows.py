@@ -160,15 +160,13 @@ def test_the_price_at_the_time_stays_on_the_row(gateway: Gateway) -> None:
     gateway.sim.behave(route.providers[0], forever=Behaviour(text="Hi", usage=Usage(1_000_000, 0)))
     ask(gateway, route.alias)
     with gateway.orm():
-        price(
-            route.providers[0], "gpt-4o", effective_from=datetime.now(UTC) - timedelta(seconds=1), input_usd_per_mtok=5
-        )
-        price(route.providers[0], "gpt-4o", effective_from=datetime.now(UTC) + timedelta(days=1), input_usd_per_mtok=7)
+        price(route.providers[0], "gpt-4o", effective_from=datetime.now(UTC) - timedelta(seconds=1), input="5")
+        price(route.providers[0], "gpt-4o", effective_from=datetime.now(UTC) + timedelta(days=1), input="7")
     ask(gateway, route.alias)
     gateway.wait_settled(route.alias, 2)
     entries = gateway.entries(route.alias)
     assert [entry["cost_usd"] for entry in entries] == [Decimal("2.51"), Decimal(5)]
-    assert [Decimal(e["price"]["base"]["input_usd_per_mtok"]) for e in entries] == [Decimal("2.51"), Decimal(5)]
+    assert [Decimal(e["price"]["standard"]["input"]) for e in entries] == [Decimal("2.51"), Decimal(5)]
 
 
 def test_what_has_no_price_costs_null_and_never_nothing(guarded_gateway: Gateway) -> None:

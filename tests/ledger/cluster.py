@@ -72,10 +72,12 @@ class Cluster:
         self.execute("UPDATE routing_provider SET base_url = %s WHERE name = 'openai'", sim.base_url("openai"))
         self.execute("DELETE FROM routing_fallbackstep")
         self.execute("UPDATE accounting_budget SET limit_usd = 1000000")
-        self.execute(
-            "UPDATE accounting_price SET input_usd_per_mtok = %s, output_usd_per_mtok = %s WHERE model = 'gpt-4o'",
-            INPUT_USD_PER_MTOK, OUTPUT_USD_PER_MTOK,
-        )  # fmt: skip
+        for meter, usd in (("input", INPUT_USD_PER_MTOK), ("output", OUTPUT_USD_PER_MTOK)):
+            self.execute(
+                "UPDATE accounting_pricerate SET usd_per_unit = %s FROM accounting_price p WHERE p.id = price_id"
+                " AND p.model = 'gpt-4o' AND tier = 'standard' AND meter = %s",
+                usd, meter,
+            )  # fmt: skip
 
     def _launch(self, name: str, **variables: str) -> RunningGateway:
         return RunningGateway.in_tree(

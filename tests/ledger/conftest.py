@@ -17,13 +17,13 @@ from accounting.ledger.writer import Writer
 from accounting.models import Budget, ConfigurationVersion
 from accounting.outcomes import Outcome
 from accounting.postgres import locks
-from accounting.pricing import PriceList, Rates
+from accounting.pricing import PriceList
 from accounting.usage import NO_USAGE, Usage
 from tests.clocks import eventually
 from tests.ledger.cluster import Cluster, slow_and_various
 from tests.simulator import Simulator
 
-PRICE = PriceList(base=Rates(input_usd_per_mtok=Decimal(3), output_usd_per_mtok=Decimal(15)))
+PRICE = PriceList.of({"standard": {"input": "3", "output": "15"}})
 
 
 class Book:

@@ -45,7 +45,10 @@ NO_USAGE: Row = {
     "usage_source": "none",
 }  # fmt: skip
 USAGE: Row = NO_USAGE | {"input_tokens": 1000, "output_tokens": 200, "usage_source": "provider"}
-ENTRY: Row = USAGE | {
+TIER: Row = {"endpoint": "chat", "tier": "standard", "quantities": "{}"}
+RATE: Row = {"qualifier": "", "tier": "standard", "above_input_tokens": 0}
+LONG: Row = RATE | {"price_id": 1, "above_input_tokens": 200_000}
+ENTRY: Row = USAGE | TIER | {
     "created_at": NOON, "settled_at": NOON, "expires_at": NEXT_DAY, "writer_id": 7, "state": "posted", "key": "bot",
     "key_id": 1, "alias": "claude-sonnet", "served_alias": "claude-sonnet", "provider": "anthropic",
     "model": "claude-sonnet-4-6", "attempt_count": 1, "fallback": False, "streamed": True, "http_status": 200,
@@ -57,7 +60,8 @@ LOST: Row = NO_USAGE | {  # its worker died
     "settled_at": NEXT_DAY, "served_alias": "", "attempt_count": 0, "http_status": None, "provider_request_id": "",
     "price": None, "first_token_ms": None, "duration_ms": None,
 }  # fmt: skip
-ATTEMPT: Row = USAGE | {
+ATTEMPT: Row = USAGE | TIER | {
+    "key_reference": "", "at_most_usd": None, "next": "",
     "position": 1, "alias": "claude-sonnet", "provider": "anthropic", "model": "claude-sonnet-4-6",
     "outcome": "answered", "http_status": 200, "error": "", "started_at": NOON, "duration_ms": 880,
     "first_token_ms": 300, "cost_usd": None, "price": PRICED, "provider_request_id": "msg_1",
@@ -112,6 +116,16 @@ ROWS: dict[str, list[Row]] = {
             "provider": "openai", "model": "gpt-5", "input_usd_per_mtok": Decimal("1.25"),
             "output_usd_per_mtok": Decimal(10),
         },
+    ],
+    "accounting_pricerate": [  # as the migration makes them of the rows above
+        RATE | {"price_id": 1, "meter": "input", "usd_per_unit": Decimal(3)},
+        RATE | {"price_id": 1, "meter": "cached_input", "usd_per_unit": Decimal("0.3")},
+        RATE | {"price_id": 1, "meter": "output", "usd_per_unit": Decimal(15)},
+        LONG | {"meter": "input", "usd_per_unit": Decimal(6)},
+        LONG | {"meter": "cached_input", "usd_per_unit": Decimal(6)},
+        LONG | {"meter": "output", "usd_per_unit": Decimal("22.5")},
+        RATE | {"price_id": 2, "meter": "input", "usd_per_unit": Decimal("1.25")},
+        RATE | {"price_id": 2, "meter": "output", "usd_per_unit": Decimal(10)},
     ],
     "accounting_budget": [
         BUDGET | {

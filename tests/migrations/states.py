@@ -14,6 +14,8 @@ STATES: tuple[State, ...] = (
     {"accounting": "0005_faster_views", "routing": "0005_provider_keys_and_weights"},
     {"accounting": "0006_budget_modes", "routing": "0005_provider_keys_and_weights"},
     {"accounting": "0006_budget_modes", "routing": "0006_plain_names"},
+    {"accounting": "0007_quantities", "routing": "0006_plain_names"},
+    {"accounting": "0008_price_rates", "routing": "0006_plain_names"},
 )
 NOW = STATES[-1]
 
