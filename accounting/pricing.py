@@ -251,17 +251,19 @@ def _amounts(usage: Usage) -> list[tuple[Meter, str, Decimal | int]]:
     write_1h = min(usage.cache_write_1h_tokens, usage.cache_write_tokens)
     # Classes are parts of the totals. A provider whose parts exceed its total is believed in the parts.
     plain_input = max(
-        0,
+        Decimal(0),
         usage.input_tokens
         - usage.cached_input_tokens
         - usage.cache_write_tokens
         - usage.audio_input_tokens
         - image_input,
     )
-    plain_output = max(0, usage.output_tokens - usage.reasoning_tokens - usage.audio_output_tokens - image_output)
+    plain_output = max(
+        Decimal(0), usage.output_tokens - usage.reasoning_tokens - usage.audio_output_tokens - image_output
+    )
     amounts: list[tuple[Meter, str, Decimal | int]] = [
         (Meter.INPUT, "", plain_input),
-        (Meter.CACHED_INPUT, "", max(0, usage.cached_input_tokens - cached_audio - cached_image)),
+        (Meter.CACHED_INPUT, "", max(Decimal(0), usage.cached_input_tokens - cached_audio - cached_image)),
         (Meter.CACHED_AUDIO_INPUT, "", cached_audio),
         (Meter.CACHED_IMAGE_INPUT, "", cached_image),
         (Meter.CACHE_WRITE, "", usage.cache_write_tokens - write_1h),

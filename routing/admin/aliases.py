@@ -118,7 +118,7 @@ class ModelAliasAdmin(ModelAdmin):
     delete_selected_confirmation_template = "routing/delete_selected_confirmation.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ModelAlias]:
-        current = (
+        current: Any = (  # annotated
             Price.objects.filter(provider=OuterRef("provider__name"), model=OuterRef("upstream_model"))
             .in_force(datetime.now(UTC))
             .with_token_rates()

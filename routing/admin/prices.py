@@ -55,7 +55,7 @@ class RateForm(forms.ModelForm[PriceRate]):
         """A row that was offered and got no amount is empty."""
         offered = self.data.get(self.add_prefix("meter")) in _STARTERS
         has_amount = str(self.data.get(self.add_prefix("usd_per_unit")) or "").strip()
-        if self.instance.pk is None and offered and not has_amount and set(self.changed_data) <= {"meter"}:
+        if self.instance._state.adding and offered and not has_amount and set(self.changed_data) <= {"meter"}:
             return False
         return super().has_changed()
 

@@ -68,7 +68,8 @@ def write() -> str:
         for entry in document["model_list"]
         if "input_cost_per_token" not in entry["litellm_params"]
     ]
-    deployments = {(row.provider, row.upstream_model) for a in aliases for row in (a, *a.deployments.all())}
+    deployments = {(alias.provider, alias.upstream_model) for alias in aliases}
+    deployments |= {(row.provider, row.upstream_model) for alias in aliases for row in alias.deployments.all()}
     unsaid += sorted(line for provider, model in deployments for line in _unsaid_rates(provider, model))
     if settings:
         document["litellm_settings"] = settings

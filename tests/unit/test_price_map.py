@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from decimal import Decimal
 from fnmatch import fnmatch
 from typing import Any
@@ -58,7 +58,7 @@ def litellm() -> Any:
     return litellm_import.load()
 
 
-def entries(litellm: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def entries(litellm: Any) -> Iterator[tuple[str, Any]]:
     """The map without its first entry, which explains the others."""
     return ((model, entry) for model, entry in litellm.model_cost.items() if model != "sample_spec")
 
