@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from django import forms
@@ -50,6 +51,11 @@ class RateForm(forms.ModelForm[PriceRate]):
         labels = {"usd_per_unit": "USD", "above_input_tokens": "above input tokens", "qualifier": "kind"}
         help_texts = {"qualifier": "", "above_input_tokens": ""}
         error_messages = {"usd_per_unit": {"required": "Say the amount, or remove this row."}}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if (usd := self.initial.get("usd_per_unit")) is not None:
+            self.initial["usd_per_unit"] = Decimal(plain_usd(Decimal(usd)))  # 3, not 3.000000000000
 
     def has_changed(self) -> bool:
         """A row that was offered and got no amount is empty."""
@@ -119,7 +125,7 @@ class RateInline(TabularInline):
     form = RateForm
     formset = RateFormSet
     extra = 0
-    fields = ("meter", "usd_per_unit", "tier", "above_input_tokens", "qualifier")
+    readonly_fields = ("usd",)
     verbose_name_plural = "Rates"
     hide_title = True
     template_before = "routing/rates_help.html"
@@ -130,6 +136,14 @@ class RateInline(TabularInline):
         tier = Case(*(When(tier=tier, then=place) for place, tier in enumerate(Tier)))
         meter = Case(*(When(meter=meter, then=place) for place, meter in enumerate(Meter)))
         return rows.order_by(tier, "above_input_tokens", meter, "qualifier")
+
+    @display(description="USD")
+    def usd(self, rate: PriceRate) -> str:
+        return plain_usd(rate.usd_per_unit)
+
+    def get_fields(self, request: HttpRequest, obj: Price | None = None) -> tuple[str, ...]:
+        usd = "usd" if obj is not None and not self.has_change_permission(request, obj) else "usd_per_unit"
+        return ("meter", usd, "tier", "above_input_tokens", "qualifier")
 
     def get_extra(self, request: HttpRequest, obj: Price | None = None, **kwargs: Any) -> int:
         return len(_offered_rates(request)) if obj is None else 0
@@ -161,7 +175,7 @@ def _offered_rates(request: HttpRequest) -> list[dict[str, Any]]:
     return [
         {
             "meter": rate.meter.value,
-            "usd_per_unit": plain_usd(rate.usd_per_unit),
+            "usd_per_unit": rate.usd_per_unit,
             "tier": rate.tier.value,
             "above_input_tokens": rate.above_input_tokens,
             "qualifier": rate.qualifier,
@@ -184,7 +198,7 @@ class PriceAdmin(ModelAdmin):
     warn_unsaved_form = True
     delete_confirmation_template = "routing/delete_confirmation.html"
     delete_selected_confirmation_template = "routing/delete_selected_confirmation.html"
-    fieldsets = ((None, {"fields": (("provider", "model"), ("effective_from", "source"))}),)
+    fieldsets = ((None, {"fields": (("provider", "model"), ("effective_from",), ("source",))}),)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Price]:
         rows: Any = super().get_queryset(request)
