@@ -22,6 +22,7 @@ from accounting.usage import Meter, Tier, Usage, quantity_name, split_quantity_n
 
 PLACES = Decimal("0.000000000001")
 MILLION = 1_000_000
+_NOTHING = Decimal(0)
 
 #: A meter without a rate of its own costs what this other one costs. Units are not here: a unit without a rate is
 #: unpriced. Two more rules. A qualifier without a rate costs what its meter costs without a qualifier. Reasoning is
@@ -126,7 +127,10 @@ class PriceList:
 
     def rates_of(self, tier: Tier, input_tokens: int) -> Mapping[Meter, Decimal]:
         """What each meter costs, without a qualifier, in a request with that many input tokens."""
-        above = next(above for above in self._thresholds if above == 0 or above < input_tokens)
+        above = 0
+        for above in self._thresholds:  # the highest first, 0 last
+            if above < input_tokens:
+                break
         found = self._resolved.get((tier, above))
         if found is None:
             found = {meter: usd for meter in Meter if (usd := self._found(meter, tier, above)) is not None}
@@ -187,16 +191,22 @@ def cost_usd(usage: Usage, prices: PriceList, *, tier: Tier = Tier.STANDARD) -> 
     """What the usage costs in the tier that served it, to twelve places, half to even. None: something was consumed
     that has no rate, so nobody knows."""
     rates = prices.rates_of(tier, usage.input_tokens)
-    per_million_usd = units_usd = Decimal(0)
-    for meter, qualifier, amount in _amounts(usage):
-        usd = prices.usd_per_unit(meter, qualifier, tier, usage.input_tokens) if qualifier else rates.get(meter)
+    tokens_usd = units_usd = _NOTHING
+    for meter, amount in _tokens(usage):
+        if not amount:
+            continue
+        if (usd := rates.get(meter)) is None:
+            return None
+        tokens_usd += amount * usd
+    for name, amount in usage.quantities.items():
+        meter, qualifier = split_quantity_name(name)
+        if meter.is_tokens or not amount:
+            continue
+        usd = prices.usd_per_unit(meter, qualifier, tier, usage.input_tokens)
         if usd is None:
             return None
-        if meter.unit_size == MILLION:
-            per_million_usd += amount * usd
-        else:
-            units_usd += amount * usd
-    return (per_million_usd / MILLION + units_usd).quantize(PLACES, ROUND_HALF_EVEN)
+        units_usd += amount * usd / meter.unit_size
+    return (tokens_usd / MILLION + units_usd).quantize(PLACES, ROUND_HALF_EVEN)
 
 
 def ceiling_usd(
@@ -244,39 +254,25 @@ def _dearest(rates: Mapping[Meter, Decimal], meters: Iterable[Meter]) -> Decimal
     return max((rates[meter] for meter in meters if meter in rates), default=Decimal(0))
 
 
-def _amounts(usage: Usage) -> list[tuple[Meter, str, Decimal | int]]:
-    """The usage as meters that do not overlap, without those of which nothing was consumed."""
+def _tokens(usage: Usage) -> tuple[tuple[Meter, Decimal | int], ...]:
+    """The usage's tokens as classes that do not overlap."""
     cached_audio, cached_image = usage.of(Meter.CACHED_AUDIO_INPUT), usage.of(Meter.CACHED_IMAGE_INPUT)
     image_input, image_output = usage.of(Meter.IMAGE_INPUT), usage.of(Meter.IMAGE_OUTPUT)
     write_1h = min(usage.cache_write_1h_tokens, usage.cache_write_tokens)
     # Classes are parts of the totals. A provider whose parts exceed its total is believed in the parts.
-    plain_input = max(
-        Decimal(0),
-        usage.input_tokens
-        - usage.cached_input_tokens
-        - usage.cache_write_tokens
-        - usage.audio_input_tokens
-        - image_input,
+    of_input = usage.cached_input_tokens + usage.cache_write_tokens + usage.audio_input_tokens
+    of_output = usage.reasoning_tokens + usage.audio_output_tokens
+    return (
+        (Meter.INPUT, max(_NOTHING, usage.input_tokens - of_input - image_input)),
+        (Meter.CACHED_INPUT, max(_NOTHING, usage.cached_input_tokens - cached_audio - cached_image)),
+        (Meter.CACHED_AUDIO_INPUT, cached_audio),
+        (Meter.CACHED_IMAGE_INPUT, cached_image),
+        (Meter.CACHE_WRITE, usage.cache_write_tokens - write_1h),
+        (Meter.CACHE_WRITE_1H, write_1h),
+        (Meter.AUDIO_INPUT, usage.audio_input_tokens),
+        (Meter.IMAGE_INPUT, image_input),
+        (Meter.OUTPUT, max(_NOTHING, usage.output_tokens - of_output - image_output)),
+        (Meter.REASONING, usage.reasoning_tokens),
+        (Meter.AUDIO_OUTPUT, usage.audio_output_tokens),
+        (Meter.IMAGE_OUTPUT, image_output),
     )
-    plain_output = max(
-        Decimal(0), usage.output_tokens - usage.reasoning_tokens - usage.audio_output_tokens - image_output
-    )
-    amounts: list[tuple[Meter, str, Decimal | int]] = [
-        (Meter.INPUT, "", plain_input),
-        (Meter.CACHED_INPUT, "", max(Decimal(0), usage.cached_input_tokens - cached_audio - cached_image)),
-        (Meter.CACHED_AUDIO_INPUT, "", cached_audio),
-        (Meter.CACHED_IMAGE_INPUT, "", cached_image),
-        (Meter.CACHE_WRITE, "", usage.cache_write_tokens - write_1h),
-        (Meter.CACHE_WRITE_1H, "", write_1h),
-        (Meter.AUDIO_INPUT, "", usage.audio_input_tokens),
-        (Meter.IMAGE_INPUT, "", image_input),
-        (Meter.OUTPUT, "", plain_output),
-        (Meter.REASONING, "", usage.reasoning_tokens),
-        (Meter.AUDIO_OUTPUT, "", usage.audio_output_tokens),
-        (Meter.IMAGE_OUTPUT, "", image_output),
-    ]
-    for name, amount in usage.quantities.items():
-        meter, qualifier = split_quantity_name(name)
-        if not meter.is_tokens:
-            amounts.append((meter, qualifier, amount))
-    return [found for found in amounts if found[2]]

@@ -126,6 +126,8 @@ class Usage:
 
     def of(self, meter: Meter) -> Decimal:
         """How much of a meter that has no field of its own, its qualifiers together."""
+        if not self.quantities:
+            return Decimal(0)
         amounts = (amount for name, amount in self.quantities.items() if split_quantity_name(name)[0] is meter)
         return sum(amounts, Decimal(0))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from decimal import Decimal
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 from django.db import ProgrammingError, connection, transaction
 
+from accounting.pricing import PriceList
+from accounting.usage import Tier, Usage
 from tests.ledger.conftest import Book
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "sql-views.md").read_text(encoding="utf-8")
@@ -49,6 +52,32 @@ def test_every_question_of_the_document_has_an_answer(book: Book) -> None:
     assert [len(rows) for question, rows in answers.items() if "user-42" in question] == [1]
     (budget,) = next(rows for question, rows in answers.items() if "budget_status" in question)
     assert budget[:5] == ("global", Decimal(10), Decimal("0.25"), Decimal(0), Decimal("9.75"))
+
+
+def test_the_views_say_what_was_asked_and_consumed_and_in_which_tier(book: Book) -> None:
+    book.budget("10")
+    rates = PriceList.of(
+        {"standard": {"input": "3", "search": "0.01"}, "flex": {"input": "1.5"}, "batch": {"input": "1"}}
+    )
+    failed = book.attempt(
+        "0", outcome="server_error", http_status=503, endpoint="responses", key_reference="env:OPENAI_API_KEY_2",
+        next="the provider failed", at_most_usd=Decimal("0.4"),
+    )  # fmt: skip
+    searched = Usage(input_tokens=10, quantities={"search:high": Decimal(3), "input_second": Decimal("1.50")})
+    served = book.attempt("0.1", usage=searched, endpoint="responses", tier=Tier.FLEX, price=rates)
+    hold = book.hold("1", endpoint="responses")
+    assert book.rows("SELECT endpoint, tier, quantities FROM ledger") == [("responses", "standard", "{}")]
+    assert book.writer.settle(book.settlement(hold, failed, served))
+    ((endpoint, tier, quantities, price),) = book.rows("SELECT endpoint, tier, quantities, price FROM ledger")
+    assert (endpoint, tier) == ("responses", "flex")
+    assert json.loads(quantities) == {"search:high": "3", "input_second": "1.5"}
+    assert json.loads(price) == {"standard": {"input": "3", "search": "0.01"}, "flex": {"input": "1.5"}}
+    assert book.rows(
+        "SELECT endpoint, tier, quantities, key_reference, at_most_usd, next FROM attempts ORDER BY position"
+    ) == [
+        ("responses", "standard", "{}", "env:OPENAI_API_KEY_2", Decimal("0.4"), "the provider failed"),
+        ("responses", "flex", quantities, None, None, None),
+    ]
 
 
 @pytest.mark.django_db
