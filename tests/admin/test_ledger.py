@@ -12,6 +12,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounting.models import Adjustment, LedgerEntry
+from accounting.pricing import PriceList
+from accounting.usage import Tier, Usage
 from tests.admin.conftest import Operator, grant, lose_worker
 from tests.ledger.conftest import Book
 
@@ -98,6 +100,25 @@ def test_an_entry_shows_its_attempts_its_price_and_the_budgets_it_counts_in(olga
     ):
         assert text in page
     assert 'name="_save"' not in page
+
+
+def test_an_entrys_page_reads_the_price_of_any_time_and_what_has_no_column(olga: Operator, book: Book) -> None:
+    rates = PriceList.of({"standard": {"input": "3", "search:high": "0.025"}, "flex above 200000": {"input": "1.5"}})
+    usage = Usage(input_tokens=1, quantities={"search:high": Decimal(2)})
+    attempt = book.attempt("0.1", usage=usage, price=rates, tier=Tier.FLEX)
+    assert book.writer.settle(book.settlement(book.hold("0.5", request_id="req-new"), attempt))
+    page = olga.get(f"{LIST}{LedgerEntry.objects.get(request_id='req-new').pk}/change/")
+    assert "input $3, search (high) $0.025, input, flex, above 200000 tokens $1.5" in page
+    assert "2 search:high" in page
+
+    old = book.hold("0.5", request_id="req-old").entry_id
+    first_version = {
+        "base": {"input_usd_per_mtok": "3", "output_usd_per_mtok": "15"},
+        "long_context_above_tokens": 200000,
+        "long_context": {"input_usd_per_mtok": "6", "output_usd_per_mtok": "22.5"},
+    }
+    LedgerEntry.objects.filter(pk=old).update(price=first_version)
+    assert "input $3, output $15, long input $6, long output $22.5" in olga.get(f"{LIST}{old}/change/")
 
 
 def test_ledger_rows_cannot_be_added_changed_or_deleted(olga: Operator, book: Book) -> None:
