@@ -83,12 +83,10 @@ class PriceList:
 
     def __post_init__(self) -> None:
         meters, tiers = list(Meter), list(Tier)
-        self.__dict__["rates"] = tuple(
-            sorted(
-                self.rates,
-                key=lambda r: (tiers.index(r.tier), r.above_input_tokens, meters.index(r.meter), r.qualifier),
-            )
+        ordered = sorted(
+            self.rates, key=lambda r: (tiers.index(r.tier), r.above_input_tokens, meters.index(r.meter), r.qualifier)
         )
+        object.__setattr__(self, "rates", tuple(ordered))
         if len(self._usd) != len(self.rates):
             raise ValueError("a price has one rate for a meter, qualifier, tier and threshold")
 
