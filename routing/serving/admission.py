@@ -134,6 +134,7 @@ def _admit(snapshot: Catalog, call: Call, secret: str | None, request_id: str) -
         key=key.name,
         key_id=key.id,
         alias=call.alias,
+        endpoint=call.endpoint,
         provider=provider,
         model=model,
         hold_usd=ceiling.hold_usd,

@@ -114,6 +114,7 @@ def record_attempt(
         cost_usd=cost,
         price=price,
         provider_request_id=provider_request_id,
+        endpoint=admission.call.endpoint,
     )
 
 

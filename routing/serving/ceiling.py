@@ -29,6 +29,8 @@ class Ceiling:
         rate = dearest_output_usd_per_mtok(self.price)
         if rate == 0:
             return None
-        left_usd = room_usd - ceiling_usd(self.most.input_tokens, 0, self.price)
-        tokens = math.floor(left_usd * 1_000_000 / rate / self.most.answers)
+        input_usd = ceiling_usd(self.most.input_tokens, 0, self.price)
+        if input_usd is None:
+            return None
+        tokens = math.floor((room_usd - input_usd) * 1_000_000 / rate / self.most.answers)
         return tokens if tokens >= 1 else None

@@ -49,14 +49,14 @@ def export() -> str:
     return out.getvalue()
 
 
+CONFIGURATION = (
+    Provider, ProviderKey, ModelAlias, FurtherDeployment, Fallback, Price, PriceRate, Budget, ApiKey,
+)  # fmt: skip
+
+
 def snapshot() -> list[object]:
     """Everything that a configuration consists of."""
-    return [
-        list(model.objects.order_by("pk").values())
-        for model in (
-            Provider, ProviderKey, ModelAlias, FurtherDeployment, Fallback, Price, PriceRate, Budget, ApiKey,
-        )  # fmt: skip
-    ]
+    return [list(model.objects.order_by("pk").values()) for model in CONFIGURATION]
 
 
 def chain(alias: str, kind: str = "general") -> list[str]:
