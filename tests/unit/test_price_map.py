@@ -25,6 +25,8 @@ NOT_CARRIED = {
     "web_search_billing_unit": "no price: whether a search is counted by query or by prompt",
     "regional_endpoint_uplift_multiplier": "where a deployment answers is its address: price it as it is billed there",
     "regional_processing_uplift_multiplier_*": "as above",
+    "fedramp_uplift_multiplier": "as above",
+    "cache_creation_input_token_cost_above_12hr*": "a cache that lives longer is asked for by a parameter that a hard budget refuses",
     "provider_specific_entry": "factors for a region, or for an option that the map does not name as a tier",
     "cost_per_second": "rented capacity, paid by the hour and not by the request",
     "cache_creation_input_audio_token_cost": "no provider counts written audio apart from written text",
@@ -48,6 +50,7 @@ NOT_CARRIED = {
 NO_PRICES = (
     "supports_*", "supported_*", "max_*", "mode", "litellm_provider", "source", "metadata", "comment",
     "deprecation_date", "rpm", "tpm", "token_count_*", "prompt_cache_min_tokens", "output_vector_size",
+    "deprecation_source", "successor_model", "reasoning_contexts", "reasoning_modes", "thinking_on_by_default",
     "default_reasoning_effort", "reasoning_effort_levels", "thinking_always_on", "bedrock_*", "uses_embed_content",
     "use_openai_responses_path", "vertex_ai_audio_api", "gemini_*", "audio_transcription_config",
 )  # fmt: skip
