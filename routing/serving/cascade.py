@@ -188,6 +188,7 @@ class _Cascade(Generic[Answer]):
         self.is_prefilling = False  # in the attempt in hand
         self.failed: list[AttemptRecord] = []
         self.last_error: UpstreamError | None = None
+        self.incapable: UpstreamError | None = None  # the first step's that could not take the request
         self.tried_keys: set[str] = set()  # of the step in hand
         self.key: ProviderKey | None = None  # of the attempt in hand
 
@@ -207,7 +208,8 @@ class _Cascade(Generic[Answer]):
                     break
                 if attempt < step.provider.retries:
                     time.sleep(wait_s)
-        raise Failed(self._all_failed(), self.failed, self.admission)
+        error = self._all_failed() if self.incapable is None else self._refused(self.incapable)
+        raise Failed(error, self.failed, self.admission)
 
     def _with_each_key(self, step: Step) -> Served[Answer] | None:
         """An attempt, and further ones at once while the failure is the key's and another key is well."""
@@ -240,7 +242,8 @@ class _Cascade(Generic[Answer]):
                     turned.add(chain)
                     self.queue = list(self.admission.chain(chain))
                 elif not turned or not self.queue:
-                    raise Failed(self._refused(), self.failed, self.admission)
+                    assert self.last_error is not None
+                    raise Failed(self._refused(self.incapable or self.last_error), self.failed, self.admission)
 
     def _ways_to_continue(self, step: Step, partial: Partial) -> Iterator[Step]:
         """The step, and once more if it refused our way of asking: a refusal is not the client's fault here, and must
@@ -266,6 +269,8 @@ class _Cascade(Generic[Answer]):
                 if self.client.is_gone:
                     raise self._client_left(step, started) from error
             self.last_error = error
+            if error.kind is FailureKind.CAPABILITY:
+                self.incapable = self.incapable or error
             if self.key is not None:
                 provider_keys.failed(step.provider, self.key, error)
             if not self._is_for_another_key(step) and not is_of_the_client(self.admission, error):
@@ -358,9 +363,7 @@ class _Cascade(Generic[Answer]):
             },
         )
 
-    def _refused(self) -> GatewayError:
-        error = self.last_error
-        assert error is not None
+    def _refused(self, error: UpstreamError) -> GatewayError:
         return ProviderRefused(
             error.message,
             status=error.http_status or 400,

@@ -44,9 +44,17 @@ def has_content(chunk: Mapping[str, Any]) -> bool:
     )
 
 
-def ends_empty(finish_reason: object) -> bool:
+def ends_empty(finish_reason: object, *, may_be_empty: bool = False) -> bool:
     """Whether an answer that ends so, without any content, is an empty one."""
-    return finish_reason not in _SPEAKING_ENDS
+    return finish_reason not in _SPEAKING_ENDS and not (may_be_empty and finish_reason == "stop")
+
+
+def may_be_empty(request: Mapping[str, Any]) -> bool:
+    """Whether an answer without content that ends with `stop` answers the request: an agent that has nothing more to
+    say after a tool's result, or a model whose first words were a stop sequence."""
+    messages = request.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    return bool(request.get("stop")) or (isinstance(last, dict) and last.get("role") in ("tool", "function"))
 
 
 def loads(data: bytes | str) -> Any:
@@ -71,7 +79,9 @@ def dumps(body: Mapping[str, Any]) -> bytes:
         ) from error
 
 
-def whole_answer(body: object, http_status: int, provider_request_id: str | None) -> WholeAnswer:
+def whole_answer(
+    body: object, http_status: int, provider_request_id: str | None, *, may_be_empty: bool = False
+) -> WholeAnswer:
     """Checks a `chat.completion` and fills in the fields that OpenAI's schema requires and others leave out.
 
     Raises UpstreamError MALFORMED or EMPTY; the latter with the usage, which the provider bills all the same.
@@ -85,7 +95,8 @@ def whole_answer(body: object, http_status: int, provider_request_id: str | None
             provider_request_id=provider_request_id,
         )
     usage = usage_of(body.get("usage"))
-    if not any(speaks(c["message"]) or not ends_empty(c.get("finish_reason")) for c in choices):
+    ends = [c.get("finish_reason") for c in choices if not speaks(c["message"])]
+    if len(ends) == len(choices) and all(ends_empty(end, may_be_empty=may_be_empty) for end in ends):
         raise UpstreamError(
             FailureKind.EMPTY,
             "The provider's answer is empty",

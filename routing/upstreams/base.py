@@ -76,6 +76,7 @@ class WholeAnswer:
     usage: Usage | None
     http_status: int
     provider_request_id: str | None
+    dropped_params: tuple[str, ...] = ()  # of the client's request: what this provider was not asked
 
 
 class AnswerStream(Protocol):
@@ -124,6 +125,7 @@ class FailureKind(StrEnum):
     BAD_REQUEST = "bad_request"  # 400, 413, 422: the client's request is wrong
     CONTEXT_WINDOW = "context_window"  # a 400 that says the prompt is too long
     CONTENT_POLICY = "content_policy"  # a 400 that says the content is refused
+    CAPABILITY = "capability"  # the model cannot do what the request needs: pictures, tools, sound
     MALFORMED = "malformed"  # not JSON, not the documented shape
     EMPTY = "empty"  # a well-formed answer with nothing in it
     INTERRUPTED = "interrupted"  # the stream broke after its first event

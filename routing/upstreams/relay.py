@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from accounting.usage import Usage
 from routing.upstreams import errors
-from routing.upstreams.answers import dumps, ends_empty, loads, speaks, whole_answer
+from routing.upstreams.answers import dumps, ends_empty, loads, may_be_empty, speaks, whole_answer
 from routing.upstreams.base import FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.http.events import EventReader, post_stream
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
@@ -65,7 +65,7 @@ class Relay:
         body.pop("stream_options", None)
         url, headers = _address(request, "application/json")
         answer = post(url, headers, dumps(body), request.timeouts)
-        return _read_whole(answer, request.api_key)
+        return _read_whole(answer, request)
 
     def stream(self, request: UpstreamRequest) -> RelayStream:
         body = {**request.body, "model": request.deployment.model, "stream": True}
@@ -77,7 +77,7 @@ class Relay:
         url, headers = _address(request, "text/event-stream")
         answer = post_stream(url, headers, dumps(body), request.timeouts, request.leash)
         if isinstance(answer, Whole):
-            _read_whole(answer, request.api_key)
+            _read_whole(answer, request)
             raise UpstreamError(  # a good answer, but not the stream that was asked for
                 FailureKind.MALFORMED,
                 "The provider's answer is not a stream",
@@ -85,7 +85,8 @@ class Relay:
                 provider_request_id=errors.request_id(answer.headers),
             )
         choices = body.get("n")
-        return RelayStream(answer, request.api_key, choices if type(choices) is int and choices > 1 else 1)
+        choices = choices if type(choices) is int and choices > 1 else 1
+        return RelayStream(answer, request.api_key, choices, may_be_empty=may_be_empty(body))
 
 
 def _address(request: UpstreamRequest, accept: str) -> tuple[str, dict[str, str]]:
@@ -107,7 +108,8 @@ def _address(request: UpstreamRequest, accept: str) -> tuple[str, dict[str, str]
     return f"{path.rstrip('/')}/chat/completions{question}{query}", headers
 
 
-def _read_whole(answer: Whole, api_key: str) -> WholeAnswer:
+def _read_whole(answer: Whole, request: UpstreamRequest) -> WholeAnswer:
+    api_key = request.api_key
     if answer.status != 200:
         raise errors.from_response(answer.status, answer.headers, answer.body, secret=api_key)
     try:
@@ -117,7 +119,7 @@ def _read_whole(answer: Whole, api_key: str) -> WholeAnswer:
     request_id = errors.request_id(answer.headers)
     if error := errors.from_event(body, provider_request_id=request_id, secret=api_key):
         raise error  # OpenRouter and some proxies say so with a 200
-    return whole_answer(body, answer.status, request_id)
+    return whole_answer(body, answer.status, request_id, may_be_empty=may_be_empty(request.body))
 
 
 class RelayStream:
@@ -128,12 +130,13 @@ class RelayStream:
     beside choices lose it there: the usage always comes in a last chunk of its own, as OpenAI sends it.
     """
 
-    def __init__(self, reader: EventReader, api_key: str, choices: int) -> None:
+    def __init__(self, reader: EventReader, api_key: str, choices: int, *, may_be_empty: bool = False) -> None:
         self.http_status = reader.status
         self.provider_request_id = errors.request_id(reader.headers)
         self._reader = reader
         self._api_key = api_key
         self._unfinished = choices
+        self._may_be_empty = may_be_empty
         self._usage: Any = None
         self._usage_sent = False
         self._spoken = False
@@ -228,7 +231,8 @@ class RelayStream:
             delta = choice["delta"] = {}
         choice.setdefault("index", index)
         reason = choice.setdefault("finish_reason", None)
-        if not self._spoken and (speaks(delta) or (reason and not ends_empty(reason))):
+        ends_well = bool(reason) and not ends_empty(reason, may_be_empty=self._may_be_empty)
+        if not self._spoken and (ends_well or speaks(delta)):
             self._spoken = True
             self._reader.limits.content_seen()
         if not reason:

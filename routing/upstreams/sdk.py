@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from accounting.usage import Usage
 from routing.upstreams import errors
-from routing.upstreams.answers import cleaned, ends_empty, speaks, whole_answer
+from routing.upstreams.answers import cleaned, ends_empty, may_be_empty, speaks, whole_answer
 from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.formats import PARAMETERS
 from routing.upstreams.litellm_import import load
@@ -44,7 +44,7 @@ class Sdk:
         body["model"] = request.deployment.model
         if usage_of(body.get("usage")) is None:
             body.pop("usage", None)
-        return whole_answer(body, 200, _request_id(answer))
+        return whole_answer(body, 200, _request_id(answer), may_be_empty=may_be_empty(request.body))
 
     def stream(self, request: UpstreamRequest) -> SdkStream:
         started = monotonic()
@@ -159,6 +159,7 @@ class SdkStream:
         self._secret = request.api_key
         self._model = request.deployment.model
         self._total_at = started + request.timeouts.total_s
+        self._may_be_empty = may_be_empty(request.body)
         self._usage: Json | None = None
         self._spoken = False
         self._finished = False
@@ -208,7 +209,7 @@ class SdkStream:
         for choice in chunk["choices"]:
             choice.setdefault("delta", {})
             reason = choice.setdefault("finish_reason", None)
-            if speaks(choice["delta"]) or (reason and not ends_empty(reason)):
+            if speaks(choice["delta"]) or (reason and not ends_empty(reason, may_be_empty=self._may_be_empty)):
                 self._spoken = True
             if reason and self._cut_off():
                 raise self._failed(

@@ -6,15 +6,18 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from accounting.usage import Usage
 from routing.upstreams import errors
-from routing.upstreams.answers import cleaned, dumps, ends_empty, loads, speaks, whole_answer
+from routing.upstreams.answers import cleaned, dumps, ends_empty, loads, may_be_empty, speaks, whole_answer
 from routing.upstreams.base import FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.formats import Anthropic, Gemini, Parser, Prepared, WireFormat
 from routing.upstreams.http.events import EventReader, post_stream
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
+from routing.upstreams.mends.capability import cannot
+from routing.upstreams.mends.endings import as_function_call
 from routing.upstreams.usage import usage_of
 
 FORMATS: Final[Mapping[str, WireFormat]] = {"anthropic": Anthropic(), "gemini": Gemini()}
@@ -46,7 +49,7 @@ class Translate:
                 provider_request_id=errors.request_id(answer.headers),
             )
         parser = wire.parser(prepared, answer.headers)
-        return TranslatedStream(answer, wire, parser, request)
+        return TranslatedStream(answer, wire, parser, request, prepared)
 
 
 def _prepare(wire: WireFormat, request: UpstreamRequest, *, streamed: bool) -> Prepared:
@@ -60,14 +63,8 @@ def _prepare(wire: WireFormat, request: UpstreamRequest, *, streamed: bool) -> P
         raise
     except Exception as error:
         reason = getattr(error, "message", None) or str(error) or type(error).__name__
-        raise UpstreamError(
-            FailureKind.BAD_REQUEST,
-            "The request cannot be translated to the provider's format: "
-            + errors.scrubbed(str(reason), request.api_key),
-            http_status=400,
-            error_type="invalid_request_error",
-            code="invalid_value",
-        ) from error
+        said = errors.scrubbed(str(reason), request.api_key)
+        raise cannot(f"The request cannot be translated to the provider's format: {said}") from error
 
 
 def _headers(prepared: Prepared) -> dict[str, str]:
@@ -95,7 +92,9 @@ def _read_whole(wire: WireFormat, prepared: Prepared, answer: Whole, request: Up
     reports_usage = bool(raw.get(wire.usage_name))
     if not reports_usage:
         raw[wire.usage_name] = dict(wire.no_usage)
-        answer = Whole(answer.status, answer.headers, dumps(raw))
+    readable = wire.readable(raw, prepared)
+    if not reports_usage or readable is not raw:
+        answer = Whole(answer.status, answer.headers, dumps(readable))
     try:
         body = cleaned(wire.read(prepared, answer).model_dump(exclude_none=True))
     except Exception as error:
@@ -103,7 +102,27 @@ def _read_whole(wire: WireFormat, prepared: Prepared, answer: Whole, request: Up
     if not reports_usage:
         body.pop("usage", None)
     body["model"] = request.deployment.model
-    return whole_answer(body, answer.status, request_id)
+    if reason := wire.failed_turn(raw):
+        raise _failed_turn(reason, answer.status, request_id, usage_of(body.get("usage")))
+    if prepared.calls_functions:
+        _write_function_calls(body)
+    whole = whole_answer(body, answer.status, request_id, may_be_empty=may_be_empty(request.body))
+    return replace(whole, dropped_params=prepared.dropped)
+
+
+def _failed_turn(reason: str, status: int, request_id: str | None, usage: Usage | None) -> UpstreamError:
+    """The model did not say what it meant to say: to a client it would look like the end of its work."""
+    message = f"The model's turn failed ({reason})"
+    return UpstreamError(
+        FailureKind.MALFORMED, message, http_status=status, provider_request_id=request_id, usage=usage
+    )
+
+
+def _write_function_calls(body: Json) -> None:
+    for choice in body["choices"]:
+        choice["message"] = as_function_call(choice["message"])
+        if choice.get("finish_reason") == "tool_calls":
+            choice["finish_reason"] = "function_call"
 
 
 def _usage_of_refusal(wire: WireFormat, prepared: Prepared, answer: Whole) -> Usage | None:
@@ -122,13 +141,18 @@ class TranslatedStream:
     the usage. Beyond it: every choice gets its finish reason, not the first alone.
     """
 
-    def __init__(self, reader: EventReader, wire: WireFormat, parser: Parser, request: UpstreamRequest) -> None:
+    def __init__(
+        self, reader: EventReader, wire: WireFormat, parser: Parser, request: UpstreamRequest, prepared: Prepared
+    ) -> None:
         self.http_status = reader.status
+        self.dropped_params = prepared.dropped
         self.provider_request_id = errors.request_id(reader.headers)
         self._reader = reader
         self._wire = wire
         self._parser = parser
         self._secret = request.api_key
+        self._prepared = prepared
+        self._may_be_empty = may_be_empty(request.body)
         self._head: Json = {
             "id": f"chatcmpl-{time.time_ns():x}",
             "object": "chat.completion.chunk",
@@ -141,6 +165,8 @@ class TranslatedStream:
         self._finish: dict[int, str] = {}
         self._opened: set[int] = set()  # the choices whose first delta was sent
         self._calling: set[int] = set()  # those with tool calls
+        self._arguments: dict[tuple[int, int], bool] = {}  # of each call, by choice and place: whether it has any yet
+        self._failed_turn: str | None = None
         self._spoken = False
         self._malformed = False
         self._ready: deque[Json] = deque()
@@ -205,6 +231,8 @@ class TranslatedStream:
     def _take(self, event: Json) -> None:
         """Puts what the event says to the client into `_ready`."""
         failure = errors.from_event(event, secret=self._secret) or self._wire.refusal(event)
+        event = self._wire.readable(event, self._prepared)
+        self._failed_turn = self._failed_turn or self._wire.failed_turn(event)
         finished = self._wire.finished(event)
         event, count = self._wire.without_running_count(event)
         if count is not None:
@@ -239,13 +267,22 @@ class TranslatedStream:
             return
         if "tool_calls" in delta:
             self._calling.add(index)
+            self._note_arguments(index, delta["tool_calls"])
         if not self._spoken and speaks(delta):
             self._spoken = True
             self._reader.limits.content_seen()
         if index not in self._opened:
             self._opened.add(index)
             delta = {"role": "assistant", **delta}
+        if self._prepared.calls_functions:
+            delta = as_function_call(delta)
         self._ready.append(self._chunk(index, delta, None, getattr(choice, "logprobs", None)))
+
+    def _note_arguments(self, index: int, calls: list[Json]) -> None:
+        for call in calls:
+            place = (index, call.get("index") or 0)
+            has_any = bool((call.get("function") or {}).get("arguments"))
+            self._arguments[place] = has_any or self._arguments.get(place, False)
 
     def _chunk(self, index: int, delta: Json, finish_reason: str | None, logprobs: Any = None) -> Json:
         choice: Json = {"index": index, "delta": delta, "finish_reason": finish_reason}
@@ -257,7 +294,14 @@ class TranslatedStream:
         """The events are over: finish reasons and usage, or the failure that it is."""
         self._done = True
         self._reader.close()
-        empty = not self._spoken and all(map(ends_empty, self._finish.values()))
+        ends = self._finish.values()
+        empty = not self._spoken and all(ends_empty(end, may_be_empty=self._may_be_empty) for end in ends)
+        if self._failed_turn is not None and not self._calling:
+            self._ready.clear()
+            failed = _failed_turn(self._failed_turn, self.http_status, None, None)
+            if self._spoken:
+                failed = UpstreamError(FailureKind.INTERRUPTED, failed.message, http_status=self.http_status)
+            raise self._failed(failed)
         if empty or not self._finish:
             if self._spoken:
                 kind, message = FailureKind.INTERRUPTED, "The provider's stream ended before its answer did"
@@ -267,9 +311,16 @@ class TranslatedStream:
                 kind, message = FailureKind.EMPTY, "The provider's answer is empty"
             self._ready.clear()
             raise self._failed(UpstreamError(kind, message, http_status=self.http_status))
+        for index, place in (place for place, has_any in self._arguments.items() if not has_any):
+            empty_call: Json = {"tool_calls": [{"index": place, "function": {"arguments": "{}"}}]}
+            if self._prepared.calls_functions:
+                empty_call = as_function_call(empty_call)
+            self._ready.append(self._chunk(index, empty_call, None))
         for index, reason in sorted(self._finish.items()):
             delta: Json = {} if index in self._opened else {"role": "assistant"}
             said = "tool_calls" if reason == "stop" and index in self._calling else reason
+            if said == "tool_calls" and self._prepared.calls_functions:
+                said = "function_call"
             self._ready.append(self._chunk(index, delta, said))
         usage = self._usage_dict()
         if usage is not None:
