@@ -207,7 +207,7 @@ class Anthropic:
         dropped += parameters.effort_at_claude(
             given,
             adaptive=litellm.AnthropicConfig.is_adaptive_thinking_model(model, "anthropic"),
-            always_on=litellm.AnthropicConfig._is_always_on_thinking_model(model, "anthropic"),  # noqa: SLF001
+            always_on=litellm.AnthropicConfig._is_always_on_thinking_model(model, "anthropic"),
             xhigh=litellm.AnthropicConfig.validate_effort_for_model(model, "xhigh", "anthropic") is None,
         )
         if not given.get("tools") and (past := conversation.tools_of_the_past(messages)):

@@ -89,6 +89,17 @@ def _read_whole(wire: WireFormat, prepared: Prepared, answer: Whole, request: Up
         raise failure
     if not isinstance(raw, dict):
         raise errors.malformed(answer.status, answer.headers)
+    body = _as_chat_completion(wire, prepared, answer, raw)
+    body["model"] = request.deployment.model
+    if reason := wire.failed_turn(raw):
+        raise _failed_turn(reason, answer.status, request_id, usage_of(body.get("usage")))
+    if prepared.calls_functions:
+        _write_function_calls(body)
+    whole = whole_answer(body, answer.status, request_id, may_be_empty=may_be_empty(request.body))
+    return replace(whole, dropped_params=prepared.dropped)
+
+
+def _as_chat_completion(wire: WireFormat, prepared: Prepared, answer: Whole, raw: Json) -> Json:
     reports_usage = bool(raw.get(wire.usage_name))
     if not reports_usage:
         raw[wire.usage_name] = dict(wire.no_usage)
@@ -101,13 +112,7 @@ def _read_whole(wire: WireFormat, prepared: Prepared, answer: Whole, request: Up
         raise errors.malformed(answer.status, answer.headers) from error
     if not reports_usage:
         body.pop("usage", None)
-    body["model"] = request.deployment.model
-    if reason := wire.failed_turn(raw):
-        raise _failed_turn(reason, answer.status, request_id, usage_of(body.get("usage")))
-    if prepared.calls_functions:
-        _write_function_calls(body)
-    whole = whole_answer(body, answer.status, request_id, may_be_empty=may_be_empty(request.body))
-    return replace(whole, dropped_params=prepared.dropped)
+    return body
 
 
 def _failed_turn(reason: str, status: int, request_id: str | None, usage: Usage | None) -> UpstreamError:

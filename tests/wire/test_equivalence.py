@@ -35,7 +35,7 @@ _REFUSED_TOGETHER = "the provider documents as refused what litellm sends (docs/
 DIFFERENCES: dict[tuple[str, str, str], str] = {
     ("empty system", "gemini", "*"): "litellm sends an empty part, which Gemini refuses",
     ("assistant refused", "*", "*"): _OWN_WORDS,
-    ("empty user", "*", "*"): _NOTHING_SAID,
+    ("empty user", "anthropic", "*"): _NOTHING_SAID,
     ("spaces only", "anthropic", "*"): _NOTHING_SAID,
     ("tool results without tools", "anthropic", "*"): _OWN_WORDS,
     ("failed tool", "anthropic", "*"): _OWN_WORDS,
@@ -48,6 +48,7 @@ DIFFERENCES: dict[tuple[str, str, str], str] = {
     ("temperature above one", "anthropic", "*"): _REFUSED_TOGETHER,
     ("effort none", "gemini", "*"): _REFUSED_TOGETHER,
     ("cache marks", "anthropic", "*"): _REFUSED_TOGETHER,
+    ("call without arguments", "gemini", "*"): "Google leaves out arguments that are none; litellm fails on it",
     ("sound", "anthropic", "*"): "litellm drops the sound and asks the question without it",
     ("bad role", "gemini", "*"): _REFUSED_RIGHTLY,
     ("bad arguments", "gemini", "*"): _REFUSED_RIGHTLY,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from routing.upstreams.base import Json
@@ -38,26 +39,35 @@ def with_known_stop_reason(event: Json) -> Json:
 def with_whole_calls(event: Json, names: Mapping[str, str]) -> Json:
     """A Gemini answer or event whose calls have arguments, which Google leaves out when they are none, and the
     client's names. https://ai.google.dev/api/caching#FunctionCall"""
-    for candidate in _listed(event.get("candidates")):
-        content = candidate.get("content")
-        for part in _listed(content.get("parts") if isinstance(content, dict) else None):
-            call = part.get("functionCall")
-            if isinstance(call, dict):
-                if call.get("args") is None:
-                    call["args"] = {}
-                call["name"] = names.get(str(call.get("name")), call.get("name"))
+    if all(call.get("args") is not None and call.get("name") not in names for call in _calls(event)):
+        return event
+    event = copy.deepcopy(event)
+    for call in _calls(event):
+        if call.get("args") is None:
+            call["args"] = {}
+        call["name"] = names.get(str(call.get("name")), call.get("name"))
     return event
+
+
+def _calls(event: Json) -> Iterator[Json]:
+    for candidate in _listed(event.get("candidates")):
+        for part in _parts(candidate):
+            if isinstance(part.get("functionCall"), dict):
+                yield part["functionCall"]
 
 
 def failed_turn(event: Json) -> str | None:
     """Why Gemini's turn failed, if it did. Calls that did come out well are an answer all the same."""
     for candidate in _listed(event.get("candidates")):
-        content = candidate.get("content")
-        parts = _listed(content.get("parts") if isinstance(content, dict) else None)
         reason = candidate.get("finishReason")
-        if reason in FAILED_TURNS and not any("functionCall" in part for part in parts):
+        if reason in FAILED_TURNS and not any("functionCall" in part for part in _parts(candidate)):
             return str(reason)
     return None
+
+
+def _parts(candidate: Json) -> list[Json]:
+    content = candidate.get("content")
+    return _listed(content.get("parts") if isinstance(content, dict) else None)
 
 
 def _listed(value: Any) -> list[Json]:

@@ -7,7 +7,6 @@ changed.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -119,16 +118,18 @@ def name_searches_that_were_dropped(body: Json, asked: Mapping[str, Any], model:
     sent = {name for tool in body.get("tools") or () for name in tool}
     if sent & set(_SEARCHES):
         return ()
-    names = []
-    if isinstance(asked.get("web_search_options"), dict):
-        names.append("web_search_options")
     tools = asked.get("tools")
-    for tool in tools if isinstance(tools, list) else ():
-        if isinstance(tool, dict) and (
-            any(name in tool for name in _SEARCHES) or re.match(r"web_search", str(tool.get("type")))
-        ):
-            names.append("tools")
+    names = ["web_search_options"] if isinstance(asked.get("web_search_options"), dict) else []
+    if any(_is_search(tool) for tool in (tools if isinstance(tools, list) else ())):
+        names.append("tools")
     return tuple(names)
+
+
+def _is_search(tool: Any) -> bool:
+    """Google's own words for it, and OpenAI's `web_search` and `web_search_preview`."""
+    if not isinstance(tool, dict):
+        return False
+    return any(name in tool for name in _SEARCHES) or str(tool.get("type")).startswith("web_search")
 
 
 def name_parallel_calls(body: Json, asked: Mapping[str, Any], model: str) -> tuple[str, ...]:
