@@ -53,8 +53,11 @@ def may_be_empty(request: Mapping[str, Any]) -> bool:
     """Whether an answer without content that ends with `stop` answers the request: an agent that has nothing more to
     say after a tool's result, or a model whose first words were a stop sequence."""
     messages = request.get("messages")
-    last = messages[-1] if isinstance(messages, list) and messages else None
-    return bool(request.get("stop")) or (isinstance(last, dict) and last.get("role") in ("tool", "function"))
+    roles = (
+        [message.get("role") for message in messages if isinstance(message, dict)] if isinstance(messages, list) else []
+    )
+    said = [role for role in roles if role not in ("system", "developer")]
+    return bool(request.get("stop")) or said[-1:] in (["tool"], ["function"])
 
 
 def loads(data: bytes | str) -> Any:

@@ -335,7 +335,7 @@ class Gemini:
             url = f"{request.deployment.base_url.rstrip('/')}/models/{model}:{endpoint}"
             url += "?alt=sse" if streamed else ""
         asked = dict(optional)  # what the answer's translation sees: the request's takes out of its own
-        body = transform_request_body(
+        body: Any = transform_request_body(
             messages=messages,
             model=model,
             optional_params=optional,

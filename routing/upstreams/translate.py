@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,9 @@ from routing.upstreams.mends.endings import as_function_call
 from routing.upstreams.usage import usage_of
 
 FORMATS: Final[Mapping[str, WireFormat]] = {"anthropic": Anthropic(), "gemini": Gemini()}
+
+#: With what litellm begins to repeat a request's messages.
+_CONVERSATION: Final = re.compile(r"[.\s]*Received (?:Messages=|- message=|tool call with)|Invalid Message passed in")
 
 #: After the finish reason: how long we wait for the usage, and then for the end.
 _USAGE_GRACE_S: Final = 2.0
@@ -62,9 +66,20 @@ def _prepare(wire: WireFormat, request: UpstreamRequest, *, streamed: bool) -> P
     except UpstreamError:
         raise
     except Exception as error:
-        reason = getattr(error, "message", None) or str(error) or type(error).__name__
-        said = errors.scrubbed(str(reason), request.api_key)
+        said = errors.scrubbed(_reason(error), request.api_key)
         raise cannot(f"The request cannot be translated to the provider's format: {said}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What litellm says is wrong, without the conversation that it repeats: a refusal is kept in the books."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    if isinstance(error, AttributeError | TypeError):
+        return "a value has a type that it cannot have"
+    said = str(getattr(error, "message", None) or error) or type(error).__name__
+    cause = said.rpartition("Received error=")[2]
+    reason = _CONVERSATION.split(cause)[0].strip()
+    return f"{reason} is missing" if re.fullmatch(r"'\w+'", reason) else reason
 
 
 def _headers(prepared: Prepared) -> dict[str, str]:

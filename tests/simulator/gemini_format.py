@@ -73,8 +73,8 @@ def refuse(asked: Asked) -> Failure | None:
             f"* GenerateContentRequest.generation_config.candidate_count: candidate_count must be in the range [1, 8]: "
             f"{wanted}\n"
         )
-    message = gemini_rules.broken(asked.body, asked.model)
-    return _invalid(message) if message else None
+    broken = gemini_rules.broken(asked.body, asked.model)
+    return _invalid(broken) if broken else None
 
 
 def read(asked: Asked) -> Prompt:

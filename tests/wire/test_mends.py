@@ -387,6 +387,41 @@ def test_two_calls_with_one_id_keep_their_own_results(sim: Simulator, wire: str)
 
 
 @WIRES
+def test_every_call_has_its_result_and_every_result_its_call(sim: Simulator, wire: str) -> None:
+    def calls(call_id: str) -> Json:
+        return {"role": "assistant", "content": None, "tool_calls": [tool_call(call_id, "clock", "{}")]}
+
+    def result(call_id: str, content: str | None) -> Json:
+        return {"role": "tool", "tool_call_id": call_id, "content": content}
+
+    body = says(
+        user("1"), calls("a"), calls("b"), result("b", "of b"), result("a", "of a"), calls("c"), user("Go on"),
+        calls("d"), result("x", "of nobody"), user("Now?"), result("d", None), tools=[CLOCK], max_tokens=50,
+    )  # fmt: skip
+    received, _ = sent(sim, wire, body)
+    contents = received.get("messages") or received["contents"]
+    if wire == "anthropic":
+        found = [part["content"] for c in contents for part in c["content"] if part["type"] == "tool_result"]
+    else:
+        responses = [part.get("function_response") for c in contents for part in c["parts"]]
+        found = [response["response"]["content"] for response in responses if response]
+    assert found == ["of a", "of b", "", ""]
+    assert _said(received) == ["1", "Go on", "Now?"]
+
+
+def test_a_refusal_does_not_repeat_the_conversation(sim: Simulator) -> None:
+    """It is kept in the books."""
+    body = says(
+        user("my secret"), {"role": "assistant", "content": None, "tool_calls": [tool_call("a", "f", '{"my secret')]}
+    )
+    for wire in ("anthropic", "gemini"):
+        assert "my secret" not in refused(sim, wire, body).message
+    assert refused(sim, "gemini", asks(tools=[{"type": "function", "function": {}}])).message.endswith(
+        "'name' is missing"
+    )
+
+
+@WIRES
 @STREAMED
 def test_old_functions_are_asked_for_and_answered_the_old_way(sim: Simulator, wire: str, streamed: bool) -> None:
     body = says(

@@ -11,7 +11,7 @@ import binascii
 import json
 import re
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -50,11 +50,14 @@ GEMINI: Final = Heard(
     files=None,
     blanks=True,
 )
+_ROLES: Final = ("system", "developer", "user", "assistant", "tool", "function")
 _THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
 #: What an assistant's turn may have instead of words.
 _BESIDE_WORDS: Final = ("tool_calls", "thinking_blocks", "images")
 #: litellm keeps Gemini's signature of a call in the call's id, behind this.
 _SIGNATURE_MARK: Final = "__thought__"
+#: Anthropic's own tools bring their results with the call.
+_SERVER_CALL: Final = "srvtoolu_"
 
 
 def mended(messages: list[Any], heard: Heard) -> list[Any]:
@@ -67,6 +70,7 @@ def mended(messages: list[Any], heard: Heard) -> list[Any]:
     _refuse_what_is_not_heard(messages, heard)
     _call_functions_as_tools(messages)
     _tell_calls_apart(messages)
+    messages = _with_a_result_for_every_call(messages)
     for message in messages:
         _say_refusal(message)
         _give_result_content(message)
@@ -94,13 +98,17 @@ def tools_of_the_past(messages: list[Any]) -> list[Json]:
 def _refuse_what_is_not_heard(messages: list[Json], heard: Heard) -> None:
     for at, message in enumerate(messages):
         role, content = message.get("role"), message.get("content")
+        if role not in _ROLES:
+            raise cannot(f"There is no role {json.dumps(role)[:40]}", f"messages[{at}].role")
+        if role == "user" and content is None:
+            raise cannot("A message of the user needs content", f"messages[{at}].content")
         if role == "assistant" and not content and isinstance(message.get("audio"), dict):
             raise cannot(f"{heard.name} cannot be told of an earlier answer in sound", f"messages[{at}].audio")
         for place, call in enumerate(message.get("tool_calls") or ()):
+            param = f"messages[{at}].tool_calls[{place}]"
             if not isinstance(call, dict) or not isinstance(call.get("function"), dict):
-                raise cannot(
-                    f"{heard.name} can be told of calls of functions only", f"messages[{at}].tool_calls[{place}]"
-                )
+                raise cannot(f"{heard.name} can be told of calls of functions only", param)
+            _refuse_half_arguments(call["function"].get("arguments"), param)
         for place, part in enumerate(content if isinstance(content, list) else ()):
             kind = part.get("type") if isinstance(part, dict) else None
             if isinstance(kind, str) and not _is_heard(role, kind, heard):
@@ -110,6 +118,17 @@ def _refuse_what_is_not_heard(messages: list[Json], heard: Heard) -> None:
                 )
             if kind == "file":
                 _refuse_unread_file(part, f"messages[{at}].content[{place}]", heard)
+
+
+def _refuse_half_arguments(arguments: object, param: str) -> None:
+    if not isinstance(arguments, str) or not arguments.strip():
+        return
+    try:
+        value = json.loads(arguments)
+    except (ValueError, RecursionError):
+        raise cannot("A call's arguments are not JSON", f"{param}.function.arguments") from None
+    if value is not None and not isinstance(value, dict):
+        raise cannot("A call's arguments are no JSON object", f"{param}.function.arguments")
 
 
 def _is_heard(role: object, kind: str, heard: Heard) -> bool:
@@ -174,6 +193,40 @@ def _tell_calls_apart(messages: list[Json]) -> None:
                 turn.setdefault(said, deque()).append(call["id"])
                 call["function"]["arguments"] = _arguments(call["function"].get("arguments"))
             waiting.update(turn)
+
+
+def _with_a_result_for_every_call(messages: list[Json]) -> list[Json]:
+    """Each call's result right behind the turn that called, and no other results: both providers refuse anything else
+    (https://platform.claude.com/docs/en/agents-and-tools/tool-use/handle-tool-calls,
+    https://ai.google.dev/gemini-api/docs/function-calling). A call that was interrupted has an empty result; litellm
+    says something in the tool's name. OpenAI refuses such histories too, but agents send them."""
+    told: list[Json] = []
+    at = 0
+    while at < len(messages):
+        turn_ends = _next(messages, at, assistant=False)
+        answers_end = _next(messages, turn_ends, assistant=True)
+        turn, following = messages[at:turn_ends], messages[turn_ends:answers_end]
+        results = {message.get("tool_call_id"): message for message in following if message.get("role") == "tool"}
+        for message in turn:
+            told += [message, *_results_of(message, results)]
+        told += [message for message in following if message.get("role") != "tool"]
+        at = answers_end
+    return told
+
+
+def _results_of(message: Json, results: Mapping[object, Json]) -> Iterator[Json]:
+    for call in message.get("tool_calls") or ():
+        if call["id"] in results:
+            yield results[call["id"]]
+        elif not call["id"].startswith(_SERVER_CALL):
+            yield {"role": "tool", "tool_call_id": call["id"], "content": ""}
+
+
+def _next(messages: list[Json], at: int, *, assistant: bool) -> int:
+    """Where the next message is that is the assistant's, or that is not."""
+    while at < len(messages) and (messages[at].get("role") == "assistant") is not assistant:
+        at += 1
+    return at
 
 
 def _free_id(said: object, known: Collection[str]) -> str:
@@ -278,7 +331,8 @@ def label_pictures(messages: list[Any], heard: Heard) -> None:
     Raises UpstreamError CAPABILITY for a kind of picture that the provider does not take.
     """
     for param, part in _pictures(messages):
-        holder, name = (part["image_url"], "url") if isinstance(part["image_url"], dict) else (part, "image_url")
+        inner = part["image_url"]
+        holder, name = (inner, "url") if isinstance(inner, dict) else (part, "image_url")
         url = holder.get(name)
         match = _DATA_URL.match(url) if isinstance(url, str) else None
         if match is None:
