@@ -48,6 +48,8 @@ def _thinking(body: Mapping[str, Any]) -> Iterator[str]:
         yield "`top_k` must be unset when thinking is enabled."
     if (body.get("tool_choice") or {}).get("type") in ("any", "tool"):
         yield "Thinking may not be enabled when tool_choice forces tool use."
+    if body["messages"][-1].get("role") == "assistant":
+        yield "messages: the answer cannot be prefilled when thinking is enabled"
     if body["thinking"].get("type") == "enabled" and body["thinking"].get("budget_tokens", 0) < 1024:
         yield "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024"
 
@@ -104,6 +106,10 @@ def _content(body: Mapping[str, Any]) -> Iterator[str]:
                 yield "messages: text content blocks must contain non-whitespace text"
             if block.get("type") == "tool_use":
                 ids[block["id"]] += 1
+            source = block.get("source") or {}
+            is_base64 = block.get("type") == "document" and source.get("type") == "base64"
+            if is_base64 and source.get("media_type") != "application/pdf":
+                yield f"{where}.document.source.base64.media_type: Input should be 'application/pdf'"
             inner = _listed(block.get("content")) if block.get("type") == "tool_result" else [block]
             yield from (message for part in inner for message in _picture(part, where))
     if any(times > 1 for times in ids.values()):

@@ -470,6 +470,20 @@ def test_a_picture_is_called_what_its_first_bytes_say(sim: Simulator, wire: str,
     assert PIXEL in json.dumps(received)
 
 
+def test_a_file_of_plain_text_is_text_to_claude(sim: Simulator) -> None:
+    file = {"type": "file", "file": {"filename": "a.txt", "file_data": "data:text/plain;base64,WsO8cmljaA=="}}
+    received, _ = sent(sim, "anthropic", asks([text("?"), file]))
+    source = received["messages"][0]["content"][1]["source"]
+    assert source == {"type": "text", "media_type": "text/plain", "data": "Zürich"}
+
+
+def test_claude_does_not_think_about_an_answer_that_was_begun(sim: Simulator) -> None:
+    body = says(user("Count"), {"role": "assistant", "content": "One,"}, reasoning_effort="low", max_tokens=4000)
+    received, answer = sent(sim, "anthropic", body)
+    assert "thinking" not in received
+    assert answer.dropped_params == ("reasoning_effort",)
+
+
 def test_tools_of_free_text_are_refused_by_their_place(sim: Simulator) -> None:
     error = refused(sim, "anthropic", asks(tools=[CLOCK, {"type": "custom", "custom": {"name": "grep"}}]))
     assert (error.kind, error.param) == (FailureKind.CAPABILITY, "tools[1]")

@@ -6,6 +6,7 @@ changed. The order matters: whether there is thinking is decided before what may
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -40,6 +41,15 @@ def keep_thinking_within_the_cap(body: Json, asked: Mapping[str, Any], model: st
     else:
         budget = budget if isinstance(budget, int) else MIN_THINKING_TOKENS
         body["thinking"] = {**thinking, "budget_tokens": min(max(budget, MIN_THINKING_TOKENS), cap - 1)}
+    return _wish_to_think(asked)
+
+
+def drop_thinking_beside_a_begun_answer(body: Json, asked: Mapping[str, Any], model: str) -> tuple[str, ...]:
+    """A model that thinks cannot go on with an answer that was begun for it.
+    https://platform.claude.com/docs/en/build-with-claude/extended-thinking#feature-compatibility"""
+    if not _thinks(body) or body["messages"][-1].get("role") != "assistant":
+        return ()
+    del body["thinking"]
     return _wish_to_think(asked)
 
 
@@ -179,6 +189,19 @@ def ask_for_json(body: Json, asked: Mapping[str, Any], model: str) -> tuple[str,
     return ("response_format",)
 
 
+def say_plain_text(body: Json, asked: Mapping[str, Any], model: str) -> tuple[str, ...]:
+    """A document of plain text is text; only a PDF comes in base64. litellm sends both alike.
+    https://platform.claude.com/docs/en/api/messages#plain-text-source"""
+    for block in _blocks(body):
+        source = block.get("source")
+        if block.get("type") != "document" or not isinstance(source, dict) or source.get("media_type") != "text/plain":
+            continue
+        if source.get("type") == "base64":
+            data = base64.b64decode(source["data"]).decode("utf-8", "replace")
+            block["source"] = {"type": "text", "media_type": "text/plain", "data": data}
+    return ()
+
+
 def name_user_that_was_dropped(body: Json, asked: Mapping[str, Any], model: str) -> tuple[str, ...]:
     """Anthropic refuses names of users that identify a person; litellm leaves mail addresses and numbers out.
     https://platform.claude.com/docs/en/api/messages#body-metadata"""
@@ -227,6 +250,7 @@ def _dropped(body: Json, names: list[str]) -> tuple[str, ...]:
 RULES: Final[tuple[Rule, ...]] = (
     keep_the_models_maximum,
     keep_thinking_within_the_cap,
+    drop_thinking_beside_a_begun_answer,
     name_thinking_that_was_dropped,
     drop_sampling_beside_thinking,
     keep_temperature_or_top_p,
@@ -237,5 +261,6 @@ RULES: Final[tuple[Rule, ...]] = (
     drop_surplus_cache_marks,
     keep_references_whole,
     ask_for_json,
+    say_plain_text,
     name_user_that_was_dropped,
 )

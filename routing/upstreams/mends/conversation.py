@@ -334,8 +334,7 @@ def label_pictures(messages: list[Any], heard: Heard) -> None:
         inner = part["image_url"]
         holder, name = (inner, "url") if isinstance(inner, dict) else (part, "image_url")
         url = holder.get(name)
-        match = _DATA_URL.match(url) if isinstance(url, str) else None
-        if match is None:
+        if not isinstance(url, str) or (match := _DATA_URL.match(url)) is None:
             continue
         media_type = _seen_type(url[match.end() :]) or _ALIASES.get(match[1].lower(), match[1].lower())
         if media_type not in heard.pictures:
