@@ -269,6 +269,19 @@ def test_a_tool_whose_parameters_are_a_choice_keeps_them(sim: Simulator, wire: s
     assert sorted(schema.get("required", [])) == (["id", "name"] if word == "allOf" else [])
 
 
+def test_choices_inside_choices_are_joined_once_and_soon(sim: Simulator) -> None:
+    many = [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/b"}] * 500
+    defs = {
+        "a": {"anyOf": many, "properties": {"x": {"const": 1}}},
+        "b": {"oneOf": [*many, {"properties": {"x": {"const": 2}, "y": {}}}]},
+    }
+    started = time.monotonic()
+    received, _ = sent(sim, "anthropic", asks("Hello", tools=[function("f", {"anyOf": many, "$defs": defs})]))
+    properties = received["tools"][0]["input_schema"]["properties"]
+    assert properties == {"x": {"anyOf": [{"const": 1}, {"const": 2}]}, "y": {}}
+    assert time.monotonic() - started < 1
+
+
 def test_references_reach_claude_whole(sim: Simulator) -> None:
     old = {"type": "object", "definitions": {"K": {"type": "string"}}, "properties": {"k": {"$ref": "#/definitions/K"}}}
     received, _ = sent(sim, "anthropic", asks("Hello", tools=[function("draw", old)]))

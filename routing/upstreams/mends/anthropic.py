@@ -47,7 +47,8 @@ def keep_thinking_within_the_cap(body: Json, asked: Mapping[str, Any], model: st
 def drop_thinking_beside_a_begun_answer(body: Json, asked: Mapping[str, Any], model: str) -> tuple[str, ...]:
     """A model that thinks cannot go on with an answer that was begun for it.
     https://platform.claude.com/docs/en/build-with-claude/extended-thinking#feature-compatibility"""
-    if not _thinks(body) or body["messages"][-1].get("role") != "assistant":
+    messages = body["messages"]
+    if not _thinks(body) or not messages or messages[-1].get("role") != "assistant":
         return ()
     del body["thinking"]
     return _wish_to_think(asked)

@@ -97,27 +97,39 @@ def tools_of_the_past(messages: list[Any]) -> list[Json]:
 
 def _refuse_what_is_not_heard(messages: list[Json], heard: Heard) -> None:
     for at, message in enumerate(messages):
+        param = f"messages[{at}]"
         role, content = message.get("role"), message.get("content")
         if role not in _ROLES:
-            raise cannot(f"There is no role {json.dumps(role)[:40]}", f"messages[{at}].role")
-        if role == "user" and content is None:
-            raise cannot("A message of the user needs content", f"messages[{at}].content")
+            raise cannot(f"There is no role {json.dumps(role)[:40]}", f"{param}.role")
+        if role == "user" and not isinstance(content, str | list):
+            raise cannot("A message of the user needs content", f"{param}.content")
         if role == "assistant" and not content and isinstance(message.get("audio"), dict):
-            raise cannot(f"{heard.name} cannot be told of an earlier answer in sound", f"messages[{at}].audio")
-        for place, call in enumerate(message.get("tool_calls") or ()):
-            param = f"messages[{at}].tool_calls[{place}]"
-            if not isinstance(call, dict) or not isinstance(call.get("function"), dict):
-                raise cannot(f"{heard.name} can be told of calls of functions only", param)
-            _refuse_half_arguments(call["function"].get("arguments"), param)
+            raise cannot(f"{heard.name} cannot be told of an earlier answer in sound", f"{param}.audio")
+        _refuse_misshapen_calls(message, param, heard)
         for place, part in enumerate(content if isinstance(content, list) else ()):
             kind = part.get("type") if isinstance(part, dict) else None
             if isinstance(kind, str) and not _is_heard(role, kind, heard):
                 raise cannot(
                     f"{heard.name} takes no content of type '{kind}' in a message of role '{role}'",
-                    f"messages[{at}].content[{place}]",
+                    f"{param}.content[{place}]",
                 )
             if kind == "file":
-                _refuse_unread_file(part, f"messages[{at}].content[{place}]", heard)
+                _refuse_unread_file(part, f"{param}.content[{place}]", heard)
+
+
+def _refuse_misshapen_calls(message: Json, param: str, heard: Heard) -> None:
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list | None):
+        raise cannot("The calls are a list", f"{param}.tool_calls")
+    if not isinstance(message.get("tool_call_id"), str | None):
+        raise cannot("The id of a call is a text", f"{param}.tool_call_id")
+    for place, call in enumerate(calls or ()):
+        where = f"{param}.tool_calls[{place}]"
+        if not isinstance(call, dict) or not isinstance(call.get("function"), dict):
+            raise cannot(f"{heard.name} can be told of calls of functions only", where)
+        if not isinstance(call.get("id"), str | None) or not isinstance(call["function"].get("name"), str):
+            raise cannot("A call needs a text as its id and as its function's name", where)
+        _refuse_half_arguments(call["function"].get("arguments"), where)
 
 
 def _refuse_half_arguments(arguments: object, param: str) -> None:
@@ -160,7 +172,8 @@ def _call_functions_as_tools(messages: list[Json]) -> None:
     waiting: deque[tuple[object, str]] = deque()
     for at, message in enumerate(messages):
         call = message.get("function_call")
-        if message.get("role") == "assistant" and isinstance(call, dict) and not message.get("tool_calls"):
+        named = isinstance(call, dict) and isinstance(call.get("name"), str)
+        if message.get("role") == "assistant" and named and not message.get("tool_calls"):
             del message["function_call"]
             call_id = f"call_function_{at}"
             message["tool_calls"] = [{"id": call_id, "type": "function", "function": call}]

@@ -36,12 +36,17 @@ def keep_allowed_tools(given: Json) -> None:
         return
     allowed = choice.get("allowed_tools") if isinstance(choice.get("allowed_tools"), dict) else choice
     assert isinstance(allowed, dict)
-    names = {_name(tool) for tool in allowed.get("tools") or () if isinstance(tool, dict)}
-    tools = [tool for tool in given.get("tools") or () if isinstance(tool, dict) and _name(tool) in names]
+    names = [_name(tool) for tool in _tools(allowed)]
+    tools = [tool for tool in _tools(given) if _name(tool) in names]
     if not tools:
         raise cannot("`tool_choice` allows none of the request's tools", "tool_choice")
     given["tools"] = tools
     given["tool_choice"] = "required" if allowed.get("mode") == "required" else "auto"
+
+
+def _tools(holder: Json) -> list[Json]:
+    tools = holder.get("tools")
+    return [tool for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
 
 
 def _name(tool: Json) -> object:
@@ -51,8 +56,8 @@ def _name(tool: Json) -> object:
 
 def refuse_custom_tools(given: Json, provider: str) -> None:
     """OpenAI's tools of free text. Neither provider has them, and litellm fails on them without a word."""
-    for at, tool in enumerate(given.get("tools") or ()):
-        if isinstance(tool, dict) and tool.get("type") == "custom" and not isinstance(tool.get("function"), dict):
+    for at, tool in enumerate(_tools(given)):
+        if tool.get("type") == "custom" and not isinstance(tool.get("function"), dict):
             raise cannot(f"{provider} has no tools of type 'custom'", f"tools[{at}]")
     choice = given.get("tool_choice")
     if isinstance(choice, dict) and choice.get("type") == "custom":

@@ -104,40 +104,57 @@ def _with_defs(schema: Json) -> Json:
     return schema
 
 
-def _with_branches_joined(schema: Json, root: Json) -> Json:
-    """One object with the properties of all branches; required is what every way of reading it requires."""
-    joined = {name: value for name, value in schema.items() if name not in _BRANCHES}
-    properties = dict(schema["properties"]) if isinstance(schema.get("properties"), dict) else {}
+def _with_branches_joined(schema: Json, root: Json, seen: set[str] | None = None) -> Json:
+    """One object with the properties of all branches; required is what every way of reading it requires.
+
+    `seen`: the definitions that are part of it already. Each is joined once, so that this ends, and soon.
+    """
+    seen = set() if seen is None else seen
+    properties: dict[str, list[Any]] = {name: [value] for name, value in _map(schema, "properties").items()}
     required = _required(schema)
-    for name in _BRANCHES:
-        branches = [_written_out(branch, root) for branch in schema.get(name) or () if isinstance(branch, dict)]
+    for word in _BRANCHES:
+        branches = [_written_out(branch, root, seen) for branch in _new(_list(schema, word), seen)]
         objects = [branch for branch in branches if branch.get("type") != "null"]
         for branch in objects:
-            for key, value in (branch.get("properties") or {}).items():
-                properties[key] = _either(properties[key], value) if key in properties else value
+            for name, value in _map(branch, "properties").items():
+                properties.setdefault(name, []).append(value)
         if objects:
             of_each = [_required(branch) for branch in objects]
-            required |= set.union(*of_each) if name == "allOf" else set.intersection(*of_each)
-    joined["type"], joined["properties"] = "object", properties
-    joined.pop("required", None)
-    if required:
-        joined["required"] = sorted(required)
-    return joined
+            required |= set.union(*of_each) if word == "allOf" else set.intersection(*of_each)
+    joined = {name: value for name, value in schema.items() if name not in (*_BRANCHES, "required")}
+    joined |= {"type": "object", "properties": {name: _either(values) for name, values in properties.items()}}
+    return joined | ({"required": sorted(required)} if required else {})
 
 
-def _written_out(branch: Json, root: Json) -> Json:
-    """The branch with the reference at its top followed and its own branches joined."""
+def _new(branches: list[Any], seen: set[str]) -> Iterator[Json]:
+    for branch in branches:
+        if not isinstance(branch, dict):
+            continue
+        reference = branch.get("$ref")
+        if isinstance(reference, str):
+            if reference in seen:
+                continue
+            seen.add(reference)
+        yield branch
+
+
+def _written_out(branch: Json, root: Json, seen: set[str]) -> Json:
+    """The branch with the reference at its top followed, and its own branches joined."""
     reference = branch.get("$ref")
     target = _target(reference, root) if isinstance(reference, str) else None
     if isinstance(target, dict) and target is not root:
         branch = {**target, **{name: value for name, value in branch.items() if name != "$ref"}}
-    if any(isinstance(branch.get(name), list) for name in _BRANCHES):
-        inner = {name: branch[name] for name in branch if name not in _BRANCHES}
-        for name in _BRANCHES:
-            if isinstance(branch.get(name), list):
-                inner[name] = [each for each in branch[name] if isinstance(each, dict) and "$ref" not in each]
-        return _with_branches_joined(inner, root)
-    return branch
+    return _with_branches_joined(branch, root, seen) if any(_list(branch, word) for word in _BRANCHES) else branch
+
+
+def _map(schema: Json, name: str) -> Json:
+    value = schema.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _list(schema: Json, name: str) -> list[Any]:
+    value = schema.get(name)
+    return value if isinstance(value, list) else []
 
 
 def _required(schema: Json) -> set[str]:
@@ -145,11 +162,10 @@ def _required(schema: Json) -> set[str]:
     return {name for name in required if isinstance(name, str)} if isinstance(required, list) else set()
 
 
-def _either(one: Any, other: Any) -> Any:
-    if one == other:
-        return one
-    first = one["anyOf"] if isinstance(one, dict) and set(one) == {"anyOf"} else [one]
-    return {"anyOf": [*first, other]}
+def _either(values: list[Any]) -> Any:
+    """What a property may be that several branches have."""
+    different = list({json.dumps(value, sort_keys=True): value for value in values}.values())
+    return different[0] if len(different) == 1 else {"anyOf": different}
 
 
 def every_schema(schema: Any) -> Iterator[Json]:
@@ -221,8 +237,8 @@ def _for_gemini(node: Any, root: Any) -> Any:
         result["properties"] = {name: _for_gemini(value, root) for name, value in result["properties"].items()}
         result.setdefault("type", "object")
     if isinstance(result.get("required"), list):  # only what is defined may be required
-        defined = result.get("properties") or {}
-        result["required"] = [name for name in result["required"] if name in defined]
+        defined = _map(result, "properties")
+        result["required"] = [name for name in result["required"] if isinstance(name, str) and name in defined]
         if not result["required"]:
             del result["required"]
     _mend_items(result, root)
@@ -293,7 +309,9 @@ def _mend_items(node: Json, root: Any) -> None:
 
 def _mend_any_of(node: Json, root: Any) -> Json:
     """`oneOf` is `anyOf`; the branch `null` is `nullable`; a single branch is the node itself."""
-    branches = [branch for name in ("anyOf", "oneOf") for branch in node.pop(name, None) or ()]
+    branches = _list(node, "anyOf") + _list(node, "oneOf")
+    node.pop("anyOf", None)
+    node.pop("oneOf", None)
     if not branches:
         return node
     kinds = [_for_gemini(branch, root) for branch in branches]
