@@ -172,8 +172,8 @@ def _call_functions_as_tools(messages: list[Json]) -> None:
     waiting: deque[tuple[object, str]] = deque()
     for at, message in enumerate(messages):
         call = message.get("function_call")
-        named = isinstance(call, dict) and isinstance(call.get("name"), str)
-        if message.get("role") == "assistant" and named and not message.get("tool_calls"):
+        called = isinstance(call, dict) and isinstance(call.get("name"), str) and not message.get("tool_calls")
+        if message.get("role") == "assistant" and isinstance(call, dict) and called:
             del message["function_call"]
             call_id = f"call_function_{at}"
             message["tool_calls"] = [{"id": call_id, "type": "function", "function": call}]
