@@ -55,9 +55,18 @@ def has_content(chunk: Mapping[str, Any]) -> bool:
     )
 
 
-def ends_empty(finish_reason: object) -> bool:
+def ends_empty(finish_reason: object, *, may_be_empty: bool = False) -> bool:
     """Whether an answer that ends so, without any content, is an empty one."""
-    return finish_reason not in _SPEAKING_ENDS
+    return finish_reason not in _SPEAKING_ENDS and not (may_be_empty and finish_reason == "stop")
+
+
+def may_be_empty(request: Mapping[str, Any]) -> bool:
+    """Whether an answer without content that ends with `stop` answers the request: an agent that has nothing more to
+    say after a tool's result, or a model whose first words were a stop sequence."""
+    messages = request.get("messages")
+    said = [message for message in messages if isinstance(message, dict)] if isinstance(messages, list) else []
+    roles = [message.get("role") for message in said if message.get("role") not in ("system", "developer")]
+    return bool(request.get("stop")) or roles[-1:] in (["tool"], ["function"])
 
 
 def _finite(text: str) -> float | None:
@@ -103,7 +112,9 @@ def dumps(body: Mapping[str, Any]) -> bytes:
         ) from error
 
 
-def whole_answer(body: object, http_status: int, provider_request_id: str | None) -> WholeAnswer:
+def whole_answer(
+    body: object, http_status: int, provider_request_id: str | None, *, may_be_empty: bool = False
+) -> WholeAnswer:
     """Checks a `chat.completion`, and puts it into OpenAI's shape.
 
     Raises UpstreamError with the usage, which the provider bills all the same: MALFORMED, EMPTY, or OVERLOADED for an
@@ -126,8 +137,10 @@ def whole_answer(body: object, http_status: int, provider_request_id: str | None
         raise failed(FailureKind.MALFORMED, "The provider's answer is not a chat completion")
     if any(ends_in_failure(choice.get("finish_reason")) for choice in choices):
         raise failed(FailureKind.OVERLOADED, why_failed(choices))
+    may_be_empty = may_be_empty and all(choice.get("finish_reason") for choice in choices)
     conforming(body)
-    if not any(speaks(c["message"]) or not ends_empty(c["finish_reason"]) for c in choices):
+    ends = [c["finish_reason"] for c in choices if not speaks(c["message"])]
+    if len(ends) == len(choices) and all(ends_empty(end, may_be_empty=may_be_empty) for end in ends):
         raise failed(FailureKind.EMPTY, "The provider's answer is empty")
     return WholeAnswer(body, usage, http_status, provider_request_id, tier_of(body))
 

@@ -19,6 +19,7 @@ from routing.upstreams.answers import (
     dumps,
     ends_in_failure,
     loads,
+    may_be_empty,
     tier_of,
     whole_answer,
     why_failed,
@@ -44,7 +45,7 @@ class Relay:
 
     def whole(self, request: UpstreamRequest) -> WholeAnswer:
         answer, asked = _ask(request, "application/json", post, streamed=False)
-        return replace(_read_whole(answer, request.api_key), dropped_params=asked.dropped)
+        return replace(_read_whole(answer, request), dropped_params=asked.dropped)
 
     def stream(self, request: UpstreamRequest) -> LiveStream:
         def send(url: str, headers: dict[str, str], body: bytes, timeouts: Timeouts) -> EventReader | Whole:
@@ -57,7 +58,10 @@ class Relay:
             answer = replayed(answer)
         choices = asked.body.get("n")
         asked_choices = choices if type(choices) is int and choices > 1 else 1
-        return LiveStream(Chunks(answer, request.api_key, asked_choices, asked.dropped))
+        is_silence_an_answer = may_be_empty(request.body)
+        return LiveStream(
+            Chunks(answer, request.api_key, asked_choices, asked.dropped, may_be_empty=is_silence_an_answer)
+        )
 
 
 def _ask(
@@ -108,13 +112,14 @@ def _address(request: UpstreamRequest, accept: str) -> tuple[str, dict[str, str]
     return f"{path.rstrip('/')}/chat/completions{question}{query}", headers
 
 
-def _read_whole(answer: Whole, api_key: str) -> WholeAnswer:
+def _read_whole(answer: Whole, request: UpstreamRequest) -> WholeAnswer:
+    api_key, is_silence_an_answer = request.api_key, may_be_empty(request.body)
     if answer.status != 200:
         raise errors.from_response(answer.status, answer.headers, answer.body, secret=api_key)
     request_id = errors.request_id(answer.headers)
     if is_stream(answer):
-        stream = LiveStream(Chunks(replayed(answer), api_key, 1))
-        return whole_answer(collected(stream), answer.status, request_id)
+        stream = LiveStream(Chunks(replayed(answer), api_key, 1, may_be_empty=is_silence_an_answer))
+        return whole_answer(collected(stream), answer.status, request_id, may_be_empty=is_silence_an_answer)
     try:
         body = loads(answer.body)
     except ValueError:
@@ -122,7 +127,7 @@ def _read_whole(answer: Whole, api_key: str) -> WholeAnswer:
     if error := errors.from_event(body, provider_request_id=request_id, secret=api_key):
         raise error  # OpenRouter and some proxies say so with a 200
     try:
-        return whole_answer(body, answer.status, request_id)
+        return whole_answer(body, answer.status, request_id, may_be_empty=is_silence_an_answer)
     except UpstreamError:
         raise
     except Exception as error:
@@ -138,11 +143,19 @@ class Chunks:
     beside choices lose it there: the usage always comes in a last chunk of its own, as OpenAI sends it.
     """
 
-    def __init__(self, reader: EventReader, api_key: str, choices: int, dropped_params: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        reader: EventReader,
+        api_key: str,
+        choices: int,
+        dropped_params: tuple[str, ...] = (),
+        *,
+        may_be_empty: bool = False,
+    ) -> None:
         self.dropped_params = dropped_params
         self.http_status = reader.status
         self.provider_request_id = errors.request_id(reader.headers)
-        self.progress = Progress()
+        self.progress = Progress(may_be_empty=may_be_empty)
         self.service_tier: str | None = None
         self._reader = reader
         self._api_key = api_key
@@ -255,7 +268,7 @@ class Chunks:
         self._begun.add(index)
         reason = choice.get("finish_reason")
         choice["finish_reason"] = reason = conforming_reason(reason, called=bool(calls)) if reason else None
-        if not self.progress.spoken and says_something(delta, reason):
+        if not self.progress.spoken and says_something(delta, reason, may_be_empty=self.progress.may_be_empty):
             self._has_spoken()
         if reason:
             self._finished.add(index)

@@ -25,6 +25,7 @@ from routing.upstreams.answers import (
     conforming_choice,
     conforming_reason,
     ends_in_failure,
+    may_be_empty,
     tier_of,
     whole_answer,
     why_failed,
@@ -55,7 +56,7 @@ class Sdk:
         body["model"] = request.deployment.model
         if usage_of(body.get("usage")) is None:
             body.pop("usage", None)
-        whole = whole_answer(body, 200, _request_id(answer))
+        whole = whole_answer(body, 200, _request_id(answer), may_be_empty=may_be_empty(request.body))
         return replace(whole, dropped_params=dropped_params(request.body, request.deployment, PARAMETERS))
 
     def stream(self, request: UpstreamRequest) -> LiveStream:
@@ -169,7 +170,7 @@ class Answering:
 
     def __init__(self, stream: Any, request: UpstreamRequest, started: float) -> None:
         self.provider_request_id = _request_id(stream)
-        self.progress = Progress()
+        self.progress = Progress(may_be_empty=may_be_empty(request.body))
         self.service_tier: str | None = None
         self.dropped_params = dropped_params(request.body, request.deployment, PARAMETERS)
         self._stream = stream
@@ -219,7 +220,7 @@ class Answering:
             calls = self._calls.setdefault(choice.get("index", place), Calls())
             delta = conforming_choice(choice, place, "delta", calls)
             choice["finish_reason"] = reason = conforming_reason(reason, called=bool(calls)) if reason else None
-            if says_something(delta, reason):
+            if says_something(delta, reason, may_be_empty=self.progress.may_be_empty):
                 self.progress.spoken = True
             if reason and self._cut_off():
                 raise self.progress.ended_early()

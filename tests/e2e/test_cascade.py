@@ -135,6 +135,40 @@ def test_the_chain_is_taken_in_its_order(gateway: Gateway) -> None:
     assert [attempt["http_status"] for attempt in attempts] == [503, 503, 503, 200]
 
 
+#: Claude hears no sound.
+_SOUND: list[Any] = [
+    {
+        "role": "user",
+        "content": [
+            {"type": "text", "text": "What is said?"},
+            {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
+        ],
+    }
+]
+
+
+@STREAMED
+def test_a_step_that_cannot_take_the_request_is_passed_by(gateway: Gateway, stream: bool) -> None:
+    route = gateway.route("openai", "anthropic", "openai", retries=0)
+    gateway.sim.behave(route.providers[0], faults.unavailable())
+    _, headers = ask(gateway, route, stream=stream, messages=_SOUND)
+    assert called(gateway) == [route.providers[0], route.providers[2]]
+    assert (headers["provider"], headers["attempts"]) == (route.providers[2], "3")
+    outcomes = [attempt["outcome"] for attempt in gateway.attempts(route.alias)]
+    assert outcomes == ["server_error", "capability", "answered"]
+
+
+@STREAMED
+def test_when_no_step_can_take_the_request_the_client_hears_what_is_in_the_way(gateway: Gateway, stream: bool) -> None:
+    route = gateway.route("anthropic")
+    with pytest.raises(openai.BadRequestError) as raised:
+        ask(gateway, route, stream=stream, messages=_SOUND)
+    assert raised.value.param == "messages[0].content[1]"
+    assert called(gateway) == []
+    entry = gateway.entry(route.alias)
+    assert (entry["state"], entry["cost_usd"], entry["http_status"]) == ("voided", 0, 400)
+
+
 def test_only_the_answer_is_paid_at_the_fallbacks_price(gateway: Gateway) -> None:
     route = gateway.route("openai", "anthropic", retries=0)
     gateway.sim.behave(route.providers[0], faults.server_error())
