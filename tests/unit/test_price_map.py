@@ -26,7 +26,7 @@ NOT_CARRIED = {
     "regional_endpoint_uplift_multiplier": "where a deployment answers is its address: price it as it is billed there",
     "regional_processing_uplift_multiplier_*": "as above",
     "fedramp_uplift_multiplier": "as above",
-    "cache_creation_input_token_cost_above_12hr*": "a cache that lives longer is asked for by a parameter that a hard budget refuses",
+    "cache_creation_input_token_cost_above_12hr*": "asked for by a parameter that a hard budget refuses",
     "provider_specific_entry": "factors for a region, or for an option that the map does not name as a tier",
     "cost_per_second": "rented capacity, paid by the hour and not by the request",
     "cache_creation_input_audio_token_cost": "no provider counts written audio apart from written text",
