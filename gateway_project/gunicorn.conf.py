@@ -3,7 +3,7 @@
 # Nothing stands above this: gevent must patch before anything imports ssl, socket or threading for itself.
 import os
 
-if os.environ.get("GATEWAY_WORKER_CLASS", "").strip() in ("", "gevent"):
+if os.environ.get("GATEWAY_WORKER_CLASS", "").strip() != "gthread":
     from gevent import monkey
 
     monkey.patch_all()
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 wsgi_app = "gateway_project.wsgi"
 bind = f"[{settings.HOST}]:{settings.PORT}" if ":" in settings.HOST else f"{settings.HOST}:{settings.PORT}"
 workers = settings.WEB_CONCURRENCY
-worker_class = settings.GATEWAY_WORKER_CLASS
+worker_class = {"gevent": "gateway_project.worker.GatewayWorker", "stock-gevent": "gevent", "gthread": "gthread"}[
+    settings.GATEWAY_WORKER_CLASS
+]
 worker_connections = 1000  # a worker's clients at a time; most of them wait for a provider
 threads = 64  # gthread only: there a client costs a thread
 # Loaded once, then forked: the workers share litellm's memory, and no worker pays for its import.
@@ -43,15 +45,17 @@ graceful_timeout = 120
 # A heartbeat, not a request's time: a worker that is silent this long is stuck, and replaced.
 timeout = 60
 # Idle connections delay a stop by as much. A proxy keeps them longer than a client does, and must not see us
-# close first.
+# close first. A connection that has not carried a request yet is given less (worker.py).
 keepalive = 5 if settings.ON_LOOPBACK else 75
 # The heartbeat must never wait for a disk.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 
-# What a header may weigh; bodies are measured by the view (GATEWAY_MAX_BODY_BYTES).
+# What a header may weigh, and worker.py bounds all of them together. Bodies: GATEWAY_MAX_BODY_BYTES.
 limit_request_line = 8190
 limit_request_fields = 100
 limit_request_field_size = 8190
+# Headers that would set WSGI's own SCRIPT_NAME and PATH_INFO: no proxy of ours moves the gateway below a path.
+forwarder_headers = ""
 
 accesslog = None  # the gateway logs a line per request of its own
 errorlog = "-"

@@ -3,9 +3,11 @@
     GatewayError                 .status .type .code .param .headers .extra
     ├── InvalidRequest           400  the client's request is wrong: InvalidJson, MissingParameter, or a wrong value
     ├── RequestTooLarge          413
+    ├── RequestTimeout           408  the client takes too long to send its request
     ├── ModelNotFound            404
     ├── InvalidApiKey            401
     ├── ModelNotAllowed          403
+    ├── OpenModeIsLocal          403
     ├── RateLimited              429  a limit of ours
     ├── BudgetRefused            429  budget_exceeded, budget_in_flight, request_exceeds_budget
     ├── ModelUnpriced            403
@@ -82,6 +84,11 @@ class RequestTooLarge(InvalidRequest):
     code = "request_too_large"
 
 
+class RequestTimeout(InvalidRequest):
+    status = 408
+    code = "request_timeout"
+
+
 class ModelNotFound(InvalidRequest):
     status = 404
     code = "model_not_found"
@@ -114,6 +121,14 @@ class ModelNotAllowed(GatewayError):
     status = 403
     type = "permission_error"
     code = "model_not_allowed"
+
+
+class OpenModeIsLocal(GatewayError):
+    """Open mode serves the programs of its own machine. ``message`` says who asked instead."""
+
+    status = 403
+    type = "permission_error"
+    code = "open_mode_is_local"
 
 
 class ModelUnpriced(GatewayError):

@@ -8,8 +8,9 @@ from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
-from accounting.keys import Key
+from accounting.keys import ANONYMOUS_KEY, Key
 from routing import catalog
+from routing.api.open_mode import refuse_strangers
 from routing.catalog import Catalog
 from routing.serving.callers import identify, identify_in
 
@@ -28,7 +29,10 @@ class KeyAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[Caller, Key]:
         secret = presented_secret(request._request)
-        return Caller(secret), identify(secret)
+        key = identify(secret)
+        if key is ANONYMOUS_KEY:
+            refuse_strangers(request._request)
+        return Caller(secret), key
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"  # without it DRF would answer 403 instead of 401

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
+from routing.api.body import refuse_announced
 from routing.api.errors import gateway_error, is_api, render
 from routing.api.headers import sane_request_id
-from routing.exceptions import InvalidRequest, MethodNotAllowed, NotFound
+from routing.exceptions import InvalidRequest, MethodNotAllowed, NotFound, RequestTooLarge
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
 
@@ -45,6 +47,10 @@ class JsonErrors:
             return self.handle(request)
         if request.method == "OPTIONS":  # no preflight: those were answered before
             return HttpResponse(status=204)
+        try:
+            refuse_announced(request, settings.GATEWAY_MAX_BODY_BYTES)  # its sender need not even have a key
+        except RequestTooLarge as error:
+            return render(error)
         response = self.handle(request)
         return render(_of_status(response.status_code)) if _is_html_error(response) else response
 
