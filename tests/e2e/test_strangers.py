@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 
 import httpx
-import psutil
 import pytest
 from pytest_django.plugin import DjangoDbBlocker
 
