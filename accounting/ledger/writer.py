@@ -92,9 +92,13 @@ class Writer:
         operation.done.wait(SETTLE_WAIT_S)
         return operation.outcome is not None and not isinstance(operation.outcome, Exception)
 
-    def _submit(self, operation: Holding | ToppingUp) -> Hold:
+    def busy_s(self) -> float:
+        """``accounting.ledger.busy_s``"""
         busy_since = self._busy_since
-        if busy_since is not None and time.monotonic() - busy_since > HOLD_WAIT_S:
+        return 0.0 if busy_since is None else time.monotonic() - busy_since
+
+    def _submit(self, operation: Holding | ToppingUp) -> Hold:
+        if self.busy_s() > HOLD_WAIT_S:
             raise LedgerUnavailable("Postgres does not answer")  # others have waited for it already
         self._put(operation)
         if not operation.done.wait(HOLD_WAIT_S) and operation.give_up():

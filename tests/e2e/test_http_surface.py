@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import psycopg
 import pytest
 
-from tests.e2e.gateway import Gateway, asks, http
+from gateway_project.embedded_postgres import EmbeddedPostgres
+from tests.clocks import within
+from tests.e2e.gateway import Gateway, asks, eventually, http
 
 ALIASES = ["claude-sonnet", "gpt-4o", "gemini-pro", "gemini-flash"]
 CHAT_PATHS = [
@@ -38,6 +44,54 @@ def test_looking_at_health_writes_nothing(gateway: Gateway) -> None:
     with gateway.nothing_written():
         for _ in range(5):
             http.get(f"{gateway.url}/health")
+
+
+def test_health_says_that_somebody_holds_the_ledgers_lock(
+    guarded_gateway: Gateway, guarded_postgres: EmbeddedPostgres
+) -> None:
+    gateway = guarded_gateway
+    with psycopg.connect(guarded_postgres.dsn()) as other:
+        other.execute("SELECT pg_advisory_xact_lock(7234, 0)")
+        began = time.monotonic()
+        answer = http.get(f"{gateway.url}/health")
+        assert within(time.monotonic() - began, 4)
+    assert (answer.status_code, answer.json()["status"]) == (503, "unhealthy")
+    assert answer.json()["reason"].startswith("the ledger cannot be written")
+    assert http.get(f"{gateway.url}/health").status_code == 200
+
+
+def test_health_says_that_the_ledgers_writer_waits_for_a_row(
+    guarded_gateway: Gateway, guarded_postgres: EmbeddedPostgres
+) -> None:
+    gateway, route, secret = guarded_gateway, guarded_gateway.route("openai"), guarded_gateway.key()
+    gateway.budget(route, "10")
+    raw = json.dumps({"model": route.alias, **asks()}).encode()
+    assert gateway.post(raw, api_key=secret).status_code == 200
+    statuses: list[int] = []
+    chat = threading.Thread(target=lambda: statuses.append(gateway.post(raw, api_key=secret).status_code))
+    with psycopg.connect(guarded_postgres.dsn()) as other:
+        other.execute("SELECT id FROM accounting_budgetperiod FOR UPDATE")
+        chat.start()
+        assert eventually(lambda: http.get(f"{gateway.url}/health").status_code == 503, within_s=7)
+    chat.join()
+    assert statuses == [200]
+    assert http.get(f"{gateway.url}/health").status_code == 200
+
+
+def test_readiness_is_not_worked_out_for_each_that_asks(guarded_gateway: Gateway) -> None:
+    gateway = guarded_gateway
+    began = time.monotonic()
+    with ThreadPoolExecutor(20) as pool:
+        asked = [pool.submit(http.get, f"{gateway.url}/health/ready") for _ in range(100)]
+        assert {answer.result().status_code for answer in asked} == {200}
+    assert within(time.monotonic() - began, 4)
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/", "/health/live", "/health/ready"])
+def test_health_can_only_be_looked_at(gateway: Gateway, path: str) -> None:
+    for method in ("PUT", "POST", "DELETE"):
+        answer = http.request(method, gateway.url + path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/models", "/v1/models/"])
@@ -190,7 +244,7 @@ def exposed(answer: httpx.Response) -> set[str]:
     [
         ("POST", "/v1/chat/completions", {}, 401),
         ("GET", "/nothing", {}, 404),
-        ("POST", "/health", {}, 403),  # by Django's middleware against forged forms
+        ("POST", "/health", {}, 405),
         ("GET", "/v1/models", {"host": "evil.example"}, 400),  # by Django's own middleware
     ],
 )
