@@ -17,19 +17,25 @@ from routing.exceptions import OpenModeIsLocal
 FORWARDING_HEADERS = ("X-Forwarded-For", "Forwarded", "Via", "X-Real-IP")
 
 
-def refuse_strangers(request: HttpRequest) -> None:
-    """For a request without a key of ours. Raises OpenModeIsLocal when it comes from a web page or through a proxy."""
+def refusal_of_strangers(request: HttpRequest) -> OpenModeIsLocal | None:
+    """How to refuse the request, if it has no key of ours: it comes from a web page or through a proxy.
+
+    None: it comes from here, or keys are required of everybody anyway.
+    """
+    if settings.GATEWAY_AUTH != "open":
+        return None
     forwarded = next((name for name in FORWARDING_HEADERS if name in request.headers), None)
     if forwarded:
-        raise OpenModeIsLocal(
+        return OpenModeIsLocal(
             f"Something is in front of the gateway (the request has the header {forwarded}), and in open mode whoever "
             "reaches that would spend without a key: set GATEWAY_AUTH=required."
         )
     if _is_of_another_page(request):
-        raise OpenModeIsLocal(
+        return OpenModeIsLocal(
             "In open mode web pages of other origins may not spend: name the page's origin in CORS_ALLOWED_ORIGINS, or "
             "send an API key of the gateway."
         )
+    return None
 
 
 def _is_of_another_page(request: HttpRequest) -> bool:
