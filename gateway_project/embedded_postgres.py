@@ -10,13 +10,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import functools
 import hashlib
 import importlib.util
+import operator
 import os
 import pwd
 import shutil
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -198,8 +201,8 @@ class EmbeddedPostgres:
         if os.geteuid() == 0:
             entry = _system_user()
             identity = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-            _let_others_traverse(bin_dir / "postgres")
-            _let_others_traverse(self.data_dir)
+            _let_traverse(entry, bin_dir / "postgres")
+            _let_traverse(entry, self.data_dir)
         self._end_orphan()
         self._initialise(bin_dir, identity)
         version = (self.data_dir / "PG_VERSION").read_text().strip()
@@ -230,7 +233,7 @@ class EmbeddedPostgres:
             self.log_path.replace(self.log_path.with_suffix(".log.1"))
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
-            with self.log_path.open("ab") as log:
+            with self._open_log() as log:
                 log_start = log.tell()
                 self._process = subprocess.Popen(
                     command,
@@ -238,6 +241,8 @@ class EmbeddedPostgres:
                     stdout=log,
                     stderr=log,
                     cwd="/",
+                    env=_environment(),
+                    umask=0o077,
                     # A terminal's Ctrl-C goes to the whole process group; it must reach the launcher alone.
                     start_new_session=True,
                     # SIGTERM is the smart shutdown: gunicorn, orphaned as well, may settle what it has
@@ -261,6 +266,13 @@ class EmbeddedPostgres:
                 raise EmbeddedPostgresError(f"Postgres did not start ({reason.strip()}): see {self.log_path}")
             time.sleep(0.2)
 
+    def _open_log(self) -> IO[bytes]:
+        """Statements that failed stand in it, with what was in them."""
+        log = os.fdopen(os.open(self.log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
+        os.fchmod(log.fileno(), 0o600)  # an older gateway's was open to all
+        log.seek(0, os.SEEK_END)
+        return log
+
     def _initialise(self, bin_dir: Path, identity: dict[str, Any]) -> None:
         if (self.data_dir / "PG_VERSION").exists():
             return
@@ -275,7 +287,9 @@ class EmbeddedPostgres:
         ]  # fmt: skip
         if not self._durable:
             command.append("--no-sync")
-        done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False, **identity)
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd="/", check=False, env=_environment(), umask=0o077, **identity
+        )
         if done.returncode != 0:
             reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
             raise EmbeddedPostgresError(f"initdb cannot make the database in {self.data_dir}: {reason}")
@@ -356,10 +370,46 @@ def _user_name(uid: int) -> str:
         return f"user {uid}"
 
 
-def _let_others_traverse(path: Path) -> None:
-    """Lets the server's user reach a path below directories that only root may enter: o+x, no more."""
+def _environment() -> dict[str, str]:
+    """What the server needs of ours: it must not see the providers' keys, which are there too."""
+    return {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "TZ") if name in os.environ}
+
+
+# A POSIX access control list as Linux keeps it: a version, then entries of a tag, its rights and a user's number.
+# https://elixir.bootlin.com/linux/latest/source/include/uapi/linux/posix_acl_xattr.h
+_ACL = "system.posix_acl_access"
+_ACL_VERSION = struct.pack("<I", 2)
+_ACL_ENTRY = struct.Struct("<HHI")
+_OWNER, _USER, _GROUP, _MASK, _OTHERS = 0x01, 0x02, 0x04, 0x10, 0x20
+_NOBODY = 0xFFFFFFFF  # the number of an entry that names no user
+
+
+def _let_traverse(user: pwd.struct_passwd, path: Path) -> None:
+    """Lets the server's user, and nobody else, pass the directories above a path that only root may enter."""
     for directory in path.parents:
-        if directory.exists():
-            mode = directory.stat().st_mode
-            if not mode & stat.S_IXOTH:
-                directory.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
+        mode = directory.stat().st_mode if directory.exists() else stat.S_IXOTH
+        if mode & stat.S_IXOTH or (mode & stat.S_IXUSR and directory.stat().st_uid == user.pw_uid):
+            continue
+        try:
+            _grant_traversal(directory, mode, user.pw_uid)
+        except OSError as error:
+            raise EmbeddedPostgresError(
+                f"Postgres does not run as root, and its user {user.pw_name} may not enter {directory} "
+                f"({error.strerror}): set GATEWAY_DATA_DIR to a directory below /var/lib, or run the gateway as "
+                "another user than root."
+            ) from None
+
+
+def _grant_traversal(directory: Path, mode: int, uid: int) -> None:
+    """Adds the right to enter the directory to its access control list, whose mask bounds all but owner and others."""
+    try:
+        kept = [entry for entry in _ACL_ENTRY.iter_unpack(os.getxattr(directory, _ACL)[4:]) if entry[0] != _MASK]
+    except OSError:  # there is no list yet, or there can be none: setting it will tell
+        kept = [(tag, mode >> bits & 7, _NOBODY) for tag, bits in ((_OWNER, 6), (_GROUP, 3), (_OTHERS, 0))]
+    rights = {(tag, number): right for tag, right, number in kept}
+    rights[_USER, uid] = rights.get((_USER, uid), 0) | 1
+    rights[_MASK, _NOBODY] = functools.reduce(
+        operator.or_, (right for (tag, _), right in rights.items() if tag not in (_OWNER, _OTHERS))
+    )
+    entries = (_ACL_ENTRY.pack(tag, right, number) for (tag, number), right in sorted(rights.items()))
+    os.setxattr(directory, _ACL, _ACL_VERSION + b"".join(entries))
