@@ -150,9 +150,10 @@ def test_manage_py_starts_the_database_for_itself_when_no_gateway_runs(data_dir:
     assert not EmbeddedPostgres(data_dir / "postgres").accepts_connections()
 
 
-def test_the_first_admin_may_be_given(tmp_path: Path) -> None:
+@pytest.mark.parametrize("worker_class", ["gthread", "stock-gevent"])
+def test_the_first_admin_may_be_given_and_the_worker_class_too(tmp_path: Path, worker_class: str) -> None:
     given = {"DJANGO_SUPERUSER_USERNAME": "ada", "DJANGO_SUPERUSER_PASSWORD": "a long enough one"}
-    with gateway(tmp_path / "data", GATEWAY_WORKER_CLASS="gthread", **given) as running:
+    with gateway(tmp_path / "data", GATEWAY_WORKER_CLASS=worker_class, **given) as running:
         running.wait_until_ready()
         assert "a long enough one" not in running.output
         assert sign_in(running, "ada", "a long enough one") == "/admin/"
