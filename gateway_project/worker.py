@@ -13,7 +13,6 @@ import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from socket import socket
-from typing import Any
 
 from gevent import sleep
 from gunicorn import util
@@ -23,6 +22,8 @@ from gunicorn.http.message import Request
 from gunicorn.http.parser import Parser
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.ggevent import GeventWorker
+
+Address = tuple[str, int]  # of a client; gunicorn.conf.py binds to TCP alone
 
 HEADERS_BYTES = 64 * 1024  # of all header fields together; gunicorn.conf.py bounds their number and each of them
 YIELD_BYTES = 256 * 1024  # what a connection may receive, and
@@ -146,7 +147,7 @@ class ClientParser(Parser):
 class GatewayWorker(GeventWorker):
     patience = Patience()
 
-    def handle(self, listener: socket, client: socket, address: Any) -> None:
+    def handle(self, listener: socket, client: socket, address: Address) -> None:
         """Serve one connection until either side ends it.
 
         In the place of AsyncWorker.handle, which has no TLS and no HTTP/2 here either: a proxy speaks them for us.
@@ -188,7 +189,7 @@ class GatewayWorker(GeventWorker):
             else:
                 util.close(client)
 
-    def _answer(self, listener: socket, request: ClientRequest, client: socket, address: Any) -> bool:
+    def _answer(self, listener: socket, request: ClientRequest, client: socket, address: Address) -> bool:
         """Whether the connection may carry a further request, as far as this one's headers and answer say."""
         try:
             self.handle_request(listener.getsockname(), request, client, address)
@@ -196,10 +197,10 @@ class GatewayWorker(GeventWorker):
             return False
         return True
 
-    def _refuse(self, client: socket, address: Any, error: Exception) -> None:
+    def _refuse(self, client: socket, address: Address, error: Exception) -> None:
         """Answer what is no request, in the words that all errors of the gateway have. No client's byte is logged."""
         _, status, code, message = next(refusal for refusal in _REFUSALS if isinstance(error, refusal[0]))
-        self.log.warning("Invalid request from ip=%s: %s", address[0] if address else "?", type(error).__name__)
+        self.log.warning("Invalid request from ip=%s: %s", address[0], type(error).__name__)
         body = json.dumps(
             {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
         ).encode()

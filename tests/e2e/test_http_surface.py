@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from gateway_project.embedded_postgres import EmbeddedPostgres
-from tests.clocks import within
-from tests.e2e.gateway import Gateway, asks, eventually, http
+from tests.clocks import eventually, within
+from tests.e2e.gateway import Gateway, asks, http
 
 ALIASES = ["claude-sonnet", "gpt-4o", "gemini-pro", "gemini-flash"]
 CHAT_PATHS = [

@@ -15,8 +15,8 @@ import pytest
 from pytest_django.plugin import DjangoDbBlocker
 
 from gateway_project.embedded_postgres import EmbeddedPostgres
-from tests.clocks import within
-from tests.e2e.gateway import PROVIDER_KEYS, Gateway, asks, eventually, http
+from tests.clocks import eventually, within
+from tests.e2e.gateway import PROVIDER_KEYS, Gateway, asks, http
 from tests.e2e.launcher import RunningGateway
 from tests.simulator import Simulator
 
