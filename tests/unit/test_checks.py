@@ -1,4 +1,4 @@
-"""The system checks: each speaks of its own settings, and is silent where all is well."""
+"""Each system check reports its own settings, and is silent when they are fine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ON_LOOPBACK = {"HOST": "127.0.0.1", "ON_LOOPBACK": True, "HTTPS": False, "GATEWA
 
 @pytest.fixture
 def deployed(settings: Settings, tmp_path: Path) -> Settings:
-    """A deployment in which nothing is odd."""
+    """A deployment that no check reports."""
     return change(settings, DATA_DIR=tmp_path, **DEPLOYED)
 
 
