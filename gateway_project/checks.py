@@ -92,7 +92,7 @@ def secret_key_is_long(**_: Any) -> list[CheckMessage]:
         return []
     return [
         checks.Warning(
-            "SECRET_KEY is short or has few different characters: anyone who guesses it can forge what the admin signs.",
+            "SECRET_KEY is short or has few different characters. Anyone can guess it and forge what the admin signs.",
             hint=f"Set {SECRET_KEY_CHARACTERS} random characters or more.",
             id="gateway.W004",
         )

@@ -358,7 +358,7 @@ def _user_name(uid: int) -> str:
 
 
 def _let_others_traverse(path: Path) -> None:
-    """Gives other users o+x on the parent directories, so that the server's user reaches a path that only root can."""
+    """Lets the server's user reach a path below directories that only root may enter: o+x, no more."""
     for directory in path.parents:
         if directory.exists():
             mode = directory.stat().st_mode
