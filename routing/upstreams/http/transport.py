@@ -67,7 +67,7 @@ _managers: dict[int, urllib3.PoolManager] = {}  # by process id; after a fork th
 def _tls(pid: int) -> ssl.SSLContext:
     """One context for all connections: reading the authorities' certificates takes 15 ms.
 
-    certifi's list, because a slim image has none of its own; `SSL_CERT_FILE` names another.
+    Uses certifi's list, because a slim image has no list. `SSL_CERT_FILE` names another list.
     """
     context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
     context.load_verify_locations(os.environ.get("SSL_CERT_FILE") or certifi.where())
