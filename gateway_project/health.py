@@ -1,4 +1,4 @@
-"""Whether the gateway can do its work. No provider is called, no key is needed."""
+"""Whether the gateway can work. These checks call no provider and need no key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIGRATIONS_S = 5.0  # between two looks at the migrations, which read files and 
 @csrf_exempt  # else a PUT would hear about forms, not about methods
 @require_safe
 def health(request: HttpRequest) -> JsonResponse:
-    """The platform's health check: healthy means that a request could be admitted, that is written to the ledger."""
+    """The platform's health check. Healthy means that the ledger can be written, so requests can be admitted."""
     try:
         snapshot = catalog.fresh()
         _write_and_roll_back()

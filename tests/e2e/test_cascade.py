@@ -18,7 +18,7 @@ from tests.simulator import Behaviour, Usage, faults
 
 STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 FORMATS = pytest.mark.parametrize("wire", ["openai", "anthropic", "gemini"])
-#: (fault, the books' word for it, how often the deployment is called): the contract's "When the cascade moves".
+#: (fault, its outcome on the books, how often the deployment is called), from the contract's "When the cascade moves".
 FAULTS = {
     "429": (faults.rate_limited(), "rate_limited", 2),
     "429, patience asked for": (faults.rate_limited(retry_after_s=0.2), "rate_limited", 2),
@@ -88,9 +88,9 @@ def test_a_failure_that_passes_is_answered_by_the_same_provider(gateway: Gateway
 
 
 @STREAMED
-def test_a_refused_connection(gateway: Gateway, stream: bool) -> None:
+def test_a_refused_connection_is_followed_by_the_next_step(gateway: Gateway, stream: bool) -> None:
     with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # bound, not listening: nobody else takes the port meanwhile
+        nobody.bind(("127.0.0.1", 0))  # bound but not listening, so that no other process takes the port
         route = gateway.route("openai", "openai")
         with gateway.orm():
             Provider.objects.filter(name=route.providers[0]).update(
@@ -232,8 +232,8 @@ def test_a_request_whose_hold_was_expired_meanwhile_asks_nobody_else_and_says_so
 def test_a_budget_made_meanwhile_bounds_a_fallback_when_it_is_its_provider_s(
     guarded_gateway: Gateway, scope: str
 ) -> None:
-    """One of the alias counts the request, too, but it was admitted before and goes on."""
-    gateway = guarded_gateway  # one worker: what the second request brings it to know, the first one knows
+    """The alias's budget counts the request too, but the request was admitted before and goes on."""
+    gateway = guarded_gateway  # one worker: both requests see the same configuration
     route, other = gateway.route("openai", "openai", retries=0), gateway.route("openai")
     first, second = route.providers
     client = gateway.client(api_key=gateway.key())
@@ -297,8 +297,8 @@ def test_a_provider_without_its_key_is_passed_over(gateway: Gateway) -> None:
     assert (line["level"], line["alert"], line["kind"]) == ("error", True, "no_key")
 
 
-def test_a_deployment_that_keeps_failing_is_left_alone_for_a_while(guarded_gateway: Gateway) -> None:
-    gateway = guarded_gateway  # one worker: its breakers are the gateway's
+def test_a_deployment_that_keeps_failing_is_skipped_until_its_cool_down_ends(guarded_gateway: Gateway) -> None:
+    gateway = guarded_gateway  # one worker, so its breakers are the gateway's
     route = gateway.route("openai", "openai", retries=0, breaker_failures=2, breaker_cooldown_s=0.5)
     first, second = route.providers
     gateway.sim.behave(first, faults.unavailable(), faults.unavailable())

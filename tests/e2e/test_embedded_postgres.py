@@ -1,4 +1,4 @@
-"""The embedded server alone: where it listens, who may have it, what it recovers from."""
+"""The embedded server alone: where it listens, which process owns it, and what it recovers from."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ CHAT_PATHS = [
 ]
 
 
-def test_health(gateway: Gateway) -> None:
+def test_health_live_and_ready_answer_without_calling_a_provider(gateway: Gateway) -> None:
     answer = http.get(f"{gateway.url}/health")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     assert answer.json() == {"status": "healthy", "models": ALIASES}
@@ -85,7 +85,7 @@ def test_health_can_only_be_looked_at(gateway: Gateway, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/models", "/v1/models/"])
-def test_the_models(gateway: Gateway, path: str) -> None:
+def test_the_models_are_listed_at_every_path(gateway: Gateway, path: str) -> None:
     answer = http.get(gateway.url + path)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     assert answer.json() == {
@@ -94,7 +94,7 @@ def test_the_models(gateway: Gateway, path: str) -> None:
     }
 
 
-def test_one_model(gateway: Gateway) -> None:
+def test_a_model_is_found_by_its_name_and_an_unknown_model_is_a_404(gateway: Gateway) -> None:
     for path in ("/v1/models/gemini-pro", "/models/gemini-pro"):
         assert http.get(gateway.url + path).json() == {
             "id": "gemini-pro", "object": "model", "created": 0, "owned_by": "gateway",
@@ -119,7 +119,7 @@ def test_an_alias_with_a_slash_has_a_path_too(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "text/html", "application/xml;q=0.5"])
-def test_whatever_a_client_accepts_it_is_answered(gateway: Gateway, accept: str) -> None:
+def test_a_client_is_answered_whatever_its_accept_header_says(gateway: Gateway, accept: str) -> None:
     route = gateway.route("openai")
     chat = {"model": route.alias, "messages": [{"role": "user", "content": "Hi"}]}
     headers = {"Accept": accept}
@@ -276,13 +276,13 @@ def test_the_admin_is_for_no_other_page_to_read(guarded_gateway: Gateway, path: 
         assert [name for name in answer.headers if name.startswith("access-control-")] == []
 
 
-def test_options_that_are_no_preflight_are_answered_at_once(guarded_gateway: Gateway) -> None:
+def test_options_that_are_not_a_preflight_are_answered_at_once(guarded_gateway: Gateway) -> None:
     with guarded_gateway.nothing_written():
         answer = http.options(f"{guarded_gateway.url}/v1/chat/completions")
     assert (answer.status_code, answer.content) == (204, b"")
 
 
-def test_a_pages_cookies_are_no_key(guarded_gateway: Gateway) -> None:
+def test_a_page_s_cookies_do_not_count_as_a_key(guarded_gateway: Gateway) -> None:
     """`access-control-allow-credentials` is never given."""
     answer = http.options(
         f"{guarded_gateway.url}/v1/models",

@@ -1,4 +1,4 @@
-"""The reporting views: what the documentation says of them is true, and the reader's role can read nothing else."""
+"""The reporting views: their documentation is true, and the reader's role can read nothing else."""
 
 from __future__ import annotations
 
