@@ -8,7 +8,6 @@ knows passes untouched: it may be newer than this table.
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 import string
 from collections.abc import Collection, Mapping
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
+from accounting import facts
 from routing.upstreams.answers import loads
 from routing.upstreams.base import Deployment, Json
 from routing.upstreams.litellm_import import load
@@ -32,8 +32,6 @@ from routing.upstreams.providers import (
     ProviderFacts,
     facts_of,
 )
-
-log = logging.getLogger("gateway.dialects")
 
 #: litellm's way to hand Gemini's thought signatures through clients that keep only OpenAI's fields.
 _SIGNATURE_MARK: Final = "__thought__"
@@ -93,23 +91,23 @@ def spoken(
     without: frozenset[str] = frozenset(),
 ) -> Spoken:
     """The client's request as the deployment understands it, and without some words. The client's is not touched."""
-    facts = facts_of(deployment.litellm_provider, deployment.model, deployment.base_url)
+    row = facts_of(deployment.litellm_provider, deployment.model, deployment.base_url)
     refused = without | _refusals.get(_key(deployment), frozenset())
     dropped: list[str] = []
     body: Json = {
         **request_body,
         "model": deployment.model,
-        "messages": _messages(request_body.get("messages"), facts, refused, dropped),
+        "messages": _messages(request_body.get("messages"), row, refused, dropped),
     }
-    _set_parameters(body, facts, refused | _refused_by_model(facts, deployment.model, body), dropped)
-    if isinstance(body.get("tools"), list) and not _takes_field(facts, refused, "cache_control", "tool"):
+    _set_parameters(body, row, refused | _refused_by_model(row, deployment.model, body), dropped)
+    if isinstance(body.get("tools"), list) and not _takes_field(row, refused, "cache_control", "tool"):
         body["tools"] = [_without_cache_mark(tool, "tools", dropped) for tool in body["tools"]]
-    _set_cap(body, facts, refused)
+    _set_cap(body, row, refused)
     body.pop("stream", None)
     options = body.pop("stream_options", None)
     if streamed:
         body["stream"] = True
-        if facts.stream_options and "stream_options" not in refused:
+        if row.stream_options and "stream_options" not in refused:
             body["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
     return Spoken(body, tuple(sorted(set(dropped))))
 
@@ -117,41 +115,41 @@ def spoken(
 # --- parameters -----------------------------------------------------------------------------------------------
 
 
-def _set_parameters(body: Json, facts: ProviderFacts, refused: Collection[str], dropped: list[str]) -> None:
+def _set_parameters(body: Json, row: ProviderFacts, refused: Collection[str], dropped: list[str]) -> None:
     for name in body.keys() & OPTIONAL_PARAMETERS:
         value = body[name]
         is_refused = name in refused and not (name == "temperature" and value == 1)
-        if is_refused or not _takes(facts, name, value, body):
+        if is_refused or not _takes(row, name, value, body):
             del body[name]
             if value is not None and not (name == "n" and value == 1):  # neither asks for anything
                 dropped.append(name)
     if body.get("modalities") == ["text"]:
         del body["modalities"]  # what every answer is, and a name that few servers know
     temperature = body.get("temperature")
-    if isinstance(temperature, int | float) and temperature > facts.hottest:
-        body["temperature"] = facts.hottest
+    if isinstance(temperature, int | float) and temperature > row.hottest:
+        body["temperature"] = row.hottest
         dropped.append("temperature")
-    for theirs, ours in facts.renames.items():
+    for theirs, ours in row.renames.items():
         if theirs in body:
             body[ours] = body.pop(theirs)
 
 
-def _takes(facts: ProviderFacts, name: str, value: Any, body: Json) -> bool:
-    if value is not None and name in facts.values and not (isinstance(value, str) and value in facts.values[name]):
+def _takes(row: ProviderFacts, name: str, value: Any, body: Json) -> bool:
+    if value is not None and name in row.values and not (isinstance(value, str) and value in row.values[name]):
         return False
-    if name == "metadata" and value is not None and facts.name == "openai":
+    if name == "metadata" and value is not None and row.name == "openai":
         return body.get("store") is True  # OpenAI: "only allowed when 'store' is enabled"
-    return name not in facts.refuses and (name in COMMON_PARAMETERS or name in facts.takes)
+    return name not in row.refuses and (name in COMMON_PARAMETERS or name in row.takes)
 
 
-def _set_cap(body: Json, facts: ProviderFacts, refused: Collection[str]) -> None:
+def _set_cap(body: Json, row: ProviderFacts, refused: Collection[str]) -> None:
     """The output cap under the one name that the provider obeys: the hold was made for it."""
     given = [name for name in CAPS if body.get(name) is not None]
-    for name in CAPS - set(facts.caps) - set(given):
+    for name in CAPS - set(row.caps) - set(given):
         body.pop(name, None)  # null
     if not given:
         return
-    obeyed = [name for name in facts.caps if name not in refused] or [
+    obeyed = [name for name in row.caps if name not in refused] or [
         name for name in (OLD_CAP, NEW_CAP) if name not in refused
     ]
     if not obeyed or given[0] in obeyed:
@@ -159,15 +157,15 @@ def _set_cap(body: Json, facts: ProviderFacts, refused: Collection[str]) -> None
     body[obeyed[0]] = body.pop(given[0])
 
 
-def _refused_by_model(facts: ProviderFacts, model: str, body: Mapping[str, Any]) -> frozenset[str]:
+def _refused_by_model(row: ProviderFacts, model: str, body: Mapping[str, Any]) -> frozenset[str]:
     """Of the parameters that the request has: those that this model refuses and others of its provider take."""
     refused: frozenset[str] = frozenset()
-    if any(body.get(name) is not None for name in facts.thinkers_refuse) and _thinks(facts.name, model):
-        refused = facts.thinkers_refuse
-    if facts.by_model and any(body.get(name) is not None for name in _PROBES):
+    if any(body.get(name) is not None for name in row.thinkers_refuse) and _thinks(row.name, model):
+        refused = row.thinkers_refuse
+    if row.by_model and any(body.get(name) is not None for name in _PROBES):
         effort = body.get("reasoning_effort")
         known = effort if isinstance(effort, str) and effort in _EFFORTS else None
-        refused |= _refused_by_litellm(facts.name, model, known)
+        refused |= _refused_by_litellm(row.name, model, known)
     return refused
 
 
@@ -196,14 +194,14 @@ def _is_kept(provider: str, model: str, name: str, given: Mapping[str, Any]) -> 
 # --- messages -------------------------------------------------------------------------------------------------
 
 
-def _messages(messages: Any, facts: ProviderFacts, refused: Collection[str], dropped: list[str]) -> Any:
+def _messages(messages: Any, row: ProviderFacts, refused: Collection[str], dropped: list[str]) -> Any:
     if not isinstance(messages, list):
         return messages
-    ids = _Ids(facts.call_ids)
-    return [_message(message, facts, refused, ids, dropped) for message in messages]
+    ids = _Ids(row.call_ids)
+    return [_message(message, row, refused, ids, dropped) for message in messages]
 
 
-def _message(message: Any, facts: ProviderFacts, refused: Collection[str], ids: _Ids, dropped: list[str]) -> Any:
+def _message(message: Any, row: ProviderFacts, refused: Collection[str], ids: _Ids, dropped: list[str]) -> Any:
     if not isinstance(message, dict):
         return message
     role = message.get("role")
@@ -213,14 +211,14 @@ def _message(message: Any, facts: ProviderFacts, refused: Collection[str], ids: 
     for name, value in message.items():
         if _says_nothing(name, value):
             continue
-        if name in MESSAGE_FIELDS and not _takes_field(facts, refused, name, role):
+        if name in MESSAGE_FIELDS and not _takes_field(row, refused, name, role):
             dropped.append(f"messages[].{name}")
         else:
             said[name] = value
-    if role == "developer" and not facts.developer:
+    if role == "developer" and not row.developer:
         said["role"] = "system"
     if isinstance(said.get("content"), list):
-        said["content"] = _parts(said["content"], role, facts, refused, dropped)
+        said["content"] = _parts(said["content"], role, row, refused, dropped)
     elif message.get("refusal") and "refusal" not in said and not said.get("content"):
         said["content"] = message["refusal"]  # it is what the model said
     if isinstance(said.get("tool_calls"), list):
@@ -237,17 +235,17 @@ def _says_nothing(field: str, value: Any) -> bool:
     )
 
 
-def _takes_field(facts: ProviderFacts, refused: Collection[str], name: str, role: Any) -> bool:
+def _takes_field(row: ProviderFacts, refused: Collection[str], name: str, role: Any) -> bool:
     if name in refused:
         return False
-    return name in facts.message_fields or f"{role}.{name}" in facts.message_fields
+    return name in row.message_fields or f"{role}.{name}" in row.message_fields
 
 
-def _parts(parts: list[Any], role: Any, facts: ProviderFacts, refused: Collection[str], dropped: list[str]) -> Any:
+def _parts(parts: list[Any], role: Any, row: ProviderFacts, refused: Collection[str], dropped: list[str]) -> Any:
     """The parts of a content, or an empty text when none is left."""
-    if not _takes_field(facts, refused, "cache_control", role):
+    if not _takes_field(row, refused, "cache_control", role):
         parts = [_without_cache_mark(part, "messages", dropped) for part in parts]
-    if _takes_field(facts, refused, "thoughts", role):
+    if _takes_field(row, refused, "thoughts", role):
         return parts
     said = [part for part in parts if not (isinstance(part, dict) and part.get("type") in _THOUGHTS)]
     if len(said) == len(parts):
@@ -373,10 +371,7 @@ def learn(deployment: Deployment, words: frozenset[str]) -> None:
     if len(_refusals) >= _MAX_REFUSALS:
         _refusals.clear()
     _refusals[_key(deployment)] = _refusals.get(_key(deployment), frozenset()) | words
-    log.info(
-        "the provider is asked without what it calls unknown",
-        extra={"provider": deployment.provider, "model": deployment.model, "words": sorted(words)},
-    )
+    facts.refusal_learnt(facts.RefusalLearnt(deployment.provider, deployment.model, sorted(words)))
 
 
 def _key(deployment: Deployment) -> tuple[str, str]:

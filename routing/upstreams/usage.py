@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from math import isfinite
 from typing import Any, Final
 
+from accounting import facts
 from accounting.usage import Usage
-
-log = logging.getLogger("gateway.usage")
 
 #: More tokens than that are not a count but a mistake.
 MAX_TOKENS: Final = 10**12
@@ -40,7 +38,7 @@ def usage_of(reported: object) -> Usage | None:
         return None
     totals = [_number(reported.get(name)) for name in _TOTALS]
     if None in totals:
-        log.warning("usage refused", extra={"usage": {name: repr(reported.get(name))[:40] for name in _TOTALS}})
+        facts.usage_refused({name: repr(reported.get(name))[:40] for name in _TOTALS})
         return None
     input_tokens, output_tokens = (total or 0 for total in totals)
     prompt = _part(reported, "prompt_tokens_details", "prompt_token_details")
