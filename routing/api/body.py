@@ -13,10 +13,10 @@ from django.http import HttpRequest
 
 from routing.exceptions import InvalidJson, InvalidRequest, RequestTooLarge
 
-MAX_DEPTH = 100  # of nested JSON: no schema is deeper, and recursive code downstream must not fail on it
+MAX_DEPTH = 100  # levels of nested JSON: no schema is deeper, and recursive code must not fail on a deeper body
 _CHUNK_BYTES = 65536
-_DRAIN_FACTOR = 4  # a body this many times too large is still read to its end, so that its sender hears the answer
-_SILENCE_S = 30.0  # a sender that is silent this long in the middle of its body is gone
+_DRAIN_FACTOR = 4  # a body of at most this many times the limit is read to its end, so that its sender hears the answer
+_SILENCE_S = 30.0  # a client that sends nothing for this long in the middle of its body has gone
 
 
 class _Source(Protocol):
@@ -24,7 +24,7 @@ class _Source(Protocol):
 
 
 def read_body(request: HttpRequest, most_bytes: int) -> bytes:
-    """The body, whether its length is announced or it comes chunked (Django itself reads no chunked bodies).
+    """The body. Its length may be announced, or it may come in chunks, which Django itself does not read.
 
     Raises RequestTooLarge beyond ``most_bytes``, InvalidRequest when the client stops in the middle.
     """
@@ -33,16 +33,16 @@ def read_body(request: HttpRequest, most_bytes: int) -> bytes:
 
 
 def read_json(request: HttpRequest) -> Any:
-    """The JSON value that the request's body is. Raises RequestTooLarge, InvalidRequest, InvalidJson."""
+    """The request's body, read as JSON. Raises RequestTooLarge, InvalidRequest, InvalidJson."""
     return parse_json(read_body(request, settings.GATEWAY_MAX_BODY_BYTES))
 
 
 def parse_json(raw: bytes) -> Any:
-    """The JSON value of a body. Raises InvalidJson."""
+    """A body, read as JSON. Raises InvalidJson."""
     if not raw.strip():
         raise InvalidJson("The request body is empty; send a JSON object.")
     try:
-        # JSON between machines is UTF-8 (RFC 8259, 8.1); given bytes, Python would also take UTF-16 and broken UTF-8.
+        # JSON between machines is UTF-8 (RFC 8259, 8.1). From bytes, Python would also read UTF-16 and broken UTF-8.
         value = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant)
     except RecursionError:
         raise InvalidJson(f"The request body is nested deeper than {MAX_DEPTH} levels.") from None
@@ -50,7 +50,7 @@ def parse_json(raw: bytes) -> Any:
         raise InvalidJson("The request body is not valid UTF-8.") from None
     except ValueError as error:
         raise InvalidJson(f"The request body is not valid JSON: {error}.") from None
-    # Counting brackets is cheap and clears nearly every body without walking it.
+    # Counting brackets is cheap, and shows of nearly every body that it need not be walked.
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _is_deeper_than(value, MAX_DEPTH):
         raise InvalidJson(f"The request body is nested deeper than {MAX_DEPTH} levels.")
     return value
@@ -101,20 +101,20 @@ def _read(request: HttpRequest, most_bytes: int) -> bytes:
 def _next(source: _Source, size: int) -> bytes:
     try:
         return source.read(size)
-    except Exception:  # noqa: BLE001  gunicorn has a class of its own for each way in which a chunk can be wrong
+    except Exception:  # noqa: BLE001  gunicorn raises another class for each way in which a chunk can be wrong
         raise InvalidRequest("The request body ended early, or its chunks are not HTTP's.") from None
 
 
 def _drain(source: _Source, most_bytes: int) -> None:
     left = most_bytes
-    with contextlib.suppress(InvalidRequest):  # it stopped sending; so do we
+    with contextlib.suppress(InvalidRequest):  # the client stopped sending, so there is nothing more to read
         while left > 0 and (part := _next(source, min(_CHUNK_BYTES, left))):
             left -= len(part)
 
 
 @contextlib.contextmanager
 def _patience(client: socket.socket | None) -> Iterator[None]:
-    """No wait for the client's next bytes is longer than ``_SILENCE_S``. None: a server that does not say."""
+    """No wait for the client's next bytes is longer than ``_SILENCE_S``. None: the server does not give its socket."""
     if client is None:
         yield
         return

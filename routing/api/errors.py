@@ -1,4 +1,4 @@
-"""Errors to HTTP: always OpenAI's envelope, always JSON, whatever went wrong and wherever."""
+"""Turns errors into HTTP: JSON in OpenAI's envelope, for every error and wherever it was raised."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from routing.exceptions import (
     RequestTooLarge,
 )
 
-BROWSER_PATHS = ("/admin/", "/static/")  # all others speak JSON, those where there is nothing included
+BROWSER_PATHS = ("/admin/", "/static/")  # all other paths answer in JSON, even paths that lead nowhere
 
 
 def exception_handler(error: Exception, context: Mapping[str, Any]) -> HttpResponse:
@@ -59,7 +59,7 @@ def gateway_error(error: Exception) -> GatewayError:
 
 def render(error: GatewayError) -> JsonResponse:
     response = JsonResponse(error.envelope(), status=error.status, headers=error.headers)
-    # The request's own line says it; Django's would be a second one without its id.
+    # The request has its own line in the log. Django would write a second line, without the request's id.
     response._has_been_logged = True  # type: ignore[attr-defined]  # django.utils.log.log_response looks at it
     return response
 

@@ -1,4 +1,4 @@
-"""How a request ends: its settlement in the ledger, and its one line in the log."""
+"""How a request ends: its settlement in the ledger, and the fact that it has ended."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from routing.serving.attempts import Clock, Failed
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """All that the books must know of a request that is over. ``served`` is the attempt whose answer the client got,
-    None when it got no answer."""
+    """All that the books must know of a request that is over.
+
+    ``served`` is the attempt whose answer the client got, or None when the client got no answer."""
 
     admission: Admission
     began: Clock
@@ -37,7 +38,7 @@ class Ending:
 
     @property
     def first_token_ms(self) -> int | None:
-        """From the request's beginning, failed attempts included: what its client waited."""
+        """How long the client waited for the first token, from the request's beginning, failed attempts included."""
         for attempt in self.attempts:
             if attempt.first_token_ms is not None:
                 return attempt.first_token_ms + round((attempt.started_at - self.began.at).total_seconds() * 1000)
@@ -45,8 +46,9 @@ class Ending:
 
 
 def settle(ending: Ending) -> Settlement:
-    """Post or void the request and log it: each admitted request comes here once, however it ends. Waits for the
-    commit; ledger.settle says what happens without Postgres."""
+    """Post or void the request, and tell that it ended. Each admitted request comes here once, however it ends.
+
+    Waits for the commit. ``ledger.settle`` says what happens without Postgres."""
     settlement = Settlement(
         hold=ending.admission.hold,
         served=ending.served,

@@ -1,4 +1,4 @@
-"""The upstream of a provider, by litellm's name for it. No litellm is imported to answer."""
+"""Finds the upstream of a provider, by litellm's name for the provider. Does not import litellm to do so."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from routing.upstreams.providers import PROVIDERS
 
 @cache
 def upstream_for(litellm_provider: str) -> Upstream:
-    """The upstream that the provider's row asks for; `sdk` for a name without a row, which litellm may know. The same
-    object every time; all of them are stateless and thread-safe."""
+    """The upstream that the provider's row names, or `sdk` for a provider without a row, which litellm may know.
+
+    It is the same object every time. All upstreams are stateless and thread-safe."""
     row = PROVIDERS.get(litellm_provider)
     match row.way if row else "sdk":
         case "relay":
@@ -29,9 +30,10 @@ def upstream_for(litellm_provider: str) -> Upstream:
 
 
 def warm() -> None:
-    """Imports litellm and lets it build what its first requests would wait for. For the server's preload: seconds,
-    and no network; makes no connection and starts no thread, so it is safe before a fork. Raises LitellmMisfit when
-    the installed litellm is not one that we can call."""
+    """Imports litellm, and lets it build what the first requests would wait for. Takes seconds.
+
+    Makes no connection and starts no thread, so the server may call it before it forks. Raises LitellmMisfit when the
+    installed litellm does not fit this gateway."""
     from routing.upstreams.warming import warm_translation
 
     warm_translation()
