@@ -16,7 +16,7 @@ from routing.serving.callers import identify, identify_in
 
 
 class Caller:
-    """DRF's request.user: who calls, for the views that ask for a key."""
+    """DRF's ``request.user``: the caller, for the views that ask for a key."""
 
     is_authenticated = True
 
@@ -49,7 +49,9 @@ def presented_secret(request: HttpRequest) -> str | None:
 
 
 def caller_now(request: Request) -> tuple[Catalog, Key]:
-    """The configuration as the database has it now, and the caller's key in it. DRF's ``request.auth`` may come from an
-    older snapshot, which is only good for requests that prove it in their hold."""
+    """The configuration as the database has it now, and the caller's key in it.
+
+    DRF's ``request.auth`` may come from an older snapshot. That is enough only for a request whose hold proves the
+    snapshot to be current."""
     snapshot = catalog.fresh()
     return snapshot, identify_in(snapshot, cast(Caller, request.user).secret)

@@ -17,7 +17,7 @@ from django.http import HttpRequest
 
 from routing.exceptions import InvalidJson, InvalidRequest, RequestTimeout, RequestTooLarge
 
-MAX_DEPTH = 100  # of nested JSON: no schema is deeper, and recursive code downstream must not fail on it
+MAX_DEPTH = 100  # levels of nested JSON: no schema is deeper, and recursive code must not fail on a deeper body
 _CHUNK_BYTES = 65536
 _SILENCE_S = 30.0  # a sender that is silent this long in the middle of its body is gone
 
@@ -27,7 +27,7 @@ class _Source(Protocol):
 
 
 def read_body(request: HttpRequest, most_bytes: int) -> bytes:
-    """The body, whether its length is announced or it comes chunked (Django itself reads no chunked bodies).
+    """The body. Its length may be announced, or it may come in chunks, which Django itself does not read.
 
     Raises RequestTooLarge beyond ``most_bytes``, RequestTimeout when the client is too slow, InvalidRequest when it
     stops in the middle.
@@ -38,16 +38,16 @@ def read_body(request: HttpRequest, most_bytes: int) -> bytes:
 
 
 def read_json(request: HttpRequest) -> Any:
-    """The JSON value that the request's body is. Raises RequestTooLarge, InvalidRequest, InvalidJson."""
+    """The request's body, read as JSON. Raises RequestTooLarge, InvalidRequest, InvalidJson."""
     return parse_json(read_body(request, settings.GATEWAY_MAX_BODY_BYTES))
 
 
 def parse_json(raw: bytes) -> Any:
-    """The JSON value of a body. Raises InvalidJson."""
+    """A body, read as JSON. Raises InvalidJson."""
     if not raw.strip():
         raise InvalidJson("The request body is empty; send a JSON object.")
     try:
-        # JSON between machines is UTF-8 (RFC 8259, 8.1); given bytes, Python would also take UTF-16 and broken UTF-8.
+        # JSON between machines is UTF-8 (RFC 8259, 8.1). From bytes, Python would also read UTF-16 and broken UTF-8.
         value = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant)
     except RecursionError:
         raise InvalidJson(f"The request body is nested deeper than {MAX_DEPTH} levels.") from None
@@ -55,7 +55,7 @@ def parse_json(raw: bytes) -> Any:
         raise InvalidJson("The request body is not valid UTF-8.") from None
     except ValueError as error:
         raise InvalidJson(f"The request body is not valid JSON: {error}.") from None
-    # Counting brackets is cheap and clears nearly every body without walking it.
+    # Counting brackets is cheap, and shows of nearly every body that it need not be walked.
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _is_deeper_than(value, MAX_DEPTH):
         raise InvalidJson(f"The request body is nested deeper than {MAX_DEPTH} levels.")
     return value
@@ -122,7 +122,7 @@ def _next(source: _Source, size: int) -> bytes:
 
 @contextlib.contextmanager
 def _patience(client: socket.socket | None) -> Iterator[None]:
-    """No wait for the client's next bytes is longer than ``_SILENCE_S``. None: a server that does not say."""
+    """No wait for the client's next bytes is longer than ``_SILENCE_S``. None: the server does not give its socket."""
     if client is None:
         yield
         return

@@ -14,19 +14,17 @@ each process keeps its own state.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from accounting import facts
 from routing.catalog import Step
 from routing.upstreams.base import FailureKind, UpstreamError
 
-log = logging.getLogger("gateway.breaker")
-
-#: Failures that are about the deployment's health, not about the request.
+#: Failures that speak of the deployment's health, not of the request.
 COUNTED = frozenset(
     {
         FailureKind.RATE_LIMITED,
@@ -209,7 +207,7 @@ class Breakers:
                 return  # the call began before the breaker opened
             breaker.close()
             self._tell(name, ProbeEnded(probe.generation, is_closed=True))
-        log.warning("breaker closed", extra={"provider": name[0], "model": name[1]})
+        facts.breaker_closed(*name)
 
     def failed(self, step: Step, error: UpstreamError) -> None:
         if error.kind in REFUSALS:
@@ -257,16 +255,7 @@ class Breakers:
                 self._tell(name, ProbeEnded(probe.generation, False, open_until, error.kind))
             else:
                 self._tell(name, Opened(open_until, failures, error.kind))
-        log.warning(
-            "breaker opened",
-            extra={
-                "provider": name[0],
-                "model": name[1],
-                "kind": error.kind.value,
-                "failures": failures,
-                "open_s": round(open_until - now, 3),
-            },
-        )
+        facts.breaker_opened(facts.BreakerOpened(*name, error.kind.value, failures, round(open_until - now, 3)))
 
     def _of(self, name: Name) -> _Breaker:
         breaker = self._table.get(name)

@@ -18,6 +18,7 @@ from collections import deque
 
 import psycopg
 
+from accounting import facts
 from accounting.postgres.pipeline import Connection
 from accounting.postgres.session import connect
 from routing.breakers import breaker, sql
@@ -138,7 +139,7 @@ class Sharing:
             self._connection = connection
             if self._is_away:
                 self._is_away = False
-                log.warning("breakers are shared again")
+                facts.breakers_shared_again()
         return self._connection
 
     def _lost(self, error: psycopg.Error | None) -> None:
@@ -148,7 +149,7 @@ class Sharing:
             connection.close()
         if not self._is_away:
             self._is_away = True
-            log.error("breakers are not shared", extra={"error": type(error).__name__ if error else "stumbled"})
+            facts.breakers_not_shared(type(error).__name__ if error else "stumbled")
 
 
 def _write(connection: Connection, name: Name, news: News) -> None:

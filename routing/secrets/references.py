@@ -28,7 +28,7 @@ class UnknownStore(ValueError):
 
 
 def validate_key_reference(reference: str) -> None:
-    """``env:NAME`` or ``file:PATH``: the database never holds a provider's key, only where it is."""
+    """Allow ``env:NAME`` and ``file:PATH``: the database says where a provider's key is and never has the key."""
     if re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/.+", reference) is None:
         raise ValidationError(
             "Write env:NAME (an environment variable) or file:/path (a file). "

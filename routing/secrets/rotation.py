@@ -67,11 +67,11 @@ def choose(provider: Provider, tried: Collection[str] = ()) -> ProviderKey | Non
     with _lock:
         turn = _turns[provider.name] = _turns.get(provider.name, -1) + 1
         order = keys[turn % len(keys) :] + keys[: turn % len(keys)]
-        return min(order, key=lambda key: _badness(provider, key, now))  # the first of equals
+        return min(order, key=lambda key: _badness(provider, key, now))  # of equal keys, min takes the first
 
 
 def failed(provider: Provider, key: ProviderKey, error: UpstreamError) -> None:
-    """Note what the provider said of the key."""
+    """Remember what the failure says of the key."""
     if error.kind is FailureKind.RATE_LIMITED:
         rest_s = REST_S if error.retry_after_s is None else min(error.retry_after_s, MAX_REST_S)
         avoided = (time.monotonic() + rest_s, False)

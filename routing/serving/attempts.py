@@ -1,4 +1,4 @@
-"""What became of the calls of providers: an answer or none, and each attempt as the books keep it."""
+"""What became of the calls of providers: the answer, or the failure, and each attempt as the books keep it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Answer = TypeVar("Answer")
 
 @dataclass
 class Clock:
-    """When an attempt, or a request, began; both clocks, as durations must not jump with the wall's."""
+    """When an attempt or a request began: ``at`` for the books, ``monotonic`` for durations, as wall clocks jump."""
 
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     monotonic: float = field(default_factory=time.monotonic)
@@ -34,7 +34,7 @@ class Clock:
 
 @dataclass
 class OpenStream:
-    """A stream whose first content event has arrived. ``head`` are the events up to and including it."""
+    """A stream whose first content event has arrived. ``head`` has the events up to that event."""
 
     stream: AnswerStream
     head: list[Json]
@@ -46,8 +46,9 @@ class OpenStream:
 
 @dataclass
 class Served(Generic[Answer]):
-    """An answer, the step that gave it, and the failed attempts before it. The serving attempt is recorded by
-    whoever knows its usage: at once for a whole answer, at the end for a stream."""
+    """An answer, the step that gave it, and the failed attempts before it.
+
+    The serving attempt is recorded when its usage is known: at once for a whole answer, at the end for a stream."""
 
     answer: Answer
     step: Step
@@ -73,7 +74,7 @@ class Served(Generic[Answer]):
 
 
 class Failed(Exception):
-    """No step answered. ``error`` is for the client, ``attempts`` for the books, ``admission`` has the last hold."""
+    """No step answered. ``error`` is for the client, ``attempts`` for the books; ``admission`` has the last hold."""
 
     def __init__(self, error: GatewayError, attempts: list[AttemptRecord], admission: Admission) -> None:
         super().__init__(str(error))
@@ -94,7 +95,7 @@ def record_attempt(
     error: str = "",
     first_token_ms: int | None = None,
 ) -> AttemptRecord:
-    """The attempt as the books keep it, at the price that its ceiling was counted with."""
+    """The attempt as the books keep it, at the price with which its ceiling was computed."""
     price = admission.ceiling(step).price
     if usage == NO_USAGE:
         cost: Decimal | None = Decimal(0)

@@ -12,7 +12,7 @@ from routing.serving.call import Quantities
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """``hold_usd`` is None when nobody has said what the step costs."""
+    """``hold_usd`` is None when the step has no price."""
 
     most: Quantities
     price: PriceList | None
@@ -23,7 +23,7 @@ class Ceiling:
         return cls(most, price, None if price is None else ceiling_usd(most.input_tokens, most.output_tokens, price))
 
     def output_cap_within(self, room_usd: Decimal) -> int | None:
-        """The largest output cap whose ceiling is within this; None when one token is too much already."""
+        """The largest output cap whose ceiling is within ``room_usd``; None when even one token costs more."""
         if self.price is None:
             return None
         rate = dearest_output_usd_per_mtok(self.price)

@@ -1,5 +1,8 @@
-"""Providers that speak OpenAI's format already: the request goes out as it came, but for the model's name and for what
-this provider is known not to understand (`dialects`)."""
+"""Calls providers that speak OpenAI's format.
+
+The request goes out as it came. Only the model's name is replaced, and what this provider is known not to understand is
+left out or renamed (`dialects`).
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ from routing.upstreams.usage import conforming_usage, reported_in, together, usa
 
 log = logging.getLogger("gateway.upstreams")
 
-#: How often a request is sent until a server finds nothing unknown in it: most name one thing at a time.
+#: How often a request is sent until the server calls no part of it unknown. Most servers name one part at a time.
 _MAX_MENDS: Final = 4
 
 Answer = TypeVar("Answer", Whole, EventReader | Whole)
@@ -71,8 +74,10 @@ def _ask(
     *,
     streamed: bool,
 ) -> tuple[Answer, Spoken]:
-    """The provider's answer. A server that calls a part of the request unknown, which the request can do without, has
-    done nothing and billed nothing: it is asked again without that part, in what is left of the attempt's time."""
+    """The provider's answer.
+
+    A server that calls a part of the request unknown has done nothing and billed nothing. When the request can do
+    without that part, the server is asked again without it, in what is left of the attempt's time."""
     url, headers = _address(request, accept)
     ends_at = monotonic() + request.timeouts.total_s
     without: frozenset[str] = frozenset()
@@ -108,7 +113,7 @@ def _address(request: UpstreamRequest, accept: str) -> tuple[str, dict[str, str]
         headers["Authorization"] = f"Bearer {errors.authorization(request.api_key)}"
     path, question, query = base_url.partition("?")
     if deployment.litellm_provider in ("ollama", "ollama_chat") and path.rstrip("/").count("/") == 2:
-        path = f"{path.rstrip('/')}/v1"  # litellm's configurations give Ollama's own address
+        path = f"{path.rstrip('/')}/v1"  # litellm's configurations give the address of Ollama's own API
     return f"{path.rstrip('/')}/chat/completions{question}{query}", headers
 
 
@@ -125,7 +130,7 @@ def _read_whole(answer: Whole, request: UpstreamRequest) -> WholeAnswer:
     except ValueError:
         raise errors.malformed(answer.status, answer.headers) from None
     if error := errors.from_event(body, provider_request_id=request_id, secret=api_key):
-        raise error  # OpenRouter and some proxies say so with a 200
+        raise error  # OpenRouter and some proxies send errors with a 200
     try:
         return whole_answer(body, answer.status, request_id, may_be_empty=is_silence_an_answer)
     except UpstreamError:
@@ -138,9 +143,9 @@ def _read_whole(answer: Whole, request: UpstreamRequest) -> WholeAnswer:
 class Chunks:
     """A :class:`~routing.upstreams.streams.Source`: a stream in OpenAI's format.
 
-    A malformed event is skipped. Without `[DONE]` the stream is complete once every choice has its finish
-    reason and the usage has come, or has not come within a short grace. Chunks in which a provider reports usage
-    beside choices lose it there: the usage always comes in a last chunk of its own, as OpenAI sends it.
+    A malformed event is skipped. A stream that ends without `[DONE]` is complete when every choice has its finish
+    reason. After that the usage is waited for, but only shortly. Usage that a provider reports beside choices is taken
+    out there: it always comes in a last chunk of its own, as OpenAI sends it.
     """
 
     def __init__(
@@ -160,7 +165,7 @@ class Chunks:
         self._reader = reader
         self._api_key = api_key
         self._asked_choices = choices
-        self._begun: set[int] = set()  # the choices of which something has come
+        self._begun: set[int] = set()  # the choices that have begun
         self._finished: set[int] = set()
         self._calls: dict[int, Calls] = {}
         self._usage: Any = None
@@ -174,9 +179,9 @@ class Chunks:
         self._reader.close()
 
     def chunks(self) -> Iterator[Json]:
-        held: list[Json] = []  # finish reasons of an answer that is still empty
+        held: list[Json] = []  # chunks with the finish reason of an answer that is still empty
         while True:
-            # Some servers give one choice where several were asked for: those that have begun are the answer.
+            # Some servers give one choice where several were asked for. The choices that have begun are the answer.
             finished = len(self._finished) >= self._asked_choices
             data = next_event(self._reader, finished=finished, counted=self._usage is not None)
             if data is None or data == b"[DONE]":
@@ -195,8 +200,9 @@ class Chunks:
         yield from self._end(announced=data is not None)
 
     def _read(self, data: bytes) -> Json | None:
-        """The event as a chunk in OpenAI's shape, or None when there is nothing in it to hand on. Raises the error that
-        it is."""
+        """The event as a chunk in OpenAI's shape; None when nothing of it is to be handed on.
+
+        Raises UpstreamError when the event is an error."""
         try:
             chunk = loads(data)
         except ValueError:
@@ -210,7 +216,7 @@ class Chunks:
         usage = chunk.get("usage")
         if usage is not None or "x_groq" in chunk:
             self._take_usage(reported_in(chunk))
-            chunk["usage"] = None  # it is sent at the end
+            chunk["usage"] = None  # the usage is sent at the end
             if not choices:
                 return None
         if type(choices) is not list or not all(type(choice) is dict for choice in choices):
@@ -227,7 +233,7 @@ class Chunks:
         return chunk
 
     def _is_ordinary(self, choice: Json) -> bool:
-        """Whether a choice goes on with its answer in OpenAI's shape, as nearly all do. Notes what it says."""
+        """Whether the choice goes on with its answer in OpenAI's shape, as nearly all do. Notes what it says."""
         delta = choice.get("delta")
         index = choice.get("index")
         if (
@@ -257,11 +263,11 @@ class Chunks:
         self._usage = usage if self._usage is None else together(self._usage, usage)
 
     def _conform(self, choice: Json, place: int) -> None:
-        """Puts a choice into OpenAI's shape, and notes what it says."""
+        """Puts the choice into OpenAI's shape, and notes what it says."""
         if ends_in_failure(choice.get("finish_reason")):
             raise UpstreamError(FailureKind.OVERLOADED, why_failed([choice]), http_status=self.http_status)
         if choice.get("usage") is not None:
-            self._take_usage(choice["usage"])  # Moonshot's
+            self._take_usage(choice["usage"])  # Moonshot reports usage here
         index = choice["index"] = choice["index"] if type(choice.get("index")) is int else place
         calls = self._calls.setdefault(index, Calls())
         delta = conforming_choice(choice, place, "delta", calls)
@@ -281,7 +287,7 @@ class Chunks:
         return any(choice["finish_reason"] for choice in chunk["choices"])
 
     def _end(self, *, announced: bool) -> Iterator[Json]:
-        """The events are over: the usage, or the failure that it is."""
+        """The events are over: yields the usage, or raises UpstreamError when the answer is not complete."""
         if announced:
             self._reader.finish()
         self._reader.close()

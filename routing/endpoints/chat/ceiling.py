@@ -1,12 +1,12 @@
 """The upper bound of a request's cost, before it runs. Pure.
 
-The bound must be true, or a hard budget could be overspent by what was admitted: so text counts as its UTF-8
-bytes (a byte-pair token, in every tokenizer that the providers publish, stands for at least one byte), and whatever
-has a documented maximum counts as that. What nobody can bound is Unbounded, and refused where a hard budget
-applies.
+The bound must be true, or admitted requests could overspend a hard budget. So text counts as many tokens as it has
+UTF-8 bytes: in every tokenizer that the providers publish, a token stands for at least one byte. A part with a
+documented maximum counts as that maximum. A part that cannot be bounded raises Unbounded, and the request is refused
+where a hard budget applies.
 
-That is three to five times the true input tokens. It matters little: the output cap, at several times the price a
-token, is most of a typical hold. ``docs/ceilings.md`` has the measured ratios.
+The bound is three to five times the true number of input tokens. That matters little: most of a typical hold is the
+output cap, whose tokens cost several times as much. ``docs/ceilings.md`` has the measured ratios.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ TOKENS_A_MESSAGE = 16
 TOKENS_A_REQUEST = 64
 #: Anthropic adds a system prompt of 290 to 810 tokens to a request with tools (its documentation, "Tool use, pricing").
 TOKENS_WITH_TOOLS = 1024
-#: An image at most: OpenAI's tiles (a 768x2048 image of eight, 85 + 8 x 170 = 1,445), its patches (1,536 x 2.46),
-#: Anthropic's high-resolution images (4,784), Gemini's tiles of 258 (twenty and more for a banner).
+#: The most that an image may count. OpenAI: tiles (a 768x2048 image of eight, 85 + 8 x 170 = 1,445) or patches (1,536 x
+#: 2.46). Anthropic: high-resolution images (4,784). Gemini: tiles of 258 (twenty and more for a banner).
 TOKENS_AN_IMAGE = 8_192
 #: gpt-4o-mini counts an image at 2,833 + 5,667 a tile: eight tiles at most.
 TOKENS_AN_IMAGE_MINI = 2_833 + 8 * 5_667
 #: Gemini counts 32 tokens a second of audio, OpenAI 10; the thinnest MP3 has 1,000 bytes a second.
 AUDIO_TOKENS_A_KILOBYTE = 32
 
-#: Content parts that are text, or whose text is all that they are.
+#: Content parts that consist of text.
 _TEXT_PARTS = frozenset({"text", "refusal", "thinking", "redacted_thinking", "input_text", "output_text", "tool_use"})
 _IMAGE_PARTS = ("image_url", "image", "input_image")
-#: What of a request becomes input tokens, besides its messages.
+#: The parameters that become input tokens, besides the messages.
 _INSTRUCTIONS = ("tools", "functions", "response_format", "tool_choice", "function_call", "prediction")
 
 
 @dataclass(frozen=True, slots=True)
 class InputCeiling:
-    """No provider counts more input tokens; how many an image is depends on the model."""
+    """The most input tokens that any provider may count. How many tokens an image has depends on the model."""
 
-    tokens: int  # of all that is no image
+    tokens: int  # of everything but images
     images: int
 
     def tokens_for(self, model: str) -> int:
@@ -52,7 +52,7 @@ class InputCeiling:
 def input_ceiling(body: Mapping[str, Any]) -> InputCeiling:
     """The bound of a chat request's input. Linear in its size.
 
-    Raises Unbounded. Takes any JSON: what has not the shape of a chat request counts as the text that it is.
+    Raises Unbounded. Takes any JSON: a part without the shape of a chat request counts as its text.
     """
     tokens, images = TOKENS_A_REQUEST, 0
     for name in _INSTRUCTIONS:
@@ -70,7 +70,7 @@ def input_ceiling(body: Mapping[str, Any]) -> InputCeiling:
 
 
 def image_ceiling(model: str) -> int:
-    """The most tokens that an image may be to this model."""
+    """The most tokens that this model may count for an image."""
     return TOKENS_AN_IMAGE_MINI if "gpt-4o-mini" in model else TOKENS_AN_IMAGE
 
 
@@ -101,7 +101,7 @@ def _part(part: Any, where: str) -> int:
 
 
 def _refuse_paid_tools(body: Mapping[str, Any]) -> None:
-    """Tools that the provider runs itself are billed by use, which no token bound covers."""
+    """Raises Unbounded for a tool that the provider runs itself. Its use is billed, and tokens do not bound that."""
     if body.get("web_search_options") is not None:
         raise Unbounded("web_search_options", "web searches are billed by use")
     tools = body.get("tools")
@@ -112,7 +112,7 @@ def _refuse_paid_tools(body: Mapping[str, Any]) -> None:
 
 
 def _bytes(value: Any) -> int:
-    """The UTF-8 length of a JSON value as text. Its punctuation is counted too, which covers what templates add."""
+    """The UTF-8 length of a JSON value's text. Its punctuation counts too, and covers what the templates add."""
     if isinstance(value, str):
         return len(value.encode("utf-8", "surrogatepass"))
     return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
