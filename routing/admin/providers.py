@@ -138,16 +138,16 @@ class ProviderAdmin(ModelAdmin):
                     ("connect_timeout_s", "first_token_timeout_s"),
                     ("idle_timeout_s", "total_timeout_s"),
                 ),
-                "description": "In seconds. A provider that is silent for longer is given up, and the request goes "
-                "on to the next step of its chain.",
+                "description": "In seconds. When a provider is silent for longer, the request goes on to the next "
+                "step of its chain.",
             },
         ),
         (
             "Retries and breaker",
             {
                 "fields": (("retries",), ("breaker_failures", "breaker_failure_rate"), ("breaker_cooldown_s",)),
-                "description": "After that many failures in a row, or at that rate of failures, the breaker of one "
-                "of its models opens: requests go past it until the cool-down is over, then one of them probes it.",
+                "description": "After that many failures in a row, or at that rate of failures, the breaker of a "
+                "model opens. Requests skip the model until the cool-down is over. Then one request probes it.",
             },
         ),
     )
