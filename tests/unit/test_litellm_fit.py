@@ -107,7 +107,7 @@ def test_a_wrong_call_of_litellm_is_ours_and_not_the_clients(monkeypatch: pytest
         Translate().whole(call("http://127.0.0.1:1", provider="anthropic"))
 
 
-def test_a_request_on_which_litellm_stumbles_stays_the_clients() -> None:
+def test_a_request_on_which_litellm_stumbles_is_not_taken_for_a_misfit() -> None:
     with pytest.raises(UpstreamError) as raised:
         Translate().whole(call("http://127.0.0.1:1", {"messages": ["a text"]}, provider="anthropic"))
-    assert raised.value.kind is FailureKind.BAD_REQUEST
+    assert (raised.value.kind, raised.value.client_status) == (FailureKind.CAPABILITY, 400)
