@@ -3,7 +3,8 @@
 Closed until ``breaker_failures`` failures in a row, or until of the last minute's calls (20 at least) the part
 ``breaker_failure_rate`` has failed. Then open for ``breaker_cooldown_s``, or as long as the provider's own Retry-After
 asks for: requests go past it at the price of a look into a dictionary. Then half-open: one request probes, the others
-still go past; its success closes the breaker, its failure opens it again.
+still go past; its success closes the breaker, its failure opens it again. A request that has nobody else to go to waits
+for what becomes of the probe (:meth:`Breakers.admits`).
 
 Each process counts and decides for itself, here, in memory. What it decides, the others learn within a second through
 `routing.breakers.sharing`, and of all processes one alone gets the probe. Without it, or without Postgres, each
@@ -47,6 +48,9 @@ RATE_SLOT_S = 5  # counted in pieces of this length,
 RATE_CALLS = 20  # and of this many calls at least: of two calls one fails soon
 MAX_PATIENCE_S = 3600.0  # a Retry-After beyond an hour is a mistake, and nobody would be left to find out
 MAX_PROBE_S = 60.0  # a probe that has not reported by then is no longer waited for
+MAX_WAITING = 1000  # requests that wait for the probe of one deployment, in one process
+LOOK_AGAIN_S = 0.02  # at the earliest, unless there is news
+LATER_S = 0.25  # by so much `open_until` must have moved to mean a failure: the database's time comes with some delay
 
 Name = tuple[str, str]  # provider, model
 
@@ -126,10 +130,18 @@ class _Breaker:
     open_until: float | None = None  # monotonic; None: closed
     probed_until: float = 0.0  # monotonic: another process has the probe
     probe: Probe | None = None  # this process has it, or asks for it
+    waiting: int = 0  # requests that have nobody else to go to
+    changed: threading.Condition | None = None  # what they wait for; made by the first
 
     def close(self) -> None:
         self.failures, self.last_minute, self.asked_until = 0, _LastMinute(), 0.0
         self.open_until, self.probed_until, self.probe = None, 0.0, None
+        self.wake()
+
+    def wake(self) -> None:
+        """Those that wait look again. With the lock held."""
+        if self.waiting and self.changed is not None:
+            self.changed.notify_all()
 
     def is_closed(self) -> bool:
         """Without the lock it may be another a moment later; so it is asked anew once the lock is held."""
@@ -141,6 +153,10 @@ class _Breaker:
         if open_until is None:
             return False
         return now < open_until or now < self.probed_until or (probe is not None and now < probe.until)
+
+    def passed_by_until(self) -> float:
+        """Monotonic: when that ends, if nothing is heard until then."""
+        return max(self.open_until or 0.0, self.probed_until, 0.0 if self.probe is None else self.probe.until)
 
     def own_probe(self) -> Probe | None:
         """The probe, if it is the caller's. Others may report calls that began before the breaker opened."""
@@ -182,7 +198,36 @@ class Breakers:
                 return breaker.is_closed()  # perhaps closed by somebody else meanwhile
             if not probe.is_granted:
                 breaker.probe = None
+                breaker.wake()
             return probe.is_granted
+
+    def admits(self, step: Step, wait_s: float) -> bool:
+        """`lets_through` for a request that has nobody else to go to: it waits, within the time, for what becomes of
+        the next probe, or is the probe. False: the probe has failed, or will not come or report in time."""
+        ends_at = time.monotonic() + wait_s
+        fails_at: float | None = None  # when `open_until` is later than that, a probe has failed since we wait
+        while not self.lets_through(step):
+            with self._lock:
+                breaker, now = self._of(_name(step)), time.monotonic()
+                if breaker.open_until is None:
+                    continue
+                fails_at = fails_at or breaker.open_until + LATER_S
+                if max(now, breaker.open_until) >= ends_at or breaker.open_until > fails_at:
+                    return False
+                if breaker.waiting >= MAX_WAITING:
+                    return False
+                breaker.changed = breaker.changed or threading.Condition(self._lock)
+                breaker.waiting += 1
+                try:
+                    breaker.changed.wait(max(LOOK_AGAIN_S, min(ends_at, breaker.passed_by_until()) - now))
+                finally:
+                    breaker.waiting -= 1
+        return True
+
+    def open_s(self, step: Step) -> float:
+        """For how long it is not asked at all; 0 when it is closed or half-open."""
+        breaker = self._table.get(_name(step))
+        return 0.0 if breaker is None else max(0.0, (breaker.open_until or 0.0) - time.monotonic())
 
     def is_open(self, step: Step) -> bool:
         """Whether there is no use in asking again soon: `lets_through` without becoming the probe."""
@@ -223,6 +268,7 @@ class Breakers:
             if probe is None:
                 return
             breaker.probe = None
+            breaker.wake()
             if probe.generation is not None:
                 self._tell(name, ProbeEnded(probe.generation, is_closed=False))
 
@@ -234,6 +280,7 @@ class Breakers:
             if breaker.open_until is not None and breaker.own_probe() is None:
                 if breaker.asked_until > breaker.open_until:  # it began before the breaker opened, but was told more
                     breaker.open_until = breaker.asked_until
+                    breaker.wake()
                     self._tell(name, Opened(breaker.open_until, breaker.failures, error.kind))
                 return
             was_open, probe = breaker.open_until is not None, breaker.probe
@@ -244,6 +291,7 @@ class Breakers:
                 return
             open_until = breaker.open_until = max(now + provider.breaker_cooldown_s, breaker.asked_until)
             breaker.probe = None
+            breaker.wake()
             failures = max(breaker.failures, too_often)
             if was_open and probe is not None and probe.generation is not None:
                 self._tell(name, ProbeEnded(probe.generation, False, open_until, error.kind))
@@ -320,6 +368,7 @@ class Breakers:
                     probe = breaker.probe = None  # it took too long, and another one has been let through
                 is_own = probe is not None and probe.generation == state.generation
                 breaker.probed_until = 0.0 if is_own else now + state.probe_s
+                breaker.wake()
 
 
 def _name(step: Step) -> Name:
@@ -329,6 +378,8 @@ def _name(step: Step) -> Name:
 #: This process's.
 breakers = Breakers()
 lets_through = breakers.lets_through
+admits = breakers.admits
+open_s = breakers.open_s
 is_open = breakers.is_open
 succeeded = breakers.succeeded
 failed = breakers.failed
