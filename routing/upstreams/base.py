@@ -1,7 +1,6 @@
 """The one interface that the cascade knows of a provider.
 
 Three kinds of upstream implement it (``relay``, ``translate``, ``sdk``); the cascade cannot tell them
-apart. An upstream makes exactly one HTTP call each time that it is asked, never retries, never falls back, touches no
 apart. An upstream makes exactly one HTTP call that a provider works for, never retries, never falls back, touches no
 database, and maps every failure to one :class:`UpstreamError`.
 """
@@ -11,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from accounting.usage import Usage
 
@@ -20,14 +19,23 @@ from accounting.usage import Usage
 Json = dict[str, Any]
 
 
+#: So many first-token limits is a provider waited for that sends pings or comments and no content.
+LIVING_FACTOR: Final = 10
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """The four limits of one attempt, in seconds."""
+    """The four limits of one attempt, in seconds. Any byte of a stream is a sign of life."""
 
     connect_s: float = 5.0
-    first_token_s: float = 12.0  # streams only: from the call to the first content event
-    idle_s: float = 15.0  # streams only: between two events
+    first_token_s: float = 12.0  # streams only: to the first content event, from the call or the last sign of life
+    idle_s: float = 15.0  # streams only: between two signs of life, once there was content
     total_s: float = 600.0  # the whole attempt; for whole answers the only one after connect
+
+    @property
+    def living_s(self) -> float:
+        """Streams only: from the call to the first content event of a provider that shows that it lives."""
+        return min(self.total_s, LIVING_FACTOR * self.first_token_s)
 
     def within(self, left_s: float) -> Timeouts:
         """The same limits, none of which is longer than that."""

@@ -104,6 +104,15 @@ def test_a_refused_connection(gateway: Gateway, stream: bool) -> None:
 
 
 @FORMATS
+def test_a_provider_that_thinks_for_long_and_shows_that_it_lives_is_waited_for(gateway: Gateway, wire: str) -> None:
+    route = gateway.route(wire, "openai", first_token_timeout_s=0.5)
+    gateway.sim.behave(route.providers[0], faults.slow_first_token(2).but(ping_s=0.2))
+    text, headers = ask(gateway, route, stream=True)
+    assert (text, headers["provider"], headers["attempts"]) == ("You said: Say hello", route.providers[0], "1")
+    assert gateway.entry(route.alias)["usage_source"] == "provider"
+
+
+@FORMATS
 @pytest.mark.parametrize(
     "fault", [faults.cut_after(0), faults.stall_after(0), faults.slow_first_token(5), faults.error_after(0)]
 )
