@@ -49,6 +49,7 @@ from routing.serving.decisions import (
 from routing.upstreams.answers import has_content
 from routing.upstreams.base import AnswerStream, FailureKind, Upstream, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.registry import upstream_for
+from routing.upstreams.thinking import may_think
 
 log = logging.getLogger("gateway.cascade")
 
@@ -258,11 +259,14 @@ class _Cascade(Generic[Answer]):
         visit.key = key
         visit.tried_keys.add(key.reference)
         self._pass_breaker(step)
+        body, timeouts = self._admission.call.request_for(step), step.deployment.timeouts
+        if may_think(step.deployment, body):
+            timeouts = timeouts.for_a_thinker()
         return UpstreamRequest(
             deployment=step.deployment,
             api_key=key.secret,
-            body=self._admission.call.request_for(step),
-            timeouts=step.deployment.timeouts.within(self._admission.call.left_s()),
+            body=body,
+            timeouts=timeouts.within(self._admission.call.left_s()),
             leash=self._client,
         )
 

@@ -112,6 +112,16 @@ def test_a_provider_that_thinks_for_long_and_shows_that_it_lives_is_waited_for(g
     assert gateway.entry(route.alias)["usage_source"] == "provider"
 
 
+@pytest.mark.parametrize(("model", "answers"), [("gpt-5", True), ("gpt-4o", False)])
+def test_a_model_that_thinks_in_silence_is_waited_for_longer_than_others(
+    gateway: Gateway, model: str, answers: bool
+) -> None:
+    route = gateway.route("openai", "anthropic", model=model, first_token_timeout_s=0.5)
+    gateway.sim.behave(route.providers[0], faults.slow_answer(1.5))
+    _, headers = ask(gateway, route, stream=True)
+    assert (headers["provider"] == route.providers[0]) is answers
+
+
 @FORMATS
 @pytest.mark.parametrize(
     "fault", [faults.cut_after(0), faults.stall_after(0), faults.slow_first_token(5), faults.error_after(0)]

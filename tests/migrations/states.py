@@ -14,6 +14,7 @@ STATES: tuple[State, ...] = (
     {"accounting": "0005_faster_views", "routing": "0005_provider_keys_and_weights"},
     {"accounting": "0006_budget_modes", "routing": "0005_provider_keys_and_weights"},
     {"accounting": "0006_budget_modes", "routing": "0006_plain_names"},
+    {"accounting": "0006_budget_modes", "routing": "0007_first_token_limits"},
 )
 NOW = STATES[-1]
 
