@@ -25,7 +25,7 @@ from accounting.models import ConfigurationVersion, Price
 from accounting.pricing import PriceList
 from routing.models import ChainKind, ModelAlias
 from routing.models import Provider as ProviderRow
-from routing.upstreams.base import Deployment, Timeouts
+from routing.upstreams.base import Deployment, Timeouts, thinking_limit_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +199,10 @@ def _step(alias: ModelAlias, provider: ProviderRow, model: str, weight: int | No
             api_version=provider.api_version or None,
             timeouts=Timeouts(
                 connect_s=provider.connect_timeout_s,
-                first_token_s=provider.first_token_timeout_s,
+                first_token_s=alias.first_token_timeout_s or provider.first_token_timeout_s,
                 idle_s=provider.idle_timeout_s,
                 total_s=provider.total_timeout_s,
+                thinking_s=alias.first_token_timeout_s or thinking_limit_s(provider.first_token_timeout_s),
             ),
         ),
     )

@@ -65,8 +65,12 @@ class Provider(models.Model):
         help_text="env:NAME or file:/path, read at each use. Empty: the provider needs no key.",
     )
     connect_timeout_s = models.FloatField(default=5, validators=_SECONDS)
-    first_token_timeout_s = models.FloatField(default=12, validators=_SECONDS, help_text="Streams only.")
-    idle_timeout_s = models.FloatField(default=15, validators=_SECONDS, help_text="Between two stream events.")
+    first_token_timeout_s = models.FloatField(
+        default=12, validators=_SECONDS, help_text="Streams only. Silent thinkers have more: see the alias."
+    )
+    idle_timeout_s = models.FloatField(
+        default=15, validators=_SECONDS, help_text="Between two signs of life of a stream."
+    )
     total_timeout_s = models.FloatField(default=600, validators=_SECONDS)
     retries = models.PositiveSmallIntegerField(
         default=1,
@@ -131,6 +135,13 @@ class ModelAlias(models.Model):
         default=4096,
         validators=[MinValueValidator(1)],
         help_text="Sent upstream when the client sets no limit, and what a hold counts with.",
+    )
+    first_token_timeout_s = models.FloatField(
+        null=True,
+        blank=True,
+        validators=_SECONDS,
+        help_text="Streams only. Empty: the provider's, or ten times that (120 s at most) where a model thinks in "
+        "silence.",
     )
     rescues_streams = models.BooleanField(
         "rescues broken streams",

@@ -20,7 +20,9 @@ from unfold.forms import PaginationInlineFormSet
 
 from accounting.models import ApiKey, Budget, BudgetScope, Price
 from accounting.money import plain_usd
-from routing.models import ChainKind, Fallback, FurtherDeployment, ModelAlias
+from routing.models import ChainKind, Fallback, FurtherDeployment, ModelAlias, Provider
+from routing.upstreams.base import thinking_limit_s
+from routing.upstreams.thinking import reasons, reasons_unasked
 
 _KIND_WORDS = {ChainKind.CONTEXT_WINDOW: "prompt too long", ChainKind.CONTENT_POLICY: "content refused"}
 
@@ -110,10 +112,13 @@ class ModelAliasAdmin(ModelAdmin):
         "upstream_model",
         "weight",
         "output_cap_tokens",
+        "first_token_timeout_s",
+        "first_token_limits",
         "rescues_streams",
         "enabled",
         "position",
     )
+    readonly_fields = ("first_token_limits",)
     inlines = (FallbackInline, DeploymentInline)
     warn_unsaved_form = True
     delete_confirmation_template = "routing/delete_confirmation.html"
@@ -141,6 +146,15 @@ class ModelAliasAdmin(ModelAdmin):
         further = len(alias.deployments.all())  # prefetched
         more = f" + {further} more" if further else ""
         return f"{alias.provider.name}{off} · {alias.upstream_model}{more}"
+
+    @display(description="First-token limits in force", empty_value="shown once the alias is saved")
+    def first_token_limits(self, alias: ModelAlias) -> str | None:
+        """Of each deployment, as requests meet it."""
+        if alias._state.adding:
+            return None
+        own = [(alias.provider, alias.upstream_model)]
+        own += [(further.provider, further.upstream_model) for further in alias.deployments.all()]
+        return "; ".join(f"{p.name} · {model}: {_first_token_limit(alias, p, model)}" for p, model in own)
 
     @display(description="fallback chain", empty_value="none")
     def chain(self, alias: ModelAlias) -> str | None:
@@ -187,6 +201,18 @@ class ModelAliasAdmin(ModelAdmin):
             messages.error(request, "Somebody else changed this chain in the meantime. Your changes were not saved.")
             return HttpResponseRedirect(request.get_full_path())
         return answer
+
+
+def _first_token_limit(alias: ModelAlias, provider: Provider, model: str) -> str:
+    if alias.first_token_timeout_s is not None:
+        return f"{alias.first_token_timeout_s:g} s"
+    usual_s = provider.first_token_timeout_s
+    thinking_s = thinking_limit_s(usual_s)
+    if reasons_unasked(provider.litellm_provider, model):
+        return f"{thinking_s:g} s, as it thinks in silence"
+    if reasons(provider.litellm_provider, model):
+        return f"{usual_s:g} s, or {thinking_s:g} s when it is asked to think"
+    return f"{usual_s:g} s"
 
 
 def _follow_rename(request: HttpRequest, before: str, name: str) -> None:

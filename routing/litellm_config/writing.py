@@ -54,6 +54,11 @@ def write() -> str:
         for name in sorted({p.name for p in _providers(aliases) if p.further_keys.exists()})
     ]
     unsaid += [f"alias {alias.name} does not rescue broken streams" for alias in aliases if not alias.rescues_streams]
+    unsaid += [
+        f"alias {alias.name} has a first-token limit of its own"
+        for alias in aliases
+        if alias.first_token_timeout_s is not None
+    ]
     budget = Budget.objects.filter(name=GLOBAL, scope=BudgetScope.GLOBAL).first()
     if budget is not None and budget.enabled and budget.mode == BudgetMode.HARD and budget.limit_usd:
         settings["max_budget"] = _plain_number(budget.limit_usd)

@@ -9,6 +9,7 @@ whose first content event has arrived) with the attempts behind it, or :class:`F
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -47,8 +48,10 @@ from routing.serving.decisions import (
 from routing.upstreams.answers import has_content
 from routing.upstreams.base import AnswerStream, FailureKind, Upstream, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.registry import upstream_for
+from routing.upstreams.thinking import may_think
 
 BACKOFF_S = 0.25  # before the first retry; doubles, with jitter
+PROBE_WAIT_S = 10.0  # the longest that a request with no other step waits for a breaker's probe
 DEADLINE_SLACK_S = 0.05  # timers may fire this early: a failure so close to the client's deadline is the deadline's
 #: Failures that mean that our configuration is wrong: an operator must hear of them.
 ALERTS = frozenset({FailureKind.AUTHENTICATION, FailureKind.NOT_FOUND, FailureKind.NO_KEY, FailureKind.UNPRICED})
@@ -252,15 +255,31 @@ class _Cascade(Generic[Answer]):
             raise UpstreamError(FailureKind.NO_KEY, f"the provider's key ({references}) is not there")
         visit.key = key
         visit.tried_keys.add(key.reference)
-        if not breaker.lets_through(step):
-            raise UpstreamError(FailureKind.BREAKER_OPEN, "the breaker is open")
+        self._pass_breaker(step)
+        body, timeouts = self._admission.call.request_for(step), step.deployment.timeouts
+        if may_think(step.deployment, body):
+            timeouts = timeouts.for_a_thinker()
         return UpstreamRequest(
             deployment=step.deployment,
             api_key=key.secret,
-            body=self._admission.call.request_for(step),
-            timeouts=step.deployment.timeouts.within(self._admission.call.left_s()),
+            body=body,
+            timeouts=timeouts.within(self._admission.call.left_s()),
             leash=self._client,
         )
+
+    def _pass_breaker(self, step: Step) -> None:
+        """Raises UpstreamError when the deployment is not to be called now. With no other step left that is a refusal
+        of the request, and the provider may be well again: so it waits for the probe."""
+        if breaker.lets_through(step):
+            return
+        if not self._queue:
+            wait_s = min(PROBE_WAIT_S, step.deployment.timeouts.first_token_s, self._admission.call.left_s())
+            is_admitted = breaker.admits(step, wait_s)
+            if self._client is not None and self._client.is_gone:
+                raise self._failure(ClientClosed())
+            if is_admitted:
+                return
+        raise UpstreamError(FailureKind.BREAKER_OPEN, "the breaker is open", retry_after_s=breaker.open_s(step))
 
     def _client_left(self, step: Step, started: Clock) -> Failed:
         """The provider was asked, for nobody: what it may bill is estimated, as for every stream that is cut."""
@@ -302,12 +321,14 @@ class _Cascade(Generic[Answer]):
 
     def _all_failed(self, last: UpstreamError | None) -> GatewayError:
         kinds = {attempt.outcome for attempt in self._failed}
-        status, retry_after_s = 502, None
+        status, retry_after_s, may_retry = 502, None, False
         if kinds == {FailureKind.TIMEOUT.value}:
             status = 504
         elif kinds == {FailureKind.RATE_LIMITED.value}:
             status = 429
             retry_after_s = max(1, round((last.retry_after_s if last else None) or 1))
+        if last is not None and last.kind is FailureKind.BREAKER_OPEN:
+            retry_after_s, may_retry = max(1, math.ceil(last.retry_after_s or 0)), True
         attempts = [
             {"alias": a.alias, "provider": a.provider, "kind": a.outcome, "status": a.http_status} for a in self._failed
         ]
@@ -317,6 +338,7 @@ class _Cascade(Generic[Answer]):
             status=status,
             attempts=attempts,
             retry_after_s=retry_after_s,
+            may_retry=may_retry,
         )
 
 

@@ -236,3 +236,15 @@ def test_an_alias_is_deleted_with_its_own_chain_and_deployments(operator: Operat
     operator.post(f"{LIST}{alias('claude-sonnet').pk}/delete/", {"post": "yes"})
     assert list(ModelAlias.objects.values_list("name", flat=True)) == ["gpt-4o", "gemini-pro", "gemini-flash"]
     assert (Fallback.objects.count(), FurtherDeployment.objects.count()) == (2, 0)
+
+
+def test_the_page_shows_how_long_the_first_token_of_each_deployment_is_waited_for(operator: Operator) -> None:
+    FurtherDeployment.objects.create(alias=alias("gemini-pro"), provider=provider("openai"), upstream_model="gpt-4o")
+    page = operator.get(page_of("gemini-pro"))
+    assert "google · gemini-2.5-pro: 120 s, as it thinks in silence; openai · gpt-4o: 12 s" in page
+    assert "12 s, or 120 s when it is asked to think" in operator.get(page_of("claude-sonnet"))
+    operator.post(page_of("gemini-pro"), operator.form(page_of("gemini-pro")), first_token_timeout_s="45")
+    assert "gemini-2.5-pro: 45 s; openai · gpt-4o: 45 s" in operator.get(page_of("gemini-pro"))
+    steps = catalog.fresh().aliases["gemini-pro"].own
+    assert [step.deployment.timeouts.for_a_thinker().first_token_s for step in steps] == [45, 45]
+    assert [step.deployment.timeouts.first_token_s for step in steps] == [45, 45]

@@ -30,7 +30,13 @@ PROVIDER: Row = {
     "total_timeout_s": 600.0, "retries": 1, "breaker_failures": 5, "breaker_failure_rate": 0.5,
     "breaker_cooldown_s": 30.0, "enabled": True,
 }  # fmt: skip
-ALIAS: Row = {"output_cap_tokens": 4096, "enabled": True, "rescues_streams": True, "weight": None}
+ALIAS: Row = {
+    "output_cap_tokens": 4096,
+    "enabled": True,
+    "rescues_streams": True,
+    "weight": None,
+    "first_token_timeout_s": None,
+}
 BUDGET: Row = {"api_key_id": None, "time_zone": "UTC", "enabled": True, "created_at": DAY}
 PRICE: Row = {
     "effective_from": EPOCH, "cached_input_usd_per_mtok": None, "cache_write_usd_per_mtok": None,

@@ -119,7 +119,7 @@ class Whole:
 class Limits:
     """The moments at which an attempt's limits run out. The attempt starts when this object is made."""
 
-    __slots__ = ("_content_seen", "connect_s", "first_token_at", "idle_s", "total_at")
+    __slots__ = ("_content_seen", "_first_token_s", "_living_at", "connect_s", "first_token_at", "idle_s", "total_at")
 
     def __init__(self, timeouts: Timeouts, *, streamed: bool) -> None:
         now = monotonic()
@@ -127,13 +127,20 @@ class Limits:
         self.idle_s = timeouts.idle_s
         self.total_at = now + timeouts.total_s
         self.first_token_at = min(now + timeouts.first_token_s, self.total_at) if streamed else self.total_at
+        self._first_token_s = timeouts.first_token_s
+        self._living_at = now + timeouts.living_s
         self._content_seen = False
 
+    def heard(self) -> None:
+        """A byte of the stream has come: a ping or a comment too says that the provider lives."""
+        if not self._content_seen:
+            self.first_token_at = min(monotonic() + self._first_token_s, self._living_at)
+
     def content_seen(self) -> None:
-        """The first content event has come: from now on the idle limit applies, from event to event."""
+        """The first content event has come: from now on the idle limit applies, from one sign of life to the next."""
         self._content_seen = True
 
-    def next_event_at(self) -> float:
+    def next_byte_at(self) -> float:
         if self._content_seen:
             return min(monotonic() + self.idle_s, self.total_at)
         return self.first_token_at
