@@ -33,7 +33,7 @@ wsgi_app = "gateway_project.wsgi"
 bind = f"[{settings.HOST}]:{settings.PORT}" if ":" in settings.HOST else f"{settings.HOST}:{settings.PORT}"
 workers = settings.WEB_CONCURRENCY
 worker_class = settings.GATEWAY_WORKER_CLASS
-worker_connections = 1000  # clients of a worker at a time; most of them wait for a provider
+worker_connections = 1000  # a worker's clients at a time; most of them wait for a provider
 threads = 64  # gthread only, where each client takes a thread
 # The application is loaded before the fork: the workers share litellm's memory and do not import it again.
 preload_app = True
