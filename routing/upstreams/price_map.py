@@ -1,7 +1,7 @@
-"""What litellm's price map says, which comes with the package: no download. The one room that speaks its names.
+"""litellm's price map. It comes with the package, so nothing is downloaded. Only this module uses the map's names.
 
-The map's prices are floats a token, an image, a second. What it has and a price here has not is listed, with reasons,
-in ``tests/unit/test_price_map.py``.
+The map's prices are floats for a token, an image or a second. ``tests/unit/test_price_map.py`` lists what the map has
+and our prices do not, with reasons.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ _CACHED_SHARE = {"fireworks_ai": Decimal("0.5")}
 
 
 def costs_of(litellm_provider: str, model: str) -> Mapping[str, Any]:
-    """The map's entry of a provider's model; empty when it has none.
+    """The map's entry for a provider's model; empty when the model is not in the map.
 
-    The map names a model with its provider (``gemini/gemini-2.5-pro``) or, for the oldest providers, without.
+    The map names a model with its provider (``gemini/gemini-2.5-pro``) or, for the oldest providers, without it.
     """
     prices = litellm_import.load().model_cost
     entry: Mapping[str, Any] | None = prices.get(f"{litellm_provider}/{model}") or prices.get(model)
@@ -84,7 +84,7 @@ def mode_of(litellm_provider: str, model: str) -> str:
 
 
 def provider_of(model: str) -> str:
-    """litellm's provider of a model that is named without one; empty when it knows none."""
+    """litellm's provider of a model that is named without a provider; empty when the map does not know the model."""
     return str(litellm_import.load().model_cost.get(model, {}).get("litellm_provider") or "")
 
 
@@ -102,10 +102,10 @@ def price_of(litellm_provider: str, model: str) -> PriceList | None:
 
 
 def continues_prefill(litellm_provider: str, model: str) -> bool:
-    """Whether the model goes on from an assistant message at the end of the request, as far as litellm knows.
+    """Whether the model continues an assistant message at the end of the request, as far as litellm knows.
 
-    Only where that message means it by itself. OpenAI's own models take it for an earlier turn; Mistral, DeepSeek and
-    Moonshot want a field or an address of their own for it.
+    Only for providers where the message alone means that. OpenAI's models take it for an earlier turn. Mistral,
+    DeepSeek and Moonshot require a special field or address.
     """
     row = PROVIDERS.get(litellm_provider)
     if row is None or row.prefill != "message":
