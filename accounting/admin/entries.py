@@ -257,7 +257,7 @@ class LedgerEntryAdmin(ModelAdmin):
 
     @display(description="in USD per million tokens or characters, or each")
     def charged_at(self, entry: LedgerEntry) -> str | None:
-        """The price that the entry was charged at. The ledger has it as PriceList.as_json writes it, or in the older shape."""
+        """The price that the entry was charged at, which the ledger has as PriceList.as_json or in the older shape."""
         if entry.price is None:
             return None
         if "base" in entry.price:
