@@ -1,4 +1,4 @@
-"""Whether the gateway can do its work. No provider is called, no key is needed."""
+"""Whether the gateway can work. These checks call no provider and need no key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from routing import catalog
 
 @require_safe
 def health(request: HttpRequest) -> JsonResponse:
-    """The platform's health check: healthy means that a request could be admitted, that is written to the ledger."""
+    """The platform's health check. Healthy means that the ledger can be written, so requests can be admitted."""
     try:
         snapshot = catalog.fresh()
         _write_and_roll_back()

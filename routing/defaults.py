@@ -1,8 +1,8 @@
-"""What a first start begins with: three providers, four aliases with their chains and prices, one budget.
+"""The configuration of a first start: three providers, four aliases with their chains and prices, one budget.
 
-Names and chains are those of the service that this replaces. Its models (Claude 3.7, Gemini 1.5) are retired at their
-providers: each alias starts on the model of the same tier that is served today, at today's list price, and the old
-models' prices stand as history. Run at every start; what an operator changed or deleted since is left alone.
+The names and chains are those of the service that this gateway replaces. Its providers no longer serve the old models
+(Claude 3.7, Gemini 1.5). So each alias starts on today's model of the same tier, at today's list price, and the old
+models' prices remain as history. This runs at every start, and leaves alone what an operator has changed or deleted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PROVIDERS = {
     "openai": ("openai", "env:OPENAI_API_KEY"),
     "google": ("gemini", "env:GEMINI_API_KEY"),
 }
-ALIASES = {  # in their order: provider, model, what it falls back to
+ALIASES = {  # in order: provider, model, fallbacks
     "claude-sonnet": ("anthropic", "claude-sonnet-4-6", ("gpt-4o", "gemini-pro")),
     "gpt-4o": ("openai", "gpt-4o", ("gemini-pro",)),
     "gemini-pro": ("google", "gemini-2.5-pro", ("gemini-flash",)),
@@ -70,7 +70,7 @@ PRICES = [  # provider, model, from when, by whom; USD per million tokens, a sea
 
 
 def is_untouched() -> bool:
-    """Whether nobody has configured anything yet: only then may defaults appear."""
+    """Whether nobody has configured anything yet. Defaults are written only then."""
     return not (
         Provider.objects.exists()
         or ModelAlias.objects.exists()

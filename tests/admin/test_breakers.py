@@ -84,7 +84,7 @@ def test_closing_one_says_who_did_it_and_makes_a_new_generation_but_no_new_confi
 
 def test_closing_what_is_closed_changes_nothing(operator: Operator) -> None:
     row = breaker(state="closed")
-    assert "None of them was open." in close(operator, row)
+    assert "No selected breaker was open." in close(operator, row)
     row.refresh_from_db()
     assert (row.generation, row.reset_by) == (7, "")
     assert not LogEntry.objects.exists()
