@@ -31,6 +31,7 @@ from routing.upstreams.answers import (
     why_failed,
 )
 from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.deployment_parameters import resolved
 from routing.upstreams.formats import PARAMETERS, dropped_params
 from routing.upstreams.litellm_import import load
 from routing.upstreams.scrubbing import scrubbed
@@ -69,6 +70,7 @@ def _complete(request: UpstreamRequest, *, streamed: bool) -> Any:
     litellm = load()
     given = {name: request.body[name] for name in PARAMETERS if request.body.get(name) is not None}
     given = copy.deepcopy({**given, "messages": request.body.get("messages")})
+    parameters = resolved(deployment.parameters)
     if streamed:
         given |= {"stream": True, "stream_options": {"include_usage": True}}
     try:
@@ -82,7 +84,7 @@ def _complete(request: UpstreamRequest, *, streamed: bool) -> Any:
             num_retries=0,
             max_retries=0,
             _skip_mcp_handler=True,  # litellm would look for servers of its own in the client's tools
-            **given,
+            **{**given, **parameters},
         )
     except Exception as error:
         raise _mapped(error, request.api_key) from error
