@@ -308,7 +308,10 @@ class _Application:
             if all(in_force.get(name) == cost for name, cost in costs.items()):
                 return
         if wildcards.is_wildcard(entry.model) and not costs:
-            return  # each of its models has litellm's price, at the time of a request
+            # Each of its models has litellm's price, at the time of a request.
+            if next(price_map.chat_models_of(entry.litellm_provider), None) is None:
+                self.unpriced[label] = None
+            return
         listed = price_map.costs_of(entry.litellm_provider, entry.model)
         if not listed and entry.base_model:
             listed = price_map.costs_of(

@@ -262,7 +262,9 @@ class _Reader:
 
     def _listed_chains(self, settings: Mapping[str, Found]) -> Iterator[tuple[ChainKind, Found]]:
         for name, kind in _CHAINS.items():
-            for item in self._items(settings.get(name)):
+            section = settings.get(name)
+            is_mapping = section is not None and isinstance(section.raw, dict)  # one mapping in the place of a list
+            for item in [section] if section is not None and is_mapping else self._items(section):
                 for listed in (self._or_leave_out(item.fields) or {}).values():
                     yield kind, listed
 

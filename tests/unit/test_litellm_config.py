@@ -8,7 +8,7 @@ import pytest
 
 from routing.litellm_config.entries import ModelEntry
 from routing.litellm_config.reading import Config, read
-from routing.litellm_config.remarks import Remark, said_once
+from routing.litellm_config.remarks import said_once
 from routing.litellm_config.values import InvalidConfig
 from routing.litellm_config.weights import whole_weights
 from routing.models import ChainKind
