@@ -18,6 +18,7 @@ from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 from unfold.forms import PaginationInlineFormSet
 
+from accounting import wildcards
 from accounting.models import ApiKey, Budget, BudgetScope, Price
 from accounting.money import plain_usd
 from routing.models import ChainKind, Fallback, FurtherDeployment, ModelAlias, Provider
@@ -44,6 +45,8 @@ class StepForm(OrderedForm):
         target: ModelAlias = self.cleaned_data["target"]
         if target.pk == self.instance.alias_id:
             raise forms.ValidationError("An alias cannot fall back to itself.")
+        if wildcards.is_wildcard(target.name):
+            raise forms.ValidationError("A wildcard is no model: make an alias for the one that is meant.")
         return target
 
 
@@ -168,6 +171,8 @@ class ModelAliasAdmin(ModelAdmin):
     @display(description="USD per million in / out", label={"unpriced": "warning"})
     def price(self, alias: ModelAlias) -> Any:
         row: Any = alias  # annotated by get_queryset
+        if wildcards.is_wildcard(alias.upstream_model) and row.input_usd is None:
+            return "each model's"
         if row.input_usd is None or row.output_usd is None:
             return "unpriced"
         return f"{plain_usd(row.input_usd)} / {plain_usd(row.output_usd)}"
@@ -228,6 +233,8 @@ def _follow_rename(request: HttpRequest, before: str, name: str) -> None:
 
 
 def _warn_when_unpriced(request: HttpRequest, alias: ModelAlias) -> None:
+    if wildcards.is_wildcard(alias.upstream_model):
+        return  # each model has its own price, and only those that have one are asked
     deployment = {"provider": alias.provider.name, "model": alias.upstream_model}
     if Price.objects.filter(**deployment).in_force(datetime.now(UTC)).exists():
         return

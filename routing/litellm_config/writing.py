@@ -9,10 +9,11 @@ from typing import Any
 
 import yaml
 
+from accounting import wildcards
 from accounting.models import Budget, BudgetMode, BudgetScope, Price
 from accounting.money import plain_usd
 from routing.litellm_config.applying import GLOBAL
-from routing.litellm_config.reading import PERIODS
+from routing.litellm_config.settings import PERIODS
 from routing.models import ChainKind, ModelAlias, Provider
 from routing.upstreams import price_map
 
@@ -72,6 +73,7 @@ def write() -> str:
         f"{entry['litellm_params']['model']} has no price here; loading takes litellm's, if it has one"
         for entry in document["model_list"]
         if "input_cost_per_token" not in entry["litellm_params"]
+        and not wildcards.is_wildcard(entry["litellm_params"]["model"])
     ]
     deployments = {(alias.provider, alias.upstream_model) for alias in aliases}
     deployments |= {(row.provider, row.upstream_model) for alias in aliases for row in alias.deployments.all()}
@@ -89,6 +91,7 @@ def _model(alias: ModelAlias, provider: Provider, model: str, weight: int | None
         params["api_base"] = provider.base_url
     if provider.api_version:
         params["api_version"] = provider.api_version
+    params |= provider.parameters
     params["timeout"] = provider.total_timeout_s
     params["stream_timeout"] = provider.first_token_timeout_s
     params["max_tokens"] = alias.output_cap_tokens

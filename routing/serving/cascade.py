@@ -88,6 +88,12 @@ def is_of_the_client(admission: Admission, error: UpstreamError) -> bool:
     return error.kind is FailureKind.TIMEOUT and admission.call.left_s() <= DEADLINE_SLACK_S
 
 
+def _is_clients_word(step: Step, error: UpstreamError) -> bool:
+    """Whether the provider does not know a model that the client, and not the operator, has named: a wildcard answered
+    to the name. Nobody else's requests suffer from that, and no operator has to hear of it."""
+    return step.is_of_wildcard and error.kind is FailureKind.NOT_FOUND
+
+
 def _streaming(
     admission: Admission, steps: Iterable[Step], client: Client, attempts: Iterable[AttemptRecord] = ()
 ) -> _Cascade[OpenStream]:
@@ -183,6 +189,8 @@ class _Cascade(Generic[Answer]):
             for kind, chain in CHAIN_OF.items()
             if kind is error.kind and chain not in self._turned_to and self._admission.chain(chain)
         }
+        if _is_clients_word(step, error) and self._refusal is None:
+            self._refusal = error
         position = Position(
             is_first=self._is_first,
             is_adapted=self._admission.call.is_adapted,
@@ -215,7 +223,8 @@ class _Cascade(Generic[Answer]):
                     raise self._client_left(step, started) from error
             if visit.key is not None:
                 rotation.failed(step.provider, visit.key, error)
-            if not visit.has_another_key_for(error) and not is_of_the_client(self._admission, error):
+            is_of_client = is_of_the_client(self._admission, error) or _is_clients_word(step, error)
+            if not visit.has_another_key_for(error) and not is_of_client:
                 breaker.failed(step, error)
             self._note(visit, started, error)
             raise
@@ -291,6 +300,7 @@ class _Cascade(Generic[Answer]):
 
     def _note(self, visit: _Visit, started: Clock, error: UpstreamError) -> None:
         step = visit.step
+        is_alert = error.kind in ALERTS and not _is_clients_word(step, error)
         self._failed.append(
             record_attempt(
                 self._admission,
@@ -312,7 +322,7 @@ class _Cascade(Generic[Answer]):
                 kind=error.kind.value,
                 key_reference=None if visit.key is None else visit.key.reference,
                 status=error.http_status,
-                alert=error.kind in ALERTS,
+                alert=is_alert,
             )
         )
 
@@ -345,7 +355,8 @@ class _Cascade(Generic[Answer]):
 def _refused(error: UpstreamError) -> GatewayError:
     return ProviderRefused(
         error.message,
-        status=error.client_status,
+        # The model is one that the client has named (a wildcard answered), so its status is the client's, too.
+        status=404 if error.kind is FailureKind.NOT_FOUND else error.client_status,
         error_type=error.error_type,
         code=error.code,
         param=error.param,

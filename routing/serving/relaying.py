@@ -184,7 +184,8 @@ class LiveAnswer:
 def _has_rescuers(served: Served[OpenStream]) -> bool:
     """Whether the alias wants its streams rescued, and a further step is there to do it."""
     admission = served.admission
-    return bool(served.rest) and admission.catalog.aliases[admission.call.alias].rescues_streams
+    alias = admission.catalog.alias(admission.call.alias)
+    return bool(served.rest) and alias is not None and alias.rescues_streams
 
 
 def _at_least(reported: Usage, estimated: Usage) -> Usage:

@@ -66,6 +66,7 @@ class Deployment:
     base_url: str | None  # None: the provider's own default
     timeouts: Timeouts
     api_version: str | None = None
+    parameters: tuple[tuple[str, str | int | float | bool], ...] = ()  # names are litellm's; os.environ/NAME as written
 
 
 class Leash(Protocol):

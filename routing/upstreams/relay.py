@@ -28,6 +28,7 @@ from routing.upstreams.answers import (
     why_failed,
 )
 from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.deployment_parameters import resolved
 from routing.upstreams.dialects import Spoken, learn, refused_words, spoken
 from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
@@ -111,6 +112,8 @@ def _address(request: UpstreamRequest, accept: str) -> tuple[str, dict[str, str]
     }
     if request.api_key:
         headers["Authorization"] = f"Bearer {errors.authorization(request.api_key)}"
+    if organization := resolved(deployment.parameters).get("organization"):
+        headers["OpenAI-Organization"] = str(organization)
     path, question, query = base_url.partition("?")
     if deployment.litellm_provider in ("ollama", "ollama_chat") and path.rstrip("/").count("/") == 2:
         path = f"{path.rstrip('/')}/v1"  # litellm's configurations give the address of Ollama's own API
