@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from accounting.usage import Usage
+from accounting.usage import Tier, Usage
 from routing.catalog import Step
 from routing.upstreams.base import AnswerStream, Json, Leash
 
@@ -21,6 +21,8 @@ class Quantities:
     input_tokens: int
     output_cap_tokens: int  # of each answer
     answers: int = 1  # how many are asked for at once
+    tier: Tier = Tier.STANDARD  # that is asked for
+    tiers: frozenset[Tier] = frozenset({Tier.STANDARD})  # in which the step may be served
 
     @property
     def output_tokens(self) -> int:

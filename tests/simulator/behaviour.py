@@ -91,6 +91,7 @@ class Behaviour:
     finish: Finish | None = None
     usage: Usage | None = None  # the counts reported, instead of those counted
     report_usage: bool = True
+    service_tier: str | None = None  # that it says it served; only OpenAI's format says it
 
     # A failure in the provider's own words.
     problem: Problem | None = None

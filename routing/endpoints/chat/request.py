@@ -20,6 +20,7 @@ from routing.endpoints.chat.ceiling import InputCeiling, input_ceiling
 from routing.endpoints.chat.continuing import PartialChat, Rest
 from routing.exceptions import InvalidRequest, MissingParameter
 from routing.serving.call import Partial, Quantities, Received, Unbounded
+from routing.upstreams import tiers
 from routing.upstreams.base import AnswerStream, Json
 from routing.upstreams.estimate import estimated_usage
 
@@ -59,11 +60,11 @@ class ChatCall:
     def ceiling(self, step: Step) -> Quantities:
         cap_tokens = self.output_cap_tokens or step.output_cap_tokens
         further_tokens = 0 if self.rest is None else self.rest.further_input_tokens
+        tier, possible = tiers.asked(self.body, step.deployment)
+        bounded = Quantities(further_tokens, cap_tokens, self.choices, tier, possible)
         if isinstance(self.input, Unbounded):
-            bounded = Quantities(further_tokens, cap_tokens, self.choices)
             raise Unbounded(self.input.param, str(self.input), bounded)
-        input_tokens = self.input.tokens_for(step.deployment.model) + further_tokens
-        return Quantities(input_tokens, cap_tokens, self.choices)
+        return replace(bounded, input_tokens=self.input.tokens_for(step.deployment.model) + further_tokens)
 
     def request_for(self, step: Step) -> Json:
         body = dict(self.body)
