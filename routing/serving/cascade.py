@@ -140,7 +140,7 @@ class _Cascade(Generic[Answer]):
     ) -> None:
         self._admission = admission
         self._queue = list(steps)
-        self._ask = ask
+        self._ask: Callable[[Upstream, UpstreamRequest, Step], Answer] = ask
         self._client = client
         self._failed = list(attempts)
         self._turned_to: set[ChainKind] = set()

@@ -54,7 +54,7 @@ def priced(gateway: Gateway, *wires: str, prices: PriceList = GPT_4O, **fields: 
     ],
 )
 def test_the_tier_that_was_served_decides_the_cost(
-    gateway: Gateway, asked: str | None, served: str, cost: str, tier: str, stream: bool
+    gateway: Gateway, asked: str | None, served: str, cost: str, tier: str, *, stream: bool
 ) -> None:
     route = priced(gateway, "openai")
     gateway.sim.behave(route.providers[0], Behaviour(text="Hi", usage=Usage(1000, 1000), service_tier=served))
@@ -74,7 +74,7 @@ def test_the_dearest_tier_that_the_request_allows_decides_the_hold(
     gateway: Gateway, asked: str | None, output_usd_per_mtok: str
 ) -> None:
     route = priced(gateway, "openai")
-    more = {} if asked is None else {"service_tier": asked}
+    more: dict[str, Any] = {} if asked is None else {"service_tier": asked}
     ask(gateway, route, max_tokens=1000, **more)
     ask(gateway, route, max_tokens=2000, **more)
     gateway.wait_settled(route.alias, 2)
