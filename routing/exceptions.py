@@ -1,7 +1,8 @@
 """Everything that the gateway refuses, as OpenAI's error envelope will show it.
 
     GatewayError                 .status .type .code .param .headers .extra
-    ├── InvalidRequest           400  the client's request is wrong: InvalidJson, MissingParameter, or a wrong value
+    ├── InvalidRequest           400  the client's request is wrong: InvalidJson, MissingParameter, UnboundedCost,
+    │                                or a wrong value
     ├── RequestTooLarge          413
     ├── ModelNotFound            404
     ├── InvalidApiKey            401
@@ -75,6 +76,12 @@ class InvalidJson(InvalidRequest):
 
 class MissingParameter(InvalidRequest):
     code = "missing_required_parameter"
+
+
+class UnboundedCost(InvalidRequest):
+    """A parameter, tool or file whose cost nobody bounds, under a hard budget."""
+
+    code = "unbounded_cost"
 
 
 class RequestTooLarge(InvalidRequest):

@@ -21,22 +21,23 @@ class Quantities:
     input_tokens: int
     output_cap_tokens: int  # of each answer
     answers: int = 1  # how many are asked for at once
+    predicted_tokens: int = 0  # of each answer, which may be billed as output beyond the cap
     tier: Tier = Tier.STANDARD  # that is asked for
     tiers: frozenset[Tier] = frozenset({Tier.STANDARD})  # in which the step may be served
 
     @property
     def output_tokens(self) -> int:
-        return self.output_cap_tokens * self.answers
+        return (self.output_cap_tokens + self.predicted_tokens) * self.answers
 
 
 class Unbounded(ValueError):
     """Content that nobody can bound. ``param`` names it, as ``messages[2].content[1]``; ``bounded`` is the bound of all
     the rest, for where nothing has to be bounded."""
 
-    def __init__(self, param: str, why: str, bounded: Quantities | None = None) -> None:
+    def __init__(self, param: str, why: str, bounded: Quantities) -> None:
         super().__init__(why)
         self.param = param
-        self.bounded = bounded or Quantities(0, 0)
+        self.bounded = bounded
 
 
 class Client(Leash, Protocol):

@@ -30,7 +30,7 @@ from routing.secrets.references import UnknownStore
 from routing.secrets.rotation import ProviderKey
 from routing.serving.admission import Admission
 from routing.serving.attempts import Answer, Clock, Failed, OpenStream, Served, record_attempt
-from routing.serving.call import Call, Client, Partial
+from routing.serving.call import Call, Client, Partial, Unbounded
 from routing.serving.decisions import (
     CHAIN_OF,
     OF_THE_KEY,
@@ -232,6 +232,8 @@ class _Cascade(Generic[Answer]):
             self._admission = self._admission.cover(step, spent)
         except refusals.Unpriced as refusal:
             raise UpstreamError(FailureKind.UNPRICED, f"no price is known for {refusal.model}") from None
+        except Unbounded as unbounded:
+            raise UpstreamError(FailureKind.UNBOUNDED, f"'{unbounded.param}': {unbounded}") from None
         except refusals.BudgetRefusal as refusal:
             raise UpstreamError(FailureKind.NO_ROOM, f"no room in the budget '{refusal.budget}'") from None
         except refusals.HoldLost:

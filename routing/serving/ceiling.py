@@ -7,22 +7,32 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from accounting.pricing import PriceList, ceiling_usd, dearest_output_usd_per_mtok
-from routing.serving.call import Quantities
+from accounting.usage import Tier
+from routing.catalog import Step
+from routing.serving.call import Call, Quantities, Unbounded
+from routing.upstreams.tiers import is_priced_apart
 
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """``hold_usd`` is None when nobody has said what the step costs."""
+    """``hold_usd`` is None when nobody has said what the step costs; with ``unbounded`` it is that of all the rest."""
 
     most: Quantities
     price: PriceList | None
     hold_usd: Decimal | None
+    unbounded: Unbounded | None = None
 
     @classmethod
-    def of(cls, most: Quantities, price: PriceList | None) -> Ceiling:
+    def of(cls, call: Call, step: Step, price: PriceList | None) -> Ceiling:
+        unbounded: Unbounded | None = None
+        try:
+            most = call.ceiling(step)
+        except Unbounded as error:
+            most, unbounded = error.bounded, error
         if price is None:
-            return cls(most, None, None)
-        return cls(most, price, ceiling_usd(most.input_tokens, most.output_tokens, price, tiers=most.tiers))
+            return cls(most, None, None, unbounded)
+        hold_usd = ceiling_usd(most.input_tokens, most.output_tokens, price, tiers=most.tiers)
+        return cls(most, price, hold_usd, unbounded or _unpriced(most, step, price))
 
     def output_cap_within(self, room_usd: Decimal) -> int | None:
         """The largest output cap whose ceiling is within this; None when one token is too much already."""
@@ -34,5 +44,14 @@ class Ceiling:
         input_usd = ceiling_usd(self.most.input_tokens, 0, self.price, tiers=self.most.tiers)
         if input_usd is None:
             return None
-        tokens = math.floor((room_usd - input_usd) * 1_000_000 / rate / self.most.answers)
+        tokens = math.floor((room_usd - input_usd) * 1_000_000 / rate / self.most.answers) - self.most.predicted_tokens
         return tokens if tokens >= 1 else None
+
+
+def _unpriced(most: Quantities, step: Step, price: PriceList) -> Unbounded | None:
+    """What the request asks for by name, and what has a price of its own that nobody has said."""
+    tier = most.tier
+    is_dearer = tier is Tier.PRIORITY and is_priced_apart(step.provider.litellm_provider, tier)
+    if is_dearer and all(rate.tier is not tier for rate in price.rates):
+        return Unbounded("service_tier", f"{step.deployment.model} has no price in the tier '{tier}'", most)
+    return None

@@ -138,6 +138,7 @@ class FailureKind(StrEnum):
     INTERRUPTED = "interrupted"  # the stream broke after its first event
     BREAKER_OPEN = "breaker_open"  # not called at all
     UNPRICED = "unpriced"  # not called at all: a hard budget applies and nobody has said what it costs
+    UNBOUNDED = "unbounded_cost"  # not called at all: a hard budget applies and nobody bounds what is asked
     NO_ROOM = "no_room"  # not called at all: a budget has no room for what it could cost
 
 

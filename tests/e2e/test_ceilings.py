@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 from accounting.models import Price
 from accounting.pricing import PriceList
 from routing.defaults import PRICES
-from tests.e2e.gateway import Gateway, Route, asks
+from tests.e2e.gateway import Gateway, Route, asks, price
+from tests.media import data_url, pdf
 from tests.prices import LONG_AGO
-from tests.simulator import Behaviour, Usage
+from tests.simulator import Behaviour, Usage, faults
 
 STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 GPT_4O = next(prices for _, model, _, _, prices in PRICES if model == "gpt-4o")
@@ -80,3 +82,77 @@ def test_the_dearest_tier_that_the_request_allows_decides_the_hold(
     gateway.wait_settled(route.alias, 2)
     first, second = (entry["hold_usd"] for entry in gateway.entries(route.alias))
     assert second - first == Decimal(output_usd_per_mtok) / 1000
+
+
+def parts(*media: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": [{"type": "text", "text": "Sum it up"}, *media]}]}
+
+
+def pdf_part(data: bytes) -> dict[str, Any]:
+    return {"type": "file", "file": {"filename": "a.pdf", "file_data": data_url("application/pdf", data)}}
+
+
+@pytest.mark.parametrize(
+    ("wire", "tokens_a_page", "word"),
+    [("openai", 11_192, '"file_data"'), ("anthropic", 8_000, '"document"'), ("gemini", 1_200, "application/pdf")],
+)
+def test_a_pdf_passes_a_hard_budget_and_is_held_by_its_pages(
+    gateway: Gateway, wire: str, tokens_a_page: int, word: str
+) -> None:
+    route = priced(gateway, wire, prices=GPT_4O)
+    for pages in (1, 11):
+        ask(gateway, route, **parts(pdf_part(pdf(pages))))
+    gateway.wait_settled(route.alias, 2)
+    one, eleven = (entry["hold_usd"] for entry in gateway.entries(route.alias))
+    assert eleven - one >= 10 * tokens_a_page * Decimal("2.5") / 1_000_000
+    assert eleven - one < 10 * (tokens_a_page + 200) * Decimal("2.5") / 1_000_000  # and the bytes of its name
+    assert word in json.dumps(gateway.sim.requests_to(route.providers[0])[0].body)
+
+
+@pytest.mark.parametrize(
+    "media",
+    [
+        {"type": "image_url", "image_url": {"url": data_url("application/pdf", pdf(1)), "format": "video/mp4"}},
+        {"type": "image_url", "image_url": {"url": data_url("image/png", b"a text of any length")}},
+        {"type": "file", "file": {"file_id": "file-1"}},
+    ],
+    ids=["called a film", "called a picture", "kept by the provider"],
+)
+def test_content_that_nobody_can_bound_is_refused_by_name_under_a_hard_budget(
+    gateway: Gateway, media: dict[str, Any]
+) -> None:
+    route = priced(gateway, "openai")
+    with gateway.nothing_written(), pytest.raises(openai.BadRequestError) as refused:
+        ask(gateway, route, **parts(media))
+    assert (refused.value.code, refused.value.param) == ("unbounded_cost", "messages[0].content[1]")
+    assert refused.value.type == "invalid_request_error"
+    with gateway.no_hard_budget():
+        ask(gateway, route, **parts(media))
+    assert gateway.entry(route.alias)["state"] == "posted"
+
+
+def test_text_behind_a_pictures_name_is_held_as_the_text_that_it_is(gateway: Gateway) -> None:
+    route = priced(gateway, "gemini")
+    ask(gateway, route, **parts({"type": "image_url", "image_url": {"url": data_url("text/plain", b"x" * 400_000)}}))
+    assert gateway.entry(route.alias)["hold_usd"] > 400_000 * Decimal("2.5") / 1_000_000
+
+
+def test_a_tier_without_a_price_is_refused_by_name_under_a_hard_budget(gateway: Gateway) -> None:
+    route = gateway.route("openai")  # the standard tier alone has a price
+    with gateway.nothing_written(), pytest.raises(openai.BadRequestError) as refused:
+        ask(gateway, route, service_tier="priority")
+    assert (refused.value.code, refused.value.param) == ("unbounded_cost", "service_tier")
+
+
+def test_a_later_step_at_which_the_cost_is_not_bounded_is_not_called(gateway: Gateway) -> None:
+    route = gateway.route("openai", "openai", retries=0, priced=False)
+    with gateway.orm():
+        Price.objects.add(route.providers[0], "gpt-4o", LONG_AGO, GPT_4O, "operator")
+        price(route.providers[1], "gpt-4o")
+    gateway.sim.behave(route.providers[0], faults.server_error())
+    with pytest.raises(openai.InternalServerError):
+        ask(gateway, route, service_tier="priority")
+    assert [request.provider for request in gateway.sim.requests] == [route.providers[0]]
+    attempts = gateway.attempts(route.alias)
+    assert [attempt["outcome"] for attempt in attempts] == ["server_error", "unbounded_cost"]
+    assert "service_tier" in attempts[1]["error"]

@@ -46,7 +46,7 @@ class ChatCall:
     output_cap_tokens: int | None  # the client's own, per choice
     end_user: str
     tags: Mapping[str, str]
-    input: InputCeiling | Unbounded
+    input: InputCeiling
     deadline: float | None = None  # monotonic: when the client no longer wants an answer
     rest: Rest | None = None  # only the rest of an answer is asked for: the client has its beginning
 
@@ -61,10 +61,19 @@ class ChatCall:
         cap_tokens = self.output_cap_tokens or step.output_cap_tokens
         further_tokens = 0 if self.rest is None else self.rest.further_input_tokens
         tier, possible = tiers.asked(self.body, step.deployment)
-        bounded = Quantities(further_tokens, cap_tokens, self.choices, tier, possible)
-        if isinstance(self.input, Unbounded):
-            raise Unbounded(self.input.param, str(self.input), bounded)
-        return replace(bounded, input_tokens=self.input.tokens_for(step.deployment.model) + further_tokens)
+        provider, model = step.deployment.litellm_provider, step.deployment.model
+        most = Quantities(
+            input_tokens=self.input.tokens_for(provider, model) + further_tokens,
+            output_cap_tokens=cap_tokens,
+            answers=self.choices,
+            predicted_tokens=self.input.predicted_tokens,
+            tier=tier,
+            tiers=possible,
+        )
+        unbounded = self.input.unbounded_at(provider)
+        if unbounded is not None:
+            raise Unbounded(*unbounded, most)
+        return most
 
     def request_for(self, step: Step) -> Json:
         body = dict(self.body)
@@ -125,17 +134,9 @@ def parse_chat(body: Any, alias_in_path: str | None = None, deadline: float | No
         ),
         end_user=storable(_optional(body, "user", str, "a string") or "", MAX_END_USER_CHARACTERS),
         tags=_tags(body),
-        input=_input(body),
+        input=input_ceiling(body),
         deadline=deadline,
     )
-
-
-def _input(body: Mapping[str, Any]) -> InputCeiling | Unbounded:
-    """The bound of the input, counted once: what nobody can bound is refused only where something must be."""
-    try:
-        return input_ceiling(body)
-    except Unbounded as unbounded:
-        return unbounded
 
 
 def _text_of(answer: Json) -> str:
