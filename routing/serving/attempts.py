@@ -18,6 +18,7 @@ from routing.exceptions import GatewayError
 from routing.serving.admission import Admission
 from routing.upstreams import tiers
 from routing.upstreams.base import AnswerStream, Json, WholeAnswer
+from routing.upstreams.extras import with_fees
 
 Answer = TypeVar("Answer", WholeAnswer, "OpenStream")
 
@@ -104,6 +105,7 @@ def record_attempt(
     says it served."""
     ceiling = admission.ceiling(step)
     price = ceiling.price
+    usage = with_fees(usage, step.deployment) if usage != NO_USAGE else usage
     tier = tiers.served(service_tier, ceiling.most.tier)
     if usage == NO_USAGE:
         cost: Decimal | None = Decimal(0)

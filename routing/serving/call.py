@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Protocol
 
-from accounting.usage import Tier, Usage
+from accounting.usage import Meter, Tier, Usage
 from routing.catalog import Step
 from routing.upstreams.base import AnswerStream, Json, Leash
 
@@ -24,6 +25,8 @@ class Quantities:
     predicted_tokens: int = 0  # of each answer, which may be billed as output beyond the cap
     tier: Tier = Tier.STANDARD  # that is asked for
     tiers: frozenset[Tier] = frozenset({Tier.STANDARD})  # in which the step may be served
+    units: Mapping[str, Decimal] = field(default_factory=dict)  # what is not tokens, by name: searches
+    needs: Mapping[str, Meter] = field(default_factory=dict)  # parameter → what must have a price of its own
 
     @property
     def output_tokens(self) -> int:

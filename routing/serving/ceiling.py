@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from accounting.pricing import PriceList, ceiling_usd, dearest_output_usd_per_mtok
-from accounting.usage import Tier
+from accounting.usage import Tier, split_quantity_name
 from routing.catalog import Step
 from routing.serving.call import Call, Quantities, Unbounded
 from routing.upstreams.tiers import is_priced_apart
@@ -31,8 +31,7 @@ class Ceiling:
             most, unbounded = error.bounded, error
         if price is None:
             return cls(most, None, None, unbounded)
-        hold_usd = ceiling_usd(most.input_tokens, most.output_tokens, price, tiers=most.tiers)
-        return cls(most, price, hold_usd, unbounded or _unpriced(most, step, price))
+        return cls(most, price, _hold_usd(most, most.output_tokens, price), unbounded or _unpriced(most, step, price))
 
     def output_cap_within(self, room_usd: Decimal) -> int | None:
         """The largest output cap whose ceiling is within this; None when one token is too much already."""
@@ -41,11 +40,19 @@ class Ceiling:
         rate = dearest_output_usd_per_mtok(self.price, tiers=self.most.tiers)
         if rate == 0:
             return None
-        input_usd = ceiling_usd(self.most.input_tokens, 0, self.price, tiers=self.most.tiers)
+        input_usd = _hold_usd(self.most, 0, self.price)
         if input_usd is None:
             return None
         tokens = math.floor((room_usd - input_usd) * 1_000_000 / rate / self.most.answers) - self.most.predicted_tokens
         return tokens if tokens >= 1 else None
+
+
+def _hold_usd(most: Quantities, output_tokens: int, price: PriceList) -> Decimal | None:
+    # What has no rate has been refused where it must be, and is not known elsewhere.
+    units = {
+        name: n for name, n in most.units.items() if any(r.meter is split_quantity_name(name)[0] for r in price.rates)
+    }
+    return ceiling_usd(most.input_tokens, output_tokens, price, tiers=most.tiers, quantities=units)
 
 
 def _unpriced(most: Quantities, step: Step, price: PriceList) -> Unbounded | None:
@@ -54,4 +61,8 @@ def _unpriced(most: Quantities, step: Step, price: PriceList) -> Unbounded | Non
     is_dearer = tier is Tier.PRIORITY and is_priced_apart(step.provider.litellm_provider, tier)
     if is_dearer and all(rate.tier is not tier for rate in price.rates):
         return Unbounded("service_tier", f"{step.deployment.model} has no price in the tier '{tier}'", most)
+    own = {rate.meter for rate in price.rates} if most.needs else set()
+    for param, meter in most.needs.items():
+        if meter not in own:
+            return Unbounded(param, f"{step.deployment.model} has no price of '{meter.value.replace('_', ' ')}'", most)
     return None

@@ -156,3 +156,66 @@ def test_a_later_step_at_which_the_cost_is_not_bounded_is_not_called(gateway: Ga
     attempts = gateway.attempts(route.alias)
     assert [attempt["outcome"] for attempt in attempts] == ["server_error", "unbounded_cost"]
     assert "service_tier" in attempts[1]["error"]
+
+
+SEARCHES = PriceList.of({"standard": {"input": "2.5", "output": "10", "search": "0.025"}})
+
+
+@STREAMED
+def test_a_model_that_always_searches_costs_its_fee(gateway: Gateway, stream: bool) -> None:
+    route = priced(gateway, "openai", prices=SEARCHES, model="gpt-4o-search-preview")
+    gateway.sim.behave(route.providers[0], Behaviour(text="Hi", usage=Usage(1000, 100)))
+    ask(gateway, route, stream=stream, web_search_options={})
+    entry = gateway.entry(route.alias)
+    assert entry["cost_usd"] == Decimal("0.0285")
+    assert entry["quantities"] == {"search": "1"}
+    assert entry["hold_usd"] > Decimal("0.025") + 1024 * Decimal("0.00001")
+
+
+def test_searches_are_held_with_the_cap_that_the_provider_is_sent(gateway: Gateway) -> None:
+    route = priced(gateway, "anthropic", prices=SEARCHES)
+    ask(gateway, route, web_search_options={})
+    (request,) = gateway.sim.requests_to(route.providers[0])
+    assert request.body is not None
+    assert [tool["max_uses"] for tool in request.body["tools"]] == [5]
+    assert gateway.entry(route.alias)["hold_usd"] > 5 * Decimal("0.025") + 375_000 * Decimal("0.0000025")
+
+
+@pytest.mark.parametrize(
+    ("wire", "parameters", "param"),
+    [
+        ("gemini", {"tools": [{"googleSearch": {}}]}, "tools[0]"),
+        ("gemini", {"functions": [{"googleMaps": {}}]}, "functions[0]"),
+        ("gemini", {"extra_body": {"cached_content": "cachedContents/1"}}, "cached_content"),
+        ("gemini", {"modalities": ["text", "image"]}, "modalities"),
+        (
+            "anthropic",
+            {"extra_body": {"mcp_servers": [{"type": "url", "url": "https://x", "name": "x"}]}},
+            "mcp_servers",
+        ),
+        ("openai", {"web_search_options": {}}, "web_search_options"),
+        ("openai", {"extra_body": {"n_predict": 100_000}}, "n_predict"),
+    ],
+)
+def test_what_changes_the_price_is_refused_by_name_under_a_hard_budget(
+    gateway: Gateway, wire: str, parameters: dict[str, Any], param: str
+) -> None:
+    route = priced(gateway, wire)
+    with gateway.nothing_written(), pytest.raises(openai.BadRequestError) as refused:
+        ask(gateway, route, **parameters)
+    assert (refused.value.code, refused.value.param) == ("unbounded_cost", param)
+
+
+def test_a_parameter_that_nobody_knows_passes_where_no_hard_budget_applies(gateway: Gateway) -> None:
+    route = priced(gateway, "openai")
+    with gateway.no_hard_budget():
+        ask(gateway, route, extra_body={"a_parameter_of_tomorrow": 1})
+    (request,) = gateway.sim.requests_to(route.providers[0])
+    assert request.body is not None
+    assert request.body["a_parameter_of_tomorrow"] == 1
+
+
+def test_a_prediction_is_held_as_output(gateway: Gateway) -> None:
+    route = priced(gateway, "openai")
+    ask(gateway, route, prediction={"type": "content", "content": "x" * 60_000})
+    assert gateway.entry(route.alias)["hold_usd"] > 60_000 * Decimal("0.00001")

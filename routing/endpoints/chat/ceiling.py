@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from routing.upstreams import inline_media
+from routing.upstreams.extras import Unlimited
 from routing.upstreams.inline_media import Kind, Measured, Unmeasurable
 from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.schema_references import Endless, written_out_bytes
@@ -72,13 +73,6 @@ class Link(NamedTuple):
     url: str
 
 
-class Nameless(NamedTuple):
-    """What nobody can bound."""
-
-    param: str
-    why: str
-
-
 @dataclass(frozen=True, slots=True)
 class InputCeiling:
     """No provider counts more input; how many tokens a picture or a page is depends on the provider and the model."""
@@ -88,9 +82,9 @@ class InputCeiling:
     pages: int = 0
     predicted_tokens: int = 0  # of the output that the client predicts: what is rejected of it is billed as output
     links: tuple[Link, ...] = ()  # of the pictures
-    unbounded: Nameless | None = None  # the first; all the rest is counted
+    unbounded: Unlimited | None = None  # the first; all the rest is counted
     reference_tokens: int = 0  # more, where the references in schemas are written out
-    endless_references: Nameless | None = None
+    endless_references: Unlimited | None = None
 
     def tokens_for(self, litellm_provider: str, model: str) -> int:
         tokens = self.tokens
@@ -102,7 +96,7 @@ class InputCeiling:
             tokens += self.pages * page_ceiling(litellm_provider, model)
         return tokens
 
-    def unbounded_at(self, litellm_provider: str) -> Nameless | None:
+    def unbounded_at(self, litellm_provider: str) -> Unlimited | None:
         """What of it nobody can bound at this provider; None: nothing."""
         if self.unbounded is not None:
             return self.unbounded
@@ -110,7 +104,7 @@ class InputCeiling:
             return self.endless_references
         for link in self.links:
             if not is_fetched_as_picture(litellm_provider, link.url):
-                return Nameless(link.param, "this provider may find anything behind its URL")
+                return Unlimited(link.param, "this provider may find anything behind its URL")
         return None
 
 
@@ -176,12 +170,12 @@ class _Count:
     pages: int = 0
     predicted_tokens: int = 0
     links: list[Link] = field(default_factory=list)
-    unbounded: Nameless | None = None
+    unbounded: Unlimited | None = None
     reference_tokens: int = 0
-    endless_references: Nameless | None = None
+    endless_references: Unlimited | None = None
 
     def refuse(self, param: str, why: str) -> None:
-        self.unbounded = self.unbounded or Nameless(param, why)
+        self.unbounded = self.unbounded or Unlimited(param, why)
 
     def add_message(self, message: Any, where: str) -> None:
         self.tokens += TOKENS_A_MESSAGE
@@ -296,7 +290,7 @@ class _Count:
                 self.reference_tokens += written_out_bytes(schema)
             except Endless as why:
                 where = f"{name}[{index}]" if isinstance(schemas, list) else name
-                self.endless_references = self.endless_references or Nameless(where, str(why))
+                self.endless_references = self.endless_references or Unlimited(where, str(why))
 
 
 def _media_type(declared: Any, kind: str) -> str | None:

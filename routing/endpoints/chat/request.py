@@ -23,6 +23,7 @@ from routing.serving.call import Partial, Quantities, Received, Unbounded
 from routing.upstreams import tiers
 from routing.upstreams.base import AnswerStream, Json
 from routing.upstreams.estimate import estimated_usage
+from routing.upstreams.extras import Suspects, asked_search, extras, suspects
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 MAX_CHOICES = 128  # OpenAI's own limit of `n`
@@ -47,6 +48,7 @@ class ChatCall:
     end_user: str
     tags: Mapping[str, str]
     input: InputCeiling
+    suspects: Suspects
     deadline: float | None = None  # monotonic: when the client no longer wants an answer
     rest: Rest | None = None  # only the rest of an answer is asked for: the client has its beginning
 
@@ -62,17 +64,21 @@ class ChatCall:
         further_tokens = 0 if self.rest is None else self.rest.further_input_tokens
         tier, possible = tiers.asked(self.body, step.deployment)
         provider, model = step.deployment.litellm_provider, step.deployment.model
+        more = extras(self.body, self.suspects, step.deployment)
+        input_tokens = self.input.tokens_for(provider, model) + further_tokens
         most = Quantities(
-            input_tokens=self.input.tokens_for(provider, model) + further_tokens,
+            input_tokens=input_tokens * more.readings + more.further_input_tokens,
             output_cap_tokens=cap_tokens,
             answers=self.choices,
             predicted_tokens=self.input.predicted_tokens,
             tier=tier,
             tiers=possible,
+            units=more.units,
+            needs=more.needs,
         )
-        unbounded = self.input.unbounded_at(provider)
+        unbounded = self.input.unbounded_at(provider) or more.unbounded
         if unbounded is not None:
-            raise Unbounded(*unbounded, most)
+            raise Unbounded(unbounded.param, unbounded.why, most)
         return most
 
     def request_for(self, step: Step) -> Json:
@@ -81,6 +87,8 @@ class ChatCall:
             # The hold counts with this cap, so the provider must know it.
             name = "max_completion_tokens" if step.deployment.litellm_provider in ("openai", "azure") else "max_tokens"
             body[name] = step.output_cap_tokens
+        if "web_search_options" in body:
+            body["web_search_options"] = asked_search(body["web_search_options"], step.deployment)
         return body if self.rest is None else self.rest.asked_of(step.deployment, body)
 
     def ask_otherwise(self, step: Step) -> bool:
@@ -135,6 +143,7 @@ def parse_chat(body: Any, alias_in_path: str | None = None, deadline: float | No
         end_user=storable(_optional(body, "user", str, "a string") or "", MAX_END_USER_CHARACTERS),
         tags=_tags(body),
         input=input_ceiling(body),
+        suspects=suspects(body),
         deadline=deadline,
     )
 
