@@ -1,6 +1,6 @@
 """How far holds are above costs, for typical requests: ``python -m bench.hold_ratio``. No server, no network.
 
-True tokens are counted with the tokenizers that litellm ships; answers are of the stated length.
+The true tokens are counted with the tokenizers that litellm ships. Answers have the stated length.
 """
 
 from __future__ import annotations

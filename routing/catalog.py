@@ -1,9 +1,9 @@
 """An immutable snapshot of the configuration, for the hot path: no query per request.
 
-"Live" means that the first request after an operator's save uses it, on every worker and replica. A request that is
-admitted proves its snapshot in the hold's own transaction (``ConfigurationChanged`` otherwise, and it starts again with
-a fresh one); a request that is about to be *refused* from a snapshot asks the database for the version first
-(:func:`fresh`). So there is no window in which an old configuration decides.
+The first request after an operator's save uses the new configuration, on every worker and replica. An admitted request
+proves in the hold's transaction that its snapshot is current. If it is not, the ledger raises ``ConfigurationChanged``
+and the request starts again with a fresh snapshot. Before a request is refused because of a snapshot, the gateway asks
+the database for the version (:func:`fresh`). So an old configuration never decides.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Provider:
     name: str
     litellm_provider: str
     enabled: bool
-    key_references: tuple[str, ...]  # the provider's own first; a request takes one of them (routing.secrets.rotation)
+    key_references: tuple[str, ...]  # the provider's own first; routing.secrets.rotation chooses one for a call
     retries: int
     breaker_failures: int
     breaker_failure_rate: float
@@ -42,13 +42,13 @@ class Provider:
 
 @dataclass(frozen=True, slots=True, eq=False)  # a step is itself, whatever is equal to it
 class Step:
-    """One deployment on the way of a request, and the alias that it answers for."""
+    """A deployment that a request may call, and the alias that the deployment answers for."""
 
     alias: str
     output_cap_tokens: int
     provider: Provider
     deployment: Deployment
-    weight: int | None = None  # its share among the alias's weighted deployments; None: in order, after them
+    weight: int | None = None  # its share among the alias's weighted deployments; None: tried after them, in order
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Alias:
     name: str
     enabled: bool
     output_cap_tokens: int
-    rescues_streams: bool  # a stream that breaks off is continued by the next step
+    rescues_streams: bool  # whether the next step continues a stream that breaks off
     own: tuple[Step, ...]  # the alias's own deployments, in order
     chains: Mapping[str, tuple[str, ...]]  # ChainKind → names of aliases
 
@@ -76,9 +76,11 @@ class Catalog:
     def chain(
         self, name: str, kind: str = ChainKind.GENERAL, chance: Callable[[], float] = random.random
     ) -> tuple[Step, ...]:
-        """The steps of a request for an alias: its own deployments, then those of its fallbacks, in order. With the
-        other kinds: the fallbacks' alone. Disabled aliases and providers are not in it. Weighted deployments of one
-        alias come first of its own, in an order drawn for this request."""
+        """The steps of a request for an alias: its own deployments, then those of its fallbacks, in order.
+
+        Chains of the other kinds have only the fallbacks' deployments. Disabled aliases and providers are left out.
+        Among the deployments of one alias, the weighted ones come first, in an order that is drawn for this request.
+        """
         alias = self.aliases[name]
         steps = _drawn(alias.own, chance) if kind == ChainKind.GENERAL else []
         for target in alias.chains.get(kind, ()):
@@ -86,7 +88,7 @@ class Catalog:
         return tuple(step for step in steps if step.provider.enabled)
 
     def price(self, provider: str, model: str, at: datetime) -> PriceList | None:
-        """What the provider charges for the model at that time; None: nobody has said."""
+        """What the provider charges for the model at that time; None when the model has no price."""
         for effective_from, price in self.prices.get((provider, model), ()):
             if effective_from <= at:
                 return price
@@ -94,34 +96,38 @@ class Catalog:
 
 
 def _drawn(own: tuple[Step, ...], chance: Callable[[], float]) -> list[Step]:
-    """An alias's deployments in the order of one request. Each weighted one is first as often as its share says, and
-    those that remain follow by the same rule (Efraimidis and Spirakis, "Weighted random sampling", 2006)."""
+    """An alias's deployments in the order of one request.
+
+    Each weighted deployment comes first in its share of the requests. The other weighted deployments follow by the same
+    rule (Efraimidis and Spirakis, "Weighted random sampling", 2006). Those without a weight come last.
+    """
     weighted = [step for step in own if step.weight is not None and step.provider.enabled]
     if len(weighted) > 1:
-        # The first of n exponential clocks that run at these rates: each rings first with its rate's share.
+        # An exponential time with the weight as its rate: each deployment has the shortest time in its weight's share.
         weighted.sort(key=lambda step: -math.log(1.0 - chance()) / (step.weight or 1))
     return [*weighted, *(step for step in own if step.weight is None)]
 
 
 _lock = threading.Lock()
 _current: Catalog | None = None
-_checked_at = 0.0  # monotonic: when the last look at the database began
+_checked_at = 0.0  # monotonic: when the last query for the version began
 
 
 def current() -> Catalog:
-    """The process's snapshot, perhaps outdated: whoever admits a request with it proves it in the same breath."""
+    """The process's snapshot. It may be outdated, so the ledger proves it when it admits a request."""
     return _current or fresh()
 
 
 def fresh() -> Catalog:
-    """A snapshot as new as the database. One indexed one-row query when nothing has changed.
+    """A snapshot as new as the database. Takes one query by primary key when nothing has changed.
 
-    Raises django.db.Error when Postgres cannot be reached."""
+    Raises django.db.Error when Postgres cannot be reached.
+    """
     global _current, _checked_at  # noqa: PLW0603  the process's one snapshot
     asked_at = time.monotonic()
-    with _lock:  # one reader looks, the others wait for it; nobody reads half a snapshot
-        # Of hundreds that ask at once, the first two look: that keeps Postgres's connections for others. A look
-        # that began after we asked is as good as our own.
+    with _lock:  # one caller queries at a time
+        # When many callers ask at once, at most two query: a query that began after a caller asked answers that caller
+        # too. The other callers need no connection to Postgres.
         if _current is None or _checked_at < asked_at:
             looking_at = time.monotonic()
             if _current is None or _current.version != _version():
@@ -137,7 +143,7 @@ def _version() -> int:
 def _load() -> Catalog:
     outermost = not connection.in_atomic_block
     with transaction.atomic():
-        if outermost:  # repeatable read: the version and the tables are of one moment
+        if outermost:  # repeatable read, so that the version and the tables are of one moment
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         version = _version()

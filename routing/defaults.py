@@ -1,8 +1,8 @@
-"""What a first start begins with: three providers, four aliases with their chains and prices, one budget.
+"""The configuration of a first start: three providers, four aliases with their chains and prices, one budget.
 
-Names and chains are those of the service that this replaces. Its models (Claude 3.7, Gemini 1.5) are retired at their
-providers: each alias starts on the model of the same tier that is served today, at today's list price, and the old
-models' prices stand as history. Run at every start; what an operator changed or deleted since is left alone.
+The names and chains are those of the service that this gateway replaces. Its providers no longer serve the old models
+(Claude 3.7, Gemini 1.5). So each alias starts on today's model of the same tier, at today's list price, and the old
+models' prices remain as history. This runs at every start, and leaves alone what an operator has changed or deleted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PROVIDERS = {
     "openai": ("openai", "env:OPENAI_API_KEY"),
     "google": ("gemini", "env:GEMINI_API_KEY"),
 }
-ALIASES = {  # in their order: provider, model, what it falls back to
+ALIASES = {  # in order: provider, model, fallbacks
     "claude-sonnet": ("anthropic", "claude-sonnet-4-6", ("gpt-4o", "gemini-pro")),
     "gpt-4o": ("openai", "gpt-4o", ("gemini-pro",)),
     "gemini-pro": ("google", "gemini-2.5-pro", ("gemini-flash",)),
@@ -45,16 +45,21 @@ PRICES = [  # provider, model, from when, by whom; USD per million tokens, a sea
                      "tool_call:google_maps": "0.025"},
         "standard above 200000": {"input": "2.5", "output": "15", "cached_input": "0.25"},
         "flex": {"input": "0.625", "output": "5", "cached_input": "0.125"},
+        "flex above 200000": {"input": "1.25", "output": "7.5", "cached_input": "0.25"},
         "priority": {"input": "2.25", "output": "18", "cached_input": "0.225"},
         "priority above 200000": {"input": "4.5", "output": "27", "cached_input": "0.45"},
         "batch": {"input": "0.625", "output": "5", "cached_input": "0.125"},
+        "batch above 200000": {"input": "1.25", "output": "7.5", "cached_input": "0.25"},
     })),
     ("google", "gemini-2.5-flash-lite", TODAY, "list price", PriceList.of({
         "standard": {"input": "0.1", "output": "0.4", "cached_input": "0.01", "cached_audio_input": "0.03",
                      "audio_input": "0.3", "reasoning": "0.4", "search": "0.035", "tool_call:google_maps": "0.025"},
-        "flex": {"input": "0.05", "output": "0.2", "cached_input": "0.01"},
-        "priority": {"input": "0.18", "output": "0.72", "cached_input": "0.018", "audio_input": "0.54"},
-        "batch": {"input": "0.05", "output": "0.2", "cached_input": "0.01", "audio_input": "0.15"},
+        "flex": {"input": "0.05", "output": "0.2", "cached_input": "0.01", "cached_audio_input": "0.03",
+                 "audio_input": "0.15"},
+        "priority": {"input": "0.18", "output": "0.72", "cached_input": "0.018", "cached_audio_input": "0.054",
+                     "audio_input": "0.54"},
+        "batch": {"input": "0.05", "output": "0.2", "cached_input": "0.01", "cached_audio_input": "0.03",
+                  "audio_input": "0.15"},
     })),
     ("anthropic", "claude-3-7-sonnet-20250219", SEED, "seed README",
      PriceList.of({"standard": {"input": "3", "output": "15"}})),
@@ -65,7 +70,7 @@ PRICES = [  # provider, model, from when, by whom; USD per million tokens, a sea
 
 
 def is_untouched() -> bool:
-    """Whether nobody has configured anything yet: only then may defaults appear."""
+    """Whether nobody has configured anything yet. Defaults are written only then."""
     return not (
         Provider.objects.exists()
         or ModelAlias.objects.exists()

@@ -1,7 +1,7 @@
-"""Who answers: providers, the aliases that clients ask for, and the chains between them.
+"""Providers, the aliases that clients ask for, and the fallback chains between aliases.
 
-Read by ``routing.catalog`` into an immutable snapshot; edited live in the admin. Statement triggers on these
-tables bump ``accounting.models.ConfigurationVersion``, which is how every worker notices.
+``routing.catalog`` reads them into an immutable snapshot, and operators edit them live in the admin. Statement triggers
+on these tables bump ``accounting.models.ConfigurationVersion``, which is how every worker notices.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from django.db.models import Deferrable, F, Q
 
 from routing.secrets.references import validate_key_reference
 
-# What may stand in a URL path and a log line: letters, digits and . _ : / - (LiteLLM's names use all of them).
+# Safe in a URL path and a log line: letters, digits and . _ : / - (LiteLLM's names use all of them).
 NAME = RegexValidator(
     re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._:/-]*\Z"),
     "Use letters, digits and . _ : / - only, and begin with a letter or digit.",
@@ -27,7 +27,7 @@ _SECONDS = (MinValueValidator(0.1), MaxValueValidator(3600))
 
 
 def validate_base_url(url: str) -> None:
-    """Any host that a network may have (``http://ollama:11434``), which Django's own URLField refuses."""
+    """Accepts any host of a network, such as ``http://ollama:11434``, which Django's own URLField refuses."""
     try:
         parts = urlsplit(url)
         acceptable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -221,13 +221,14 @@ class BreakerState(models.TextChoices):
 
 
 class Breaker(models.Model):
-    """What workers and replicas have told each other about a deployment's breaker: written by
-    `routing.breakers.sharing` and by the operator who closes one. Times are the database's. No configuration: no
-    trigger makes a version of it.
+    """The state of a deployment's breaker that workers and replicas share.
 
-    Past ``open_until`` an open breaker is half-open: one request may claim the probe, which is its until
-    ``probe_until`` unless its process says that it still runs. ``generation`` changes when the breaker opens, closes,
-    or a probe is claimed or ends, so that a probe's late result cannot overrule what was decided meanwhile.
+    `routing.breakers.sharing` writes it, and so does an operator who closes a breaker. Times are by the database's
+    clock. The table is not configuration, so a change makes no new version.
+
+    After ``open_until`` an open breaker is half-open, and one request may claim the probe. The claim lasts until
+    ``probe_until``, and its process renews it while the probe runs. ``generation`` changes when the breaker opens or
+    closes and when a probe is claimed or ends. So the late result of a probe cannot overrule a later decision.
     """
 
     provider = models.CharField(max_length=100)

@@ -1,4 +1,4 @@
-"""What litellm's price map offers for the models in use: what the command and the admin's page compare with."""
+"""The prices of litellm's price map for the models in use. The command and the admin's page compare with them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from routing.upstreams.price_map import price_of
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """``changes``: where the map differs from the prices in force. ``same`` and ``unknown``: provider and model of
-    those where it does not, and of those that the map does not have."""
+    """``changes`` are the prices that differ from those in force.
+
+    ``same`` and ``unknown`` name provider and model: of prices that do not differ, and of models that the map lacks.
+    """
 
     changes: list[PriceChange]
     same: list[tuple[str, str]]

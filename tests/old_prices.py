@@ -1,4 +1,4 @@
-"""The arithmetic of the first version, as it was: what it charged must come out of the new one to the last digit."""
+"""The arithmetic of the first version, unchanged. The new one must reproduce its charges to the last digit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class OldRates:
 
 @dataclass(frozen=True)
 class OldPrice:
-    """The long context has no rates of reasoning and audio of its own: its columns had none."""
+    """The long context has no own rates for reasoning and audio, because the table had no such columns."""
 
     base: OldRates
     above: int | None = None
@@ -80,7 +80,7 @@ def _said(rates: OldRates) -> dict[str, Decimal]:
 
 
 def columns(price: OldPrice) -> dict[str, Decimal | int | None]:
-    """The row of the table as it was."""
+    """The row of the old table."""
     row: dict[str, Decimal | int | None] = {
         f"{field.name}_usd_per_mtok": getattr(price.base, field.name) for field in fields(OldRates)
     }
@@ -111,7 +111,8 @@ def random_usage(chance: random.Random) -> Usage:
 
     cached, write, audio, reasoning, audio_out = (tokens() for _ in range(5))
     return Usage(
-        input_tokens=max(0, cached + write + audio + tokens() - chance.choice((0, 0, 50))),  # some count askew
+        # At times fewer than their parts.
+        input_tokens=max(0, cached + write + audio + tokens() - chance.choice((0, 0, 50))),
         cached_input_tokens=cached,
         cache_write_tokens=write,
         cache_write_1h_tokens=chance.choice((0, write, write // 3)),

@@ -1,4 +1,4 @@
-"""Prices, said in a line: what tests of prices and of their effects share."""
+"""Prices in one line, for tests of prices and of their effects."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def add_price(
 
 
 def set_rate(price: Price, usd: str, meter: Meter = Meter.INPUT) -> None:
-    """Behind everybody's back, as only a test may."""
+    """Change a price that is in force, as only a test may."""
     price.rates.filter(meter=meter, tier=Tier.STANDARD, above_input_tokens=0).update(usd_per_unit=Decimal(usd))
 
 
 def rate(
     price: Price, meter: Meter = Meter.INPUT, tier: Tier = Tier.STANDARD, above: int = 0, qualifier: str = ""
 ) -> Decimal | None:
-    """The rate on record, no fallbacks."""
+    """The rate on record, without fallbacks."""
     found = price.rates.filter(meter=meter, tier=tier, above_input_tokens=above, qualifier=qualifier).first()
     return None if found is None else found.usd_per_unit

@@ -1,6 +1,6 @@
--- Purpose: post or void entries: the end of their requests.
+-- Purpose: post or void entries when their requests have ended.
 -- Locks:   the entries' rows; the caller holds the locks of their periods.
--- Rows:    the ids settled now. One already settled is not returned and not changed.
+-- Rows:    one an entry settled now: id, overrun. An entry that was settled before is neither changed nor returned.
 UPDATE accounting_ledgerentry e SET
     state = r.state, settled_at = clock_timestamp(), served_alias = r.served_alias, provider = r.provider, model = r.model,
     attempt_count = r.attempt_count, fallback = r.fallback, http_status = r.http_status, error_code = r.error_code,

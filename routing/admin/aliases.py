@@ -1,4 +1,4 @@
-"""Aliases and their fallback chains: what operators change most, and while requests are running."""
+"""Aliases and their fallback chains. Operators change them most often, and while requests are running."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _KIND_WORDS = {ChainKind.CONTEXT_WINDOW: "prompt too long", ChainKind.CONTENT_PO
 
 
 class OrderedForm(forms.ModelForm[Fallback | FurtherDeployment]):
-    """A row of a list in which rows may change places."""
+    """A row of an ordered list, in which an operator may move rows."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -38,7 +38,7 @@ class OrderedForm(forms.ModelForm[Fallback | FurtherDeployment]):
 
 class StepForm(OrderedForm):
     def clean_target(self) -> ModelAlias:
-        # The table's constraint says so too, but a form of an inline does not ask it: its alias is the page's own.
+        # The table has this constraint too, but the form of an inline does not check it: the page supplies the alias.
         target: ModelAlias = self.cleaned_data["target"]
         if target.pk == self.instance.alias_id:
             raise forms.ValidationError("An alias cannot fall back to itself.")
@@ -46,8 +46,10 @@ class StepForm(OrderedForm):
 
 
 class OrderedFormSet(PaginationInlineFormSet):
-    """Rows are compared with one another, not with the table as it still is, so that two may swap their positions or
-    their targets: the table's constraints are deferred to the commit. An empty position means: at the end."""
+    """Compares the rows with one another, not with the table, so that two rows may swap their positions or targets.
+
+    The table's constraints are deferred to the commit. A row with an empty position goes to the end.
+    """
 
     def clean(self) -> None:
         rows = [
@@ -164,7 +166,7 @@ class ModelAliasAdmin(ModelAdmin):
         return deleted, counts, perms_needed, protected
 
     def save_model(self, request: HttpRequest, obj: ModelAlias, form: Any, change: bool) -> None:
-        """A rename takes along what names the alias in text, in the form's own transaction."""
+        """A rename also changes the keys and budgets that name the alias in text, in the same transaction."""
         before = ModelAlias.objects.select_for_update().get(pk=obj.pk).name if change else obj.name
         super().save_model(request, obj, form, change)
         if before != obj.name:
@@ -181,8 +183,8 @@ class ModelAliasAdmin(ModelAdmin):
         try:
             answer: HttpResponse = super().changeform_view(request, object_id, form_url, extra_context)
         except IntegrityError:
-            # The form compares the rows that it was opened with; what others added since, the database alone knows.
-            messages.error(request, "Somebody else changed this chain in the meantime. Nothing of yours was saved.")
+            # The form compares the rows that it was opened with. Only the database knows what others added since.
+            messages.error(request, "Somebody else changed this chain in the meantime. Your changes were not saved.")
             return HttpResponseRedirect(request.get_full_path())
         return answer
 
@@ -195,7 +197,7 @@ def _follow_rename(request: HttpRequest, before: str, name: str) -> None:
     messages.info(
         request,
         f"Renamed “{before}” to “{name}”: {keys} API key(s) and {budgets} budget(s) follow. Clients must send the new "
-        "name from now on; the ledger keeps the old one for what has been.",
+        "name from now on; past requests keep the old name in the ledger.",
     )
 
 
@@ -206,7 +208,7 @@ def _warn_when_unpriced(request: HttpRequest, alias: ModelAlias) -> None:
     messages.warning(
         request,
         format_html(
-            "Nobody has said what {} costs at {}: a hard budget refuses it. <a href='{}'><u>Add its price</u></a>.",
+            "{} at {} has no price, so hard budgets refuse it. <a href='{}'><u>Add its price</u></a>.",
             alias.upstream_model,
             alias.provider.name,
             f"{reverse('admin:accounting_price_add')}?{urlencode(deployment)}",

@@ -1,6 +1,6 @@
 """The first page: what an operator must see within five seconds.
 
-A handful of indexed queries, whatever the ledger's size.
+It takes a handful of indexed queries, however large the ledger is.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Problem:
 
 
 def context(request: HttpRequest, page: dict[str, Any]) -> dict[str, Any]:
-    """unfold's DASHBOARD_CALLBACK. Each part is there for those alone who may see its rows."""
+    """unfold's DASHBOARD_CALLBACK. An operator gets only the parts whose rows the operator may see."""
     may_see = {
         model: request.user.has_perm(f"{app}.view_{model}")
         for app, model in (

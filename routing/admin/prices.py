@@ -1,4 +1,4 @@
-"""Prices: a row from a moment on. What has been charged with is history, and history is not rewritten."""
+"""Prices: each is in force from a moment on. A price that was charged with is history and cannot be changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,12 @@ from routing.models import ModelAlias, Provider
 from routing.price_offers import configured, offer
 from routing.upstreams.price_map import SOURCE, mode_of
 
-_STARTERS = (Meter.INPUT, Meter.OUTPUT, Meter.CACHED_INPUT, Meter.CACHE_WRITE)  # rows that a new price is offered
+_STARTERS = (
+    Meter.INPUT,
+    Meter.OUTPUT,
+    Meter.CACHED_INPUT,
+    Meter.CACHE_WRITE,
+)  # the rows of a new price
 _CHAT_MODES = frozenset({"chat", "responses", "completion"})
 
 
@@ -58,7 +63,7 @@ class RateForm(forms.ModelForm[PriceRate]):
             self.initial["usd_per_unit"] = Decimal(plain_usd(Decimal(usd)))  # 3, not 3.000000000000
 
     def has_changed(self) -> bool:
-        """A row that was offered and got no amount is empty."""
+        """An offered row without an amount counts as empty."""
         offered = self.data.get(self.add_prefix("meter")) in _STARTERS
         has_amount = str(self.data.get(self.add_prefix("usd_per_unit")) or "").strip()
         if self.instance._state.adding and offered and not has_amount and set(self.changed_data) <= {"meter"}:
@@ -75,7 +80,7 @@ class RateForm(forms.ModelForm[PriceRate]):
 
 class RateFormSet(PaginationInlineFormSet):
     def validate_unique(self) -> None:
-        """``clean`` says it in words."""
+        """Left to ``clean``, whose message is in words."""
 
     def clean(self) -> None:
         seen = set()
@@ -106,8 +111,8 @@ class RateFormSet(PaginationInlineFormSet):
         return bool(form.instance.pk or form.has_changed())
 
     def _chats_as(self, has_tokens: bool) -> str | None:
-        """An alias that uses the model for chat. litellm's map knows what most models are for; of others their price
-        says it."""
+        """An alias that uses the model for chat. litellm's map knows what most models are for. Another model chats when
+        its price has tokens."""
         price = self.instance
         of_model = Q(provider__name=price.provider, upstream_model=price.model) | Q(
             deployments__provider__name=price.provider, deployments__upstream_model=price.model
@@ -131,7 +136,7 @@ class RateInline(TabularInline):
     template_before = "routing/rates_help.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[PriceRate]:
-        """As a price page has them: by tier, then threshold, then meter."""
+        """Rates in the order of a provider's price page: by tier, then threshold, then meter."""
         rows: QuerySet[PriceRate] = super().get_queryset(request)
         tier = Case(*(When(tier=tier, then=place) for place, tier in enumerate(Tier)))
         meter = Case(*(When(meter=meter, then=place) for place, meter in enumerate(Meter)))
@@ -148,7 +153,7 @@ class RateInline(TabularInline):
     def get_extra(self, request: HttpRequest, obj: Price | None = None, **kwargs: Any) -> int:
         return len(_offered_rates(request)) if obj is None else 0
 
-    # The rates are the price: who may do something with it may do it with them.
+    # The rates are part of the price, so an operator's rights on the price apply to its rates.
     def has_add_permission(self, request: HttpRequest, obj: Price | None = None) -> bool:
         return self._may(request, obj, "add" if obj is None else "change")
 
@@ -167,7 +172,7 @@ class RateInline(TabularInline):
 
 
 def _offered_rates(request: HttpRequest) -> list[dict[str, Any]]:
-    """The rows of a new price: those of the one that it is made from, or the usual meters."""
+    """The rows of a new price: the rates of the price that it is made from, or the usual meters."""
     source = request.GET.get("from", "")
     price = Price.objects.filter(pk=source).first() if source.isdecimal() else None
     if price is None:
@@ -240,7 +245,7 @@ class PriceAdmin(ModelAdmin):
         return {"effective_from": datetime.now(UTC), **super().get_changeform_initial_data(request)}
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """A price in force is history already: some request may be paying it this moment."""
+        """A price in force is history already, because a request may be paying it at this moment."""
         allowed: bool = super().has_change_permission(request, obj)
         return allowed and not (isinstance(obj, Price) and obj.effective_from <= datetime.now(UTC))
 
@@ -269,7 +274,7 @@ class PriceAdmin(ModelAdmin):
         variant=ActionVariant.PRIMARY,
     )
     def replace(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """The form of a new price, filled in with this one's rates."""
+        """The form of a new price, filled in with the rates of this price."""
         price = self.get_object(request, object_id)
         filled = {} if price is None else {"provider": price.provider, "model": price.model, "from": price.pk}
         return HttpResponseRedirect(f"{reverse('admin:accounting_price_add')}?{urlencode(filled)}")
@@ -280,10 +285,10 @@ class PriceAdmin(ModelAdmin):
         permissions=["replace"],
     )
     def import_list(self, request: HttpRequest) -> HttpResponse:
-        """The difference between the prices in force and litellm's; those ticked are written, effective from now."""
+        """Shows where litellm's prices differ from those in force. Ticked prices are written, effective from now."""
         found = offer(configured())
         if request.method == "POST":
-            # What was looked at, and nothing else: another operator, or an upgrade, may have been faster.
+            # Write only changes that the operator saw. Another operator or an upgrade may have changed prices since.
             ticked = set(request.POST.getlist("change"))
             wanted = [change for change in found.changes if _fingerprint(change) in ticked]
             if not ticked:
@@ -320,7 +325,7 @@ class PriceAdmin(ModelAdmin):
 
 
 def _fingerprint(change: PriceChange) -> str:
-    """The change as it is shown: a tick is for these rates, not for whatever the map says later."""
+    """Identifies the change as it is shown. A tick is for these rates, not for rates that the map has later."""
     shown = (change.provider, change.model, *price_import.differences(change))
     return hashlib.sha256("\n".join(shown).encode()).hexdigest()
 

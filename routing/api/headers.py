@@ -14,12 +14,13 @@ from routing.exceptions import InvalidRequest
 from routing.serving.attempts import Failed, Served
 
 TIMEOUT_HEADER = "x-gateway-timeout"
-MIN_TIMEOUT_S, MAX_TIMEOUT_S = 0.1, 3600.0  # as the providers' own limits have them
+MIN_TIMEOUT_S, MAX_TIMEOUT_S = 0.1, 3600.0  # the range of the providers' own limits
 
 
 def parse_timeout_s(header: str | None) -> float | None:
-    """The header ``x-gateway-timeout``: for how many seconds the client waits, all attempts together. Raises
-    InvalidRequest. It narrows the providers' own limits and never widens them."""
+    """The header ``x-gateway-timeout``: how many seconds the client waits, for all attempts together.
+
+    It narrows the providers' own limits and never widens them. Raises InvalidRequest."""
     if header is None:
         return None
     try:
@@ -40,7 +41,7 @@ def request_id(request: HttpRequest) -> str:
 
 
 def sane_request_id(offered: str | None) -> str:
-    """The client's own id when it is short and plain, else a new one."""
+    """The client's own request id when it is short and plain, else a new id."""
     if offered and re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", offered):
         return offered
     return f"req-{uuid.uuid4().hex}"
@@ -76,7 +77,7 @@ def _rate_headers(status: RateStatus) -> dict[str, str]:
 
 
 def note_failure(failed: Failed) -> None:
-    """Says in the error's headers what was tried."""
+    """Write into the error's headers what was tried."""
     headers = failed.error.headers
     headers["x-gateway-alias"] = failed.admission.call.alias
     headers["x-gateway-attempts"] = str(len(failed.attempts))

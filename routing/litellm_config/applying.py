@@ -1,4 +1,4 @@
-"""Brings the database to a configuration, and tells what that created, changed and left."""
+"""Changes the database to match a configuration, and reports what was created, changed and left."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Report:
 
 
 def apply(config: Config, *, dry_run: bool) -> Report:
-    """One transaction. Raises InvalidConfig, and then nothing is applied; with ``dry_run`` nothing is in any case."""
+    """Apply the configuration in one transaction. With ``dry_run``, or on InvalidConfig, nothing is written."""
     application = _Application(config)
     with transaction.atomic():
         application.run()
@@ -46,9 +46,9 @@ def apply(config: Config, *, dry_run: bool) -> Report:
 class _Application:
     config: Config
     report: Report = field(default_factory=Report)
-    #: The identity that each provider row stands for, so that two of them never share a row by accident.
+    #: The identity that each provider row was used for, so that two identities never share a row by accident.
     claimed: dict[int, tuple[Any, ...]] = field(default_factory=dict)
-    #: What the file says that a provider's model costs: the first time counts, so that a second run changes nothing.
+    #: The costs of each provider's model in the file. The first entry counts, so that a second run changes nothing.
     priced: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -66,7 +66,7 @@ class _Application:
     # --- providers --------------------------------------------------------------------------------------------
 
     def _provider(self, entry: ModelEntry, current: Provider | None = None) -> Provider:
-        """``current``: the provider that the deployment has now, kept as long as it is what the file says."""
+        """The row for the entry. Keeps ``current``, the deployment's present provider, while it matches the file."""
         where = (entry.litellm_provider, entry.base_url, entry.api_version, entry.key_reference)
         identity = (*where, entry.total_timeout_s, entry.first_token_timeout_s)
         provider = self._existing(entry, identity, current) or self._new_provider(entry)
@@ -96,7 +96,7 @@ class _Application:
         )
 
         def unlike(row: Provider) -> tuple[bool, ...]:
-            """First what changes nothing at a second run, then what the file already has, then the oldest."""
+            """Sorts a current row that matches first, then rows that this file uses already, then the oldest row."""
             differs = any(getattr(row, name) != value for name, value in wanted.items())
             is_current = current is not None and row.pk == current.pk
             return (not (is_current and not differs), row.pk not in self.claimed, differs, not is_current)
@@ -208,7 +208,7 @@ class _Application:
             return
         known = Price.objects.filter(provider=provider.name, model=entry.model).in_force(datetime.now(UTC)).first()
         if known is not None:
-            # What the file does not say of a price that is known is left; so is a price that it says.
+            # Keep the known price when it has every cost that the file states, or when the file states no cost.
             in_force, _ = price_map.write(known.price_list(), entry.litellm_provider)
             if all(in_force.get(name) == cost for name, cost in entry.costs.items()):
                 return

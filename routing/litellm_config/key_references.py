@@ -1,4 +1,4 @@
-"""Where a provider's key is, from what the file says of it. A key itself is never kept, and never sent elsewhere."""
+"""Turns what the file says about a provider's key into a reference. The key itself is never stored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from routing.litellm_config import values
 from routing.litellm_config.values import InvalidConfig
 from routing.upstreams.providers import PROVIDERS
 
-#: What people write where a server of their own asks for no key but a client insists on one.
+#: What people write as a key when their own server needs no key but a client requires one.
 _PLACEHOLDERS = frozenset(
     {"none", "empty", "dummy", "fake", "fake-key", "my-fake-key", "no-key", "not-needed", "not-used", "anything"}
 )
@@ -20,11 +20,11 @@ _PLACEHOLDERS = frozenset(
 
 @dataclass
 class KeyReferences:
-    """Gives out references, the same for the same key. ``notes``: what a person should know of them."""
+    """Makes references, always the same for the same key. ``notes`` collects what a person should know about them."""
 
     environment: Mapping[str, str]
     notes: list[str]
-    #: The variable for each key in clear, so that two accounts at one host do not become one.
+    #: The variable for each key that the file has in clear text, so that two accounts at one host stay apart.
     _in_clear: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def reference(self, value: Any, provider: str, base_url: str, where: str) -> str:
@@ -50,7 +50,7 @@ class KeyReferences:
             if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
                 raise InvalidConfig(where, "what follows os.environ/ is not the name of an environment variable")
             return f"env:{name}"
-        # With an address of its own the key is that server's, and the provider's usual key must not be sent there.
+        # An entry with its own address names that server's key. The provider's usual key must not be sent there.
         home = f"{_as_variable(urlsplit(base_url).hostname or 'provider')}_API_KEY" if base_url else usual
         home = home or facts.key_variable
         if (home, text) not in self._in_clear:

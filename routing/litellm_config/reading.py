@@ -1,4 +1,4 @@
-"""From the text of a ``config.yaml`` to plain values. No database."""
+"""Reads the text of a ``config.yaml`` into plain values, without the database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from routing.models import MAX_WEIGHT, NAME, ChainKind
 from routing.upstreams import price_map
 from routing.upstreams.providers import is_known_provider, needs_base_url
 
-#: What a model's name says of its provider when it has no prefix; for other names litellm's price map knows.
+#: The provider of a model name without a prefix. litellm's price map knows the provider of other names.
 _BARE_NAMES = (("gpt-", "openai"), ("chatgpt-", "openai"), ("o1", "openai"), ("o3", "openai"), ("o4", "openai"),
                ("claude-", "anthropic"), ("gemini-", "gemini"))  # fmt: skip
 _CHAINS = {
@@ -34,11 +34,11 @@ _PARAMS = frozenset(
 )  # fmt: skip
 _INFO = frozenset({"mode", "base_model"})
 _CHAT_MODES = frozenset({"", "chat", "responses"})
-#: Models for other things that the price map does not list under their name alone.
+#: Beginnings of names of models that do not chat and that the price map does not list without a prefix.
 _NOT_CHAT = ("dall-e", "gpt-image-", "whisper", "tts-", "text-embedding-", "text-moderation-")
 PERIODS = {"1h": "hour", "1d": "day", "24h": "day", "7d": "week", "30d": "month", "1mo": "month"}
-DEAREST_USD = 99_000_000  # for a million tokens, or for one image: what a price has room for
-ANY_MODEL = "*"  # as the name in a list of fallbacks: every model that has none of its own
+DEAREST_USD = 99_000_000  # for a million tokens, or for one image: the most that fits into a price
+ANY_MODEL = "*"  # in a list of fallbacks: every model that has no fallbacks by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ class ModelEntry:
     first_token_timeout_s: float | None
     output_cap_tokens: int | None
     costs: Mapping[str, Any]  # LiteLLM's names; exact USD a token, an image, …
-    weight: Decimal | None  # as the file has it: LiteLLM takes fractions, too
-    base_model: str  # what an Azure deployment's own name does not say: the model to price it as
+    weight: Decimal | None  # as in the file: LiteLLM also takes fractions
+    base_model: str  # the model whose price applies, which an Azure deployment's name does not tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +75,16 @@ class Config:
     budget: BudgetEntry | None
     master_key: str | None
     unsupported: tuple[str, ...]  # dotted names of keys, never values
-    notes: tuple[str, ...]  # what a person should know of what was taken over
+    notes: tuple[str, ...]  # what a person should know about the entries that were taken over
 
 
 def read(text: str, environment: Mapping[str, str]) -> Config:
-    """Raises InvalidConfig. ``environment`` resolves ``os.environ/NAME``; providers' keys stay references."""
+    """``environment`` resolves ``os.environ/NAME``; providers' keys stay references. Raises InvalidConfig."""
     return _Reader(values.document(text), environment).read()
 
 
 class _Skipped(Exception):
-    """An entry that the gateway cannot serve, and why. The rest of the file is taken over."""
+    """The gateway cannot serve this entry, and the text says why. The rest of the file is taken over."""
 
 
 @dataclass
@@ -93,7 +93,7 @@ class _Reader:
     environment: Mapping[str, str]
     unsupported: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    #: Names of which no entry was taken over.
+    #: Aliases without any entry that was taken over.
     skipped: set[str] = field(default_factory=set)
     keys: KeyReferences = field(init=False)
 
@@ -106,7 +106,7 @@ class _Reader:
         litellm = self._section("litellm_settings", _SETTINGS | {"max_budget", "budget_duration"})
         router = self._section("router_settings", _SETTINGS)
         general = self._section("general_settings", {"master_key"})
-        # Where both name a setting, the router's wins.
+        # When both sections have a setting, the router's wins.
         settings = {**{n: ("litellm_settings", v) for n, v in litellm.items()},
                     **{n: ("router_settings", v) for n, v in router.items()}}  # fmt: skip
         total_s = self._setting_seconds(settings, "timeout") or self._setting_seconds(settings, "request_timeout")
@@ -258,8 +258,8 @@ class _Reader:
                         defaults[kind] = targets
                     elif alias in self.skipped:
                         self.unsupported.append(f"{where}.{alias} (the model itself is not taken over)")
-                    elif not (listed and not targets):  # all its targets were left out, as it was just said
-                        chains.setdefault((alias, kind), targets)  # LiteLLM takes the first of several, too
+                    elif not (listed and not targets):  # all its targets were left out, which `_targets` has noted
+                        chains.setdefault((alias, kind), targets)  # of several, the first counts, as in LiteLLM
         if "default_fallbacks" in settings:
             section, value = settings["default_fallbacks"]
             defaults[ChainKind.GENERAL] = self._targets(value, f"{section}.default_fallbacks")
@@ -316,7 +316,7 @@ class _Reader:
         return None if value is None else int(self._bounded(values.whole(value, where, least=0), where, "0", str(most)))
 
     def _bounded(self, value: Decimal | int, where: str, least: str, most: str) -> Decimal:
-        """LiteLLM takes any number (its own request_timeout is 6000 s); what we do not is brought to the nearest."""
+        """The nearest number that we take. LiteLLM takes any number (its own request_timeout is 6000 s)."""
         taken = min(max(Decimal(value), Decimal(least)), Decimal(most))
         if taken != value:
             self.notes.append(f"{where} may be {least} to {most} here: taken as {taken}")

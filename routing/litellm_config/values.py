@@ -1,4 +1,4 @@
-"""What a value of the file must be: the right type, or one error that names the place and never the value of a key."""
+"""Checks the types of the file's values. An error names the place and never repeats a value, which may be a key."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import yaml
 
 
 class InvalidConfig(Exception):
-    """The file is wrong at a named place. Nothing was applied."""
+    """The file is wrong at the named place. Nothing was applied."""
 
     def __init__(self, place: str, problem: str) -> None:
         super().__init__(f"{place}: {problem}")
@@ -20,7 +20,7 @@ def document(text: str) -> dict[str, Any]:
     try:
         value = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
-        # Not the error's own text: it quotes the line, and the line may hold a key.
+        # The error's own text would quote the line, which may hold a key.
         mark = error.problem_mark
         place = "" if mark is None else f" at line {mark.line + 1}, column {mark.column + 1}"
         raise InvalidConfig("the file", f"is not YAML{place}") from None
@@ -37,7 +37,7 @@ def variable(text: str) -> str | None:
 
 
 def or_empty(value: Any, empty: Any) -> Any:
-    """YAML's null, as a name without a value reads, is the empty collection; every other wrong type is an error."""
+    """The value, or ``empty`` for YAML's null, which a name without a value has. Callers refuse other wrong types."""
     return empty if value is None else value
 
 
@@ -56,7 +56,7 @@ def sequence(value: Any, where: str) -> list[Any]:
 def text(value: Any, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise InvalidConfig(where, "must be text, and not empty")
-    if not value.strip().isprintable():  # NUL and half characters, which the database refuses, among others
+    if not value.strip().isprintable():  # also NUL and lone surrogates, which the database refuses
         raise InvalidConfig(where, "must not have control characters")
     return value.strip()
 

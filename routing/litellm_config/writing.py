@@ -21,7 +21,7 @@ assert all(PERIODS[duration] == period for period, duration in _DURATIONS.items(
 
 
 def write() -> str:
-    """YAML text. Keys of clients are not in it: only their hashes exist."""
+    """The YAML text. It has no keys of clients, because the database holds only their hashes."""
     aliases = list(
         ModelAlias.objects.select_related("provider").prefetch_related("deployments__provider", "fallbacks__target")
     )
@@ -115,7 +115,7 @@ def _providers(aliases: list[ModelAlias]) -> set[Provider]:
 
 
 def _shared(aliases: list[ModelAlias]) -> dict[str, Any]:
-    """Settings that LiteLLM has for all providers at once: written when all providers in use agree on them."""
+    """Settings that LiteLLM has once for all providers. They are written when all providers in use have the same."""
     providers = _providers(aliases)
     shared: dict[str, Any] = {}
     for name, values in (
@@ -129,7 +129,7 @@ def _shared(aliases: list[ModelAlias]) -> dict[str, Any]:
 
 
 def _plain_number(amount: Decimal) -> int | float | str:
-    """As YAML's numbers have it; as text the rare amount that a float cannot hold. Reading takes both exactly."""
+    """The amount as a YAML number, or as text when a float cannot hold it. Reading takes both exactly."""
     if amount == int(amount):
         return int(amount)
     return float(amount) if Decimal(str(float(amount))) == amount else plain_usd(amount)

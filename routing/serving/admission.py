@@ -24,13 +24,13 @@ from routing.serving.call import Call
 from routing.serving.callers import identify_in
 from routing.serving.ceiling import Ceiling
 
-SETTLE_MARGIN_S = 120  # beyond the chain's own time limits: a hold older than that is nobody's
-MAX_TURNS = 5  # configuration that changes faster than a request can be admitted is a 503, not a loop
+SETTLE_MARGIN_S = 120  # beyond the chain's own time limits: no request can still need a hold that is older
+MAX_TURNS = 5  # when the configuration changes faster than this, the client gets a 503 instead of a loop
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A call that may be sent: what it is, on which configuration, and what is held for it."""
+    """A call that may be sent, the configuration that it was admitted with, and what is held for it."""
 
     call: Call
     request_id: str
@@ -39,7 +39,7 @@ class Admission:
     steps: tuple[Step, ...]
     hold: Hold
     admitted_at: datetime
-    #: Each step's, once it was computed: cover, record and settlement must speak of the same one.
+    #: Each step's ceiling is computed once, so that cover, record and settlement use the same amount.
     ceilings: dict[Step, Ceiling] = field(default_factory=dict, repr=False)
 
     def ceiling(self, step: Step) -> Ceiling:
@@ -51,18 +51,18 @@ class Admission:
         return ceiling
 
     def chain(self, kind: ChainKind) -> tuple[Step, ...]:
-        """The separate chain for prompts that are too long, or content that is refused; empty when there is none."""
+        """The separate chain for prompts that are too long, or for content that is refused. Empty: it is not set."""
         return self.catalog.chain(self.call.alias, kind)
 
     def now_asking(self, call: Call) -> Admission:
-        """The same admission for what the client's call has become: its ceilings are others."""
+        """The same admission for the rest of the client's call. Its ceilings are computed anew."""
         return replace(self, call=call, ceilings={})
 
     def cover(self, step: Step, spent_usd: Decimal) -> Admission:
-        """An admission whose hold covers what earlier attempts spent and this step's most.
+        """An admission whose hold covers what earlier attempts spent and the most that this step may cost.
 
-        Raises a Refusal when some budget has no room for the difference, and Unbounded when it is not known; then the
-        hold is as it was."""
+        Raises a Refusal when a budget has no room for the difference, and Unbounded when the step's most is not known.
+        Then the hold is as it was."""
         hold, ceiling = self.hold, self.ceiling(step)
         needed = ceiling.hold_usd
         further = self._budgets_only_of(step.provider.name)
@@ -80,8 +80,10 @@ class Admission:
         return replace(self, hold=grown)
 
     def _budgets_only_of(self, provider: str) -> tuple[BudgetRule, ...]:
-        """The budgets of a further provider that hold nothing yet, as this process knows them by now. All others were
-        asked at admission or, when they were made since, hold by themselves what runs (backfill_period.sql)."""
+        """The budgets of a further provider that hold nothing for this request yet, as this process knows them now.
+
+        All other budgets were asked at admission. A budget that was made since then holds what runs when its window is
+        filled (backfill_period.sql)."""
         if provider == self.hold.provider:
             return ()
         known = {charge.rule.id for charge in self.hold.charges}
@@ -90,7 +92,7 @@ class Admission:
 
 
 def admit(call: Call, secret: str | None, request_id: str) -> Admission:
-    """Hold the call's money. Raises a GatewayError; then nothing was written."""
+    """Hold the call's money. When it raises a GatewayError, nothing was written."""
     snapshot = catalog.current()
     for _ in range(MAX_TURNS):
         try:
@@ -100,9 +102,9 @@ def admit(call: Call, secret: str | None, request_id: str) -> Admission:
         except refusals.LedgerUnavailable:
             raise exceptions.LedgerUnavailable from None
         except (exceptions.BudgetRefused, exceptions.ModelUnpriced, exceptions.RateLimited):
-            raise  # by the hold's own transaction, which proved the snapshot
+            raise  # the hold's transaction refused, and it had proved the snapshot
         except exceptions.GatewayError:
-            # Refused by the snapshot; by the database's configuration too?
+            # The snapshot refuses the call. It may be outdated, so look whether the database has a newer configuration.
             newer = _fresh()
             if newer.version == snapshot.version:
                 raise
@@ -164,14 +166,14 @@ def _admit(snapshot: Catalog, call: Call, secret: str | None, request_id: str) -
     except refusals.RateLimited as refusal:
         raise exceptions.RateLimited(refusal) from None
     admission = Admission(call, request_id, key, snapshot, steps, hold, hold.created_at)
-    # The database's clock decides which price is charged; ours may stand on the other side of a change.
+    # The database's clock decides which price is charged. By our clock another price may be in force.
     if snapshot.price(provider, model, hold.created_at) is ceiling.price:
         admission.ceilings[first] = ceiling
     return admission
 
 
 def _steps(snapshot: Catalog, call: Call, key: Key) -> tuple[Step, ...]:
-    """The call's chain. Raises a GatewayError when there is none for this key."""
+    """The call's chain. Raises a GatewayError when the alias is not there, or is not for this key."""
     alias = snapshot.aliases.get(call.alias)
     if alias is None or not alias.enabled:
         raise exceptions.ModelNotFound(call.alias, [name for name in snapshot.enabled_aliases if key.may_use(name)])
@@ -186,14 +188,14 @@ def _steps(snapshot: Catalog, call: Call, key: Key) -> tuple[Step, ...]:
 
 
 def _room_usd(refusal: refusals.BudgetRefusal) -> Decimal:
-    """What the budget could hold: nothing more than its limit, and not what it has spent."""
+    """The most that a request may cost to fit into the budget: the whole limit, or what is not spent of it."""
     if isinstance(refusal, refusals.RequestExceedsBudget):
         return refusal.limit_usd
     return refusal.limit_usd - refusal.spent_usd
 
 
 def _longest_s(steps: tuple[Step, ...]) -> float:
-    """Of all attempts: the first with each key of the provider, and the retries."""
+    """How long all attempts may take together: at each step one attempt with each key, and the retries."""
     return sum(
         step.deployment.timeouts.total_s * (len(step.provider.key_references) + step.provider.retries) for step in steps
     )

@@ -1,4 +1,4 @@
-"""What became of the calls of providers: an answer or none, and each attempt as the books keep it."""
+"""What became of the calls of providers: the answer, or the failure, and each attempt as the books keep it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Answer = TypeVar("Answer", WholeAnswer, "OpenStream")
 
 @dataclass
 class Clock:
-    """When an attempt, or a request, began; both clocks, as durations must not jump with the wall's."""
+    """When an attempt or a request began: ``at`` for the books, ``monotonic`` for durations, as wall clocks jump."""
 
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     monotonic: float = field(default_factory=time.monotonic)
@@ -36,7 +36,7 @@ class Clock:
 
 @dataclass
 class OpenStream:
-    """A stream whose first content event has arrived. ``head`` are the events up to and including it."""
+    """A stream whose first content event has arrived. ``head`` has the events up to that event."""
 
     stream: AnswerStream
     head: list[Json]
@@ -52,8 +52,9 @@ class OpenStream:
 
 @dataclass
 class Served(Generic[Answer]):
-    """An answer, the step that gave it, and the failed attempts before it. The serving attempt is recorded by
-    whoever knows its usage: at once for a whole answer, at the end for a stream."""
+    """An answer, the step that gave it, and the failed attempts before it.
+
+    The serving attempt is recorded when its usage is known: at once for a whole answer, at the end for a stream."""
 
     answer: Answer
     step: Step
@@ -79,7 +80,7 @@ class Served(Generic[Answer]):
 
 
 class Failed(Exception):
-    """No step answered. ``error`` is for the client, ``attempts`` for the books, ``admission`` has the last hold."""
+    """No step answered. ``error`` is for the client, ``attempts`` for the books; ``admission`` has the last hold."""
 
     def __init__(self, error: GatewayError, attempts: list[AttemptRecord], admission: Admission) -> None:
         super().__init__(str(error))
@@ -101,7 +102,7 @@ def record_attempt(
     first_token_ms: int | None = None,
     service_tier: str | None = None,
 ) -> AttemptRecord:
-    """The attempt as the books keep it, at the price that its ceiling was counted with, in the tier that the provider
+    """The attempt as the books keep it, at the price with which its ceiling was computed, in the tier that the provider
     says it served."""
     ceiling = admission.ceiling(step)
     price = ceiling.price

@@ -9,7 +9,6 @@ whose first content event has arrived) with the attempts behind it, or :class:`F
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Generic
 
-from accounting import refusals
+from accounting import facts, refusals
 from accounting.ledger.records import AttemptRecord
 from accounting.outcomes import Outcome
 from accounting.usage import NO_USAGE
@@ -48,8 +47,6 @@ from routing.serving.decisions import (
 from routing.upstreams.answers import has_content
 from routing.upstreams.base import AnswerStream, FailureKind, Upstream, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.registry import upstream_for
-
-log = logging.getLogger("gateway.cascade")
 
 BACKOFF_S = 0.25  # before the first retry; doubles, with jitter
 DEADLINE_SLACK_S = 0.05  # timers may fire this early: a failure so close to the client's deadline is the deadline's
@@ -289,19 +286,17 @@ class _Cascade(Generic[Answer]):
                 error=error.message,
             )
         )
-        log.log(
-            logging.ERROR if error.kind in ALERTS else logging.WARNING,
-            "attempt failed",
-            extra={
-                "request_id": self._admission.request_id,
-                "alias": step.alias,
-                "provider": step.provider.name,
-                "model": step.deployment.model,
-                "kind": error.kind.value,
-                "key_reference": None if visit.key is None else visit.key.reference,
-                "status": error.http_status,
-                "alert": error.kind in ALERTS,
-            },
+        facts.attempt_failed(
+            facts.AttemptFailed(
+                request_id=self._admission.request_id,
+                alias=step.alias,
+                provider=step.provider.name,
+                model=step.deployment.model,
+                kind=error.kind.value,
+                key_reference=None if visit.key is None else visit.key.reference,
+                status=error.http_status,
+                alert=error.kind in ALERTS,
+            )
         )
 
     def _failure(self, error: GatewayError) -> Failed:

@@ -15,7 +15,7 @@ from routing.upstreams.tiers import is_priced_apart
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """``hold_usd`` is None when nobody has said what the step costs; with ``unbounded`` it is that of all the rest."""
+    """``hold_usd`` is None when the step has no price. With ``unbounded`` it covers everything else."""
 
     most: Quantities
     price: PriceList | None
@@ -34,7 +34,7 @@ class Ceiling:
         return cls(most, price, _hold_usd(most, most.output_tokens, price), unbounded or _unpriced(most, step, price))
 
     def output_cap_within(self, room_usd: Decimal) -> int | None:
-        """The largest output cap whose ceiling is within this; None when one token is too much already."""
+        """The largest output cap whose ceiling is within ``room_usd``; None when even one token costs more."""
         if self.price is None:
             return None
         rate = dearest_output_usd_per_mtok(self.price, tiers=self.most.tiers)

@@ -8,12 +8,12 @@ when the call can ask for the rest honestly. What the client is sent is the busi
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from itertools import chain
 from typing import Protocol
 
+from accounting import facts
 from accounting.ledger.records import AttemptRecord
 from accounting.outcomes import Outcome
 from accounting.usage import NO_USAGE, Usage
@@ -24,8 +24,6 @@ from routing.serving.books import Ending
 from routing.serving.call import Client
 from routing.serving.decisions import REFUSED
 from routing.upstreams.base import Json, UpstreamError
-
-log = logging.getLogger("gateway.streaming")
 
 
 class Frames(Protocol):
@@ -107,10 +105,7 @@ class LiveAnswer:
                     raise
                 if not cascade.is_of_the_client(self._served.admission, error):
                     breaker.failed(self._served.step, error)
-                log.warning(
-                    "stream interrupted",
-                    extra={"request_id": self._served.admission.request_id, "kind": error.kind.value},
-                )
+                facts.stream_interrupted(self._served.admission.request_id, error.kind.value)
                 if not self._rescue(error):
                     raise
 

@@ -1,4 +1,4 @@
-"""Token counts for answers whose provider gave none. Always marked as estimated."""
+"""Token counts for answers whose provider sent no usage. They are always marked as estimated."""
 
 from __future__ import annotations
 

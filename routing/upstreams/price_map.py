@@ -1,7 +1,7 @@
-"""What litellm's price map says, which comes with the package: no download. The one room that speaks its names.
+"""litellm's price map. It comes with the package, so nothing is downloaded. Only this module uses the map's names.
 
-The map's prices are floats a token, an image, a second. What it has and a price here has not is listed, with reasons,
-in ``tests/unit/test_price_map.py``.
+The map's prices are floats for a token, an image or a second. ``tests/unit/test_price_map.py`` lists what the map has
+and our prices do not, with reasons.
 """
 
 from __future__ import annotations
@@ -46,30 +46,30 @@ _NAMES: Mapping[str, tuple[Meter, str]] = {
     "google_maps_grounding_cost_per_query": (Meter.TOOL_CALL, "google_maps"),
     "code_interpreter_cost_per_session": (Meter.TOOL_CALL, "code_interpreter"),
 }
-#: Names that end in a size, which is the qualifier: ``output_cost_per_image_4K``, ``output_cost_per_second_1080p``.
+#: Names that end in a size. The size is the qualifier: ``output_cost_per_image_4K``, ``output_cost_per_second_1080p``.
 _SIZED = {"output_cost_per_image": r"0\.5K|[124]K|\d{3,4}", "output_cost_per_second": r"\d{3,4}p|[24]k"}
 _TIERS = {"": Tier.STANDARD, "_flex": Tier.FLEX, "_priority": Tier.PRIORITY, "_batches": Tier.BATCH}
 _NAME = re.compile(
     rf"(?P<name>{'|'.join(_NAMES)}|{'|'.join(f'{name}_(?:{sizes})' for name, sizes in _SIZED.items())})"
     r"(?:_above_(?P<above>\d+)(?P<thousands>k?)_tokens)?(?P<tier>_flex|_priority|_batches)?"
 )
-#: One object for the three sizes of a search's context. litellm takes the medium one when a request does not say.
+#: An object with prices for three sizes of a search's context. litellm takes medium when a request names no size.
 SEARCHES = "search_context_cost_per_query"
 _SEARCH_SIZES = ("low", "medium", "high")
-#: A map entry of one size of a model's images: ``high/1024-x-1536/gpt-image-1``, its provider before or after the size.
+#: An entry for a size of a model's images: ``high/1024-x-1536/gpt-image-1``. The provider may come before or after it.
 _SIZED_MODEL = re.compile(r"(?:(?P<quality>[a-z]+)/)?(?P<width>\d+)-x-(?P<height>\d+)/(?P<model>.+)")
-#: Providers whose higher rates begin *at* the threshold. litellm has them beside its map
+#: Providers whose higher rates begin *at* the threshold. litellm has the list in its code, not in the map
 #: (``_INCLUSIVE_THRESHOLD_PROVIDERS``).
 _INCLUSIVE = frozenset({"xai"})
-#: What of an input token's price a cached one costs, at providers whose map entries may leave it out. litellm has them
-#: beside its map, too (``cache_pricing``).
+#: The share of an input token's price that a cached token costs, at providers whose map entries may leave it out.
+#: litellm has these in its code, too (``cache_pricing``).
 _CACHED_SHARE = {"fireworks_ai": Decimal("0.5")}
 
 
 def costs_of(litellm_provider: str, model: str) -> Mapping[str, Any]:
-    """The map's entry of a provider's model; empty when it has none.
+    """The map's entry for a provider's model; empty when the model is not in the map.
 
-    The map names a model with its provider (``gemini/gemini-2.5-pro``) or, for the oldest providers, without.
+    The map names a model with its provider (``gemini/gemini-2.5-pro``) or, for the oldest providers, without it.
     """
     prices = litellm_import.load().model_cost
     entry: Mapping[str, Any] | None = prices.get(f"{litellm_provider}/{model}") or prices.get(model)
@@ -84,7 +84,7 @@ def mode_of(litellm_provider: str, model: str) -> str:
 
 
 def provider_of(model: str) -> str:
-    """litellm's provider of a model that is named without one; empty when it knows none."""
+    """litellm's provider of a model that is named without a provider; empty when the map does not know the model."""
     return str(litellm_import.load().model_cost.get(model, {}).get("litellm_provider") or "")
 
 
@@ -102,10 +102,10 @@ def price_of(litellm_provider: str, model: str) -> PriceList | None:
 
 
 def continues_prefill(litellm_provider: str, model: str) -> bool:
-    """Whether the model goes on from an assistant message at the end of the request, as far as litellm knows.
+    """Whether the model continues an assistant message at the end of the request, as far as litellm knows.
 
-    Only where that message means it by itself. OpenAI's own models take it for an earlier turn; Mistral, DeepSeek and
-    Moonshot want a field or an address of their own for it.
+    Only for providers where the message alone means that. OpenAI's models take it for an earlier turn. Mistral,
+    DeepSeek and Moonshot require a special field or address.
     """
     row = PROVIDERS.get(litellm_provider)
     if row is None or row.prefill != "message":
@@ -117,12 +117,12 @@ def continues_prefill(litellm_provider: str, model: str) -> bool:
 
 
 def is_price(name: str) -> bool:
-    """Whether a name in the map, or in ``litellm_params``, is of a price that is taken over."""
+    """Whether a name in the map, or in ``litellm_params``, is a price that we take over."""
     return name == SEARCHES or _NAME.fullmatch(name) is not None
 
 
 def unit_size(name: str) -> int:
-    """How many of litellm's units are one of ours."""
+    """How many of litellm's units make one of our units."""
     return 1 if name == SEARCHES else _meter(name)[0].unit_size
 
 
@@ -166,8 +166,11 @@ def _named(entry: Mapping[str, Any], litellm_provider: str) -> Iterator[Rate]:
 
 
 def _ranges(entry: Mapping[str, Any]) -> Iterator[Rate]:
-    """``tiered_pricing``: a list of prices, each for a range of input tokens. What a range does not name costs as its
-    input or output, so it is said of every range as soon as it is said of one."""
+    """``tiered_pricing``: a list of prices, each for a range of input tokens.
+
+    A meter that a range does not name costs as that range's input or output. So when one range names a meter, every
+    range gets a rate for it.
+    """
     ranges = [
         found for found in entry.get("tiered_pricing") or () if "range" in found and "input_cost_per_token" in found
     ]
@@ -200,14 +203,14 @@ def _discount_cached(rates: dict[Any, Rate], litellm_provider: str) -> None:
 
 
 def _bill_text_as_images(rates: dict[Any, Rate]) -> None:
-    """A model that makes images may have one price of output, that of image tokens. litellm bills text with it, too."""
+    """A model that makes images may have only one output price, for image tokens. litellm bills its text with it."""
     image, text = Rate(Meter.IMAGE_OUTPUT, Decimal(0)).place, Rate(Meter.OUTPUT, Decimal(0)).place
     if image in rates and (text not in rates or not rates[text].usd_per_unit):
         rates[text] = Rate(Meter.OUTPUT, rates[image].usd_per_unit)
 
 
 def _count_images_made(rates: dict[Any, Rate], mode: str) -> None:
-    """Of a model that has no other price, an image's ``input`` price is that of an image made, as litellm takes it."""
+    """When a model has only ``input`` prices for images, they are prices of images made, as litellm takes them."""
     made = mode in ("image_generation", "image_edit")
     if made and all(rate.meter is Meter.INPUT_IMAGE for rate in rates.values()):
         for place, rate in list(rates.items()):
@@ -217,7 +220,7 @@ def _count_images_made(rates: dict[Any, Rate], mode: str) -> None:
 
 
 def _image_sizes(litellm_provider: str, model: str) -> Iterator[Rate]:
-    """The map has entries of their own for sizes of images, per image or per pixel."""
+    """The rates of the map's separate entries for sizes of images, per image or per pixel."""
     for key, entry in litellm_import.load().model_cost.items():
         found = _SIZED_MODEL.fullmatch(key.removeprefix(f"{litellm_provider}/"))
         if found is None or found["model"].removeprefix(f"{litellm_provider}/") != model:
@@ -251,7 +254,7 @@ def _name_of(rate: Rate, litellm_provider: str) -> str | None:
 
 
 def _search_sizes(prices: PriceList) -> dict[str, Decimal]:
-    """Searches of a model that answers in words, for all three sizes; a reranker's are ``input_cost_per_query``."""
+    """A model's search prices for all three sizes, if it answers in words. A reranker has ``input_cost_per_query``."""
     usd = {rate.qualifier: rate.usd_per_unit for rate in prices.rates if _is_of_search_context(rate)}
     in_words = any(rate.meter is Meter.OUTPUT and rate.usd_per_unit for rate in prices.rates)
     plain = usd.get("", usd.get("medium"))
@@ -275,5 +278,5 @@ def _meter(name: str) -> tuple[Meter, str]:
 
 
 def _exact(price: Any) -> Decimal:
-    """3e-06 a token is exactly 3 a million: the shortest text of the float is what its author wrote."""
+    """The price as its author wrote it, which is the shortest text of the float: 3e-06 a token is 3 a million."""
     return Decimal(str(price))

@@ -5,15 +5,13 @@ The tier that the provider says it served decides the cost; the dearest that the
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
+from accounting import facts
 from accounting.usage import Tier
 from routing.upstreams.base import Deployment
 from routing.upstreams.providers import PROVIDERS, facts_of
-
-log = logging.getLogger("gateway.tiers")
 
 STANDARD_ALONE: Final = frozenset({Tier.STANDARD})
 ALL: Final = frozenset(Tier)
@@ -63,7 +61,7 @@ def served(word: str | None, otherwise: Tier) -> Tier:
         return otherwise
     tier = _tier(word)
     if tier is None:
-        log.warning("unknown service tier", extra={"word": word[:40], "alert": True})
+        facts.service_tier_unknown(word[:40])
         return Tier.STANDARD
     return tier
 

@@ -55,7 +55,7 @@ def test_the_list_shows_the_exact_cost_and_finds_a_request_by_its_id(olga: Opera
         ("created_at_to=2020-01-01", set()),
     ],
 )
-def test_the_list_is_filtered(olga: Operator, book: Book, query: str, shown: set[str]) -> None:
+def test_a_filter_shows_only_the_entries_that_match(olga: Operator, book: Book, query: str, shown: set[str]) -> None:
     book.post(book.hold("0.5", request_id="req-a"), "0.1")
     book.hold("0.5", request_id="req-b", alias="gpt-4o", provider="openai")
     page = olga.get(f"{LIST}?{query}")
@@ -246,7 +246,7 @@ def test_unsettled_entries_are_not_adjusted(olga: Operator, book: Book) -> None:
     assert not Adjustment.objects.exists()
 
 
-def test_who_may_only_look_may_not_correct(olga: Operator, book: Book) -> None:
+def test_an_operator_who_may_only_view_cannot_correct(olga: Operator, book: Book) -> None:
     book.hold("0.5", request_id="lost")
     lose_worker(book)
     viewer = Operator(User.objects.create_user("vera", is_staff=True))
@@ -262,7 +262,7 @@ def test_who_may_only_look_may_not_correct(olga: Operator, book: Book) -> None:
     assert entry().state == "unknown"
 
 
-def test_who_may_only_resolve_may_not_adjust(olga: Operator, book: Book) -> None:
+def test_an_operator_who_may_only_resolve_cannot_adjust(olga: Operator, book: Book) -> None:
     book.post(book.hold("0.5"), "0.1")
     clerk = Operator(User.objects.create_user("carl", is_staff=True))
     grant(clerk, "accounting.view_ledgerentry", "accounting.change_ledgerentry")
@@ -272,5 +272,5 @@ def test_who_may_only_resolve_may_not_adjust(olga: Operator, book: Book) -> None
 
 
 @pytest.mark.parametrize("path", ["no-such-id/change/", "no-such-id/resolve/", "no-such-id/adjust/"])
-def test_an_entry_that_does_not_exist_is_no_server_error(olga: Operator, path: str) -> None:
+def test_the_page_of_an_unknown_entry_is_not_a_server_error(olga: Operator, path: str) -> None:
     assert olga.client.get(f"/admin/{LIST}{path}").status_code in (302, 403)

@@ -97,7 +97,7 @@ def test_the_rates_of_a_future_price_can_be_changed_added_and_removed(operator: 
     assert "future" in operator.get(LIST)
 
 
-def test_offered_rows_without_an_amount_are_no_rates(operator: Operator) -> None:
+def test_offered_rows_without_an_amount_are_ignored(operator: Operator) -> None:
     fields = filled(operator, input="1", output="2")
     operator.post(f"{LIST}add/", fields)
     price = Price.objects.get(model="gpt-5")
@@ -147,7 +147,7 @@ def test_a_model_that_nobody_chats_with_may_have_a_price_of_units_alone(operator
     assert "tts-1" in operator.get(LIST)
 
 
-def test_who_may_look_at_prices_sees_their_rates_and_cannot_change_them(newcomer: Operator) -> None:
+def test_an_operator_who_may_only_view_prices_sees_rates_and_cannot_change_them(newcomer: Operator) -> None:
     grant(newcomer, "accounting.view_price")
     price = add_price("openai", "gpt-4o", datetime.now(UTC) + timedelta(days=1), input="7.25", output="2")
     before, path = version(), f"{LIST}{price.pk}/change/"
@@ -187,7 +187,7 @@ def test_a_price_that_nobody_paid_is_deleted(operator: Operator) -> None:
 
 
 def offered(page: str) -> list[str]:
-    """The ticks of the page, one a price that differs."""
+    """The ticks of the page, one for each price that differs."""
     return re.findall(r'name="change" value="([0-9a-f]{64})"', page)
 
 
@@ -208,7 +208,7 @@ def test_the_import_shows_the_difference_and_writes_nothing(operator: Operator) 
     assert version() == before
 
 
-def test_what_is_ticked_is_taken_over_from_now_and_it_is_known_who_did_it(operator: Operator) -> None:
+def test_ticked_prices_are_written_from_now_with_the_operator_s_name(operator: Operator) -> None:
     outdate()
     (tick,) = offered(operator.get(f"{LIST}import/"))
     page = operator.post(f"{LIST}import/", {"change": [tick]})
@@ -225,7 +225,7 @@ def test_what_is_ticked_is_taken_over_from_now_and_it_is_known_who_did_it(operat
 def test_a_tick_is_for_the_rates_that_were_shown(operator: Operator) -> None:
     outdate()
     (tick,) = offered(operator.get(f"{LIST}import/"))
-    outdate(input_usd="4")  # by somebody else, meanwhile
+    outdate(input_usd="4")  # another operator changes it meanwhile
     before = version()
     assert "Prices changed since" in operator.post(f"{LIST}import/", {"change": [tick]})
     assert "nothing was written" in operator.post(f"{LIST}import/", {})

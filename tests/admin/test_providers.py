@@ -1,4 +1,4 @@
-"""Providers in the admin: validation, keys that never show, renames that take along what names them."""
+"""Providers in the admin: validation, keys that never show, and renames that prices and budgets follow."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def new_key(fields: dict[str, Any], reference: str) -> dict[str, Any]:
 
 
 def references(name: str) -> tuple[str, ...]:
-    """Those that requests take in turn."""
+    """The keys that requests take in turn."""
     (step,) = [step for step in catalog.fresh().aliases["gpt-4o"].own if step.provider.name == name]
     return step.provider.key_references
 

@@ -1,4 +1,4 @@
-"""Moving over from LiteLLM with its own file, on a real database; and what a wrong file is told."""
+"""Moving over from LiteLLM with its own file, on a real database; and the errors of a wrong file."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_a_short_master_key_is_not_kept_in_what_people_see_of_it(tmp_path: Path)
     assert "sk-1234" not in repr(snapshot())
 
 
-def test_a_master_key_that_is_a_client_s_key_already_is_said_so(tmp_path: Path) -> None:
+def test_a_master_key_that_is_a_client_s_key_already_is_reported(tmp_path: Path) -> None:
     ApiKey.objects.create(name="bot", **keys.fields_for("sk-of-the-bot"))
     said = load(write(tmp_path, "general_settings: {master_key: sk-of-the-bot}"))
     assert "  general_settings.master_key is the API key bot already" in said.splitlines()
@@ -194,7 +194,7 @@ def test_a_changed_master_key_replaces_the_old_one(tmp_path: Path) -> None:
     assert ApiKey.objects.get().digest == keys.digest("sk-second-of-all")
 
 
-def test_what_is_disabled_stays_so_and_is_said(tmp_path: Path) -> None:
+def test_disabled_rows_stay_disabled_and_are_reported(tmp_path: Path) -> None:
     Provider.objects.filter(name="openai").update(enabled=False)
     ModelAlias.objects.filter(name="gpt-4o").update(enabled=False)
     said = load(write(tmp_path, "model_list: [{model_name: gpt-4o, litellm_params: {model: openai/gpt-4o}}]"))
@@ -278,7 +278,7 @@ def test_costs_of_every_tier_threshold_and_unit_move_over(tmp_path: Path) -> Non
             "batch": {"output": "1"},
         }
     )  # fmt: skip
-    # What no price here has room for is named, as every key that is not supported.
+    # Costs that our prices cannot hold are named, as all unsupported keys are.
     assert "  model_list[0].litellm_params.cache_read_input_token_cost_ultrafast" in said.splitlines()
     assert load(write(tmp_path, ALL_COSTS)).splitlines()[-1] == "nothing changed"
     before = snapshot()
@@ -353,7 +353,7 @@ model_list:
     assert snapshot() == before
 
 
-def test_changed_weights_are_said(tmp_path: Path) -> None:
+def test_changed_weights_are_reported(tmp_path: Path) -> None:
     text = """
 model_list:
   - {model_name: shared, litellm_params: {model: openai/gpt-4o, weight: 1}}

@@ -272,13 +272,13 @@ def test_without_postgres_nothing_is_spent_and_it_recovers_by_itself(
             answer = http.get(gateway.url + path, headers={"api-key": secret})
             assert (answer.status_code, answer.json()["error"]["code"]) == (503, "ledger_unavailable")
         assert within(time.monotonic() - began, 5)
-        assert len(gateway.sim.requests) == 2  # nobody was called for money that cannot be recorded
+        assert len(gateway.sim.requests) == 2  # no provider was called while the cost could not be recorded
     finally:
         guarded_postgres.start()
         gateway.reconnect()
 
     assert eventually(lambda: http.get(f"{gateway.url}/health").status_code == 200, within_s=10)
-    # The official client's own retries are enough: the ledger's session comes back within a second of Postgres.
+    # The official client's own retries are enough: the ledger reconnects within a second after Postgres is back.
     client.with_options(max_retries=2).chat.completions.create(model=route.alias, **asks())
     cut.join()
     # What was running when Postgres went away is on the books too: once, at its cost.

@@ -1,4 +1,4 @@
-"""The reporting views: what the documentation says of them is true, and the reader's role can read nothing else."""
+"""The reporting views: their documentation is true, and the reader's role can read nothing else."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from django.db import ProgrammingError, connection, transaction
 
+from accounting import sql
 from accounting.pricing import PriceList
 from accounting.usage import Tier, Usage
 from tests.ledger.conftest import Book
@@ -96,6 +97,45 @@ def test_the_readers_role_reads_the_views_and_nothing_else() -> None:
         ):
             with pytest.raises(ProgrammingError, match="permission denied"), transaction.atomic():
                 cursor.execute(statement)
+
+
+@pytest.mark.django_db
+def test_the_readers_role_cannot_stop_the_ledger_or_fill_its_disk() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL ROLE gateway_reader")
+        for statement in (
+            "SELECT pg_advisory_lock(7234, 0)",
+            "SELECT pg_try_advisory_xact_lock(7234, 0)",
+            "SELECT pg_advisory_lock_shared(7233)",
+            "CREATE TEMPORARY TABLE mine (one int)",
+            "SELECT lo_create(0)",
+            "SELECT lo_from_bytea(0, 'x')",
+        ):
+            with pytest.raises(ProgrammingError, match="permission denied"), transaction.atomic():
+                cursor.execute(statement)
+
+
+@pytest.mark.django_db
+def test_whoever_writes_the_ledger_keeps_its_locks() -> None:
+    """The gateway's user need not be the one that migrates."""
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE gateway_writer_of_tests")
+        cursor.execute("GRANT INSERT ON accounting_ledgerentry TO gateway_writer_of_tests")
+        cursor.execute(sql.load("reader_limits"))
+        cursor.execute("SET LOCAL ROLE gateway_writer_of_tests")
+        cursor.execute("SELECT pg_advisory_xact_lock_shared(7234, 0)")
+        cursor.execute("CREATE TEMPORARY TABLE gateway_health (one int) ON COMMIT DROP")
+
+
+@pytest.mark.django_db
+def test_a_database_user_that_may_not_limit_readers_migrates_all_the_same() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE gateway_user_of_tests")
+        cursor.execute("SET LOCAL ROLE gateway_user_of_tests")
+        cursor.execute(sql.load("reader_limits"))
+        cursor.execute("RESET ROLE")
+        cursor.execute("SELECT has_function_privilege('gateway_user_of_tests', 'pg_advisory_lock(bigint)', 'EXECUTE')")
+        assert cursor.fetchone() == (False,)  # it has changed nothing
 
 
 def test_a_request_that_paid_two_providers_is_split_between_them(book: Book) -> None:

@@ -16,6 +16,7 @@ STATES: tuple[State, ...] = (
     {"accounting": "0006_budget_modes", "routing": "0006_plain_names"},
     {"accounting": "0007_quantities", "routing": "0006_plain_names"},
     {"accounting": "0008_price_rates", "routing": "0006_plain_names"},
+    {"accounting": "0009_reader_limits", "routing": "0006_plain_names"},
 )
 NOW = STATES[-1]
 

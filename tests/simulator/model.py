@@ -34,6 +34,7 @@ class Choice:
     tool_calls: tuple[ToolCall, ...]
     finish: Finish
     stop_sequence: str | None = None
+    end: str | None = None  # the provider's own word, instead of its word for `finish`
 
     @property
     def text(self) -> str:
@@ -125,7 +126,7 @@ def _choice(prompt: Prompt, behaviour: Behaviour, index: int, room: int | None) 
             room -= len(parts)
             kept.append(call)
         calls = tuple(kept)
-    return Choice(tokens, calls, behaviour.finish or finish, stop_sequence)
+    return Choice(tokens, calls, behaviour.finish or finish, stop_sequence, behaviour.end)
 
 
 def _tokens(prompt: Prompt, behaviour: Behaviour, index: int, calls: tuple[ToolCall, ...]) -> tuple[str, ...]:

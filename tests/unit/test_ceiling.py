@@ -1,4 +1,4 @@
-"""The bound of a request's input: never too low, never slow, never surprised."""
+"""The bound of a request's input is never too low, is fast, and copes with any JSON."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def more_tokens(part: dict[str, Any], provider: str = "openai", model: str = "gp
 @given(text=st.text())
 def test_text_never_has_more_tokens_than_bytes(litellm: Any, text: str) -> None:
     clean = text.encode("utf-8", "replace").decode()
-    for model in ("gpt-4o", "claude-sonnet-4-6"):  # the byte-pair encodings that litellm ships with it
+    for model in ("gpt-4o", "claude-sonnet-4-6"):  # models of the byte-pair encodings that litellm ships
         assert litellm.token_counter(model=model, text=clean) <= input_tokens(chat(clean)) - TOKENS_A_REQUEST
 
 

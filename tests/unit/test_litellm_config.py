@@ -1,4 +1,4 @@
-"""From the text of a LiteLLM file to plain values: no database, every shape that real files have."""
+"""Reads LiteLLM files of every shape that real files have into plain values, without the database."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_key_is_a_reference(params: str, reference: str) -> None:
 
 
 def test_a_key_in_clear_of_a_server_of_its_own_never_becomes_the_providers_key() -> None:
-    """Otherwise OPENAI_API_KEY would be sent to whoever runs that server."""
+    """Otherwise OPENAI_API_KEY would be sent to the operator of that server."""
     found = config("""
 model_list:
   - {model_name: a, litellm_params: {model: openai/x, api_key: sk-first, api_base: "https://llm.example.com/v1"}}

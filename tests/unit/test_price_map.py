@@ -1,4 +1,4 @@
-"""litellm's price map: read whole, what is left out is named, and costs are those of litellm's own calculator."""
+"""litellm's price map is read whole, omissions are named, and costs equal litellm's own calculator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from accounting.usage import Meter, Tier, Usage
 from routing.upstreams import litellm_import, price_map
 from tests.prices import LONG_AGO
 
-#: Prices of the map that a price here does not carry, and why.
+#: Prices of the map that our prices do not have, and why.
 NOT_CARRIED = {
     "*_ultrafast": "a tier that the gateway does not ask for, as balanced and decisions",
     "*_balanced": "a tier of Sail alone",
@@ -25,6 +25,8 @@ NOT_CARRIED = {
     "web_search_billing_unit": "no price: whether a search is counted by query or by prompt",
     "regional_endpoint_uplift_multiplier": "where a deployment answers is its address: price it as it is billed there",
     "regional_processing_uplift_multiplier_*": "as above",
+    "fedramp_uplift_multiplier": "as above",
+    "cache_creation_input_token_cost_above_12hr*": "asked for by a parameter that a hard budget refuses",
     "provider_specific_entry": "factors for a region, or for an option that the map does not name as a tier",
     "cost_per_second": "rented capacity, paid by the hour and not by the request",
     "cache_creation_input_audio_token_cost": "no provider counts written audio apart from written text",
@@ -44,10 +46,11 @@ NOT_CARRIED = {
     "guardrail_cost_per_unit": "no model",
     "tiered_pricing": "of searches, by the number of results; by input tokens it is carried",
 }
-#: What is no price at all.
+#: Names in the map that are not prices.
 NO_PRICES = (
     "supports_*", "supported_*", "max_*", "mode", "litellm_provider", "source", "metadata", "comment",
     "deprecation_date", "rpm", "tpm", "token_count_*", "prompt_cache_min_tokens", "output_vector_size",
+    "deprecation_source", "successor_model", "reasoning_contexts", "reasoning_modes", "thinking_on_by_default",
     "default_reasoning_effort", "reasoning_effort_levels", "thinking_always_on", "bedrock_*", "uses_embed_content",
     "use_openai_responses_path", "vertex_ai_audio_api", "gemini_*", "audio_transcription_config",
 )  # fmt: skip
@@ -74,7 +77,7 @@ def test_every_price_of_the_map_is_carried_or_left_out_for_a_reason(litellm: Any
 
 
 def test_every_carried_price_is_a_rate_with_its_tier_and_threshold(litellm: Any) -> None:
-    """One rate for each price, of the same amount."""
+    """Each price is a rate of the same amount."""
     for model, entry in entries(litellm):
         prices = price_map.read(entry, "")
         named = {name: value for name, value in entry.items() if price_map.is_price(name) and value is not None}
@@ -267,14 +270,16 @@ def test_costs_agree_with_litellm_to_the_last_digit(litellm: Any, model: str, na
     prompt, completion = litellm.cost_per_token(
         model=model, usage_object=in_litellms_words(litellm, ours), custom_llm_provider=provider
     )
-    # litellm sums floats; its sum is ours once both are written with the ledger's twelve places.
+    # litellm adds floats. Both sums are equal when written with the ledger's twelve places.
     assert cost_usd(ours, prices) == Decimal(str(prompt + completion)).quantize(Decimal("1e-12"))
 
 
 def test_costs_agree_over_the_whole_map(litellm: Any) -> None:
-    """Every model that is priced by the token, below, at and above its thresholds, in each of its tiers. Batches are
-    not compared: where the map has no long-context rate of a batch, litellm takes its short one, which is too little,
-    and we take the standard long one."""
+    """Every model with token prices, below, at and above its thresholds, in each of its tiers.
+
+    Batches are not compared. When the map has no long-context rate for a batch, litellm takes the short rate, which is
+    too low, and we take the standard long rate.
+    """
     from litellm.litellm_core_utils.llm_cost_calc.utils import generic_cost_per_token
 
     checked = set()

@@ -1,4 +1,4 @@
-"""Usage times price: exact, and to the last digit what litellm's own calculator says."""
+"""Usage times price is exact, and equals litellm's own calculator to the last digit."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ STEPS = PriceList.of(
         (Meter.INPUT, Tier.STANDARD, 128_000, "1"),
         (Meter.INPUT, Tier.STANDARD, 128_001, "2"),
         (Meter.INPUT, Tier.STANDARD, 256_001, "4"),
-        (Meter.OUTPUT, Tier.STANDARD, 256_001, "20"),  # of the highest threshold that has one
+        (Meter.OUTPUT, Tier.STANDARD, 256_001, "20"),  # the highest threshold that has a rate for it
         (Meter.CACHED_INPUT, Tier.STANDARD, 256_001, "0.1"),
         (Meter.INPUT, Tier.FLEX, 1, "0.5"),
         (Meter.CACHED_INPUT, Tier.FLEX, 1, "0.1"),  # as the standard tier
@@ -105,7 +105,7 @@ STEPS = PriceList.of(
         (Meter.CACHE_WRITE_1H, Tier.FLEX, 256_001, "4"),
         (Meter.CACHED_IMAGE_INPUT, Tier.STANDARD, 1, "0.1"),
         (Meter.REASONING, Tier.STANDARD, 1, "12"),
-        (Meter.REASONING, Tier.FLEX, 1, "5"),  # billed as output where only output has a rate of the tier …
+        (Meter.REASONING, Tier.FLEX, 1, "5"),  # billed as output when only output has a rate of the tier …
         (Meter.REASONING, Tier.STANDARD, 128_001, "20"),  # … or of the threshold
         (Meter.REASONING, Tier.PRIORITY, 1, "33"),
         (Meter.REASONING, Tier.PRIORITY, 128_001, "60"),
@@ -194,7 +194,7 @@ def test_a_price_is_its_rates_in_any_order_and_survives_the_ledgers_json() -> No
 
 
 @pytest.mark.parametrize("band", ["night", "standard above 0", "standard above many", "above 5"])
-def test_a_band_that_is_none_is_refused(band: str) -> None:
+def test_an_invalid_band_is_refused(band: str) -> None:
     with pytest.raises(ValueError, match="is not a tier"):
         PriceList.of({band: {"input": "1"}})
 

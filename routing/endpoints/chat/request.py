@@ -1,7 +1,8 @@
-"""What is validated of a chat request. Everything else passes through as it came, unknown parameters included.
+"""Reads and validates a chat request.
 
-Validated is what the gateway itself reads: the model, the shape of the messages, whether it streams, and whatever
-bounds its cost. The rest is for the provider to judge.
+The gateway validates what it reads itself: the model, the shape of the messages, whether the answer is streamed, and
+all that bounds the cost. Everything else passes through as it came, unknown parameters included: the provider judges
+it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ MAX_END_USER_CHARACTERS = 200
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """A valid chat request: a `routing.serving.call.Call`. ``body`` is what the client sent; nobody changes it."""
+    """A valid chat request: a `routing.serving.call.Call`. ``body`` is what the client sent, and is never changed."""
 
     endpoint: ClassVar[str] = "chat"
 
@@ -44,13 +45,13 @@ class ChatCall:
     streamed: bool
     include_usage: bool  # the client asked for the usage chunk of a stream
     choices: int
-    output_cap_tokens: int | None  # the client's own, per choice
+    output_cap_tokens: int | None  # of each choice, when the client sent a cap
     end_user: str
     tags: Mapping[str, str]
     input: InputCeiling
     suspects: Suspects
     deadline: float | None = None  # monotonic: when the client no longer wants an answer
-    rest: Rest | None = None  # only the rest of an answer is asked for: the client has its beginning
+    rest: Rest | None = None  # set when the client has the beginning of its answer, and only the rest is asked for
 
     @property
     def is_adapted(self) -> bool:
@@ -84,7 +85,7 @@ class ChatCall:
     def request_for(self, step: Step) -> Json:
         body = dict(self.body)
         if self.output_cap_tokens is None:
-            # The hold counts with this cap, so the provider must know it.
+            # The hold was computed with this cap, so the provider must be sent it.
             name = "max_completion_tokens" if step.deployment.litellm_provider in ("openai", "azure") else "max_tokens"
             body[name] = step.output_cap_tokens
         if "web_search_options" in body:
@@ -110,7 +111,7 @@ class ChatCall:
 
 
 def parse_chat(body: Any, alias_in_path: str | None = None, deadline: float | None = None) -> ChatCall:
-    """Validate a chat request. Raises InvalidRequest whose ``param`` names the field."""
+    """Validate a chat request. Raises InvalidRequest, whose ``param`` names the field."""
     if not isinstance(body, dict):
         raise InvalidRequest("The request body must be a JSON object.")
     if alias_in_path is not None:
@@ -149,7 +150,7 @@ def parse_chat(body: Any, alias_in_path: str | None = None, deadline: float | No
 
 
 def _text_of(answer: Json) -> str:
-    """All that a whole answer says."""
+    """All text of a whole answer."""
     texts = []
     for choice in answer["choices"]:
         message = choice["message"]
@@ -181,7 +182,7 @@ def _whole_number(body: Mapping[str, Any], name: str, *, most: int) -> int | Non
 
 
 def _check_cap_agreement(body: Mapping[str, Any]) -> None:
-    # Both at once would leave it to the provider which of them bounds the cost.
+    # If both were set, the provider would choose which of them bounds the cost.
     if body.get("max_tokens") is not None and body.get("max_completion_tokens") is not None:
         raise InvalidRequest("Set either 'max_tokens' or 'max_completion_tokens', not both.", param="max_tokens")
 
@@ -205,7 +206,7 @@ def _check_content(message: Mapping[str, Any], role: str, where: str) -> None:
     content = message.get("content")
     if content is None:
         if role in ("assistant", "function", "tool"):
-            return  # tool calls come without content; an empty tool result is for the provider to judge
+            return  # tool calls come without content; whether an empty tool result is allowed, the provider says
         raise MissingParameter(f"'{where}' is required.", param=where)
     if isinstance(content, str):
         return
