@@ -131,6 +131,11 @@ def usage_refused(usage: Mapping[str, str]) -> None:
     logging.getLogger("gateway.usage").warning("usage refused", extra={"usage": dict(usage)})
 
 
+def service_tier_unknown(word: str) -> None:
+    """A provider names a tier that the gateway does not know, so the attempt is charged at the standard price."""
+    logging.getLogger("gateway.tiers").warning("unknown service tier", extra={"word": word, "alert": True})
+
+
 # --- breakers ------------------------------------------------------------------------------------------------
 
 

@@ -64,7 +64,7 @@ def main() -> None:
     for name, messages, answer, more in CASES:
         body = {"model": "claude-sonnet", "messages": messages, **more}
         true = litellm.token_counter(model="gpt-4o", messages=messages, tools=more.get("tools"))
-        ceiling, cap = input_ceiling(body).tokens_for("claude-sonnet-4-6"), more.get("max_tokens", 4096)
+        ceiling, cap = input_ceiling(body).tokens_for("anthropic", "claude-sonnet-4-6"), more.get("max_tokens", 4096)
         hold = ceiling_usd(ceiling, cap, prices)
         cost = cost_usd(Usage(input_tokens=true, output_tokens=answer), prices)
         assert hold is not None

@@ -1,7 +1,8 @@
 """Every error that the gateway answers, with the fields of OpenAI's error envelope.
 
     GatewayError                 .status .type .code .param .headers .extra
-    ├── InvalidRequest           400  the client's request is wrong: InvalidJson, MissingParameter, or a wrong value
+    ├── InvalidRequest           400  the client's request is wrong: InvalidJson, MissingParameter, UnboundedCost,
+    │                                or a wrong value
     ├── RequestTooLarge          413
     ├── RequestTimeout           408  the client takes too long to send its request
     ├── ModelNotFound            404
@@ -77,6 +78,12 @@ class InvalidJson(InvalidRequest):
 
 class MissingParameter(InvalidRequest):
     code = "missing_required_parameter"
+
+
+class UnboundedCost(InvalidRequest):
+    """A parameter, tool or file whose cost nobody bounds, under a hard budget."""
+
+    code = "unbounded_cost"
 
 
 class RequestTooLarge(InvalidRequest):

@@ -20,7 +20,7 @@ from accounting.models import BudgetMode, BudgetScope
 from routing import catalog, exceptions
 from routing.catalog import Catalog, Step
 from routing.models import ChainKind
-from routing.serving.call import Call, Quantities, Unbounded
+from routing.serving.call import Call
 from routing.serving.callers import identify_in
 from routing.serving.ceiling import Ceiling
 
@@ -47,7 +47,7 @@ class Admission:
         ceiling = self.ceilings.get(step)
         if ceiling is None:
             price = self.catalog.price(step.provider.name, step.deployment.model, self.admitted_at)
-            ceiling = self.ceilings[step] = Ceiling.of(_most(self.call, step, must_be_bounded=False), price)
+            ceiling = self.ceilings[step] = Ceiling.of(self.call, step, price)
         return ceiling
 
     def chain(self, kind: ChainKind) -> tuple[Step, ...]:
@@ -61,15 +61,19 @@ class Admission:
     def cover(self, step: Step, spent_usd: Decimal) -> Admission:
         """An admission whose hold covers what earlier attempts spent and the most that this step may cost.
 
-        Raises a Refusal when a budget has no room for the difference. Then the hold is as it was."""
-        hold, needed = self.hold, self.ceiling(step).hold_usd
+        Raises a Refusal when a budget has no room for the difference, and Unbounded when the step's most is not known.
+        Then the hold is as it was."""
+        hold, ceiling = self.hold, self.ceiling(step)
+        needed = ceiling.hold_usd
+        further = self._budgets_only_of(step.provider.name)
+        hard = next((r.name for r in (*(c.rule for c in hold.charges), *further) if r.mode == BudgetMode.HARD), None)
+        if hard is not None and ceiling.unbounded is not None:
+            raise ceiling.unbounded
         if needed is None:
-            unpriced_under = next((c.rule.name for c in hold.charges if c.rule.mode == BudgetMode.HARD), None)
-            if unpriced_under is not None:
-                raise refusals.Unpriced(step.provider.name, step.deployment.model, unpriced_under)
+            if hard is not None:
+                raise refusals.Unpriced(step.provider.name, step.deployment.model, hard)
             needed = Decimal(0)
         more_usd = max(Decimal(0), spent_usd + needed - (hold.hold_usd or Decimal(0)))
-        further = self._budgets_only_of(step.provider.name)
         if not more_usd and not further:
             return self
         grown = ledger.top_up(TopUpRequest(hold, more_usd, further))
@@ -128,8 +132,13 @@ def _admit(snapshot: Catalog, call: Call, secret: str | None, request_id: str) -
         end_user=call.end_user,
         tags=call.tags,
     )
-    most = _most(call, first, must_be_bounded=any(rule.mode == BudgetMode.HARD for rule in budgets))
-    ceiling = Ceiling.of(most, snapshot.price(provider, model, datetime.now(UTC)))
+    ceiling = Ceiling.of(call, first, snapshot.price(provider, model, datetime.now(UTC)))
+    if ceiling.unbounded is not None and any(rule.mode == BudgetMode.HARD for rule in budgets):
+        param = ceiling.unbounded.param
+        raise exceptions.UnboundedCost(
+            f"The cost of '{param}' cannot be bounded, and a hard budget applies: {ceiling.unbounded}", param=param
+        ) from None
+    most = ceiling.most
     request = HoldRequest(
         configuration_version=snapshot.version,
         request_id=request_id,
@@ -176,18 +185,6 @@ def _steps(snapshot: Catalog, call: Call, key: Key) -> tuple[Step, ...]:
     if not steps:
         raise exceptions.ModelNotFound(call.alias, [name for name in snapshot.enabled_aliases if name != call.alias])
     return steps
-
-
-def _most(call: Call, step: Step, *, must_be_bounded: bool) -> Quantities:
-    try:
-        return call.ceiling(step)
-    except Unbounded as unbounded:
-        if not must_be_bounded:
-            return unbounded.bounded
-        raise exceptions.InvalidRequest(
-            f"The cost of '{unbounded.param}' cannot be bounded, and a hard budget applies: {unbounded}",
-            param=unbounded.param,
-        ) from None
 
 
 def _room_usd(refusal: refusals.BudgetRefusal) -> Decimal:

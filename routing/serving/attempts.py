@@ -16,9 +16,11 @@ from accounting.usage import NO_USAGE, Usage
 from routing.catalog import Step
 from routing.exceptions import GatewayError
 from routing.serving.admission import Admission
-from routing.upstreams.base import AnswerStream, Json
+from routing.upstreams import tiers
+from routing.upstreams.base import AnswerStream, Json, WholeAnswer
+from routing.upstreams.extras import with_fees
 
-Answer = TypeVar("Answer")
+Answer = TypeVar("Answer", WholeAnswer, "OpenStream")
 
 
 @dataclass
@@ -42,6 +44,10 @@ class OpenStream:
     @property
     def dropped_params(self) -> tuple[str, ...]:
         return self.stream.dropped_params
+
+    @property
+    def service_tier(self) -> str | None:
+        return self.stream.service_tier
 
 
 @dataclass
@@ -69,7 +75,7 @@ class Served(Generic[Answer]):
         return record_attempt(
             self.admission, self.step, self.started, outcome, usage,
             http_status=http_status, provider_request_id=provider_request_id, error=error,
-            first_token_ms=self.first_token_ms,
+            first_token_ms=self.first_token_ms, service_tier=self.answer.service_tier,
         )  # fmt: skip
 
 
@@ -94,13 +100,18 @@ def record_attempt(
     provider_request_id: str | None,
     error: str = "",
     first_token_ms: int | None = None,
+    service_tier: str | None = None,
 ) -> AttemptRecord:
-    """The attempt as the books keep it, at the price with which its ceiling was computed."""
-    price = admission.ceiling(step).price
+    """The attempt as the books keep it, at the price with which its ceiling was computed, in the tier that the provider
+    says it served."""
+    ceiling = admission.ceiling(step)
+    price = ceiling.price
+    usage = with_fees(usage, step.deployment) if usage != NO_USAGE else usage
+    tier = tiers.served(service_tier, ceiling.most.tier)
     if usage == NO_USAGE:
         cost: Decimal | None = Decimal(0)
     else:
-        cost = None if price is None else cost_usd(usage, price)
+        cost = None if price is None else cost_usd(usage, price, tier=tier)
     return AttemptRecord(
         alias=step.alias,
         provider=step.provider.name,
@@ -116,6 +127,7 @@ def record_attempt(
         price=price,
         provider_request_id=provider_request_id,
         endpoint=admission.call.endpoint,
+        tier=tier,
     )
 
 

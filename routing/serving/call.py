@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Protocol
 
-from accounting.usage import Usage
+from accounting.usage import Meter, Tier, Usage
 from routing.catalog import Step
 from routing.upstreams.base import AnswerStream, Json, Leash
 
@@ -21,10 +22,15 @@ class Quantities:
     input_tokens: int
     output_cap_tokens: int  # of each answer
     answers: int = 1  # how many are asked for at once
+    predicted_tokens: int = 0  # of each answer, which may be billed as output beyond the cap
+    tier: Tier = Tier.STANDARD  # that is asked for
+    tiers: frozenset[Tier] = frozenset({Tier.STANDARD})  # in which the step may be served
+    units: Mapping[str, Decimal] = field(default_factory=dict)  # what is not tokens, by name: searches
+    needs: Mapping[str, Meter] = field(default_factory=dict)  # parameter → what must have a price of its own
 
     @property
     def output_tokens(self) -> int:
-        return self.output_cap_tokens * self.answers
+        return (self.output_cap_tokens + self.predicted_tokens) * self.answers
 
 
 class Unbounded(ValueError):
@@ -32,10 +38,10 @@ class Unbounded(ValueError):
 
     ``bounded`` is the bound of all other parts. It is used where no hard budget applies."""
 
-    def __init__(self, param: str, why: str, bounded: Quantities | None = None) -> None:
+    def __init__(self, param: str, why: str, bounded: Quantities) -> None:
         super().__init__(why)
         self.param = param
-        self.bounded = bounded or Quantities(0, 0)
+        self.bounded = bounded
 
 
 class Client(Leash, Protocol):

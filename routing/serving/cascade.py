@@ -30,7 +30,7 @@ from routing.secrets.references import UnknownStore
 from routing.secrets.rotation import ProviderKey
 from routing.serving.admission import Admission
 from routing.serving.attempts import Answer, Clock, Failed, OpenStream, Served, record_attempt
-from routing.serving.call import Call, Client, Partial
+from routing.serving.call import Call, Client, Partial, Unbounded
 from routing.serving.decisions import (
     CHAIN_OF,
     OF_THE_KEY,
@@ -146,7 +146,7 @@ class _Cascade(Generic[Answer]):
     ) -> None:
         self._admission = admission
         self._queue = list(steps)
-        self._ask = ask
+        self._ask: Callable[[Upstream, UpstreamRequest, Step], Answer] = ask
         self._client = client
         self._failed = list(attempts)
         self._turned_to: set[ChainKind] = set()
@@ -241,6 +241,8 @@ class _Cascade(Generic[Answer]):
             self._admission = self._admission.cover(step, spent)
         except refusals.Unpriced as refusal:
             raise UpstreamError(FailureKind.UNPRICED, f"no price is known for {refusal.model}") from None
+        except Unbounded as unbounded:
+            raise UpstreamError(FailureKind.UNBOUNDED, f"'{unbounded.param}': {unbounded}") from None
         except refusals.BudgetRefusal as refusal:
             raise UpstreamError(FailureKind.NO_ROOM, f"no room in the budget '{refusal.budget}'") from None
         except refusals.HoldLost:

@@ -159,6 +159,7 @@ class FailureKind(StrEnum):
     INTERRUPTED = "interrupted"  # the stream broke after its first event
     BREAKER_OPEN = "breaker_open"  # not called at all
     UNPRICED = "unpriced"  # not called at all: a hard budget applies, and the deployment has no price
+    UNBOUNDED = "unbounded_cost"  # not called at all: a hard budget applies, and the cost cannot be bounded
     NO_ROOM = "no_room"  # not called at all: a budget has no room for what it could cost
 
 

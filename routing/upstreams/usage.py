@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from math import isfinite
 from typing import Any, Final
 
 from accounting import facts
-from accounting.usage import Usage
+from accounting.usage import Meter, Usage, quantity_name
 
 #: A larger number is a mistake of the provider, not a count of tokens.
 MAX_TOKENS: Final = 10**12
@@ -68,7 +69,20 @@ def usage_of(reported: object) -> Usage | None:
         output_tokens=output_tokens,
         reasoning_tokens=reasoning_tokens,
         audio_output_tokens=_count(completion, "audio_tokens"),
+        quantities=_searches(reported, prompt),
     )
+
+
+def _searches(reported: Mapping[str, Any], prompt: Mapping[str, Any]) -> dict[str, Decimal]:
+    """The searches in the web that the provider has counted: Anthropic's `server_tool_use`, what litellm counts for
+    Gemini. Perplexity says the size of its one search."""
+    count = _count(_part(reported, "server_tool_use"), "web_search_requests") or _count(prompt, "web_search_requests")
+    if count:
+        return {quantity_name(Meter.SEARCH): Decimal(count)}
+    size = reported.get("search_context_size")
+    if size in ("low", "medium", "high"):
+        return {quantity_name(Meter.SEARCH, size): Decimal(1)}
+    return {}
 
 
 def reported_in(body: Mapping[str, Any]) -> object:

@@ -50,6 +50,7 @@ class Answer:
     reasoning_scripted: bool
     choices: tuple[Choice, ...]
     usage: Usage | None
+    service_tier: str | None = None
 
 
 class PromptCache:
@@ -88,7 +89,7 @@ def answer(prompt: Prompt, behaviour: Behaviour, cache: PromptCache) -> Answer:
     usage = None
     if behaviour.report_usage:
         usage = behaviour.usage or _counted(prompt, reasoning, choices, cache)
-    return Answer(reasoning, behaviour.reasoning is not None, choices, usage)
+    return Answer(reasoning, behaviour.reasoning is not None, choices, usage, behaviour.service_tier)
 
 
 def _reasoning(prompt: Prompt, behaviour: Behaviour) -> tuple[str, ...]:

@@ -21,8 +21,10 @@ from routing.endpoints.chat.ceiling import InputCeiling, input_ceiling
 from routing.endpoints.chat.continuing import PartialChat, Rest
 from routing.exceptions import InvalidRequest, MissingParameter
 from routing.serving.call import Partial, Quantities, Received, Unbounded
+from routing.upstreams import tiers
 from routing.upstreams.base import AnswerStream, Json
 from routing.upstreams.estimate import estimated_usage
+from routing.upstreams.extras import Suspects, asked_search, extras, suspects
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 MAX_CHOICES = 128  # OpenAI's own limit of `n`
@@ -46,7 +48,8 @@ class ChatCall:
     output_cap_tokens: int | None  # of each choice, when the client sent a cap
     end_user: str
     tags: Mapping[str, str]
-    input: InputCeiling | Unbounded
+    input: InputCeiling
+    suspects: Suspects
     deadline: float | None = None  # monotonic: when the client no longer wants an answer
     rest: Rest | None = None  # set when the client has the beginning of its answer, and only the rest is asked for
 
@@ -60,11 +63,24 @@ class ChatCall:
     def ceiling(self, step: Step) -> Quantities:
         cap_tokens = self.output_cap_tokens or step.output_cap_tokens
         further_tokens = 0 if self.rest is None else self.rest.further_input_tokens
-        if isinstance(self.input, Unbounded):
-            bounded = Quantities(further_tokens, cap_tokens, self.choices)
-            raise Unbounded(self.input.param, str(self.input), bounded)
-        input_tokens = self.input.tokens_for(step.deployment.model) + further_tokens
-        return Quantities(input_tokens, cap_tokens, self.choices)
+        tier, possible = tiers.asked(self.body, step.deployment)
+        provider, model = step.deployment.litellm_provider, step.deployment.model
+        more = extras(self.body, self.suspects, step.deployment)
+        input_tokens = self.input.tokens_for(provider, model) + further_tokens
+        most = Quantities(
+            input_tokens=input_tokens * more.readings + more.further_input_tokens,
+            output_cap_tokens=cap_tokens,
+            answers=self.choices,
+            predicted_tokens=self.input.predicted_tokens,
+            tier=tier,
+            tiers=possible,
+            units=more.units,
+            needs=more.needs,
+        )
+        unbounded = self.input.unbounded_at(provider) or more.unbounded
+        if unbounded is not None:
+            raise Unbounded(unbounded.param, unbounded.why, most)
+        return most
 
     def request_for(self, step: Step) -> Json:
         body = dict(self.body)
@@ -72,6 +88,8 @@ class ChatCall:
             # The hold was computed with this cap, so the provider must be sent it.
             name = "max_completion_tokens" if step.deployment.litellm_provider in ("openai", "azure") else "max_tokens"
             body[name] = step.output_cap_tokens
+        if "web_search_options" in body:
+            body["web_search_options"] = asked_search(body["web_search_options"], step.deployment)
         return body if self.rest is None else self.rest.asked_of(step.deployment, body)
 
     def ask_otherwise(self, step: Step) -> bool:
@@ -125,17 +143,10 @@ def parse_chat(body: Any, alias_in_path: str | None = None, deadline: float | No
         ),
         end_user=storable(_optional(body, "user", str, "a string") or "", MAX_END_USER_CHARACTERS),
         tags=_tags(body),
-        input=_input(body),
+        input=input_ceiling(body),
+        suspects=suspects(body),
         deadline=deadline,
     )
-
-
-def _input(body: Mapping[str, Any]) -> InputCeiling | Unbounded:
-    """The bound of the input, computed once. What cannot be bounded is refused only where a hard budget applies."""
-    try:
-        return input_ceiling(body)
-    except Unbounded as unbounded:
-        return unbounded
 
 
 def _text_of(answer: Json) -> str:
