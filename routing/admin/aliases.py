@@ -147,7 +147,7 @@ class ModelAliasAdmin(ModelAdmin):
     @display(description="First-token limits in force", empty_value="shown once the alias is saved")
     def first_token_limits(self, alias: ModelAlias) -> str | None:
         """Of each deployment, as requests meet it."""
-        if alias.pk is None:
+        if alias._state.adding:
             return None
         own = [(alias.provider, alias.upstream_model)]
         own += [(further.provider, further.upstream_model) for further in alias.deployments.all()]
