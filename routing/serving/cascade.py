@@ -20,7 +20,7 @@ from typing import Generic
 from accounting import facts, refusals
 from accounting.ledger.records import AttemptRecord
 from accounting.outcomes import Outcome
-from accounting.usage import NO_USAGE
+from accounting.usage import NO_USAGE, Usage
 from routing.breakers import breaker
 from routing.catalog import Step
 from routing.exceptions import AllModelsFailed, ClientClosed, GatewayError, HoldLost, LedgerUnavailable, ProviderRefused
@@ -29,7 +29,7 @@ from routing.secrets import rotation
 from routing.secrets.references import UnknownStore
 from routing.secrets.rotation import ProviderKey
 from routing.serving.admission import Admission
-from routing.serving.attempts import Answer, Clock, Failed, OpenStream, Served, record_attempt
+from routing.serving.attempts import Answer, Clock, Failed, OpenStream, Served, counted, record_attempt
 from routing.serving.call import Call, Client, Partial, Unbounded
 from routing.serving.decisions import (
     CHAIN_OF,
@@ -117,7 +117,14 @@ def _opened(events: AnswerStream) -> OpenStream:
         events.close()
         raise
     events.close()
-    raise UpstreamError(FailureKind.EMPTY, "the stream ended without content", http_status=events.http_status)
+    raise UpstreamError(
+        FailureKind.EMPTY,
+        "the stream ended without content",
+        http_status=events.http_status,
+        provider_request_id=events.provider_request_id,
+        usage=events.usage,
+        consumed=True,
+    )
 
 
 @dataclass
@@ -220,7 +227,7 @@ class _Cascade(Generic[Answer]):
             if self._client is not None:
                 self._client.on_gone(None)
                 if self._client.is_gone:
-                    raise self._client_left(step, started) from error
+                    raise self._client_left(step, started, error) from error
             if visit.key is not None:
                 rotation.failed(step.provider, visit.key, error)
             is_of_client = is_of_the_client(self._admission, error) or _is_clients_word(step, error)
@@ -292,13 +299,24 @@ class _Cascade(Generic[Answer]):
                 return
         raise UpstreamError(FailureKind.BREAKER_OPEN, "the breaker is open", retry_after_s=breaker.open_s(step))
 
-    def _client_left(self, step: Step, started: Clock) -> Failed:
-        """The provider was asked, for nobody: what it may bill is estimated, as for every stream that is cut."""
-        usage = self._admission.call.estimate("", step)
+    def _client_left(self, step: Step, started: Clock, error: UpstreamError) -> Failed:
+        """The provider was asked, for nobody."""
         left = record_attempt(
-            self._admission, step, started, Outcome.CLIENT_CLOSED, usage, http_status=None, provider_request_id=None
+            self._admission,
+            step,
+            started,
+            Outcome.CLIENT_CLOSED,
+            self._consumed(step, error),
+            http_status=None,
+            provider_request_id=error.provider_request_id,
         )
         return Failed(ClientClosed(), [*self._failed, left], self._admission)
+
+    def _consumed(self, step: Step, error: UpstreamError) -> Usage:
+        """What the failed attempt may be billed for."""
+        if not error.consumed:
+            return error.usage or NO_USAGE
+        return counted(error.usage, lambda: self._admission.call.estimate("", step))
 
     def _note(self, visit: _Visit, started: Clock, error: UpstreamError) -> None:
         step = visit.step
@@ -309,7 +327,7 @@ class _Cascade(Generic[Answer]):
                 step,
                 started,
                 Outcome(error.kind),
-                error.usage or NO_USAGE,
+                self._consumed(step, error),
                 http_status=error.http_status,
                 provider_request_id=error.provider_request_id,
                 error=error.message,

@@ -41,6 +41,9 @@ log = logging.getLogger("gateway.upstreams")
 #: How often a request is sent until the server calls no part of it unknown. Most servers name one part at a time.
 _MAX_MENDS: Final = 4
 
+#: How long a stream's last words are held back for the count that follows them.
+_COUNT_WAIT_S: Final = 0.25
+
 Answer = TypeVar("Answer", Whole, EventReader | Whole)
 
 
@@ -182,9 +185,14 @@ class Chunks:
         self._reader.close()
 
     def chunks(self) -> Iterator[Json]:
-        held: list[Json] = []  # chunks with the finish reason of an answer that is still empty
+        held: list[Json] = []  # finish reasons of an answer that is still empty
+        last: list[Json] = []  # of an answer that is complete but for its count: a client may leave once it has them
+        count_due_at = 0.0
         while True:
-            # Some servers give one choice where several were asked for. The choices that have begun are the answer.
+            if last and (self._usage is not None or not self._reader.is_ready(count_due_at - monotonic())):
+                yield from last
+                last.clear()
+            # Some servers give one choice where several were asked for: those that have begun are the answer.
             finished = len(self._finished) >= self._asked_choices
             data = next_event(self._reader, finished=finished, counted=self._usage is not None)
             if data is None or data == b"[DONE]":
@@ -199,7 +207,15 @@ class Chunks:
             if held:
                 yield from held
                 held.clear()
+            if not count_due_at and self._usage is None and len(self._finished) >= self._asked_choices:
+                count_due_at = monotonic() + _COUNT_WAIT_S
+                last.append(chunk)
+                continue
+            if last:
+                last.append(chunk)
+                continue
             yield chunk
+        yield from last
         yield from self._end(announced=data is not None)
 
     def _read(self, data: bytes) -> Json | None:

@@ -125,7 +125,15 @@ def _mapped(error: Exception, secret: str) -> UpstreamError:
         error_type="invalid_request_error" if kind in errors.REFUSALS else None,
         code=code,
         provider_request_id=errors.request_id(headers),
+        consumed=kind in _OUR_WORDS and not _was_never_sent(error),
     )
+
+
+def _was_never_sent(error: Exception) -> bool:
+    import httpx
+
+    unconnected = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+    return any(isinstance(link, unconnected) for link in _chain(error))
 
 
 def _kind(error: Exception, status: int | None, message: str) -> FailureKind:

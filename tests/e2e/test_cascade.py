@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,6 +15,7 @@ from accounting.models import LedgerEntry
 from routing.models import Fallback, ModelAlias, Provider
 from tests.clocks import eventually
 from tests.e2e.gateway import Gateway, Route, asks, cost, text_of
+from tests.media import wav
 from tests.simulator import Behaviour, Usage, faults
 
 STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
@@ -160,7 +162,7 @@ _SOUND: list[Any] = [
         "role": "user",
         "content": [
             {"type": "text", "text": "What is said?"},
-            {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
+            {"type": "input_audio", "input_audio": {"data": base64.b64encode(wav(1)).decode(), "format": "wav"}},
         ],
     }
 ]

@@ -152,6 +152,12 @@ class EventReader:
             deadline = self.limits.next_byte_at()
             self._receive(deadline if ends_at is None else min(deadline, ends_at))
 
+    def is_ready(self, within_s: float) -> bool:
+        """Whether the next bytes, or the end, come in that time. Nothing is read, and nothing is lost by asking."""
+        if self._lines or self._ended or self._closed or self._decode:
+            return True
+        return self._watch.has_bytes(within_s)
+
     def _receive(self, deadline: float) -> None:
         """One read from the socket, split into lines."""
         self._watch.deadline = deadline

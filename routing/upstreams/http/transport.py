@@ -149,8 +149,9 @@ class Limits:
 class MappedErrors:
     """Context manager: urllib3's exceptions → one UpstreamError, without the URL that they carry.
 
-    `answering` says that the answer had begun, so the errors are about the answer, not about reaching the provider. The
-    manager is entered for every event of a stream, so it is not a generator: two instances serve all calls.
+    Once the request may have been read, it may be billed, whatever then goes wrong: `consumed`.
+    `answering`: the answer had begun, so a broken connection is the answer's and not the route's. It is entered for
+    every event of a stream, hence no generator: two instances serve all calls.
     """
 
     __slots__ = ("_answering",)
@@ -179,14 +180,14 @@ class MappedErrors:
                 return UpstreamError(FailureKind.TIMEOUT, "No connection to the provider in time")
             case ReadTimeoutError() | TimeoutError():
                 message = "The provider's answer stopped" if self._answering else "The provider did not answer in time"
-                return UpstreamError(FailureKind.TIMEOUT, message)
+                return UpstreamError(FailureKind.TIMEOUT, message, consumed=True)
             case SSLError():
                 return UpstreamError(FailureKind.CONNECTION, "No trusted TLS connection to the provider")
             case DecodeError() | InvalidHeader():
-                return UpstreamError(FailureKind.MALFORMED, "The provider's answer cannot be decoded")
+                return UpstreamError(FailureKind.MALFORMED, "The provider's answer cannot be decoded", consumed=True)
             case HTTPError() | http.client.HTTPException() | OSError():
                 message = "The provider's answer broke off" if self._answering else "The provider closed the connection"
-                return UpstreamError(FailureKind.CONNECTION, message)
+                return UpstreamError(FailureKind.CONNECTION, message, consumed=True)
         return None
 
 
@@ -229,7 +230,9 @@ def read_bounded(response: urllib3.HTTPResponse, watch: Watch, deadline: float, 
             while part := response.read(READ_BYTES, decode_content=True):
                 size += len(part)
                 if size > limit:
-                    raise UpstreamError(FailureKind.MALFORMED, f"The provider's answer is larger than {limit} bytes")
+                    raise UpstreamError(
+                        FailureKind.MALFORMED, f"The provider's answer is larger than {limit} bytes", consumed=True
+                    )
                 parts.append(part)
         done = True
     finally:
