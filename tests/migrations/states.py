@@ -16,6 +16,8 @@ STATES: tuple[State, ...] = (
     {"accounting": "0006_budget_modes", "routing": "0006_plain_names"},
     {"accounting": "0007_quantities", "routing": "0006_plain_names"},
     {"accounting": "0008_price_rates", "routing": "0006_plain_names"},
+    {"accounting": "0009_keys_and_wildcards", "routing": "0006_plain_names"},
+    {"accounting": "0009_keys_and_wildcards", "routing": "0007_names_and_parameters"},
 )
 NOW = STATES[-1]
 
