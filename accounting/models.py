@@ -220,9 +220,16 @@ class PriceQuerySet(models.QuerySet["Price"]):
 
     def dated(self) -> Mapping[tuple[str, str], tuple[tuple[datetime, PriceList], ...]]:
         """All prices as pure values, by provider and model, newest first."""
+        rates: dict[int, list[Rate]] = {}
+        for price_id, meter, usd, qualifier, tier, above in PriceRate.objects.order_by("pk").values_list(
+            "price_id", "meter", "usd_per_unit", "qualifier", "tier", "above_input_tokens"
+        ):
+            rates.setdefault(price_id, []).append(Rate(Meter(meter), usd, qualifier, Tier(tier), above))
         dated: dict[tuple[str, str], list[tuple[datetime, PriceList]]] = {}
-        for price in self.order_by("-effective_from").prefetch_related("rates"):
-            dated.setdefault((price.provider, price.model), []).append((price.effective_from, price.price_list()))
+        for pk, provider, model, since in self.order_by("-effective_from").values_list(
+            "pk", "provider", "model", "effective_from"
+        ):
+            dated.setdefault((provider, model), []).append((since, PriceList(tuple(rates.get(pk, ())))))
         return {model: tuple(prices) for model, prices in dated.items()}
 
     def with_token_rates(self) -> Self:

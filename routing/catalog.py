@@ -12,7 +12,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -24,7 +24,7 @@ from accounting.budgets import BudgetRule, load_rules
 from accounting.keys import Key, load_keys
 from accounting.models import ConfigurationVersion, Price
 from accounting.pricing import PriceList
-from routing.models import ALIAS_CHARACTERS, ChainKind, ModelAlias
+from routing.models import ALIAS_CHARACTERS, ChainKind, Fallback, FurtherDeployment, ModelAlias, ProviderKey
 from routing.models import Provider as ProviderRow
 from routing.upstreams import price_map
 from routing.upstreams.base import Deployment, Timeouts, thinking_limit_s
@@ -244,63 +244,81 @@ def _load() -> Catalog:
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         version = _version()
-        rows = ModelAlias.objects.select_related("provider").prefetch_related(
-            "provider__further_keys", "deployments__provider__further_keys", "fallbacks__target"
-        )
         return Catalog(
             version=version,
-            aliases={row.name: _alias(row) for row in rows},
+            aliases=_aliases(),
             keys=load_keys(),
             budgets=load_rules(),
             prices=Price.objects.dated(),
         )
 
 
-def _alias(row: ModelAlias) -> Alias:
-    own = [(row.provider, row.upstream_model, row.weight)]
-    own += [(further.provider, further.upstream_model, further.weight) for further in row.deployments.all()]
-    chains: dict[str, list[str]] = {}
-    for step in row.fallbacks.all():
-        chains.setdefault(step.kind, []).append(step.target.name)
-    return Alias(
+def _aliases() -> dict[str, Alias]:
+    """All aliases. Rows are put together here: Django's own way makes a query object for each row, which takes seconds
+    for thousands of aliases, and requests wait for it."""
+    further_keys: dict[int, list[str]] = {}
+    for provider_id, reference in (
+        ProviderKey.objects.filter(enabled=True).order_by("pk").values_list("provider_id", "key_reference")
+    ):
+        further_keys.setdefault(provider_id, []).append(reference)
+    providers = {row.pk: (row, _provider(row, further_keys.get(row.pk, ()))) for row in ProviderRow.objects.all()}
+    further: dict[int, list[tuple[int, str, int | None]]] = {}
+    for row in FurtherDeployment.objects.order_by("position"):
+        further.setdefault(row.alias_id, []).append((row.provider_id, row.upstream_model, row.weight))
+    chains: dict[int, dict[str, list[str]]] = {}
+    for alias_id, kind, target in Fallback.objects.order_by("position").values_list("alias_id", "kind", "target__name"):
+        chains.setdefault(alias_id, {}).setdefault(kind, []).append(target)
+    return {
+        alias.name: Alias(
+            name=alias.name,
+            enabled=alias.enabled,
+            output_cap_tokens=alias.output_cap_tokens,
+            rescues_streams=alias.rescues_streams,
+            own=tuple(
+                _step(alias, *providers[provider_id], model, weight)
+                for provider_id, model, weight in (
+                    (alias.provider_id, alias.upstream_model, alias.weight),
+                    *further.get(alias.pk, ()),
+                )
+            ),
+            chains={kind: tuple(names) for kind, names in chains.get(alias.pk, {}).items()},
+        )
+        for alias in ModelAlias.objects.all()
+    }
+
+
+def _provider(row: ProviderRow, further_keys: Iterable[str]) -> Provider:
+    return Provider(
         name=row.name,
+        litellm_provider=row.litellm_provider,
         enabled=row.enabled,
-        output_cap_tokens=row.output_cap_tokens,
-        rescues_streams=row.rescues_streams,
-        own=tuple(_step(row, provider, model, weight) for provider, model, weight in own),
-        chains={kind: tuple(names) for kind, names in chains.items()},
+        key_references=tuple(dict.fromkeys((row.key_reference, *further_keys))),
+        retries=row.retries,
+        breaker_failures=row.breaker_failures,
+        breaker_failure_rate=row.breaker_failure_rate,
+        breaker_cooldown_s=row.breaker_cooldown_s,
     )
 
 
-def _step(alias: ModelAlias, provider: ProviderRow, model: str, weight: int | None) -> Step:
-    further_keys = [key.key_reference for key in provider.further_keys.all() if key.enabled]
+def _step(alias: ModelAlias, row: ProviderRow, provider: Provider, model: str, weight: int | None) -> Step:
     return Step(
         alias=alias.name,
         weight=weight,
         output_cap_tokens=alias.output_cap_tokens,
-        provider=Provider(
-            name=provider.name,
-            litellm_provider=provider.litellm_provider,
-            enabled=provider.enabled,
-            key_references=tuple(dict.fromkeys((provider.key_reference, *further_keys))),
-            retries=provider.retries,
-            breaker_failures=provider.breaker_failures,
-            breaker_failure_rate=provider.breaker_failure_rate,
-            breaker_cooldown_s=provider.breaker_cooldown_s,
-        ),
+        provider=provider,
         deployment=Deployment(
-            provider=provider.name,
-            litellm_provider=provider.litellm_provider,
+            provider=row.name,
+            litellm_provider=row.litellm_provider,
             model=model,
-            base_url=provider.base_url or None,
-            api_version=provider.api_version or None,
-            parameters=tuple(sorted(provider.parameters.items())),
+            base_url=row.base_url or None,
+            api_version=row.api_version or None,
+            parameters=tuple(sorted(row.parameters.items())),
             timeouts=Timeouts(
-                connect_s=provider.connect_timeout_s,
-                first_token_s=alias.first_token_timeout_s or provider.first_token_timeout_s,
-                idle_s=provider.idle_timeout_s,
-                total_s=provider.total_timeout_s,
-                thinking_s=alias.first_token_timeout_s or thinking_limit_s(provider.first_token_timeout_s),
+                connect_s=row.connect_timeout_s,
+                first_token_s=alias.first_token_timeout_s or row.first_token_timeout_s,
+                idle_s=row.idle_timeout_s,
+                total_s=row.total_timeout_s,
+                thinking_s=alias.first_token_timeout_s or thinking_limit_s(row.first_token_timeout_s),
             ),
         ),
     )

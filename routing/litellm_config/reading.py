@@ -326,10 +326,10 @@ def _inherit(
     aliases: Mapping[str, str],
 ) -> None:
     """An alias without a chain has that of the alias that it stands for, or else the default one."""
-    for (owner, kind), chain in list(chains.items()):
-        for alias, stands_for in aliases.items():
-            if stands_for == owner:
-                chains.setdefault((alias, kind), chain)
+    for alias, stands_for in aliases.items():
+        for kind in ChainKind:
+            if stands_for and (stands_for, kind) in chains:
+                chains.setdefault((alias, kind), chains[stands_for, kind])
     for kind, default in defaults.items():
         for alias in aliases:
             if targets := tuple(target for target in default.targets if target != alias):

@@ -162,10 +162,24 @@ def test_two_aliases_may_fall_back_to_each_other(operator: Operator) -> None:
     assert (chain("gemini-pro"), chain("gemini-flash")) == (["gemini-flash"], ["gemini-pro"])
 
 
-def test_a_name_that_no_url_can_carry_is_refused(operator: Operator) -> None:
+def test_a_name_may_have_spaces_and_any_letters_but_nothing_that_is_not_seen(operator: Operator) -> None:
+    operator.post(page_of("gpt-4o"), operator.form(page_of("gpt-4o")), name="GPT 4o für alle")
     before = version()
-    page = operator.post(page_of("gpt-4o"), operator.form(page_of("gpt-4o")), name="gpt 4o?")
-    assert "Use letters, digits and . _ : / - only" in page
+    page = operator.post(page_of("GPT 4o für alle"), operator.form(page_of("GPT 4o für alle")), name="gpt\u200b4o")
+    assert "Use printable characters only" in page
+    assert version() == before
+
+
+def test_a_wildcard_must_say_what_the_star_of_its_model_is_and_is_no_step_of_a_chain(operator: Operator) -> None:
+    before = version()
+    page = operator.post(page_of("gpt-4o"), operator.form(page_of("gpt-4o")), upstream_model="gpt-*")
+    assert "The alias does not say what its * stands for." in page
+    assert version() == before
+    operator.post(page_of("gpt-4o"), operator.form(page_of("gpt-4o")), name="openai/*", upstream_model="*")
+    assert "each model&#x27;s" in operator.get(LIST)
+    before = version()
+    page = operator.post(page_of("gemini-flash"), new_step(operator.form(page_of("gemini-flash")), "openai/*"))
+    assert "A wildcard is no model" in page
     assert version() == before
 
 

@@ -538,3 +538,85 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     before = snapshot()
     assert load(write(tmp_path, "")).splitlines()[-1] == "nothing changed"
     assert snapshot() == before
+
+
+TWO_FOLD = """
+model_list:
+  - {model_name: dear, litellm_params: {model: openai/gpt-4o, input_cost_per_token: 2.5, output_cost_per_token: 10}}
+  - {model_name: own, litellm_params: {model: openai/own, input_cost_per_token: 0.15, output_cost_per_token: 0.6}}
+"""
+
+
+def test_a_price_a_million_that_stands_as_a_price_a_token_is_asked_about(tmp_path: Path) -> None:
+    Price.objects.all().delete()
+    said = load(write(tmp_path, TWO_FOLD)).splitlines()
+    place, asked = "  model_list[0].litellm_params.input_cost_per_token", "It is taken with --accept-prices alone"
+    assert any(line.startswith(f"{place} (dear), line 3: 1,000,000 times litellm's price") for line in said)
+    assert sum(line.endswith(asked) for line in said) == 4
+    dear = Price.objects.get(provider="openai", model="gpt-4o")
+    assert (dear.source, rate(dear), rate(dear, Meter.OUTPUT)) == ("litellm price map", Decimal("2.5"), Decimal(10))
+    assert "  openai own" in said
+    assert not Price.objects.filter(model="own").exists()
+    load(write(tmp_path, TWO_FOLD), "--accept-prices")
+    assert rate(Price.objects.get(model="own")) == 150_000
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["input_cost_per_second: 0.001", "input_cost_per_request: 0.01", "model_info_cost: 1, output_cost_per_image: 0.04"],
+)
+def test_tokens_for_nothing_beside_another_cost_are_unpriced_and_not_free(tmp_path: Path, other: str) -> None:
+    free = "model: openai/own, input_cost_per_token: 0, output_cost_per_token: 0"
+    said = load(write(tmp_path, f"model_list: [{{model_name: m, litellm_params: {{{free}, {other}}}}}]"))
+    assert "  openai own" in said.splitlines()
+    assert not Price.objects.filter(model="own").exists()
+    load(write(tmp_path, f"model_list: [{{model_name: m, litellm_params: {{{free}}}}}]"))
+    assert rate(Price.objects.get(model="own")) == 0
+
+
+def test_nothing_that_could_be_taken_over_is_an_error_that_says_why(tmp_path: Path) -> None:
+    before, out = snapshot(), StringIO()
+    text = "model_list: [{model_name: m, litellm_params: {model: nobody/x}}]"
+    with pytest.raises(CommandError, match=r"nothing could be taken over\. Nothing was changed"):
+        call_command("load_config", str(write(tmp_path, text)), stdout=out)
+    assert "  model_list[0].litellm_params.model (m), line 1: no provider is known for 'nobody/x'" in out.getvalue()
+    assert snapshot() == before
+
+
+def test_what_is_said_of_many_entries_is_said_once_with_their_number_and_names(tmp_path: Path) -> None:
+    lines = ["model_list:"]
+    lines += [f"  - {{model_name: a{n}, litellm_params: {{model: openai/gpt-4o, rpm: {n}}}}}" for n in range(30)]
+    lines += [f"  - {{model_name: b{n}, litellm_params: {{model: nobody/x}}}}" for n in range(2)]
+    said = load(write(tmp_path, "\n".join(lines))).splitlines()
+    assert "  model_list[].litellm_params.rpm (30 times, first in line 2)" in said
+    assert (
+        "  model_list[].litellm_params.model (2 times: b0 in line 32, b1 in line 33): "
+        "no provider is known for 'nobody/x'; write provider/model"
+    ) in said
+
+
+def test_a_wildcard_of_all_providers_is_one_for_each_whose_key_is_here(tmp_path: Path) -> None:
+    load(write(tmp_path, 'model_list: [{model_name: "*", litellm_params: {model: "*"}}]'))
+    made = set(ModelAlias.objects.filter(name__contains="*").values_list("name", "provider__litellm_provider"))
+    assert {
+        ("openai/*", "openai"),
+        ("anthropic/*", "anthropic"),
+        ("gpt-*", "openai"),
+        ("claude-*", "anthropic"),
+    } <= made
+    assert not any(provider == "groq" for _, provider in made)
+    assert ModelAlias.objects.get(name="gpt-*").upstream_model == "gpt-*"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["max_budget: 1, budget_duration: [1d]", "num_retries: 1e9999999", "num_retries: {a: 1}", "request_timeout: [1]",
+     "max_budget: 1e-9999999", "allowed_fails: .nan", "fallbacks: [[a]]", "max_budget: {}", "cooldown_time: 2026-01-01",
+     "fallbacks: {m: {m: m}}", "default_fallbacks: m", "budget_duration: 3"],
+)  # fmt: skip
+def test_an_odd_setting_is_left_out_in_a_line_and_the_models_are_taken(tmp_path: Path, setting: str) -> None:
+    text = f"model_list: [{{model_name: m, litellm_params: {{model: openai/gpt-4o}}}}]\nlitellm_settings: {{{setting}}}"
+    said = load(write(tmp_path, text))
+    assert "  alias m (openai gpt-4o)" in said.splitlines()
+    assert "left out:\n  litellm_settings." in said or "not supported:\n  litellm_settings." in said
+    assert Budget.objects.get().limit_usd == 10
