@@ -12,6 +12,7 @@ from django.http import HttpRequest
 from accounting.rates import RateStatus
 from routing.exceptions import InvalidRequest
 from routing.serving.attempts import Failed, Served
+from routing.serving.call import CappedBy
 
 TIMEOUT_HEADER = "x-gateway-timeout"
 MIN_TIMEOUT_S, MAX_TIMEOUT_S = 0.1, 3600.0  # the range of the providers' own limits
@@ -51,6 +52,7 @@ def headers_of(served: Served[Any]) -> dict[str, str]:
     """Who answered, after how many attempts, and what is left of the key's rate limits."""
     rate = served.admission.hold.rate
     dropped = served.answer.dropped_params
+    most = served.admission.ceiling(served.step).most
     return {
         **(_rate_headers(rate.status) if rate else {}),
         "x-gateway-alias": served.step.alias,
@@ -58,6 +60,7 @@ def headers_of(served: Served[Any]) -> dict[str, str]:
         "x-gateway-model": served.step.deployment.model,
         "x-gateway-attempts": str(len(served.failed) + 1),
         "x-gateway-fallback": "true" if served.is_fallback else "false",
+        **({} if most.capped_by is CappedBy.CLIENT else {"x-gateway-output-cap": str(most.output_cap_tokens)}),
         **({"x-gateway-dropped-params": ", ".join(dropped)} if dropped else {}),
     }
 

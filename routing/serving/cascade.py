@@ -259,7 +259,7 @@ class _Cascade(Generic[Answer]):
         return UpstreamRequest(
             deployment=step.deployment,
             api_key=key.secret,
-            body=self._admission.call.request_for(step),
+            body=self._admission.call.request_for(step, self._admission.ceiling(step).most),
             timeouts=step.deployment.timeouts.within(self._admission.call.left_s()),
             leash=self._client,
         )

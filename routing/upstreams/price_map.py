@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from accounting.pricing import PriceList, Rate
@@ -76,6 +77,17 @@ def costs_of(litellm_provider: str, model: str) -> Mapping[str, Any]:
     if entry is None or not str(entry.get("litellm_provider", "")).startswith(litellm_provider):
         return {}
     return entry
+
+
+@lru_cache(maxsize=4096)
+def limits_of(litellm_provider: str, model: str) -> tuple[int | None, int | None]:
+    """The most tokens that the model says, and the most that it reads; None: the map does not know."""
+    entry = costs_of(litellm_provider, model)
+    most_output, most_input = entry.get("max_output_tokens"), entry.get("max_input_tokens")
+    return (
+        most_output if isinstance(most_output, int) and most_output > 0 else None,
+        most_input if isinstance(most_input, int) and most_input > 0 else None,
+    )
 
 
 def mode_of(litellm_provider: str, model: str) -> str:
