@@ -15,7 +15,8 @@ from accounting.refusals import BudgetExceeded, BudgetInFlight, RequestExceedsBu
 
 @dataclass(frozen=True, slots=True)
 class BudgetRule:
-    """A budget as the configuration's snapshot knows it. Its limit is not here: the ledger reads that under lock."""
+    """A budget as the configuration's snapshot knows it. Its limit here is for proportions: whether there is room, the
+    ledger decides by the limit that it reads under lock."""
 
     id: int
     name: str
@@ -25,6 +26,7 @@ class BudgetRule:
     mode: str
     period: Period
     time_zone: str
+    limit_usd: Decimal
 
     def applies_to(
         self, *, key_id: int | None, alias: str, provider: str, end_user: str, tags: Mapping[str, str]
@@ -116,6 +118,7 @@ def _rule(budget: Budget) -> BudgetRule:
         mode=budget.mode,
         period=Period(budget.period),
         time_zone=budget.time_zone,
+        limit_usd=budget.limit_usd,
     )
 
 

@@ -243,9 +243,15 @@ def ceiling_usd(
     return total.quantize(PLACES, ROUND_CEILING)
 
 
-def dearest_output_usd_per_mtok(prices: PriceList, *, tiers: Collection[Tier] = (Tier.STANDARD,)) -> Decimal:
-    """The highest rate that an output token could cost; 0 when output has no rate."""
-    return max(_dearest(prices.rates_of(tier, step), _OF_OUTPUT) for tier in tiers for step in prices.input_steps())
+def dearest_output_usd_per_mtok(
+    prices: PriceList, *, tiers: Collection[Tier] = (Tier.STANDARD,), input_tokens: int | None = None
+) -> Decimal:
+    """The highest rate that an output token can cost in a request with at most that many input tokens.
+
+    0 when output has no rate."""
+    return max(
+        _dearest(prices.rates_of(tier, step), _OF_OUTPUT) for tier in tiers for step in prices.input_steps(input_tokens)
+    )
 
 
 def _dearest(rates: Mapping[Meter, Decimal], meters: Iterable[Meter]) -> Decimal:

@@ -47,7 +47,7 @@ class Step:
     """A deployment that a request may call, and the alias that the deployment answers for."""
 
     alias: str
-    output_cap_tokens: int
+    output_cap_tokens: int | None  # None: the model's own maximum
     provider: Provider
     deployment: Deployment
     weight: int | None = None  # its share among the alias's weighted deployments; None: tried after them, in order
@@ -58,7 +58,7 @@ class Step:
 class Alias:
     name: str
     enabled: bool
-    output_cap_tokens: int
+    output_cap_tokens: int | None  # None: the model's own maximum
     rescues_streams: bool  # whether the next step continues a stream that breaks off
     own: tuple[Step, ...]  # the alias's own deployments, in order
     chains: Mapping[str, tuple[str, ...]]  # ChainKind → names of aliases

@@ -175,9 +175,11 @@ class ModelAlias(models.Model):
         help_text="Its share of the requests among the weighted deployments. Empty: tried in order, after them.",
     )
     output_cap_tokens = models.PositiveIntegerField(
-        default=4096,
+        null=True,
+        blank=True,
         validators=[MinValueValidator(1)],
-        help_text="Sent upstream when the client sets no limit, and what a hold counts with.",
+        help_text="Empty: the model's own maximum, less where a hard budget is small. Sent upstream when the "
+        "client sets no limit, and what a hold counts with.",
     )
     first_token_timeout_s = models.FloatField(
         null=True,

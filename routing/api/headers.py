@@ -13,6 +13,7 @@ from django.http import HttpRequest
 from accounting.rates import RateStatus
 from routing.exceptions import InvalidRequest
 from routing.serving.attempts import Failed, Served
+from routing.serving.call import CappedBy
 
 TIMEOUT_HEADER = "x-gateway-timeout"
 _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
@@ -53,6 +54,7 @@ def headers_of(served: Served[Any]) -> dict[str, str]:
     """Who answered, after how many attempts, and what is left of the key's rate limits."""
     rate = served.admission.hold.rate
     dropped = served.answer.dropped_params
+    most = served.admission.ceiling(served.step).most
     return {
         **(_rate_headers(rate.status) if rate else {}),
         "x-gateway-alias": in_ascii(served.step.alias),
@@ -60,6 +62,7 @@ def headers_of(served: Served[Any]) -> dict[str, str]:
         "x-gateway-model": in_ascii(served.step.deployment.model),
         "x-gateway-attempts": str(len(served.failed) + 1),
         "x-gateway-fallback": "true" if served.is_fallback else "false",
+        **({} if most.capped_by is CappedBy.CLIENT else {"x-gateway-output-cap": str(most.output_cap_tokens)}),
         **({"x-gateway-dropped-params": ", ".join(dropped)} if dropped else {}),
     }
 

@@ -94,7 +94,8 @@ def _model(alias: ModelAlias, provider: Provider, model: str, weight: int | None
     params |= provider.parameters
     params["timeout"] = provider.total_timeout_s
     params["stream_timeout"] = provider.first_token_timeout_s
-    params["max_tokens"] = alias.output_cap_tokens
+    if alias.output_cap_tokens is not None:
+        params["max_tokens"] = alias.output_cap_tokens
     if weight is not None:
         params["weight"] = weight
     price = Price.objects.filter(provider=provider.name, model=model).in_force(datetime.now(UTC)).first()

@@ -15,14 +15,14 @@ from django.db import Error
 from accounting import ledger, refusals
 from accounting.budgets import BudgetRule, applicable
 from accounting.keys import Key
-from accounting.ledger.records import Hold, HoldRequest, TopUpRequest
+from accounting.ledger.records import Hold, HoldRequest, TopUpRequest, new_entry_id
 from accounting.models import BudgetMode, BudgetScope
 from routing import catalog, exceptions
 from routing.catalog import Catalog, Step
 from routing.models import ChainKind
 from routing.serving.call import Call
 from routing.serving.callers import identify_in
-from routing.serving.ceiling import Ceiling
+from routing.serving.ceiling import Ceiling, Room
 
 SETTLE_MARGIN_S = 120  # beyond the chain's own time limits: no request can still need a hold that is older
 MAX_TURNS = 5  # when the configuration changes faster than this, the client gets a 503 instead of a loop
@@ -39,6 +39,7 @@ class Admission:
     steps: tuple[Step, ...]
     hold: Hold
     admitted_at: datetime
+    room: Room
     #: Each step's ceiling is computed once, so that cover, record and settlement use the same amount.
     ceilings: dict[Step, Ceiling] = field(default_factory=dict, repr=False)
 
@@ -47,7 +48,7 @@ class Admission:
         ceiling = self.ceilings.get(step)
         if ceiling is None:
             price = self.catalog.price(step.provider.name, step.deployment.model, self.admitted_at)
-            ceiling = self.ceilings[step] = Ceiling.of(self.call, step, price)
+            ceiling = self.ceilings[step] = Ceiling.of(self.call, step, price, self.room)
         return ceiling
 
     def chain(self, kind: ChainKind) -> tuple[Step, ...]:
@@ -132,13 +133,14 @@ def _admit(snapshot: Catalog, call: Call, secret: str | None, request_id: str) -
         end_user=call.end_user,
         tags=call.tags,
     )
-    ceiling = Ceiling.of(call, first, snapshot.price(provider, model, datetime.now(UTC)))
+    price = snapshot.price(provider, model, datetime.now(UTC))
+    room = Room.under(budgets, key.limits)
+    ceiling = Ceiling.of(call, first, price, room)
     if ceiling.unbounded is not None and any(rule.mode == BudgetMode.HARD for rule in budgets):
         param = ceiling.unbounded.param
         raise exceptions.UnboundedCost(
             f"The cost of '{param}' cannot be bounded, and a hard budget applies: {ceiling.unbounded}", param=param
         ) from None
-    most = ceiling.most
     request = HoldRequest(
         configuration_version=snapshot.version,
         request_id=request_id,
@@ -155,21 +157,48 @@ def _admit(snapshot: Catalog, call: Call, secret: str | None, request_id: str) -
         tags=call.tags,
         expires_after_s=_longest_s(steps) + SETTLE_MARGIN_S,
         limits=key.limits,
-        ceiling_tokens=most.input_tokens + most.output_tokens,
+        ceiling_tokens=ceiling.most.input_tokens + ceiling.most.output_tokens,
     )
     try:
         hold = ledger.hold(request)
     except refusals.BudgetRefusal as refusal:
-        raise exceptions.BudgetRefused(refusal, ceiling.output_cap_within(_room_usd(refusal))) from None
+        room = replace(room, usd=refusal.limit_usd - refusal.spent_usd - refusal.held_usd)
+        narrower = Ceiling.of(call, first, price, room)
+        if narrower == ceiling or narrower.hold_usd is None or narrower.hold_usd > (room.usd or 0):
+            raise _budget_refused(refusal, ceiling) from None
+        ceiling = narrower
+        hold = _hold_what_is_left(request, ceiling)
     except refusals.Unpriced as refusal:
         raise exceptions.ModelUnpriced(refusal) from None
     except refusals.RateLimited as refusal:
         raise exceptions.RateLimited(refusal) from None
-    admission = Admission(call, request_id, key, snapshot, steps, hold, hold.created_at)
+    admission = Admission(call, request_id, key, snapshot, steps, hold, hold.created_at, room)
     # The database's clock decides which price is charged. By our clock another price may be in force.
     if snapshot.price(provider, model, hold.created_at) is ceiling.price:
         admission.ceilings[first] = ceiling
     return admission
+
+
+def _hold_what_is_left(request: HoldRequest, ceiling: Ceiling) -> Hold:
+    """The cap is ours and no client's, so a request that fits with a smaller one is not refused."""
+    most = ceiling.most
+    try:
+        return ledger.hold(
+            replace(
+                request,
+                entry_id=new_entry_id(),
+                hold_usd=ceiling.hold_usd,
+                ceiling_tokens=most.input_tokens + most.output_tokens,
+            )
+        )
+    except refusals.BudgetRefusal as refusal:
+        raise _budget_refused(refusal, ceiling) from None
+    except refusals.RateLimited as refusal:
+        raise exceptions.RateLimited(refusal) from None
+
+
+def _budget_refused(refusal: refusals.BudgetRefusal, ceiling: Ceiling) -> exceptions.BudgetRefused:
+    return exceptions.BudgetRefused(refusal, ceiling.output_cap_within(_room_usd(refusal)))
 
 
 def _steps(snapshot: Catalog, call: Call, key: Key) -> tuple[Step, ...]:

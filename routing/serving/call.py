@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Protocol
+from enum import Enum
+from typing import Final, Protocol
 
 from accounting.usage import Meter, Tier, Usage
 from routing.catalog import Step
@@ -15,12 +16,25 @@ from routing.upstreams.base import AnswerStream, Json, Leash
 Received = Json | str
 
 
+#: No output cap of ours is narrowed below this, and it is that of models whose maximum nobody knows.
+LEAST_OUTPUT_CAP_TOKENS: Final = 4_096
+
+
+class CappedBy(Enum):
+    """Whose the output cap is."""
+
+    CLIENT = "client"
+    ALIAS = "alias"
+    MODEL = "model"  # its own maximum, which is narrowed where a hard budget is small
+
+
 @dataclass(frozen=True, slots=True)
 class Quantities:
     """The most that a step may consume."""
 
     input_tokens: int
     output_cap_tokens: int  # of each answer
+    capped_by: CappedBy = CappedBy.CLIENT
     answers: int = 1  # how many are asked for at once
     predicted_tokens: int = 0  # of each answer, which may be billed as output beyond the cap
     tier: Tier = Tier.STANDARD  # that is asked for
@@ -113,7 +127,7 @@ class Call(Protocol):
     def ceiling(self, step: Step) -> Quantities:
         """The most that the step may consume. Raises Unbounded."""
 
-    def request_for(self, step: Step) -> Json:
+    def request_for(self, step: Step, most: Quantities) -> Json:
         """The request for this step, with the output cap with which the ceiling was computed."""
 
     def ask_otherwise(self, step: Step) -> bool:

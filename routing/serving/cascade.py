@@ -274,7 +274,8 @@ class _Cascade(Generic[Answer]):
         visit.key = key
         visit.tried_keys.add(key.reference)
         self._pass_breaker(step)
-        body, timeouts = self._admission.call.request_for(step), step.deployment.timeouts
+        body = self._admission.call.request_for(step, self._admission.ceiling(step).most)
+        timeouts = step.deployment.timeouts
         if may_think(step.deployment, body):
             timeouts = timeouts.for_a_thinker()
         return UpstreamRequest(

@@ -3,14 +3,47 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Final
 
+from accounting.budgets import BudgetRule
+from accounting.models import BudgetMode
 from accounting.pricing import PriceList, ceiling_usd, dearest_output_usd_per_mtok
+from accounting.rates import RateLimits
 from accounting.usage import Tier, split_quantity_name
 from routing.catalog import Step
-from routing.serving.call import Call, Quantities, Unbounded
+from routing.serving.call import LEAST_OUTPUT_CAP_TOKENS, Call, CappedBy, Quantities, Unbounded
 from routing.upstreams.tiers import is_priced_apart
+
+#: So many requests whose clients set no output cap run at once under a hard budget, however small it is.
+AT_ONCE: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What one request may hold when its client has set no output cap. None: as much as the model can say."""
+
+    usd: Decimal | None = None
+    tokens: int | None = None  # input and output together
+
+    @classmethod
+    def under(cls, budgets: Iterable[BudgetRule], limits: RateLimits) -> Room:
+        """A share of the smallest hard budget, and of the tokens that the key has in a minute."""
+        usd = min((rule.limit_usd / AT_ONCE for rule in budgets if rule.mode == BudgetMode.HARD), default=None)
+        tokens = None if limits.tokens_per_minute is None else limits.tokens_per_minute // AT_ONCE
+        return cls(usd, tokens)
+
+    def output_cap(self, most: Quantities, price: PriceList | None) -> int:
+        """The model's maximum, narrowed to the room; but not below what an ordinary answer needs."""
+        cap = most.output_cap_tokens
+        if self.tokens is not None:
+            cap = min(cap, (self.tokens - most.input_tokens) // most.answers - most.predicted_tokens)
+        if self.usd is not None and price is not None:
+            fits = _output_cap_within(self.usd, most, price)
+            cap = cap if fits is None else min(cap, fits)
+        return max(cap, min(LEAST_OUTPUT_CAP_TOKENS, most.output_cap_tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,28 +56,31 @@ class Ceiling:
     unbounded: Unbounded | None = None
 
     @classmethod
-    def of(cls, call: Call, step: Step, price: PriceList | None) -> Ceiling:
+    def of(cls, call: Call, step: Step, price: PriceList | None, room: Room) -> Ceiling:
         unbounded: Unbounded | None = None
         try:
             most = call.ceiling(step)
         except Unbounded as error:
             most, unbounded = error.bounded, error
+        if most.capped_by is CappedBy.MODEL:
+            most = replace(most, output_cap_tokens=room.output_cap(most, price))
         if price is None:
             return cls(most, None, None, unbounded)
         return cls(most, price, _hold_usd(most, most.output_tokens, price), unbounded or _unpriced(most, step, price))
 
     def output_cap_within(self, room_usd: Decimal) -> int | None:
         """The largest output cap whose ceiling is within ``room_usd``; None when even one token costs more."""
-        if self.price is None:
-            return None
-        rate = dearest_output_usd_per_mtok(self.price, tiers=self.most.tiers)
-        if rate == 0:
-            return None
-        input_usd = _hold_usd(self.most, 0, self.price)
-        if input_usd is None:
-            return None
-        tokens = math.floor((room_usd - input_usd) * 1_000_000 / rate / self.most.answers) - self.most.predicted_tokens
-        return tokens if tokens >= 1 else None
+        tokens = None if self.price is None else _output_cap_within(room_usd, self.most, self.price)
+        return tokens if tokens is not None and tokens >= 1 else None
+
+
+def _output_cap_within(room_usd: Decimal, most: Quantities, price: PriceList) -> int | None:
+    """None: output costs nothing, or nobody knows what the input costs."""
+    rate = dearest_output_usd_per_mtok(price, tiers=most.tiers, input_tokens=most.input_tokens)
+    input_usd = _hold_usd(most, 0, price)
+    if rate == 0 or input_usd is None:
+        return None
+    return math.floor((room_usd - input_usd) * 1_000_000 / rate / most.answers) - most.predicted_tokens
 
 
 def _hold_usd(most: Quantities, output_tokens: int, price: PriceList) -> Decimal | None:

@@ -98,6 +98,17 @@ def _names_of(litellm_provider: str, model: str) -> Iterator[str]:
         yield model[found.end() :]
 
 
+@lru_cache(maxsize=4096)
+def limits_of(litellm_provider: str, model: str) -> tuple[int | None, int | None]:
+    """The most tokens that the model says, and the most that it reads; None: the map does not know."""
+    entry = costs_of(litellm_provider, model)
+    most_output, most_input = entry.get("max_output_tokens"), entry.get("max_input_tokens")
+    return (
+        most_output if isinstance(most_output, int) and most_output > 0 else None,
+        most_input if isinstance(most_input, int) and most_input > 0 else None,
+    )
+
+
 def mode_of(litellm_provider: str, model: str) -> str:
     """What the model is for, in litellm's words: ``chat``, ``embedding``, …; empty when the map does not know it."""
     return str(costs_of(litellm_provider, model).get("mode") or "")

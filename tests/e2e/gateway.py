@@ -136,7 +136,9 @@ class Gateway:
                 provider.save()
             Budget.objects.filter(name="global").update(limit_usd=1000)
 
-    def route(self, *wires: str, model: str = "", cap: int = 1024, priced: bool = True, **provider: Any) -> Route:
+    def route(
+        self, *wires: str, model: str = "", cap: int | None = 1024, priced: bool = True, **provider: Any
+    ) -> Route:
         """An alias at a new provider of the first wire format, which falls back to a provider of the second, and so on.
 
         `provider`: fields of every provider made, such as timeouts. Providers are named alike here and at the

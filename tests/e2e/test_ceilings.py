@@ -12,6 +12,7 @@ import pytest
 from accounting.models import Price
 from accounting.pricing import PriceList
 from routing.defaults import PRICES
+from routing.models import Provider
 from tests.e2e.gateway import Gateway, Route, asks, price
 from tests.media import data_url, pdf
 from tests.prices import LONG_AGO
@@ -219,3 +220,76 @@ def test_a_prediction_is_held_as_output(gateway: Gateway) -> None:
     route = priced(gateway, "openai")
     ask(gateway, route, prediction={"type": "content", "content": "x" * 60_000})
     assert gateway.entry(route.alias)["hold_usd"] > 60_000 * Decimal("0.00001")
+
+
+@STREAMED
+@pytest.mark.parametrize(("wire", "prices"), [("openai", GPT_4O), ("anthropic", SEARCHES), ("gemini", SEARCHES)])
+def test_a_cap_of_ours_is_held_sent_and_said(gateway: Gateway, wire: str, prices: PriceList, stream: bool) -> None:
+    route = priced(gateway, wire, prices=prices, cap=None)
+    limit = gateway.budget(route, "2")
+    headers = ask(gateway, route, stream=stream)
+    cap = int(headers["output-cap"])
+    (request,) = gateway.sim.requests_to(route.providers[0])
+    assert request.body is not None
+    sent = request.body.get("generationConfig", request.body)
+    assert cap in {
+        sent.get(name) for name in ("max_tokens", "max_completion_tokens", "maxOutputTokens", "max_output_tokens")
+    }
+    hold_usd = gateway.entry(route.alias)["hold_usd"]
+    assert cap * Decimal("0.00001") < hold_usd <= Decimal("0.1"), limit
+
+
+def test_a_clients_own_cap_is_not_said_to_be_ours(gateway: Gateway) -> None:
+    route = priced(gateway, "openai", cap=None)
+    gateway.budget(route, "2")
+    assert "output-cap" not in ask(gateway, route, max_tokens=12_000)
+    (request,) = gateway.sim.requests_to(route.providers[0])
+    assert request.body is not None
+    assert request.body["max_tokens"] == 12_000
+
+
+def test_an_aliass_own_cap_is_said(gateway: Gateway) -> None:
+    assert ask(gateway, priced(gateway, "openai", cap=777))["output-cap"] == "777"
+
+
+def test_what_is_left_of_a_budget_narrows_the_cap(gateway: Gateway) -> None:
+    route = priced(gateway, "openai", cap=None)
+    gateway.budget(route, "2")
+    gateway.sim.behave(route.providers[0], Behaviour(text="Hi", usage=Usage(0, 194_000)))
+    ask(gateway, route)
+    left = 2 - Decimal("1.94")
+    cap = int(ask(gateway, route)["output-cap"])
+    assert 5_900 < cap < 6_000
+    gateway.wait_settled(route.alias, 2)
+    assert gateway.entries(route.alias)[1]["hold_usd"] <= left
+
+
+def test_less_than_an_ordinary_answer_is_refused_and_the_client_told_what_fits(gateway: Gateway) -> None:
+    route = priced(gateway, "openai", cap=None)
+    gateway.budget(route, "2")
+    gateway.sim.behave(route.providers[0], Behaviour(text="Hi", usage=Usage(0, 198_000)))
+    ask(gateway, route)
+    gateway.wait_settled(route.alias)
+    with gateway.nothing_written(), pytest.raises(openai.RateLimitError) as refused:
+        ask(gateway, route)
+    assert refused.value.code == "budget_exceeded"
+    assert "It would fit with max_tokens of 19" in refused.value.message
+
+
+@pytest.mark.parametrize("word", ["max_completion_tokens", "max_tokens"])
+def test_a_provider_that_ignores_the_newer_name_of_the_cap_cannot_cost_more_than_the_hold(
+    gateway: Gateway, word: str
+) -> None:
+    """DeepSeek reads `max_tokens` alone, and answers as long as it likes without it."""
+    route = gateway.route("openai", model="deepseek-chat")
+    with gateway.orm():
+        deaf = f"deepseek-{route.alias}"  # by its name the simulator knows a server that reads `max_tokens` alone
+        base_url = gateway.sim.base_url("openai", deaf)
+        Provider.objects.filter(name=route.providers[0]).update(litellm_provider="deepseek", base_url=base_url)
+    gateway.sim.behave(deaf, Behaviour(length=20_000))
+    parameters: dict[str, Any] = {word: 3}
+    ask(gateway, route, **parameters)
+    entry = gateway.entry(route.alias)
+    assert entry["output_tokens"] == 3
+    assert entry["cost_usd"] <= entry["hold_usd"]
+    assert not entry["overrun"]

@@ -20,11 +20,12 @@ from routing.catalog import Step
 from routing.endpoints.chat.ceiling import InputCeiling, input_ceiling
 from routing.endpoints.chat.continuing import PartialChat, Rest
 from routing.exceptions import InvalidRequest, MissingParameter
-from routing.serving.call import Partial, Quantities, Received, Unbounded
+from routing.serving.call import LEAST_OUTPUT_CAP_TOKENS, CappedBy, Partial, Quantities, Received, Unbounded
 from routing.upstreams import tiers
 from routing.upstreams.base import AnswerStream, Json
 from routing.upstreams.estimate import estimated_usage
 from routing.upstreams.extras import Suspects, asked_search, extras, suspects
+from routing.upstreams.price_map import limits_of
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 MAX_CHOICES = 128  # OpenAI's own limit of `n`
@@ -61,15 +62,16 @@ class ChatCall:
         return math.inf if self.deadline is None else self.deadline - time.monotonic()
 
     def ceiling(self, step: Step) -> Quantities:
-        cap_tokens = self.output_cap_tokens or step.output_cap_tokens
-        further_tokens = 0 if self.rest is None else self.rest.further_input_tokens
-        tier, possible = tiers.asked(self.body, step.deployment)
         provider, model = step.deployment.litellm_provider, step.deployment.model
+        tier, possible = tiers.asked(self.body, step.deployment)
         more = extras(self.body, self.suspects, step.deployment)
-        input_tokens = self.input.tokens_for(provider, model) + further_tokens
+        input_tokens = self.input.tokens_for(provider, model)
+        input_tokens += 0 if self.rest is None else self.rest.further_input_tokens
+        cap_tokens, capped_by = self._output_cap(step, input_tokens)
         most = Quantities(
             input_tokens=input_tokens * more.readings + more.further_input_tokens,
             output_cap_tokens=cap_tokens,
+            capped_by=capped_by,
             answers=self.choices,
             predicted_tokens=self.input.predicted_tokens,
             tier=tier,
@@ -82,15 +84,32 @@ class ChatCall:
             raise Unbounded(unbounded.param, unbounded.why, most)
         return most
 
-    def request_for(self, step: Step) -> Json:
-        body = dict(self.body)
-        if self.output_cap_tokens is None:
-            # The hold was computed with this cap, so the provider must be sent it.
+    def _output_cap(self, step: Step, input_tokens: int) -> tuple[int, CappedBy]:
+        """For each answer: the client's cap, else the alias's, else as much as the model can say to this input."""
+        if self.output_cap_tokens is not None:
+            return self.output_cap_tokens, CappedBy.CLIENT
+        if step.output_cap_tokens is not None:
+            return step.output_cap_tokens, CappedBy.ALIAS
+        most_output, window = limits_of(step.deployment.litellm_provider, step.deployment.model)
+        if most_output is None:
+            return LEAST_OUTPUT_CAP_TOKENS, CappedBy.MODEL
+        if window is not None:  # many providers refuse a cap that does not fit beside the input
+            most_output = min(most_output, max(window - input_tokens, LEAST_OUTPUT_CAP_TOKENS))
+        return most_output, CappedBy.MODEL
+
+    def request_for(self, step: Step, most: Quantities) -> Json:
+        body = self._asked_of(step)
+        if most.capped_by is not CappedBy.CLIENT:
+            # The hold counts with this cap, so the provider must know it.
             name = "max_completion_tokens" if step.deployment.litellm_provider in ("openai", "azure") else "max_tokens"
-            body[name] = step.output_cap_tokens
+            body[name] = most.output_cap_tokens
+        return body if self.rest is None else self.rest.asked_of(step.deployment, body)
+
+    def _asked_of(self, step: Step) -> Json:
+        body = dict(self.body)
         if "web_search_options" in body:
             body["web_search_options"] = asked_search(body["web_search_options"], step.deployment)
-        return body if self.rest is None else self.rest.asked_of(step.deployment, body)
+        return body
 
     def ask_otherwise(self, step: Step) -> bool:
         return self.rest is not None and self.rest.ask_otherwise(step.deployment)
@@ -100,7 +119,8 @@ class ChatCall:
 
     def estimate(self, received: Received, step: Step) -> Usage:
         text = received if isinstance(received, str) else _text_of(received)
-        return estimated_usage(self.request_for(step), text, step.deployment.model)
+        asked = self.body if self.rest is None else self.rest.asked_of(step.deployment, self.body)
+        return estimated_usage(asked, text, step.deployment.model)
 
     def partial(self, *, is_rescuable: bool) -> PartialChat:
         return PartialChat(is_beyond_rescue=not is_rescuable or self.choices != 1)
