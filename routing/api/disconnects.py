@@ -72,7 +72,7 @@ class ClientConnection:
         if raw is not None:
             self._timeout_before = raw.gettimeout()
             raw.settimeout(SEND_TIMEOUT_S)
-            self._ticket = _watch.add(raw, self._gone)
+            self._ticket = _watch.add(raw, self.leave)
 
     def on_gone(self, end: Callable[[], None] | None) -> None:
         """What to end when the client has closed, from another thread; in place of what was to be ended before."""
@@ -80,7 +80,7 @@ class ClientConnection:
         if self.is_gone and end is not None:  # it left before there was anything to end
             end()
 
-    def _gone(self) -> None:
+    def leave(self) -> None:
         self.is_gone = True
         if self._end is not None:
             self._end()

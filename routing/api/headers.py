@@ -61,6 +61,15 @@ def headers_of(served: Served[Any]) -> dict[str, str]:
     }
 
 
+def headers_so_far(alias: str, attempts: int, rate: RateStatus | None) -> dict[str, str]:
+    """Those of an answer that begins before anybody has answered: the alias is the one that was asked for."""
+    return {
+        **(_rate_headers(rate) if rate else {}),
+        "x-gateway-alias": alias,
+        "x-gateway-attempts": str(attempts),
+    }
+
+
 def _rate_headers(status: RateStatus) -> dict[str, str]:
     """https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers"""
     headers: dict[str, str] = {}

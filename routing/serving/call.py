@@ -53,6 +53,9 @@ class Client(Leash, Protocol):
     @property
     def is_gone(self) -> bool: ...
 
+    def leave(self) -> None:
+        """It is gone, says somebody who was about to write to it."""
+
     def release(self) -> None:
         """The answer is over: its client is watched no longer."""
 

@@ -255,6 +255,9 @@ class Answering:
     def _reported(self) -> bool:
         return any(getattr(chunk, "usage", None) for chunk in getattr(self._stream, "chunks", ()))
 
+    def beat(self, every_s: float) -> None:
+        """Its reads are litellm's, and cannot be interrupted."""
+
     def close(self) -> None:
         """Ends the call at once, unless another thread reads it just then: then at its next event."""
         self._closed = True
