@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
+from accounting import wildcards
 from accounting.models import Budget, BudgetMode, BudgetScope
 from accounting.periods import Period
 from accounting.refusals import BudgetExceeded, BudgetInFlight, RequestExceedsBudget
@@ -34,7 +35,7 @@ class BudgetRule:
             case BudgetScope.KEY:
                 return key_id is not None and key_id == self.key_id
             case BudgetScope.ALIAS:
-                return alias == self.scope_value
+                return alias == self.scope_value or wildcards.is_of(self.scope_value, alias)
             case BudgetScope.PROVIDER:
                 return provider == self.scope_value
             case BudgetScope.USER:
@@ -59,7 +60,7 @@ class Balance:
     resets_at: datetime | None
 
     def moved(self, *, held_usd: Decimal, posted_usd: Decimal) -> Balance:
-        """The balance after a hold, or after a settlement, of the same transaction."""
+        """The balance after a hold or a settlement of the same transaction."""
         return replace(self, held_usd=self.held_usd + held_usd, posted_usd=self.posted_usd + posted_usd)
 
 
@@ -69,10 +70,10 @@ def held_amount(mode: str, hold_usd: Decimal | None) -> Decimal:
 
 
 def refuse_without_room(balance: Balance, hold_usd: Decimal, *, topping_up: bool = False) -> None:
-    """Raise the refusal that the balance asks for; return when it has room.
+    """Raise the refusal that fits the balance, or return when the budget has room.
 
-    A hard budget: ``posted + held + hold <= limit``. A soft one refuses once ``posted`` has reached the limit.
-    A top-up may be for a request that is larger than the budget as a whole, which is then simply exceeded.
+    A hard budget has room when ``posted + held + hold <= limit``. A soft budget refuses once ``posted`` has reached the
+    limit. A top-up that is larger than the whole budget raises BudgetExceeded, not RequestExceedsBudget.
     """
 
     def details() -> tuple[str, Decimal, Decimal, Decimal, Decimal, datetime | None]:
@@ -127,7 +128,7 @@ def applicable(
     end_user: str,
     tags: Mapping[str, str],
 ) -> tuple[BudgetRule, ...]:
-    """The budgets that a request counts against. ``alias`` is the one asked for; ``provider`` the one called."""
+    """The budgets that a request counts against. ``alias`` is the alias asked for, ``provider`` the provider called."""
     return tuple(
         rule
         for rule in rules

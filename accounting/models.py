@@ -8,24 +8,40 @@ that history survives renames and deletes. Money is US dollars, NUMERIC(20,12), 
 from __future__ import annotations
 
 import zoneinfo
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
-from django.db import models
-from django.db.models import Q
+from django.db import models, transaction
+from django.db.models import OuterRef, Q, Subquery
 
 from accounting.periods import Period
-from accounting.pricing import PriceList, Rates
-from accounting.usage import UsageSource
+from accounting.pricing import PriceList, Rate
+from accounting.usage import Meter, Tier, UsageSource
 
 ANONYMOUS = "anonymous"  # the key name that requests without a key of ours are accounted to (GATEWAY_AUTH=open)
 
 
 def _usd(**options: Any) -> models.DecimalField[Any, Any]:
     return models.DecimalField(max_digits=20, decimal_places=12, **options)
+
+
+def _tier() -> models.CharField[Any, Any]:
+    return models.CharField(
+        max_length=8,
+        choices=[(tier.value, tier.value) for tier in Tier],
+        default=Tier.STANDARD,
+        db_default=Tier.STANDARD,
+    )
+
+
+def _quantities() -> models.JSONField[Any, Any]:
+    """Of the meters that have no column, by name, as text: ``{"search:high": "3"}``."""
+    return models.JSONField(default=dict, db_default={})
 
 
 def validate_time_zone(name: str) -> None:
@@ -67,6 +83,12 @@ class ApiKey(models.Model):
         default=list,
         blank=True,
         help_text="The aliases that this key may use. Empty: all of them.",
+    )
+    uses_wildcards = models.BooleanField(
+        "may use wildcards",
+        default=True,
+        db_default=True,
+        help_text="Models that no alias names and that a wildcard such as openai/* answers to.",
     )
     requests_per_minute = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: no limit.")
     tokens_per_minute = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: no limit.")
@@ -187,88 +209,135 @@ class BudgetPeriod(models.Model):
         return f"{self.budget_id} from {self.period_start:%Y-%m-%d %H:%M}"
 
 
+class PriceQuerySet(models.QuerySet["Price"]):
+    def in_force(self, at: datetime) -> Self:
+        """Of each provider's model the price that counts at that moment."""
+        return (
+            self.filter(effective_from__lte=at)
+            .order_by("provider", "model", "-effective_from")
+            .distinct("provider", "model")
+        )
+
+    def dated(self) -> Mapping[tuple[str, str], tuple[tuple[datetime, PriceList], ...]]:
+        """All prices as pure values, by provider and model, newest first."""
+        dated: dict[tuple[str, str], list[tuple[datetime, PriceList]]] = {}
+        for price in self.order_by("-effective_from").prefetch_related("rates"):
+            dated.setdefault((price.provider, price.model), []).append((price.effective_from, price.price_list()))
+        return {model: tuple(prices) for model, prices in dated.items()}
+
+    def with_token_rates(self) -> Self:
+        """With ``input_usd``, ``output_usd`` and ``cached_input_usd``, a million in the standard tier."""
+        rates = PriceRate.objects.filter(price=OuterRef("pk"), tier=Tier.STANDARD, above_input_tokens=0, qualifier="")
+        return self.annotate(
+            **{
+                f"{meter.value}_usd": Subquery(rates.filter(meter=meter).values("usd_per_unit")[:1])
+                for meter in (Meter.INPUT, Meter.OUTPUT, Meter.CACHED_INPUT)
+            }
+        )
+
+    def add(self, provider: str, model: str, effective_from: datetime, prices: PriceList, source: str) -> Price:
+        """Write a price and its rates, to the places that the database keeps."""
+        (price,) = self.add_all([(provider, model, prices, source)], effective_from)
+        return price
+
+    @transaction.atomic
+    def add_all(self, rows: Iterable[tuple[str, str, PriceList, str]], effective_from: datetime) -> list[Price]:
+        """Write many prices (provider, model, price, source) in two statements."""
+        priced = [
+            (Price(provider=provider, model=model, effective_from=effective_from, source=source), prices)
+            for provider, model, prices, source in rows
+        ]
+        self.bulk_create([price for price, _ in priced])
+        PriceRate.objects.bulk_create(
+            PriceRate(
+                price=price,
+                meter=rate.meter,
+                qualifier=rate.qualifier,
+                tier=rate.tier,
+                above_input_tokens=rate.above_input_tokens,
+                usd_per_unit=rate.usd_per_unit,
+            )
+            for price, prices in priced
+            for rate in prices.rounded().rates
+        )
+        return [price for price, _ in priced]
+
+
 class Price(models.Model):
-    """What a provider charges for a model from a moment on, in USD per million tokens."""
+    """What a provider charges for a model from a moment on: a set of rates."""
 
     provider = models.CharField(max_length=100, help_text="The provider's name, as under Routing, Providers.")
     model = models.CharField(max_length=200, help_text="The model's name at the provider.")
     effective_from = models.DateTimeField()
-    input_usd_per_mtok = _usd(validators=[MinValueValidator(Decimal(0))])
-    output_usd_per_mtok = _usd(validators=[MinValueValidator(Decimal(0))])
-    cached_input_usd_per_mtok = _usd(null=True, blank=True, help_text="Empty: as input.")
-    cache_write_usd_per_mtok = _usd(null=True, blank=True, help_text="Writes kept 5 minutes. Empty: as input.")
-    cache_write_1h_usd_per_mtok = _usd(null=True, blank=True, help_text="Empty: as cache writes.")
-    reasoning_usd_per_mtok = _usd(null=True, blank=True, help_text="Empty: as output.")
-    audio_input_usd_per_mtok = _usd(null=True, blank=True, help_text="Empty: as input.")
-    audio_output_usd_per_mtok = _usd(null=True, blank=True, help_text="Empty: as output.")
-    long_context_above_tokens = models.PositiveIntegerField(
-        null=True,
-        blank=True,
-        help_text="Input tokens above which the whole request costs the long-context rates.",
-    )
-    long_input_usd_per_mtok = _usd(null=True, blank=True)
-    long_output_usd_per_mtok = _usd(null=True, blank=True)
-    long_cached_input_usd_per_mtok = _usd(null=True, blank=True)
-    long_cache_write_usd_per_mtok = _usd(null=True, blank=True)
-    long_cache_write_1h_usd_per_mtok = _usd(null=True, blank=True)
     source = models.CharField(max_length=100, default="operator", help_text="Where the price was taken from.")
     created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = PriceQuerySet.as_manager()
 
     class Meta:
         ordering = ("provider", "model", "-effective_from")
         constraints = (
             models.UniqueConstraint(fields=("provider", "model", "effective_from"), name="price_one_a_moment"),
-            models.CheckConstraint(
-                condition=(
-                    Q(
-                        long_context_above_tokens=None,
-                        long_input_usd_per_mtok=None,
-                        long_output_usd_per_mtok=None,
-                    )
-                    | Q(
-                        long_context_above_tokens__isnull=False,
-                        long_input_usd_per_mtok__isnull=False,
-                        long_output_usd_per_mtok__isnull=False,
-                    )
-                ),
-                name="price_long_context_complete",
-                violation_error_message="Long context needs its threshold, its input and its output rate.",
-            ),
         )
 
     def __str__(self) -> str:
         return f"{self.provider} {self.model} from {self.effective_from:%Y-%m-%d}"
 
     def price_list(self) -> PriceList:
-        """The row as the pure value that ``accounting.pricing`` computes with."""
-        base = Rates(
-            input_usd_per_mtok=self.input_usd_per_mtok,
-            output_usd_per_mtok=self.output_usd_per_mtok,
-            cached_input_usd_per_mtok=self.cached_input_usd_per_mtok,
-            cache_write_usd_per_mtok=self.cache_write_usd_per_mtok,
-            cache_write_1h_usd_per_mtok=self.cache_write_1h_usd_per_mtok,
-            reasoning_usd_per_mtok=self.reasoning_usd_per_mtok,
-            audio_input_usd_per_mtok=self.audio_input_usd_per_mtok,
-            audio_output_usd_per_mtok=self.audio_output_usd_per_mtok,
-        )
-        if self.long_context_above_tokens is None:
-            return PriceList(base=base)
-        assert self.long_input_usd_per_mtok is not None
-        assert self.long_output_usd_per_mtok is not None
+        """The row and its rates as the pure value that ``accounting.pricing`` computes with."""
         return PriceList(
-            base=base,
-            long_context_above_tokens=self.long_context_above_tokens,
-            long_context=Rates(
-                input_usd_per_mtok=self.long_input_usd_per_mtok,
-                output_usd_per_mtok=self.long_output_usd_per_mtok,
-                cached_input_usd_per_mtok=self.long_cached_input_usd_per_mtok,
-                cache_write_usd_per_mtok=self.long_cache_write_usd_per_mtok,
-                cache_write_1h_usd_per_mtok=self.long_cache_write_1h_usd_per_mtok,
-                reasoning_usd_per_mtok=None,
-                audio_input_usd_per_mtok=self.audio_input_usd_per_mtok,
-                audio_output_usd_per_mtok=self.audio_output_usd_per_mtok,
-            ),
+            tuple(
+                Rate(Meter(row.meter), row.usd_per_unit, row.qualifier, Tier(row.tier), row.above_input_tokens)
+                for row in self.rates.all()
+            )
         )
+
+
+METERS = [
+    (
+        "USD per million tokens",
+        [(meter.value, meter.value.replace("_", " ")) for meter in Meter if meter.is_tokens],
+    ),
+    (
+        "USD per million characters",
+        [(meter.value, meter.value.replace("_", " ")) for meter in (Meter.INPUT_CHARACTER, Meter.OUTPUT_CHARACTER)],
+    ),
+    ("USD each", [(meter.value, meter.value.replace("_", " ")) for meter in Meter if meter.unit_size == 1]),
+]
+
+
+class PriceRate(models.Model):
+    """What a unit of a meter costs: USD per million of tokens and characters, USD each of everything else."""
+
+    price = models.ForeignKey(Price, on_delete=models.CASCADE, related_name="rates")
+    meter = models.CharField(max_length=20, choices=METERS)
+    qualifier = models.CharField(
+        max_length=60, blank=True, help_text="Of images, searches and such: which ones. Empty: all others."
+    )
+    tier = models.CharField(
+        max_length=8, choices=[(tier.value, tier.value) for tier in Tier], default=Tier.STANDARD.value
+    )
+    above_input_tokens = models.PositiveIntegerField(
+        default=0, help_text="For requests with more input tokens than this. 0: for all."
+    )
+    usd_per_unit = _usd(validators=[MinValueValidator(Decimal(0))])
+
+    class Meta:
+        verbose_name = "rate"
+        ordering = ("pk",)
+        constraints = (
+            models.UniqueConstraint(
+                fields=("price", "meter", "qualifier", "tier", "above_input_tokens"), name="pricerate_one_a_place"
+            ),
+            models.CheckConstraint(condition=Q(usd_per_unit__gte=0), name="pricerate_not_negative"),
+            models.CheckConstraint(
+                condition=Q(meter__in=sorted(meter.value for meter in Meter)), name="pricerate_known_meter"
+            ),
+            models.CheckConstraint(condition=Q(tier__in=[tier.value for tier in Tier]), name="pricerate_known_tier"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.meter}: {self.usd_per_unit}"
 
 
 class EntryState(models.TextChoices):
@@ -293,6 +362,7 @@ class LedgerEntry(models.Model):
     key = models.CharField(max_length=100)
     key_id = models.BigIntegerField(null=True)
     alias = models.CharField(max_length=100)  # asked for
+    endpoint = models.CharField(max_length=32, default="chat", db_default="chat")
     served_alias = models.CharField(max_length=100, blank=True)
     provider = models.CharField(max_length=100, blank=True)
     model = models.CharField(max_length=200, blank=True)
@@ -315,10 +385,14 @@ class LedgerEntry(models.Model):
         max_length=9, choices=[(s.value, s.value) for s in UsageSource], default=UsageSource.NONE.value
     )
 
+    tier = _tier()
+    quantities = _quantities()
+
     hold_usd = _usd(null=True)  # NULL: unpriced, admitted because no hard budget applied
     cost_usd = _usd(null=True)  # NULL: held, or unpriced
     overrun = models.BooleanField(default=False)  # it cost more than was held
-    price = models.JSONField(null=True)  # accounting.pricing.PriceList.as_json() of what served
+    #: PriceList.as_json() of what served. Older entries have the shape {"base": …, "long_context": …}.
+    price = models.JSONField(null=True)
     first_token_ms = models.PositiveIntegerField(null=True)
     duration_ms = models.PositiveIntegerField(null=True)
     end_user = models.CharField(max_length=200, blank=True)
@@ -360,6 +434,8 @@ class Attempt(models.Model):
     alias = models.CharField(max_length=100)
     provider = models.CharField(max_length=100)
     model = models.CharField(max_length=200)
+    endpoint = models.CharField(max_length=32, default="chat", db_default="chat")
+    key_reference = models.CharField(max_length=300, blank=True, default="", db_default="")  # of the provider's key
     outcome = models.CharField(max_length=32)  # an accounting.outcomes.Outcome
     http_status = models.PositiveSmallIntegerField(null=True)
     error = models.CharField(max_length=500, blank=True)  # the provider's words, scrubbed
@@ -375,9 +451,13 @@ class Attempt(models.Model):
     reasoning_tokens = models.BigIntegerField(default=0)
     audio_output_tokens = models.BigIntegerField(default=0)
     usage_source = models.CharField(max_length=9, default=UsageSource.NONE.value)
+    tier = _tier()  # that served, as far as the provider said
+    quantities = _quantities()
     cost_usd = _usd(null=True)
+    at_most_usd = _usd(null=True)  # what it may have cost, where the cost is an estimate
     price = models.JSONField(null=True)
     provider_request_id = models.CharField(max_length=200, blank=True)
+    next = models.CharField(max_length=200, blank=True, default="", db_default="")  # why the cascade went on
 
     class Meta:
         ordering = ("entry", "position")

@@ -29,5 +29,6 @@ class Outcome(StrEnum):
     NO_KEY = "no_key"
     BREAKER_OPEN = "breaker_open"
     UNPRICED = "unpriced"
+    UNBOUNDED = "unbounded_cost"
     NO_ROOM = "no_room"
     HOLD_LOST = "hold_lost"

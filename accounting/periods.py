@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
-#: Where the window of a budget without periods begins: before any entry.
+#: The beginning of the only window of a budget without periods, before any entry.
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -25,7 +25,7 @@ class Period(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """``end`` None: it never ends."""
+    """``end`` is None when the window never ends."""
 
     start: datetime
     end: datetime | None
@@ -88,10 +88,10 @@ def _transition_before(after: datetime, zone: ZoneInfo) -> datetime:
 
 
 def _hour(at: datetime, zone: ZoneInfo) -> Window:
-    """Always sixty minutes, on the full hours of the zone's standard time (in India at half past UTC's).
+    """Always sixty minutes, on the full hours of the zone's standard time (in India at half past the hours of UTC).
 
-    A change of the clocks by whole hours leaves them full hours; only on Lord Howe, whose summer differs by thirty
-    minutes, do they fall on the clock's half hours in summer.
+    When clocks change by a whole hour, the windows stay on the full hours of the clock. Only Lord Howe changes by half
+    an hour, so in summer its windows begin on the half hours of the clock.
     """
     then = datetime(2026, 1, 1, tzinfo=zone)
     standard = (then.utcoffset() or timedelta()) - (then.dst() or timedelta())

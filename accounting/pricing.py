@@ -1,205 +1,276 @@
 """Usage times price is cost. Pure: no database, no clock; Decimal throughout.
 
-Money is exact: rates are decimal dollars per million tokens, and only the sum of a request is rounded, half to even,
-to the twelve places that the ledger's NUMERIC(20,12) keeps.
+Money is exact: rates are decimal dollars per unit (a million of tokens and characters, one of everything else), and
+only the sum of a request is rounded, half to even, to the twelve places that the ledger's NUMERIC(20,12) keeps.
+
+Of several rates for one meter, that of the highest threshold below the request's input tokens counts, for the whole
+request, output included: so Google, OpenAI and Anthropic bill a long context. Of two rates of one threshold, that of
+the request's tier counts, and without it that of the standard tier. ``COSTS_AS`` says what a meter costs without any
+rate.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
-from typing import Any
+from functools import cached_property
 
 from accounting.money import plain_usd
-from accounting.usage import Usage
+from accounting.usage import Meter, Tier, Usage, quantity_name, split_quantity_name
 
 PLACES = Decimal("0.000000000001")
 MILLION = 1_000_000
+_NOTHING = Decimal(0)
+
+#: A meter without a rate of its own costs what this other one costs. Units are not here: a unit without a rate is
+#: unpriced. Two more rules. A qualifier without a rate costs what its meter costs without a qualifier. Reasoning is
+#: billed as output, so it costs as output where that has a rate of a higher threshold, or of the request's own tier,
+#: and reasoning has not.
+COSTS_AS: Mapping[Meter, Meter] = {
+    Meter.CACHED_INPUT: Meter.INPUT,
+    Meter.CACHED_AUDIO_INPUT: Meter.CACHED_INPUT,
+    Meter.CACHED_IMAGE_INPUT: Meter.CACHED_INPUT,
+    Meter.CACHE_WRITE: Meter.INPUT,
+    Meter.CACHE_WRITE_1H: Meter.CACHE_WRITE,
+    Meter.AUDIO_INPUT: Meter.INPUT,
+    Meter.IMAGE_INPUT: Meter.INPUT,
+    Meter.REASONING: Meter.OUTPUT,
+    Meter.AUDIO_OUTPUT: Meter.OUTPUT,
+    Meter.IMAGE_OUTPUT: Meter.OUTPUT,
+}
+_OF_INPUT = tuple(
+    meter for meter in Meter if meter.is_tokens and "output" not in meter.value and meter is not Meter.REASONING
+)
+_OF_OUTPUT = (Meter.OUTPUT, Meter.REASONING, Meter.AUDIO_OUTPUT, Meter.IMAGE_OUTPUT)
+_BAND = re.compile(rf"({'|'.join(Tier)})(?: above ([1-9]\d*))?")
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
-    """USD per million tokens of each class. None: the class has no price of its own and costs what its comment says."""
+class Rate:
+    """What a unit of a meter costs in a tier, with more than that many input tokens in the request."""
 
-    input_usd_per_mtok: Decimal
-    output_usd_per_mtok: Decimal
-    cached_input_usd_per_mtok: Decimal | None = None  # as input
-    cache_write_usd_per_mtok: Decimal | None = None  # as input
-    cache_write_1h_usd_per_mtok: Decimal | None = None  # as cache writes
-    reasoning_usd_per_mtok: Decimal | None = None  # as output
-    audio_input_usd_per_mtok: Decimal | None = None  # as input
-    audio_output_usd_per_mtok: Decimal | None = None  # as output
+    meter: Meter
+    usd_per_unit: Decimal
+    qualifier: str = ""
+    tier: Tier = Tier.STANDARD
+    above_input_tokens: int = 0
 
     @property
-    def dearest_input(self) -> Decimal:
-        of_input = (
-            self.cached_input_usd_per_mtok,
-            self.cache_write_usd_per_mtok,
-            self.cache_write_1h_usd_per_mtok,
-            self.audio_input_usd_per_mtok,
-        )
-        return max(self.input_usd_per_mtok, *(rate for rate in of_input if rate is not None), Decimal(0))
+    def band(self) -> str:
+        """The rates that stand together on a price page: ``standard``, ``batch above 200000``."""
+        return f"{self.tier.value} above {self.above_input_tokens}" if self.above_input_tokens else self.tier.value
 
     @property
-    def dearest_output(self) -> Decimal:
-        of_output = (self.reasoning_usd_per_mtok, self.audio_output_usd_per_mtok)
-        return max(self.output_usd_per_mtok, *(rate for rate in of_output if rate is not None), Decimal(0))
+    def words(self) -> str:
+        """``cached input, batch, above 200000 tokens``."""
+        name = self.meter.value.replace("_", " ") + (f" ({self.qualifier})" if self.qualifier else "")
+        tier = "" if self.tier is Tier.STANDARD else f", {self.tier.value}"
+        return name + tier + (f", above {self.above_input_tokens} tokens" if self.above_input_tokens else "")
+
+    @property
+    def place(self) -> tuple[Meter, str, Tier, int]:
+        """A price has one rate a place."""
+        return (self.meter, self.qualifier, self.tier, self.above_input_tokens)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PriceList:
-    """What a model costs. With more than ``long_context_above_tokens`` input tokens (cached ones counted), the whole
-    request, output included, costs the ``long_context`` rates: so Google and Anthropic bill it."""
+    """What a model costs. Two lists of the same rates are equal, whatever their order."""
 
-    base: Rates
-    long_context_above_tokens: int | None = None
-    long_context: Rates | None = None
+    rates: tuple[Rate, ...]
 
-    def rates(self, input_tokens: int) -> Rates:
-        """The rates of a request with that many input tokens."""
-        if self.long_context is not None and self.long_context_above_tokens is not None:
-            return self.long_context if input_tokens > self.long_context_above_tokens else self.base
-        return self.base
-
-    def as_json(self) -> dict[str, Any]:
-        """For the ledger's row. Decimals as text, so that they come back as they went."""
-        value: dict[str, Any] = {"base": _rates_json(self.base)}
-        if self.long_context is not None:
-            value["long_context_above_tokens"] = self.long_context_above_tokens
-            value["long_context"] = _rates_json(self.long_context)
-        return value
+    def __post_init__(self) -> None:
+        meters, tiers = list(Meter), list(Tier)
+        ordered = sorted(
+            self.rates, key=lambda r: (tiers.index(r.tier), r.above_input_tokens, meters.index(r.meter), r.qualifier)
+        )
+        object.__setattr__(self, "rates", tuple(ordered))
+        if len(self._usd) != len(self.rates):
+            raise ValueError("a price has one rate for a meter, qualifier, tier and threshold")
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> PriceList:
-        long_context = value.get("long_context")
-        return cls(
-            base=_rates_from_json(value["base"]),
-            long_context_above_tokens=value.get("long_context_above_tokens"),
-            long_context=None if long_context is None else _rates_from_json(long_context),
+    def of(cls, bands: Mapping[str, Mapping[str, str]]) -> PriceList:
+        """The reverse of :meth:`as_json`: ``{"standard": {"input": "3"}, "batch above 200000": {…}}``."""
+        rates = []
+        for band, amounts in bands.items():
+            found = _BAND.fullmatch(band)
+            if found is None:
+                raise ValueError(f"{band!r} is not a tier, or a tier above a number of tokens")
+            for name, amount in amounts.items():
+                meter, qualifier = split_quantity_name(name)
+                rates.append(Rate(meter, Decimal(amount), qualifier, Tier(found[1]), int(found[2] or 0)))
+        return cls(tuple(rates))
+
+    def as_json(self, tier: Tier = Tier.STANDARD) -> dict[str, dict[str, str]]:
+        """For the ledger's row: the rates of this tier, and those of the standard tier, to which it falls back.
+        Amounts are text, so that they come back as they went."""
+        if tier not in self._json:
+            bands: dict[str, dict[str, str]] = {}
+            for rate in self.rates:
+                if rate.tier in (tier, Tier.STANDARD):
+                    name = quantity_name(rate.meter, rate.qualifier)
+                    bands.setdefault(rate.band, {})[name] = plain_usd(rate.usd_per_unit)
+            self._json[tier] = bands
+        return self._json[tier]
+
+    def rounded(self) -> PriceList:
+        """To the places that the database keeps: else what was written would never equal what was offered."""
+        return PriceList(
+            tuple(
+                replace(rate, usd_per_unit=rate.usd_per_unit.quantize(PLACES, ROUND_HALF_EVEN)) for rate in self.rates
+            )
         )
 
-    @classmethod
-    def from_litellm(cls, entry: Mapping[str, Any]) -> PriceList | None:
-        """The price list in an entry of litellm's price map (``model_prices_and_context_window.json``), whose prices
-        are floats a token. None when it has no price a token. Of several long-context tiers the lowest is taken."""
-        base = _litellm_rates(entry, "", None)
-        if base is None:
+    def rates_of(self, tier: Tier, input_tokens: int) -> Mapping[Meter, Decimal]:
+        """What each meter costs, without a qualifier, in a request with that many input tokens."""
+        above = 0
+        for above in self._thresholds:  # the highest first, 0 last
+            if above < input_tokens:
+                break
+        found = self._resolved.get((tier, above))
+        if found is None:
+            found = {meter: usd for meter in Meter if (usd := self._found(meter, tier, above)) is not None}
+            self._resolved[(tier, above)] = found
+        return found
+
+    def usd_per_unit(self, meter: Meter, qualifier: str, tier: Tier, input_tokens: int) -> Decimal | None:
+        """What the meter costs with this qualifier; None: nobody has said."""
+        own = self._own(meter, qualifier, tier, input_tokens - 1) if qualifier else None
+        return self.rates_of(tier, input_tokens).get(meter) if own is None else own[1]
+
+    def qualifiers(self, meter: Meter) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(("", *(rate.qualifier for rate in self.rates if rate.meter is meter))))
+
+    def input_steps(self, up_to: int | None = None) -> list[int]:
+        """A number of input tokens for each set of rates that a request with at most that many may pay."""
+        return [0, *(above + 1 for above in self._thresholds if above and (up_to is None or above < up_to))]
+
+    @cached_property
+    def _json(self) -> dict[Tier, dict[str, dict[str, str]]]:
+        return {}
+
+    @cached_property
+    def _usd(self) -> dict[tuple[Meter, str, Tier, int], Decimal]:
+        return {rate.place: rate.usd_per_unit for rate in self.rates}
+
+    @cached_property
+    def _thresholds(self) -> tuple[int, ...]:
+        return tuple(sorted({0, *(rate.above_input_tokens for rate in self.rates)}, reverse=True))
+
+    @cached_property
+    def _resolved(self) -> dict[tuple[Tier, int], Mapping[Meter, Decimal]]:
+        return {}
+
+    def _found(self, meter: Meter, tier: Tier, above: int) -> Decimal | None:
+        own = self._own(meter, "", tier, above)
+        other = COSTS_AS.get(meter)
+        if own is not None and meter is Meter.REASONING:
+            output = self._own(Meter.OUTPUT, "", tier, above)
+            return own[1] if output is None or own[0] >= output[0] else output[1]
+        if own is not None:
+            return own[1]
+        return None if other is None else self._found(other, tier, above)
+
+    def _own(self, meter: Meter, qualifier: str, tier: Tier, above: int) -> tuple[tuple[int, bool], Decimal] | None:
+        """The meter's own rate, and how closely it fits: first its threshold, then whether it is of the very tier."""
+        for threshold in self._thresholds:
+            if threshold and threshold > above:
+                continue
+            for of in (tier, Tier.STANDARD):
+                usd = self._usd.get((meter, qualifier, of, threshold))
+                if usd is not None:
+                    return (threshold, of is tier), usd
+        return None
+
+
+def cost_usd(usage: Usage, prices: PriceList, *, tier: Tier = Tier.STANDARD) -> Decimal | None:
+    """What the usage costs in the tier that served it, to twelve places, half to even. None: something was consumed
+    that has no rate, so nobody knows."""
+    rates = prices.rates_of(tier, usage.input_tokens)
+    tokens_usd = units_usd = _NOTHING
+    for meter, amount in _tokens(usage):
+        if not amount:
+            continue
+        if (usd := rates.get(meter)) is None:
             return None
-        tiers = sorted(
-            int(found.group(1))
-            for name in entry
-            if (found := re.fullmatch(r"input_cost_per_token_above_(\d+)k_tokens", name)) and entry[name] is not None
-        )
-        if not tiers:
-            return cls(base=base)
-        long_context = _litellm_rates(entry, f"_above_{tiers[0]}k_tokens", base)
-        return cls(base=base, long_context_above_tokens=tiers[0] * 1000, long_context=long_context)
+        tokens_usd += amount * usd
+    for name, amount in usage.quantities.items():
+        meter, qualifier = split_quantity_name(name)
+        if meter.is_tokens or not amount:
+            continue
+        usd = prices.usd_per_unit(meter, qualifier, tier, usage.input_tokens)
+        if usd is None:
+            return None
+        units_usd += amount * usd / meter.unit_size
+    return (tokens_usd / MILLION + units_usd).quantize(PLACES, ROUND_HALF_EVEN)
 
 
-def cost_usd(usage: Usage, prices: PriceList) -> Decimal:
-    """What the usage costs, to twelve places, half to even."""
-    return _cost_per_million(usage, prices.rates(usage.input_tokens)).quantize(PLACES, ROUND_HALF_EVEN)
+def ceiling_usd(
+    input_tokens: int,
+    output_tokens: int,
+    prices: PriceList,
+    *,
+    tiers: Collection[Tier] = (Tier.STANDARD,),
+    quantities: Mapping[str, Decimal] | None = None,
+) -> Decimal | None:
+    """No usage within these totals and quantities costs more, whichever of the tiers serves it. Rounded up to twelve
+    places. A quantity that is named without a qualifier may be of the dearest. None: something has no rate, so nobody
+    knows."""
+    possible = []
+    for tier in tiers:
+        for step in prices.input_steps(input_tokens):
+            rates = prices.rates_of(tier, step)
+            if (input_tokens and Meter.INPUT not in rates) or (output_tokens and Meter.OUTPUT not in rates):
+                return None
+            possible.append(_dearest(rates, _OF_INPUT) * input_tokens + _dearest(rates, _OF_OUTPUT) * output_tokens)
+    total = max(possible) / MILLION
+    for name, amount in (quantities or {}).items():
+        meter, qualifier = split_quantity_name(name)
+        if meter.is_tokens:
+            continue  # a part of the totals, in which each token counts as the dearest
+        known = [
+            usd
+            for tier in tiers
+            for step in prices.input_steps(input_tokens)
+            for its in ((qualifier,) if qualifier else prices.qualifiers(meter))
+            if (usd := prices.usd_per_unit(meter, its, tier, step)) is not None
+        ]
+        if not known:
+            return None
+        total += max(known) * amount / meter.unit_size
+    return total.quantize(PLACES, ROUND_CEILING)
 
 
-def ceiling_usd(input_tokens: int, output_tokens: int, prices: PriceList) -> Decimal:
-    """No usage within these totals costs more. Rounded up to twelve places."""
-    possible = [prices.base]
-    if prices.long_context is not None and input_tokens > (prices.long_context_above_tokens or 0):
-        possible.append(prices.long_context)
-    dearest = max(r.dearest_input * input_tokens + r.dearest_output * output_tokens for r in possible)
-    return (dearest / MILLION).quantize(PLACES, ROUND_CEILING)
+def dearest_output_usd_per_mtok(prices: PriceList, *, tiers: Collection[Tier] = (Tier.STANDARD,)) -> Decimal:
+    """The highest rate that an output token could cost; 0 when output has no rate."""
+    return max(_dearest(prices.rates_of(tier, step), _OF_OUTPUT) for tier in tiers for step in prices.input_steps())
 
 
-def dearest_output_usd_per_mtok(prices: PriceList) -> Decimal:
-    """The highest rate that an output token could cost."""
-    if prices.long_context is None:
-        return prices.base.dearest_output
-    return max(prices.base.dearest_output, prices.long_context.dearest_output)
+def _dearest(rates: Mapping[Meter, Decimal], meters: Iterable[Meter]) -> Decimal:
+    return max((rates[meter] for meter in meters if meter in rates), default=Decimal(0))
 
 
-def _cost_per_million(usage: Usage, rates: Rates) -> Decimal:
+def _tokens(usage: Usage) -> tuple[tuple[Meter, Decimal | int], ...]:
+    """The usage's tokens as classes that do not overlap."""
+    cached_audio, cached_image = usage.of(Meter.CACHED_AUDIO_INPUT), usage.of(Meter.CACHED_IMAGE_INPUT)
+    image_input, image_output = usage.of(Meter.IMAGE_INPUT), usage.of(Meter.IMAGE_OUTPUT)
     write_1h = min(usage.cache_write_1h_tokens, usage.cache_write_tokens)
     # Classes are parts of the totals. A provider whose parts exceed its total is believed in the parts.
-    plain_input = max(
-        0, usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens - usage.audio_input_tokens
+    of_input = usage.cached_input_tokens + usage.cache_write_tokens + usage.audio_input_tokens
+    of_output = usage.reasoning_tokens + usage.audio_output_tokens
+    return (
+        (Meter.INPUT, max(_NOTHING, usage.input_tokens - of_input - image_input)),
+        (Meter.CACHED_INPUT, max(_NOTHING, usage.cached_input_tokens - cached_audio - cached_image)),
+        (Meter.CACHED_AUDIO_INPUT, cached_audio),
+        (Meter.CACHED_IMAGE_INPUT, cached_image),
+        (Meter.CACHE_WRITE, usage.cache_write_tokens - write_1h),
+        (Meter.CACHE_WRITE_1H, write_1h),
+        (Meter.AUDIO_INPUT, usage.audio_input_tokens),
+        (Meter.IMAGE_INPUT, image_input),
+        (Meter.OUTPUT, max(_NOTHING, usage.output_tokens - of_output - image_output)),
+        (Meter.REASONING, usage.reasoning_tokens),
+        (Meter.AUDIO_OUTPUT, usage.audio_output_tokens),
+        (Meter.IMAGE_OUTPUT, image_output),
     )
-    plain_output = max(0, usage.output_tokens - usage.reasoning_tokens - usage.audio_output_tokens)
-    as_input, as_output = rates.input_usd_per_mtok, rates.output_usd_per_mtok
-    write = _or(rates.cache_write_usd_per_mtok, as_input)
-    total = (
-        plain_input * as_input
-        + usage.cached_input_tokens * _or(rates.cached_input_usd_per_mtok, as_input)
-        + (usage.cache_write_tokens - write_1h) * write
-        + write_1h * _or(rates.cache_write_1h_usd_per_mtok, write)
-        + usage.audio_input_tokens * _or(rates.audio_input_usd_per_mtok, as_input)
-        + plain_output * as_output
-        + usage.reasoning_tokens * _or(rates.reasoning_usd_per_mtok, as_output)
-        + usage.audio_output_tokens * _or(rates.audio_output_usd_per_mtok, as_output)
-    )
-    return total / MILLION
-
-
-def _or(rate: Decimal | None, otherwise: Decimal) -> Decimal:
-    return otherwise if rate is None else rate
-
-
-_LITELLM_NAMES = {
-    "input_usd_per_mtok": "input_cost_per_token",
-    "output_usd_per_mtok": "output_cost_per_token",
-    "cached_input_usd_per_mtok": "cache_read_input_token_cost",
-    "cache_write_usd_per_mtok": "cache_creation_input_token_cost",
-    "cache_write_1h_usd_per_mtok": "cache_creation_input_token_cost_above_1hr",
-    "reasoning_usd_per_mtok": "output_cost_per_reasoning_token",
-    "audio_input_usd_per_mtok": "input_cost_per_audio_token",
-    "audio_output_usd_per_mtok": "output_cost_per_audio_token",
-}
-
-
-def litellm_costs(prices: PriceList) -> dict[str, Decimal]:
-    """The price list under litellm's names, still in USD per *million* tokens."""
-    tiers = [("", prices.base)]
-    if prices.long_context is not None and prices.long_context_above_tokens is not None:
-        tiers.append((f"_above_{prices.long_context_above_tokens // 1000}k_tokens", prices.long_context))
-    return {
-        theirs + suffix: rate
-        for suffix, rates in tiers
-        for ours, theirs in _LITELLM_NAMES.items()
-        if (rate := getattr(rates, ours)) is not None and _is_named(theirs, suffix)
-    }
-
-
-def _is_named(name: str, suffix: str) -> bool:
-    """litellm's map has tiers of input, output and cache, and of nothing else."""
-    return not suffix or name in (
-        "input_cost_per_token",
-        "output_cost_per_token",
-        "cache_read_input_token_cost",
-        "cache_creation_input_token_cost",
-    )
-
-
-def _litellm_rates(entry: Mapping[str, Any], suffix: str, base: Rates | None) -> Rates | None:
-    """The rates with a suffix; a class that the tier does not name costs what it costs in the base."""
-    values: dict[str, Decimal | None] = {}
-    for ours, theirs in _LITELLM_NAMES.items():
-        price = entry.get(theirs + suffix)
-        values[ours] = getattr(base, ours) if price is None and base is not None else _per_million(price)
-    if values["input_usd_per_mtok"] is None or values["output_usd_per_mtok"] is None:
-        return None
-    return Rates(**values)  # type: ignore[arg-type]  # the two that must be there were just looked at
-
-
-def _per_million(per_token: Any) -> Decimal | None:
-    """3e-06 a token → exactly 3 a million: the shortest text of the float is what its author wrote."""
-    return None if per_token is None else Decimal(str(per_token)) * MILLION
-
-
-def _rates_json(rates: Rates) -> dict[str, str]:
-    values = {field.name: getattr(rates, field.name) for field in fields(rates)}
-    return {name: plain_usd(value) for name, value in values.items() if value is not None}
-
-
-def _rates_from_json(value: Mapping[str, str]) -> Rates:
-    return Rates(**{name: Decimal(text) for name, text in value.items()})

@@ -1,7 +1,7 @@
 """Rate limits of a key: requests a minute, tokens a minute, requests at once. Pure.
 
-Minutes are calendar minutes of the database's clock: a limit is whole again at the next one. A request counts with
-its ceiling of tokens when it is admitted, and with its true tokens once it has settled within the same minute.
+Minutes are calendar minutes of the database's clock. Each minute begins with the full limit. A request counts with its
+ceiling of tokens when it is admitted, and with its true tokens when it settles within the same minute.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from datetime import datetime
 
 from accounting.refusals import RateLimited
 
-RETRY_AT_ONCE_S = 1  # when a running request will end is not known
+RETRY_AT_ONCE_S = 1  # nobody knows when a running request will end
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """A key's limits; None: none."""
+    """A key's limits. None means no limit."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -41,7 +41,7 @@ class RateUse:
 
 @dataclass(frozen=True, slots=True)
 class RateStatus:
-    """For the ``x-ratelimit-*`` headers: the limits, and what is left of them after this request."""
+    """The limits, and what is left of them after this request, for the ``x-ratelimit-*`` headers."""
 
     limits: RateLimits
     requests_left: int | None
@@ -50,7 +50,7 @@ class RateStatus:
 
 
 def refuse_over_limit(limits: RateLimits, use: RateUse, tokens: int, now: datetime) -> RateStatus:
-    """Raise RateLimited when one more request of ``tokens`` is over a limit, else say what is left after it."""
+    """Raise RateLimited when another request of ``tokens`` is over a limit, else return what is left after it."""
     reset_s = 60 - now.second
     if limits.concurrent_requests is not None and use.running >= limits.concurrent_requests:
         raise RateLimited("requests at once", limits.concurrent_requests, use.running, RETRY_AT_ONCE_S)

@@ -6,8 +6,8 @@ Refusal
 │   ├── BudgetInFlight       … but may once running requests settle
 │   └── RequestExceedsBudget … and never could: the request alone is larger than the whole budget
 ├── RateLimited              a rate limit of the key: .limit .most .used .retry_after_s
-├── Unpriced                 a hard budget applies and nobody knows what the model costs
-├── ConfigurationChanged     the snapshot that the request was read with is not the database's any more
+├── Unpriced                 a hard budget applies and the model has no price
+├── ConfigurationChanged     the request was read with an old snapshot of the configuration
 ├── HoldLost                 the hold was expired or resolved while the request ran: it must not spend more
 └── LedgerUnavailable        Postgres cannot be written
 """

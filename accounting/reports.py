@@ -15,7 +15,7 @@ from accounting.periods import Period, window
 
 @dataclass(frozen=True, slots=True)
 class BudgetStatus:
-    """A budget in its current window, also when nothing has been spent in it yet."""
+    """A budget in its current window, also when the window is not open yet because nothing was spent."""
 
     budget: str
     scope: str
@@ -64,7 +64,7 @@ def _status(budget: Budget, now: datetime) -> BudgetStatus:
 
 @dataclass(frozen=True, slots=True)
 class SpendRow:
-    """One line of a spend report. ``unpriced``: requests that were served and whose cost nobody knows."""
+    """One line of a spend report. ``unpriced`` counts requests that were served without a price."""
 
     group: str | None
     requests: int
@@ -92,11 +92,12 @@ DIMENSIONS = {
 def spend(by: str, since: datetime | None, until: datetime | None, time_zone: str) -> list[SpendRow]:
     """Spend of the entries admitted in ``[since, until)``, grouped by a name of DIMENSIONS or by ``tag:NAME``.
 
-    ``provider`` and ``model`` are those that served (or failed last); the view ``spend_by_provider`` splits a request
-    that paid two. Raises KeyError for an unknown dimension."""
+    ``provider`` and ``model`` are those that served, or failed last. The view ``spend_by_provider`` splits a request
+    that paid two providers. Raises KeyError for an unknown dimension.
+    """
     tag = by.removeprefix("tag:") if by.startswith("tag:") else None
     group = "tags ->> %(tag)s" if tag is not None else DIMENSIONS[by]
-    # The view `ledger` looks an entry's adjustments up one by one: right for a hundred rows, slow for a year of them.
+    # The view `ledger` looks up each entry's adjustments one by one: fast for a hundred rows, slow for a year.
     query = (
         f"SELECT {group} AS grouped, count(*), count(*) FILTER (WHERE http_status >= 400 OR state = 'unknown'),"  # noqa: S608
         " sum(input_tokens)::bigint, sum(output_tokens)::bigint,"

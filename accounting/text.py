@@ -1,4 +1,4 @@
-"""Text from outside that is to be stored."""
+"""Prepares text from outside for the database."""
 
 from __future__ import annotations
 

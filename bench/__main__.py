@@ -1,6 +1,6 @@
 """``make bench``: us, with the ledger on, and our peers, without a database, in one run on one machine.
 
-Same static upstream, one worker each, interleaved rounds. What counts is the ratio; the figures are this machine's.
+All have the same static upstream and one worker, in interleaved rounds. The ratios count, not the figures.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gateway_project.embedded_postgres import EmbeddedPostgres
 
 EVENTS = 100  # content events of a stream
 INTERVAL_S = 0.02  # between the events of a paced stream
-LATE_MS = 100.0  # the 99th percentile of the events' delay that a worker may not reach
+LATE_MS = 100.0  # a worker's limit: the 99th percentile of the events' delay stays below it
 LADDER = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # paced streams at a time
 DOCUMENT = peers.ROOT / "docs" / "benchmarks.md"
 
@@ -41,10 +41,10 @@ def chat(alias: str, headers: dict[str, str], *, streamed: bool = False, path: s
 
 @dataclass(frozen=True)
 class Row:
-    """One measure of every peer that it is for."""
+    """A measure, and the peers that it is taken of."""
 
     name: str
-    aims: dict[str, str]  # peer → the ratio that we aim at
+    aims: dict[str, str]  # peer → the ratio to it that we aim at
     measure: Callable[[Peer], float]
     among: tuple[str, ...] = ("us", "litellm")
 
@@ -72,7 +72,7 @@ def added_latency(upstream_port: int, seconds: float) -> Callable[[Peer], float]
 
 
 def request_cpu(seconds: float) -> Callable[[Peer], float]:
-    """Of the worker alone: unlike the two above, it hardly depends on what else the machine does."""
+    """The worker's CPU alone. Unlike the two measures above, it hardly depends on other work on the machine."""
 
     def measure(peer: Peer) -> float:
         workers = peer.workers()
@@ -84,7 +84,7 @@ def request_cpu(seconds: float) -> Callable[[Peer], float]:
 
 
 def event_cpu(alias: str, seconds: float) -> Callable[[Peer], float]:
-    """The request's own cost is spread over its events: it is a part of what a stream costs."""
+    """CPU an event. The request's own cost is spread over its events, because it is part of a stream's cost."""
 
     def measure(peer: Peer) -> float:
         workers = peer.workers()
@@ -111,8 +111,10 @@ def paced_streams(seconds: float, ladder: tuple[int, ...]) -> Callable[[Peer], f
 
 
 class Neighbours:
-    """What processes that are not of this run take of the machine while it runs: they slow all of us, and most
-    whoever hands a request from process to process."""
+    """The CPU that processes outside this run take meanwhile.
+
+    They slow all peers, and most of all a peer that hands a request from process to process.
+    """
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -131,7 +133,7 @@ class Neighbours:
 
 
 def bare_commit_p50_ms(dsn: str, seconds: float) -> float:
-    """One row, one durable commit, nothing else: what this disk asks of anyone."""
+    """The time of a durable commit of one row, which this disk costs every gateway."""
     durations = []
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("CREATE TABLE bench_commit (at timestamptz)")
@@ -178,7 +180,7 @@ def main() -> int:
             Row("CPU ms a streamed event, Anthropic", {"litellm": "≤ 0.25"}, event_cpu("claude-sonnet", seconds)),
             Row("CPU ms a streamed event, Gemini", {"litellm": "≤ 0.25"}, event_cpu("gemini-pro", seconds)),
         ]
-        for peer in running:  # none pays for first times
+        for peer in running:  # no peer's figures include its first requests
             for alias in peers.FORMATS if peer.name != "portkey" else ("gpt-4o",):
                 for streamed in (False, True) if peer.name != "portkey" else (False,):
                     load.run(peer.port, chat(alias, peer.headers, streamed=streamed), clients=4, seconds=1)
@@ -204,7 +206,7 @@ def main() -> int:
 
 
 def _rounds(row: Row, running: list[Peer], rounds: int) -> dict[str, list[float]]:
-    """Peer by peer within a round, in turning order, so that a noisy minute hits all of them."""
+    """Measures peer by peer in each round, in rotating order, so that a noisy minute hits all peers."""
     seen: dict[str, list[float]] = {name: [] for name in row.among}
     for number in range(rounds):
         among = [peer for peer in running if peer.name in row.among]
@@ -215,7 +217,7 @@ def _rounds(row: Row, running: list[Peer], rounds: int) -> dict[str, list[float]
 
 
 def _line(row: Row, seen: dict[str, list[float]]) -> str:
-    """A line of the table: each peer's figures, then our ratio to each with what we aim at."""
+    """A line of the table: each peer's figures, then our ratio to each peer and the ratio that we aim at."""
     cells = [row.name]
     cells += [_spread(seen[name]) if name in seen else "-" for name in ALL]
     for name in ALL[1:]:
@@ -252,7 +254,7 @@ def _memory_and_start(running: list[Peer]) -> list[str]:
 
 
 def _limits(ours: Peer, upstream: int, dsn: str, seconds: float) -> list[str]:
-    """What stands around the figures above: the rig's own limit, this disk, and Postgres's part."""
+    """The notes below the table: the load client's own limit, this disk, and Postgres's part."""
     bare = load.run(upstream, chat("gpt-4o", {}, path="/openai/v1"), clients=64, seconds=seconds / 2)
     workers, postgres = ours.workers(), ours.postgres()
     before = peers.cpu_s(workers), peers.cpu_s(postgres)

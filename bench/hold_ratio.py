@@ -1,12 +1,11 @@
 """How far holds are above costs, for typical requests: ``python -m bench.hold_ratio``. No server, no network.
 
-True tokens are counted with the tokenizers that litellm ships; answers are of the stated length.
+The true tokens are counted with the tokenizers that litellm ships. Answers have the stated length.
 """
 
 from __future__ import annotations
 
 import os
-from decimal import Decimal
 from typing import Any
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
@@ -45,11 +44,11 @@ def main() -> None:
     django.setup()
     import litellm
 
-    from accounting.pricing import PriceList, Rates, ceiling_usd, cost_usd
+    from accounting.pricing import PriceList, ceiling_usd, cost_usd
     from accounting.usage import Usage
     from routing.endpoints.chat.ceiling import input_ceiling
 
-    prices = PriceList(base=Rates(Decimal(3), Decimal(15)))
+    prices = PriceList.of({"standard": {"input": "3", "output": "15"}})
     print("claude-sonnet: 3 USD in, 15 USD out per million tokens, default output cap 4096\n")
     columns = (
         "true input",
@@ -65,9 +64,11 @@ def main() -> None:
     for name, messages, answer, more in CASES:
         body = {"model": "claude-sonnet", "messages": messages, **more}
         true = litellm.token_counter(model="gpt-4o", messages=messages, tools=more.get("tools"))
-        ceiling, cap = input_ceiling(body).tokens_for("claude-sonnet-4-6"), more.get("max_tokens", 4096)
+        ceiling, cap = input_ceiling(body).tokens_for("anthropic", "claude-sonnet-4-6"), more.get("max_tokens", 4096)
         hold = ceiling_usd(ceiling, cap, prices)
         cost = cost_usd(Usage(input_tokens=true, output_tokens=answer), prices)
+        assert hold is not None
+        assert cost is not None
         print(
             f"| {name} | {true:,} | {ceiling:,} | {answer:,} / {cap:,} | {hold:.4f} | {cost:.4f} |"
             f" {hold / cost:.1f} | {int(10 / hold):,} |"

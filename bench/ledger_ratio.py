@@ -1,7 +1,8 @@
-"""What the ledger costs: our requests a second with it and without, in one run: ``python -m bench.ledger_ratio``.
+"""What the ledger costs: our requests a second with and without it, in one run: ``python -m bench.ledger_ratio``.
 
-One worker each, the same code, Postgres and static upstream, interleaved rounds. Without: a writer that admits all and
-keeps nothing, so the difference is both durable transactions of a request and all that leads to them.
+Both gateways have one worker and the same code, Postgres and static upstream, in interleaved rounds. Without the
+ledger, a writer admits all requests and keeps nothing. So the difference is a request's two durable transactions and
+all that leads to them.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def main() -> None:
         }
         command = [sys.executable, "-m", "gunicorn", "-c", "bench/without_ledger.conf.py"]
         off = stack.enter_context(peers.running("without", port, command, environment, ready))
-        for peer in (on, off):  # neither pays for first times
+        for peer in (on, off):  # the figures do not include the first requests
             load.run(peer.port, ready, clients=4, seconds=1)
         print("| clients | with ledger, requests/s | without | ratio (min / median / max) |\n|---:|---:|---:|---|")
         for clients in (1, 8, 64):

@@ -1,4 +1,4 @@
-"""A load client that is not what is measured: raw asyncio connections, kept alive, one request at a time each."""
+"""A load client that takes little CPU itself: raw asyncio connections, kept alive, with one request at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a round of load saw. Times in milliseconds."""
+    """The results of a round of load. Times are in milliseconds."""
 
     requests: int
     failed: int
@@ -40,7 +40,7 @@ def request(path: str, body: dict[str, object], headers: dict[str, str]) -> byte
 
 
 def run(port: int, data: bytes, *, clients: int, seconds: float) -> Load:
-    """Send the request over and over on that many connections; bounded in time."""
+    """Send the request again and again on as many connections as there are clients, for so many seconds."""
     return asyncio.run(_run(port, data, clients, seconds))
 
 
@@ -68,7 +68,7 @@ async def _run(port: int, data: bytes, clients: int, seconds: float) -> Load:
 
 
 def event_delay_p99_ms(port: int, data: bytes, *, streams: int, seconds: float) -> float:
-    """So many streams of the paced upstream at a time: how long their events took from it to here."""
+    """How long events took from the paced upstream to here, with so many streams at a time."""
     return asyncio.run(_event_delay_p99_ms(port, data, streams, seconds))
 
 
@@ -77,7 +77,7 @@ async def _event_delay_p99_ms(port: int, data: bytes, streams: int, seconds: flo
     ends_at = time.monotonic() + seconds
 
     async def client(number: int) -> None:
-        await asyncio.sleep(number / streams)  # not all events at the same moment
+        await asyncio.sleep(number / streams)  # so that not all events come at the same moment
         while time.monotonic() < ends_at:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(data)

@@ -1,4 +1,4 @@
-"""What is compared, as processes: us with the ledger on, LiteLLM's proxy and Portkey's gateway without a database.
+"""The processes that are compared: us with the ledger on, LiteLLM's proxy and Portkey's gateway without a database.
 
 The peers are installed at pinned versions under ``.bench/``, which git ignores.
 """
@@ -28,15 +28,15 @@ LITELLM_PIN = "litellm[proxy]==1.106.2"
 PORTKEY = ROOT / ".bench" / "portkey"
 PORTKEY_PIN = "@portkey-ai/gateway@1.15.2"
 KEYS = {"OPENAI_API_KEY": "sk-bench", "ANTHROPIC_API_KEY": "sk-ant-bench", "GEMINI_API_KEY": "AIza-bench"}
-#: alias → (provider's name here, litellm's name, model, where the static upstream plays it)
+#: alias → (provider's name here, litellm's name, model, path of the static upstream that plays it)
 FORMATS = {
     "gpt-4o": ("openai", "openai", "gpt-4o", "/openai/v1"),
     "claude-sonnet": ("anthropic", "anthropic", "claude-sonnet-4-6", "/anthropic"),
     "gemini-pro": ("google", "gemini", "gemini-2.5-pro", "/gemini/v1beta"),
 }
 START_WITHIN_S = 60
-MASTER_KEY = "sk-bench-9f1c2a7e4b6d8035"  # LiteLLM does not start without one; we take any on loopback
-PACED = "gpt-4o-paced"  # gpt-4o at the upstream whose events come at an interval
+MASTER_KEY = "sk-bench-9f1c2a7e4b6d8035"  # LiteLLM does not start without a key; we take any key on loopback
+PACED = "gpt-4o-paced"  # gpt-4o at the paced upstream, whose events come at an interval
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Peer:
         return [launched, *launched.children(recursive=True)]
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that answer requests: for us gunicorn's workers, neither the launcher nor Postgres."""
+        """The processes that answer requests. For us these are gunicorn's workers, not the launcher or Postgres."""
         if self.name != "us":
             return self._family()
         gunicorn = [process for process in self._family() if "gunicorn" in _command(process)]
@@ -63,7 +63,7 @@ class Peer:
 
 
 def _command(process: psutil.Process) -> str:
-    """Nothing when it has ended meanwhile, as Postgres's own helpers do."""
+    """The command line; empty when the process has ended meanwhile, as Postgres's own helpers do."""
     try:
         return " ".join(process.cmdline())
     except psutil.NoSuchProcess:
@@ -81,7 +81,7 @@ def free_port() -> int:
 
 
 def _answers(port: int, chat: bytes) -> bool:
-    """Whether it answers the request, as it goes over the wire, with 200."""
+    """Whether the port answers the raw request with 200."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(chat)
         return connection.recv(65536).startswith(b"HTTP/1.1 200")
@@ -89,7 +89,7 @@ def _answers(port: int, chat: bytes) -> bool:
 
 @contextlib.contextmanager
 def running(name: str, port: int, command: list[str], environment: dict[str, str], ready: bytes) -> Iterator[Peer]:
-    """The process, once it answers the request ``ready``; stopped at the end, with all that it started."""
+    """The process, once it answers the request ``ready``. At the end it is stopped with all that it started."""
     with tempfile.TemporaryFile() as log:
         began = time.monotonic()
         process = subprocess.Popen(
@@ -112,7 +112,7 @@ def running(name: str, port: int, command: list[str], environment: dict[str, str
                 time.sleep(0.02)
             yield Peer(name, port, process, time.monotonic() - began)
         finally:
-            # Ours stops its own children in order; the signal is for the one that was started.
+            # Our launcher stops its own children in order, so the signal goes only to the launcher.
             process.terminate()
             try:
                 process.wait(20)
@@ -123,7 +123,7 @@ def running(name: str, port: int, command: list[str], environment: dict[str, str
 
 @contextlib.contextmanager
 def upstream(events: int, interval_s: float = 0) -> Iterator[int]:
-    """The static upstream; with an interval, its streams' events come one by one and say when they were sent."""
+    """The static upstream. With an interval, a stream's events come one by one and say when they were sent."""
     port = free_port()
     command = [sys.executable, "-m", "tests.simulator.static", "--port", str(port), "--events", str(events)]
     process = subprocess.Popen(
@@ -145,7 +145,7 @@ def upstream(events: int, interval_s: float = 0) -> Iterator[int]:
 
 @contextlib.contextmanager
 def us(upstream_port: int, paced_port: int, directory: Path, ready: bytes) -> Iterator[Peer]:
-    """Started twice: the first start makes the database, the second is measured."""
+    """Our gateway, started twice. The first start makes the database, and the second is measured."""
     port = free_port()
     environment = {
         **KEYS,
@@ -166,8 +166,7 @@ paced = Provider.objects.get(name="openai")
 paced.pk, paced.name, paced.base_url = None, "paced", "http://127.0.0.1:{paced_port}/openai/v1"
 paced.save()
 for price in Price.objects.filter(provider="openai", model="gpt-4o"):
-    price.pk, price.provider = None, "paced"
-    price.save()
+    Price.objects.add("paced", price.model, price.effective_from, price.price_list(), price.source)
 alias = ModelAlias.objects.get(name="gpt-4o")
 alias.pk, alias.name, alias.provider = None, "{PACED}", paced
 alias.save()
@@ -200,7 +199,7 @@ def litellm(upstream_port: int, paced_port: int, directory: Path, ready: bytes) 
     config = directory / "litellm.yaml"
     config.write_text("\n".join(lines) + "\n", encoding="utf-8")
     port = free_port()
-    # Without the first two it looks for newer files on the network while it starts.
+    # Without the first two variables, LiteLLM looks for newer files on the network while it starts.
     environment = {
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",

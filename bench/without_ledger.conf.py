@@ -33,6 +33,9 @@ class Nothing:
     def settle(self, settlement):
         return True
 
+    def busy_s(self):
+        return 0.0
+
 
 def post_fork(server, worker):
     from accounting import ledger

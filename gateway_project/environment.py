@@ -1,4 +1,4 @@
-"""The environment, parsed: every variable the gateway reads is read through one of these functions.
+"""Parses the environment: the gateway reads every variable through one of these functions.
 
 A missing or malformed value raises ``InvalidEnvironment`` whose text is one line that names the variable and
 says what it should be. The value itself is never repeated where it may be a secret.
@@ -29,7 +29,7 @@ class InvalidEnvironment(Exception):
 
 
 def load_env_file(path: Path) -> None:
-    """Adds a file's variables to the environment, where what is set already wins.
+    """Adds a file's variables to the environment. A variable that is set already keeps its value.
 
     A file with a broken line changes nothing: python-dotenv alone would leave that line out.
     """
@@ -103,7 +103,7 @@ def envhosts(name: str, default: Sequence[str] = ()) -> list[str]:
 def envorigins(name: str) -> list[str]:
     """Origins: ``https://example.com``, ``http://localhost:3000``, or ``https://*.example.com`` for all its subdomains.
 
-    They are kept as browsers send them: in lower case, without the port that the scheme has anyway.
+    They are kept as browsers send them: in lower case, without the scheme's default port.
     """
     origins = []
     for origin in map(str.lower, envlist(name)):
@@ -122,8 +122,8 @@ def subdomains_pattern(origin: str) -> str:
 def envdatabase(name: str) -> dict[str, Any] | None:
     """``postgresql://user:password@host:port/database?sslmode=require`` as Django's settings; None if unset.
 
-    libpq reads the URL, so all that its documentation says about URLs holds: a Unix socket's directory goes into
-    ``?host=/run/postgresql`` or percent-encoded into the host's place.
+    libpq parses the URL, so its documentation on URLs applies. A Unix socket's directory is written as
+    ``?host=/run/postgresql``, or percent-encoded in the place of the host.
     """
     url = envstr(name)
     if not url:
@@ -131,13 +131,13 @@ def envdatabase(name: str) -> dict[str, Any] | None:
     example = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
     if not url.startswith(("postgres://", "postgresql://")):
         raise InvalidEnvironment(name, f"should begin with postgresql://, as in {example}")
-    # The URL carries a password: no message here repeats any of it, and libpq's own would.
+    # The URL holds a password, so our messages repeat no part of it. libpq's own messages would.
     try:
         options: dict[str, Any] = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
         raise InvalidEnvironment(name, f"is not a URL; it should look like {example}") from None
     host, port, database = (options.pop(part, "") for part in ("host", "port", "dbname"))
-    if "@" in host + database:  # libpq ends a password at its first @, and would name the rest of it in an error
+    if "@" in host + database:  # libpq ends a password at its first @ and repeats the rest in errors
         raise InvalidEnvironment(name, "has an @ in its user or password: percent-encode it as %40")
     if not all(number.isdecimal() and 0 < int(number) < 65536 for number in port.split(",") if number):
         raise InvalidEnvironment(name, f"is not a URL; it should look like {example}")

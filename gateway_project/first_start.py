@@ -1,4 +1,4 @@
-"""What must be true before the gateway serves: a database that answers, migrated, with an admin."""
+"""What must be true before the gateway serves: the database answers, is migrated, and has an admin."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ WAIT_S = 30
 
 @dataclass(frozen=True)
 class Admin:
-    """An account made by this start. ``password`` is set when it was made up: shown once, never again."""
+    """An account that this start created. ``password`` is set when it was generated here; it is shown only once."""
 
     username: str
     password: str | None
 
 
 def prepare() -> Admin | None:
-    """Waits for the database, then migrates and fills it; replicas that start at once take turns.
+    """Waits for the database, migrates it and writes the defaults. Replicas that start at the same time take turns.
 
     Returns the admin account if this start made one. Raises ``InvalidEnvironment``.
     """
     _wait_for_database()
-    # A transaction's lock, not a session's: that one also works through a pooler. It has a connection of its
-    # own, as migrations have transactions of their own.
+    # The lock belongs to a transaction, not to a session, because a session's lock does not work through a pooler. It
+    # has its own connection, because migrations begin and commit their own transactions.
     with psycopg.connect(**connection.get_connection_params()) as lock:
         lock.execute("SELECT pg_advisory_xact_lock(%s)", [locks.FIRST_START])
         call_command("migrate", interactive=False, verbosity=0)
@@ -50,7 +50,7 @@ def _wait_for_database() -> None:
             connection.ensure_connection()
         except OperationalError as error:
             if time.monotonic() > deadline:
-                reason = " ".join(str(error).split())  # libpq names host, user and database here, no password
+                reason = " ".join(str(error).split())  # libpq names the host, user and database here, not the password
                 raise InvalidEnvironment("DATABASE_URL", f"no connection in {WAIT_S} s: {reason}") from None
             time.sleep(0.5)
         else:
@@ -64,7 +64,7 @@ def _ensure_admin() -> Admin | None:
     username = envstr("DJANGO_SUPERUSER_USERNAME", "admin")
     password = envstr("DJANGO_SUPERUSER_PASSWORD")
     if not password and not settings.ON_LOOPBACK:
-        return None  # a password made up here would end in a log that others read
+        return None  # a generated password would end up in a log that others read
     if users.filter(**{users.model.USERNAME_FIELD: username}).exists():
         raise InvalidEnvironment("DJANGO_SUPERUSER_USERNAME", f"{username!r} exists and is not a superuser")
     made_up = None if password else secrets.token_urlsafe(12)

@@ -1,9 +1,9 @@
 """gunicorn's configuration, as the launcher starts it: ``gunicorn -c gateway_project/gunicorn.conf.py …``."""
 
-# Nothing stands above this: gevent must patch before anything imports ssl, socket or threading for itself.
+# Keep this at the top: gevent must patch before any module imports ssl, socket or threading.
 import os
 
-if os.environ.get("GATEWAY_WORKER_CLASS", "").strip() in ("", "gevent"):
+if os.environ.get("GATEWAY_WORKER_CLASS", "").strip() != "gthread":
     from gevent import monkey
 
     monkey.patch_all()
@@ -22,7 +22,7 @@ except InvalidEnvironment as error:
     print(error, file=sys.stderr)  # noqa: T201 - one line for the operator, not a traceback
     sys.exit(2)
 
-# Until the workers are made: collections take a quarter of the time that the imports do, and find nothing to free.
+# Garbage collection is off until the workers are forked: it would take a quarter of the imports' time and free nothing.
 gc.disable()
 
 if TYPE_CHECKING:
@@ -32,36 +32,40 @@ if TYPE_CHECKING:
 wsgi_app = "gateway_project.wsgi"
 bind = f"[{settings.HOST}]:{settings.PORT}" if ":" in settings.HOST else f"{settings.HOST}:{settings.PORT}"
 workers = settings.WEB_CONCURRENCY
-worker_class = settings.GATEWAY_WORKER_CLASS
+worker_class = {"gevent": "gateway_project.worker.GatewayWorker", "stock-gevent": "gevent", "gthread": "gthread"}[
+    settings.GATEWAY_WORKER_CLASS
+]
 worker_connections = 1000  # a worker's clients at a time; most of them wait for a provider
-threads = 64  # gthread only: there a client costs a thread
-# Loaded once, then forked: the workers share litellm's memory, and no worker pays for its import.
+threads = 64  # gthread only, where each client takes a thread
+# The application is loaded before the fork: the workers share litellm's memory and do not import it again.
 preload_app = True
 
-# Streams run for minutes, so a stop waits for them; holds of what is cut here expire to `unknown`.
+# Streams run for minutes, so a stop waits for them. The holds of requests that are cut off here expire to `unknown`.
 graceful_timeout = 120
-# A heartbeat, not a request's time: a worker that is silent this long is stuck, and replaced.
+# A heartbeat, not a request's time: a worker that is silent for this long is stuck, and gunicorn replaces it.
 timeout = 60
 # Idle connections delay a stop by as much. A proxy keeps them longer than a client does, and must not see us
-# close first.
+# close first. A connection that has not carried a request yet is given less (worker.py).
 keepalive = 5 if settings.ON_LOOPBACK else 75
 # The heartbeat must never wait for a disk.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 
-# What a header may weigh; bodies are measured by the view (GATEWAY_MAX_BODY_BYTES).
+# What a header may weigh, and worker.py bounds all of them together. Bodies: GATEWAY_MAX_BODY_BYTES.
 limit_request_line = 8190
 limit_request_fields = 100
 limit_request_field_size = 8190
+# Headers that would set WSGI's own SCRIPT_NAME and PATH_INFO: no proxy of ours moves the gateway below a path.
+forwarder_headers = ""
 
-accesslog = None  # the gateway logs a line per request of its own
+accesslog = None  # the gateway writes its own line for each request
 errorlog = "-"
 loglevel = "warning"
-# gunicorn's own control socket has no user here, and would be one more door.
+# Nothing here uses gunicorn's control socket, and it would be one more way in.
 control_socket_disable = True
 
 
 def on_starting(server: "Arbiter") -> None:
-    """In the parent, once the gateway is loaded: what the system checks find, unless the launcher has printed it."""
+    """Runs in the parent after the gateway is loaded. Runs the system checks, unless the launcher has run them."""
     from gateway_project import checks
     from gateway_project.run import LAUNCHER
 
@@ -70,30 +74,33 @@ def on_starting(server: "Arbiter") -> None:
 
 
 def when_ready(server: "Arbiter") -> None:
-    """In the parent, before it forks: what it has loaded stays for good. Collections that look at it cost a worker
-    time, and the looking writes to it, so that its pages would not be shared any more."""
+    """Runs in the parent before it forks. Excludes all loaded objects from garbage collection.
+
+    They live as long as the process. A collection that visited them would take time in each worker, and would write to
+    their pages, which the workers could then no longer share.
+    """
     gc.collect()
     gc.freeze()
     gc.enable()
 
 
 def post_fork(server: "Arbiter", worker: "Worker") -> None:
-    """In each new worker, before it serves: what may not be shared across a fork starts here."""
+    """Runs in each new worker before it serves. Starts what must not be shared across a fork."""
     from accounting import ledger
     from routing.breakers import sharing as breaker_sharing
 
-    gc.set_threshold(20_000, 20, 20)  # collections at the usual 700 take 8 % of a worker's time, at these 4 %
-    gc.enable()  # a reload (SIGHUP) has read this file again, and calls no `when_ready`
+    gc.set_threshold(20_000, 20, 20)  # 4 % of a worker's time; Python's default of 700 takes 8 %
+    gc.enable()  # after a reload (SIGHUP), which runs this file again but not `when_ready`
     ledger.start()
     breaker_sharing.start()
-    if worker.age == 1:  # the first of them, and not the one that replaces it
+    if worker.age == 1:  # the first worker since the start, not a replacement
         from accounting.ledger.reconcile import reconcile_and_log
 
         threading.Thread(target=reconcile_and_log, name="reconcile", daemon=True).start()
 
 
 def worker_exit(server: "Arbiter", worker: "Worker") -> None:
-    """In each worker, after its last request: what still waits to be written is written here."""
+    """Runs in each worker after its last request. Writes what still waits to be written."""
     from accounting import ledger
     from routing.breakers import sharing as breaker_sharing
 

@@ -1,57 +1,95 @@
-"""Whether the gateway can do its work. No provider is called, no key is needed."""
+"""Whether the gateway can work. These checks call no provider and need no key."""
 
 from __future__ import annotations
+
+import threading
+import time
 
 from django.db import Error, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
+from accounting import ledger, sql
 from routing import catalog
 
+LEDGER_WAIT_S = 2  # for what every hold waits for; it is ours within milliseconds
+BUSY_S = 3.0  # a writer that is longer at one transaction is stuck: nobody is admitted meanwhile
+MIGRATIONS_S = 5.0  # between two looks at the migrations, which read files and take a while
 
+
+@csrf_exempt  # else a PUT would hear about forms, not about methods
 @require_safe
 def health(request: HttpRequest) -> JsonResponse:
-    """The platform's health check: healthy means that a request could be admitted, that is written to the ledger."""
+    """The platform's health check. Healthy means that the ledger can be written, so requests can be admitted."""
     try:
         snapshot = catalog.fresh()
         _write_and_roll_back()
     except Error as error:
-        return JsonResponse(
-            {
-                "status": "unhealthy",
-                "reason": f"the ledger cannot be written ({type(error).__name__})",
-                "models": [],
-            },
-            status=503,
-        )
+        return _unhealthy(f"the ledger cannot be written ({type(error).__name__})")
+    busy_s = ledger.busy_s()
+    if busy_s > BUSY_S:
+        return _unhealthy(f"the ledger's writer has been waiting for Postgres for {busy_s:.0f} s")
     return JsonResponse({"status": "healthy", "models": list(snapshot.enabled_aliases)})
 
 
+def _unhealthy(reason: str) -> JsonResponse:
+    return JsonResponse({"status": "unhealthy", "reason": reason, "models": []}, status=503)
+
+
+@csrf_exempt  # else a PUT would hear about forms, not about methods
 @require_safe
 def live(request: HttpRequest) -> JsonResponse:
     """The process answers."""
     return JsonResponse({"status": "alive"})
 
 
+@csrf_exempt  # else a PUT would hear about forms, not about methods
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
     """The database answers and has every migration."""
     try:
-        executor = MigrationExecutor(connection)
-        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        connection.ensure_connection()
+        names = _migrations.missing()
     except Error as error:
         return JsonResponse({"status": "not ready", "reason": f"no database ({type(error).__name__})"}, status=503)
-    if missing:
-        names = [f"{migration.app_label}.{migration.name}" for migration, _ in missing]
+    if names:
         return JsonResponse({"status": "not ready", "reason": "migrations are missing", "missing": names}, status=503)
     return JsonResponse({"status": "ready"})
 
 
+class _Migrations:
+    """Those that the database lacks, looked at by one request at a time, and not for each."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._missing: list[str] = []
+        self._look_at = 0.0  # monotonic
+
+    def missing(self) -> list[str]:
+        """Raises django.db.Error, and then the next request looks again."""
+        with self._lock:
+            if time.monotonic() >= self._look_at:
+                executor = MigrationExecutor(connection)
+                plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+                self._missing = [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
+                self._look_at = time.monotonic() + MIGRATIONS_S
+            return self._missing
+
+
+_migrations = _Migrations()
+
+
 def _write_and_roll_back() -> None:
-    """Prove that the ledger's table takes writes (a read-only standby or a full disk would not), leaving nothing."""
+    """Prove that the ledger takes writes (a read-only standby or a full disk would not), leaving nothing.
+
+    It begins as every hold does, with the ledger's lock, so that whoever keeps holds waiting keeps this waiting too.
+    """
     with transaction.atomic():
         with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{LEDGER_WAIT_S}s"])
+            cursor.execute(sql.load("share_ledger"))
             cursor.execute("LOCK TABLE accounting_ledgerentry IN ROW EXCLUSIVE MODE")
             cursor.execute("CREATE TEMPORARY TABLE gateway_health (one int) ON COMMIT DROP")
         transaction.set_rollback(True)

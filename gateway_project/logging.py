@@ -2,8 +2,8 @@
 
     logger.info("request", extra={"alias": alias, "cost_usd": cost})
 
-Only what a caller names is written: never headers, never bodies. An exception adds ``exception``, its
-traceback.
+A line holds only what its caller names: never headers, never bodies. An exception adds its traceback as
+``exception``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-# What every LogRecord has; whatever else is on it came in as ``extra``.
+# The attributes of every LogRecord. All other attributes of a record came in as ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-# Django's own extras: objects that would print the request's headers, or nothing useful.
+# Django's own extras. Their text is useless, or shows the request's headers.
 _DROPPED = frozenset({"request", "server_time"})
 
 
@@ -32,12 +32,12 @@ class JsonFormatter(logging.Formatter):
                 line[name] = value
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        # Decimals, UUIDs and times as their text: a cost keeps every digit.
+        # Decimals, UUIDs and times become text, so a cost keeps every digit.
         return json.dumps(line, default=str, ensure_ascii=False)
 
 
 def configuration(level: str) -> dict[str, Any]:
-    """Django's ``LOGGING``. ``level`` is that of the gateway's own lines; all others speak from WARNING."""
+    """Django's ``LOGGING``. ``level`` applies to the gateway's own loggers; all others log from WARNING."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -46,12 +46,12 @@ def configuration(level: str) -> dict[str, Any]:
         "root": {"handlers": ["stdout"], "level": "WARNING"},
         "loggers": {
             "gateway": {"level": level},
-            # Django's own handlers print for developers and mail to administrators; the root's is ours.
+            # Django's handlers print for developers and mail administrators. Only the root's handler is kept.
             "django": {"handlers": [], "level": "WARNING", "propagate": True},
             "django.server": {"handlers": [], "level": "WARNING", "propagate": True},
-            # A line for each 4xx answer: the gateway's request line says it already.
+            # Django would write a line for each 4xx answer, and the gateway's request line says that already.
             "django.request": {"level": "ERROR"},
-            # A traceback for each request with a made-up Host: whoever scans the internet would fill the log.
+            # Django would write a traceback for each request with a wrong Host: internet scanners would fill the log.
             "django.security.DisallowedHost": {"level": "CRITICAL"},
         },
     }

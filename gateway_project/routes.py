@@ -1,8 +1,8 @@
-"""Refuses to serve a URL table in which a route could spend money that nobody holds.
+"""Refuses to serve when a route could spend money without a hold.
 
-Each route either spends through the one skeleton (`routing.endpoints.spending`) or is named here as one that costs
-nothing. ``wsgi.py`` asks before it serves, so that no server can leave the question out;
-the system check ``gateway.E001`` asks earlier, where there is one.
+Each route either spends through the one skeleton (`routing.endpoints.spending`) or is listed here as free. ``wsgi.py``
+checks this before it serves, so every server runs the check. The system check ``gateway.E001`` runs it earlier, where
+system checks run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FREE_VIEWS: Final = frozenset(
         "gateway_project.health.ready",
     }
 )
-#: Below these paths are the operators' pages. Static files have no route: whitenoise serves them.
+#: The paths of the operators' pages. Static files have no route, because whitenoise serves them.
 FREE_PATHS: Final = ("admin/",)
 
 
@@ -51,7 +51,7 @@ def _routes(patterns: Iterable[URLPattern | URLResolver], prefix: str = "") -> I
 
 
 def _spends(view: Callable[..., Any]) -> bool:
-    # Not a subclass: that could have a `post` of its own.
+    # A subclass does not count: it could have its own `post`.
     return getattr(view, "cls", None) is SpendingView
 
 

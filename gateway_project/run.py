@@ -1,8 +1,9 @@
 """The launcher, ``python -m gateway_project.run``: everything between one command and a serving gateway.
 
-Environment → embedded Postgres (without ``DATABASE_URL``) → migrations, defaults, first admin → gunicorn. It
-stays as the parent of Postgres and gunicorn. Ctrl-C or SIGTERM stops gunicorn first, which finishes what is
-running, then Postgres; a second one does not wait. If the launcher is killed, the kernel tells both to stop.
+Environment → embedded Postgres (without ``DATABASE_URL``) → migrations, defaults, first admin → gunicorn. The launcher
+stays as the parent of Postgres and gunicorn. Ctrl-C or SIGTERM stops gunicorn, which finishes the running requests, and
+then Postgres. A second Ctrl-C or SIGTERM does not wait for running requests. When the launcher is killed, the kernel
+signals both to stop.
 
 Exit codes: 0 stopped as asked, 1 a part died, 2 it could not start (one line on stderr says why).
 """
@@ -28,10 +29,10 @@ from gateway_project.embedded_postgres import (
 )
 from gateway_project.environment import InvalidEnvironment
 
-# In gunicorn's environment: the process id of the launcher, which has printed what the system checks found.
+# In gunicorn's environment: the process id of the launcher, which has run the system checks already.
 LAUNCHER = "GATEWAY_LAUNCHER_PID"
 
-# How long a gateway that was killed a moment ago may take to let go of its port.
+# How long a gateway that was just killed may take to free its port.
 PORT_WAIT_S = 5
 GUNICORN_CONFIG = Path(__file__).with_name("gunicorn.conf.py")
 
@@ -48,7 +49,7 @@ class Launcher:
     def on_signal(self, _number: int, _frame: FrameType | None) -> None:
         if self.gunicorn is None:
             raise KeyboardInterrupt
-        # First ask for a graceful stop, which lets streams end; whoever asks twice does not want to wait.
+        # The first signal asks for a graceful stop, which lets streams end. The second does not wait for them.
         self.gunicorn.send_signal(signal.SIGQUIT if self.stopping else signal.SIGTERM)
         self.stopping = True
 
@@ -102,7 +103,7 @@ class Launcher:
         admin = first_start.prepare()
         if not checks.passed("default"):
             raise SystemExit(2)
-        # At once, not with the banner: were gunicorn to fail now, nobody would ever see it.
+        # Print the password now, not with the banner: if gunicorn fails to start, nobody would ever see it.
         if admin and admin.password:
             print(
                 f"  Sign in   {admin.username}, one-time password {admin.password} (not shown again)",
@@ -126,7 +127,7 @@ class Launcher:
             env={**os.environ, LAUNCHER: str(os.getpid())},
             # A terminal's Ctrl-C goes to the whole process group; here it must reach the launcher alone.
             start_new_session=True,
-            # No threads here, so nothing can hold a lock across the fork.
+            # The launcher has no threads that could hold a lock across the fork.
             preexec_fn=stop_with_parent(signal.SIGTERM),  # noqa: PLW1509
         )
 
@@ -149,7 +150,7 @@ class Launcher:
         if self.stopping:
             return 0
         print(f"gunicorn ended by itself (exit code {self.gunicorn.returncode}).", file=sys.stderr, flush=True)
-        # Its workers notice by themselves, within a second; the port should be free before that.
+        # The workers end by themselves within a second. Ending them now frees the port earlier.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.gunicorn.pid, signal.SIGTERM)
         return 1
@@ -160,7 +161,7 @@ def main() -> int:
     if "--version" in sys.argv[1:]:
         print(__version__)
         return 0
-    if "--stop-with-parent" in sys.argv[1:]:  # make, which a kill -9 may hit as well
+    if "--stop-with-parent" in sys.argv[1:]:  # the parent is make, which may be killed with kill -9
         signal_when_parent_dies(signal.SIGTERM)
     try:
         return Launcher().run()

@@ -1,4 +1,4 @@
-"""All settings. What an operator may change comes from the environment; ``.env.example`` lists it."""
+"""All settings. Those that an operator may change come from the environment; ``.env.example`` lists them."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ DATA_DIR = Path(envstr("GATEWAY_DATA_DIR", str(BASE_DIR / ".data"))).absolute()
 HOST = envstr("HOST", "127.0.0.1")
 PORT = envint("PORT", 4000, least=1, most=65535)
 ON_LOOPBACK = HOST in LOOPBACK
-# Off loopback a browser reaches the admin over https only, through the proxy in front. False: a private
-# network without one.
+# Off loopback, browsers reach the admin only over https, through a proxy in front. False is for a private network
+# without such a proxy.
 HTTPS = envbool("GATEWAY_HTTPS", not ON_LOOPBACK)
-# Railway says by itself under which names it serves, and calls the health check with a host name of its own.
+# Railway sets the variables with our host names, and calls the health check with another host name.
 _RAILWAY_HOSTS = [host for host in (envstr("RAILWAY_PUBLIC_DOMAIN"), envstr("RAILWAY_PRIVATE_DOMAIN")) if host]
 if _RAILWAY_HOSTS:
     _RAILWAY_HOSTS.append("healthcheck.railway.app")
@@ -55,11 +55,11 @@ GATEWAY_LOG_LEVEL = envchoice("GATEWAY_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WA
 # --- the processes that serve (read by gunicorn.conf.py) ---------------------------------------------------
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 WEB_CONCURRENCY = envint("WEB_CONCURRENCY", min(_CORES, 4), least=1, most=256)
-GATEWAY_WORKER_CLASS = envchoice("GATEWAY_WORKER_CLASS", "gevent", ("gevent", "gthread"))
+GATEWAY_WORKER_CLASS = envchoice("GATEWAY_WORKER_CLASS", "gevent", ("gevent", "stock-gevent", "gthread"))
 
 # --- the database --------------------------------------------------------------------------------------
 _given = envdatabase("DATABASE_URL")
-# Set when the gateway brings its own Postgres: the directory of its data.
+# The data directory of the embedded Postgres; None when DATABASE_URL names another server.
 EMBEDDED_POSTGRES_DIR = None if _given else DATA_DIR / "postgres"
 if EMBEDDED_POSTGRES_DIR and not ON_LOOPBACK:
     raise InvalidEnvironment(
@@ -69,8 +69,8 @@ if EMBEDDED_POSTGRES_DIR and not ON_LOOPBACK:
 DATABASES: dict[str, dict[str, Any]] = {
     "default": {
         **(_given or embedded_postgres.django_settings(DATA_DIR / "postgres")),
-        # Under gevent a connection belongs to one greenlet, that is to one client's connection: kept open,
-        # they would be as many as there are clients. The hot path does not come here: the ledger has its own.
+        # Under gevent each client's greenlet has its own database connection. If they stayed open, there would be as
+        # many as clients. Requests that spend do not use these connections: the ledger has its own.
         "CONN_MAX_AGE": 0,
     }
 }
@@ -81,14 +81,14 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- secrets -------------------------------------------------------------------------------------------
 def _kept_secret_key(path: Path) -> str:
-    """A key of this machine's own, made at the first start."""
+    """The key that the first start on this machine made and stored."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f"{path.name}.{os.getpid()}")
         with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(48))
         try:
-            os.link(unfinished, path)  # whole or not at all; of two first starts at once, one wins
+            os.link(unfinished, path)  # atomic: when two first starts race, one of them wins
         except FileExistsError:
             pass
         finally:
@@ -122,8 +122,8 @@ INSTALLED_APPS = [
     "gateway_project",  # for its system checks
 ]
 MIDDLEWARE = [
-    "routing.api.middleware.GatewayMiddleware",  # outermost: each answer has a request id
-    "corsheaders.middleware.CorsMiddleware",  # answers preflights; outside JsonErrors, so that pages may read errors
+    "routing.api.middleware.GatewayMiddleware",  # outermost, so that each answer has a request id
+    "corsheaders.middleware.CorsMiddleware",  # outside JsonErrors, so that pages may read errors
     "routing.api.middleware.JsonErrors",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -163,8 +163,8 @@ LANGUAGE_CODE = "en-us"
 USE_I18N = False
 TIME_ZONE = "UTC"
 USE_TZ = True
-FORMAT_MODULE_PATH = "gateway_project.formats"  # how the admin writes times
-# A body is read by our own view, which knows GATEWAY_MAX_BODY_BYTES; a form of the admin stays small.
+FORMAT_MODULE_PATH = "gateway_project.formats"  # times in the admin
+# The API's views read bodies themselves and apply GATEWAY_MAX_BODY_BYTES. This is the limit for the admin's forms.
 DATA_UPLOAD_MAX_MEMORY_SIZE = GATEWAY_MAX_BODY_BYTES
 LOGGING = gateway_logging.configuration(GATEWAY_LOG_LEVEL)
 
@@ -183,13 +183,13 @@ UNFOLD = console.UNFOLD
 
 # --- static files --------------------------------------------------------------------------------------
 STATIC_URL = "static/"
-# The image has them collected, compressed and named by content; elsewhere they are served from the packages.
+# In the image they are collected, compressed and named by content. Elsewhere they are served from the packages.
 _COLLECTED_DIR = BASE_DIR / "staticfiles"
 _COLLECTED = (_COLLECTED_DIR / "staticfiles.json").exists() or "collectstatic" in sys.argv
 STATIC_ROOT = _COLLECTED_DIR if _COLLECTED else None
 WHITENOISE_USE_FINDERS = not _COLLECTED
 WHITENOISE_AUTOREFRESH = False
-WHITENOISE_ALLOW_ALL_ORIGINS = False  # nothing of the admin is for other pages
+WHITENOISE_ALLOW_ALL_ORIGINS = False  # other origins have no use for the admin's files
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {
@@ -204,7 +204,7 @@ STORAGES = {
 # --- browsers ------------------------------------------------------------------------------------------
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_SSL_REDIRECT = HTTPS
-# Only the admin insists on https: a private network's clients and a platform's health check speak plain http.
+# Only the admin redirects to https. Clients in a private network and a platform's health check use plain http.
 SECURE_REDIRECT_EXEMPT = [r"^(?!admin/)"]
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
 SESSION_COOKIE_SECURE = HTTPS
@@ -212,13 +212,13 @@ CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_AGE = 7 * 24 * 3600
 X_FRAME_OPTIONS = "DENY"
-# Which web pages may call the API. Cookies never count: a page's requests need an API key, as all others do.
+# Which web pages may call the API. The API ignores cookies: a page's requests need an API key, as all others do.
 _origins = envorigins("CORS_ALLOWED_ORIGINS")
 CORS_ALLOWED_ORIGINS = [origin for origin in _origins if "*" not in origin]
 CORS_ALLOWED_ORIGIN_REGEXES = [subdomains_pattern(origin) for origin in _origins if "*" in origin]
-CORS_URLS_REGEX = r"^(?!/admin/|/static/)"  # the API's paths, as routing.api.errors.is_api tells them
+CORS_URLS_REGEX = r"^(?!/admin/|/static/)"  # the API's paths, as in routing.api.errors.is_api
 CORS_ALLOW_METHODS = ["GET", "POST", "OPTIONS"]
-# Clients add headers of their own (x-stainless-…). Of all names, the wildcard leaves out only "authorization":
+# Clients send their own headers (x-stainless-…). The wildcard allows every header except "authorization":
 # https://fetch.spec.whatwg.org/#cors-non-wildcard-request-header-name
 CORS_ALLOW_HEADERS = ["authorization", "*"]
 CORS_PREFLIGHT_MAX_AGE = 600
@@ -240,7 +240,7 @@ CORS_EXPOSE_HEADERS = [
     ),
 ]
 SILENCED_SYSTEM_CHECKS = [
-    # A gateway speaks for its own host name: what its domain's other names do is their owner's decision.
+    # The gateway decides for its own host name only, not for its subdomains and not for its domain's other names.
     "security.W005",  # HSTS for subdomains
     "security.W021",  # HSTS preload
 ]

@@ -1,4 +1,4 @@
-"""Who answers which path."""
+"""Which view answers which path."""
 
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
@@ -6,7 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from gateway_project import health
 
 urlpatterns: list[URLPattern | URLResolver] = [
-    path("", include("routing.urls")),  # first: it is what is asked for a thousand times a minute
+    path("", include("routing.urls")),  # first, because most requests are for the API
     path("health", health.health),
     path("health/", health.health),
     path("health/live", health.live),

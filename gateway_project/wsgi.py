@@ -1,4 +1,4 @@
-"""What gunicorn serves."""
+"""The WSGI application that gunicorn serves."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ from routing.upstreams.registry import warm  # noqa: E402
 
 try:
     refuse_unknown_routes()
-    # Before gunicorn forks: its workers share litellm's memory, and no first request waits for the import.
+    # litellm is imported before gunicorn forks: workers share its memory, and no first request waits for the import.
     warm()
 except (ImproperlyConfigured, LitellmMisfit) as error:
     print(error, file=sys.stderr)  # noqa: T201 - one line for the operator, not a traceback

@@ -1,9 +1,9 @@
 """An immutable snapshot of the configuration, for the hot path: no query per request.
 
-"Live" means that the first request after an operator's save uses it, on every worker and replica. A request that is
-admitted proves its snapshot in the hold's own transaction (``ConfigurationChanged`` otherwise, and it starts again with
-a fresh one); a request that is about to be *refused* from a snapshot asks the database for the version first
-(:func:`fresh`). So there is no window in which an old configuration decides.
+The first request after an operator's save uses the new configuration, on every worker and replica. An admitted request
+proves in the hold's transaction that its snapshot is current. If it is not, the ledger raises ``ConfigurationChanged``
+and the request starts again with a fresh snapshot. Before a request is refused because of a snapshot, the gateway asks
+the database for the version (:func:`fresh`). So an old configuration never decides.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property
 
 from django.db import connection, transaction
 
+from accounting import wildcards
 from accounting.budgets import BudgetRule, load_rules
 from accounting.keys import Key, load_keys
 from accounting.models import ConfigurationVersion, Price
 from accounting.pricing import PriceList
-from routing.models import ChainKind, ModelAlias
+from routing.models import ALIAS_CHARACTERS, ChainKind, ModelAlias
 from routing.models import Provider as ProviderRow
+from routing.upstreams import price_map
 from routing.upstreams.base import Deployment, Timeouts, thinking_limit_s
 
 
@@ -33,7 +35,7 @@ class Provider:
     name: str
     litellm_provider: str
     enabled: bool
-    key_references: tuple[str, ...]  # the provider's own first; a request takes one of them (routing.secrets.rotation)
+    key_references: tuple[str, ...]  # the provider's own first; routing.secrets.rotation chooses one for a call
     retries: int
     breaker_failures: int
     breaker_failure_rate: float
@@ -42,13 +44,14 @@ class Provider:
 
 @dataclass(frozen=True, slots=True, eq=False)  # a step is itself, whatever is equal to it
 class Step:
-    """One deployment on the way of a request, and the alias that it answers for."""
+    """A deployment that a request may call, and the alias that the deployment answers for."""
 
     alias: str
     output_cap_tokens: int
     provider: Provider
     deployment: Deployment
-    weight: int | None = None  # its share among the alias's weighted deployments; None: in order, after them
+    weight: int | None = None  # its share among the alias's weighted deployments; None: tried after them, in order
+    is_of_wildcard: bool = False  # the client has named the model, not the operator
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,10 @@ class Alias:
     name: str
     enabled: bool
     output_cap_tokens: int
-    rescues_streams: bool  # a stream that breaks off is continued by the next step
+    rescues_streams: bool  # whether the next step continues a stream that breaks off
     own: tuple[Step, ...]  # the alias's own deployments, in order
     chains: Mapping[str, tuple[str, ...]]  # ChainKind → names of aliases
+    wildcard: str = ""  # the wildcard that answers to this name; empty: the name is an alias's own
 
 
 @dataclass(frozen=True)
@@ -73,55 +77,154 @@ class Catalog:
     def enabled_aliases(self) -> tuple[str, ...]:
         return tuple(alias.name for alias in self.aliases.values() if alias.enabled)
 
+    def alias(self, name: str) -> Alias | None:
+        """The alias of that name; else what the longest wildcard that answers to it makes of it."""
+        found = self.aliases.get(name)
+        if found is not None:
+            return None if wildcards.is_wildcard(name) else found
+        if not self._wildcards or len(name) > ALIAS_CHARACTERS or not name.isprintable():
+            return None
+        return next(self._made_from_wildcards(name), None)
+
+    def models(self, may_use: Callable[[str, str], bool]) -> list[str]:
+        """The names that a client may send: the aliases, and in the place of a wildcard the models that the price map
+        has of its provider. ``may_use`` is asked with a name and the wildcard that it comes from."""
+        names: dict[str, None] = {}
+        for alias in self.aliases.values():
+            if not alias.enabled:
+                continue
+            if not wildcards.is_wildcard(alias.name):
+                names |= {alias.name: None} if may_use(alias.name, "") else {}
+                continue
+            for name in self._listed[alias.name]:
+                found = self.alias(name)
+                if found is not None and found.wildcard == alias.name and may_use(name, alias.name):
+                    names[name] = None
+        return list(names)
+
     def chain(
         self, name: str, kind: str = ChainKind.GENERAL, chance: Callable[[], float] = random.random
     ) -> tuple[Step, ...]:
-        """The steps of a request for an alias: its own deployments, then those of its fallbacks, in order. With the
-        other kinds: the fallbacks' alone. Disabled aliases and providers are not in it. Weighted deployments of one
-        alias come first of its own, in an order drawn for this request."""
-        alias = self.aliases[name]
+        """The steps of a request for an alias: its own deployments, then those of its fallbacks, in order.
+
+        Chains of the other kinds have only the fallbacks' deployments. Disabled aliases and providers are left out.
+        Among the deployments of one alias, the weighted ones come first, in an order that is drawn for this request.
+        """
+        alias = self.alias(name)
+        if alias is None:
+            return ()
         steps = _drawn(alias.own, chance) if kind == ChainKind.GENERAL else []
         for target in alias.chains.get(kind, ()):
-            steps.extend(_drawn(self.aliases[target].own, chance) if self.aliases[target].enabled else ())
+            fallback = self.alias(target)
+            steps.extend(_drawn(fallback.own, chance) if fallback is not None and fallback.enabled else ())
         return tuple(step for step in steps if step.provider.enabled)
 
     def price(self, provider: str, model: str, at: datetime) -> PriceList | None:
-        """What the provider charges for the model at that time; None: nobody has said."""
+        """What the provider charges for the model at that time; None when the model has no price.
+
+        A model that nobody has priced, and that a wildcard may ask for, has the wildcard's price or else litellm's."""
+        found = self._written_price(provider, model, at)
+        if found is None:
+            for litellm_provider, pattern in self._open_to.get(provider, ()):
+                if wildcards.stands_for(pattern, model) is not None:
+                    return self._written_price(provider, pattern, at) or price_map.chat_price_of(
+                        litellm_provider, model
+                    )
+        return found
+
+    def _written_price(self, provider: str, model: str, at: datetime) -> PriceList | None:
         for effective_from, price in self.prices.get((provider, model), ()):
             if effective_from <= at:
                 return price
         return None
 
+    # --- wildcards ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _wildcards(self) -> tuple[Alias, ...]:
+        """The enabled ones, the longest first."""
+        found = (alias for alias in self.aliases.values() if alias.enabled and wildcards.is_wildcard(alias.name))
+        return tuple(sorted(found, key=lambda alias: wildcards.specificity(alias.name), reverse=True))
+
+    @cached_property
+    def _open_to(self) -> Mapping[str, tuple[tuple[str, str], ...]]:
+        """By provider: its wire format, and the patterns of the models that wildcards may ask it for."""
+        found: dict[str, dict[tuple[str, str], None]] = {}
+        for alias in self._wildcards:
+            for step in alias.own:
+                if wildcards.is_wildcard(step.deployment.model):
+                    place = (step.provider.litellm_provider, step.deployment.model)
+                    found.setdefault(step.provider.name, {})[place] = None
+        return {provider: tuple(places) for provider, places in found.items()}
+
+    @cached_property
+    def _listed(self) -> Mapping[str, tuple[str, ...]]:
+        """By wildcard: the names that stand for models of the price map."""
+        return {alias.name: tuple(dict.fromkeys(_names_of_models(alias))) for alias in self._wildcards}
+
+    def _made_from_wildcards(self, name: str) -> Iterator[Alias]:
+        now = datetime.now(UTC)
+        for alias in self._wildcards:
+            parts = wildcards.stands_for(alias.name, name)
+            if parts is None:
+                continue
+            steps = (
+                replace(
+                    step,
+                    alias=name,
+                    deployment=replace(step.deployment, model=wildcards.filled(step.deployment.model, parts)),
+                    is_of_wildcard=wildcards.is_wildcard(step.deployment.model),
+                )
+                for step in alias.own
+            )
+            own = tuple(step for step in steps if self.price(step.provider.name, step.deployment.model, now))
+            if own:
+                yield replace(alias, name=name, own=own, wildcard=alias.name)
+
+
+def _names_of_models(wildcard: Alias) -> Iterator[str]:
+    for step in wildcard.own:
+        pattern = step.deployment.model
+        if wildcards.is_wildcard(pattern):
+            for model in price_map.chat_models_of(step.provider.litellm_provider):
+                parts = wildcards.stands_for(pattern, model)
+                if parts is not None:
+                    yield wildcards.filled(wildcard.name, parts)
+
 
 def _drawn(own: tuple[Step, ...], chance: Callable[[], float]) -> list[Step]:
-    """An alias's deployments in the order of one request. Each weighted one is first as often as its share says, and
-    those that remain follow by the same rule (Efraimidis and Spirakis, "Weighted random sampling", 2006)."""
+    """An alias's deployments in the order of one request.
+
+    Each weighted deployment comes first in its share of the requests. The other weighted deployments follow by the same
+    rule (Efraimidis and Spirakis, "Weighted random sampling", 2006). Those without a weight come last.
+    """
     weighted = [step for step in own if step.weight is not None and step.provider.enabled]
     if len(weighted) > 1:
-        # The first of n exponential clocks that run at these rates: each rings first with its rate's share.
+        # An exponential time with the weight as its rate: each deployment has the shortest time in its weight's share.
         weighted.sort(key=lambda step: -math.log(1.0 - chance()) / (step.weight or 1))
     return [*weighted, *(step for step in own if step.weight is None)]
 
 
 _lock = threading.Lock()
 _current: Catalog | None = None
-_checked_at = 0.0  # monotonic: when the last look at the database began
+_checked_at = 0.0  # monotonic: when the last query for the version began
 
 
 def current() -> Catalog:
-    """The process's snapshot, perhaps outdated: whoever admits a request with it proves it in the same breath."""
+    """The process's snapshot. It may be outdated, so the ledger proves it when it admits a request."""
     return _current or fresh()
 
 
 def fresh() -> Catalog:
-    """A snapshot as new as the database. One indexed one-row query when nothing has changed.
+    """A snapshot as new as the database. Takes one query by primary key when nothing has changed.
 
-    Raises django.db.Error when Postgres cannot be reached."""
+    Raises django.db.Error when Postgres cannot be reached.
+    """
     global _current, _checked_at  # noqa: PLW0603  the process's one snapshot
     asked_at = time.monotonic()
-    with _lock:  # one reader looks, the others wait for it; nobody reads half a snapshot
-        # Of hundreds that ask at once, the first two look: that keeps Postgres's connections for others. A look
-        # that began after we asked is as good as our own.
+    with _lock:  # one caller queries at a time
+        # When many callers ask at once, at most two query: a query that began after a caller asked answers that caller
+        # too. The other callers need no connection to Postgres.
         if _current is None or _checked_at < asked_at:
             looking_at = time.monotonic()
             if _current is None or _current.version != _version():
@@ -137,22 +240,19 @@ def _version() -> int:
 def _load() -> Catalog:
     outermost = not connection.in_atomic_block
     with transaction.atomic():
-        if outermost:  # repeatable read: the version and the tables are of one moment
+        if outermost:  # repeatable read, so that the version and the tables are of one moment
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         version = _version()
         rows = ModelAlias.objects.select_related("provider").prefetch_related(
             "provider__further_keys", "deployments__provider__further_keys", "fallbacks__target"
         )
-        prices: dict[tuple[str, str], list[tuple[datetime, PriceList]]] = {}
-        for price in Price.objects.order_by("-effective_from"):
-            prices.setdefault((price.provider, price.model), []).append((price.effective_from, price.price_list()))
         return Catalog(
             version=version,
             aliases={row.name: _alias(row) for row in rows},
             keys=load_keys(),
             budgets=load_rules(),
-            prices={name: tuple(dated) for name, dated in prices.items()},
+            prices=Price.objects.dated(),
         )
 
 
@@ -194,6 +294,7 @@ def _step(alias: ModelAlias, provider: ProviderRow, model: str, weight: int | No
             model=model,
             base_url=provider.base_url or None,
             api_version=provider.api_version or None,
+            parameters=tuple(sorted(provider.parameters.items())),
             timeouts=Timeouts(
                 connect_s=provider.connect_timeout_s,
                 first_token_s=alias.first_token_timeout_s or provider.first_token_timeout_s,

@@ -1,8 +1,8 @@
-"""What a first start begins with: three providers, four aliases with their chains and prices, one budget.
+"""The configuration of a first start: three providers, four aliases with their chains and prices, one budget.
 
-Names and chains are those of the service that this replaces. Its models (Claude 3.7, Gemini 1.5) are retired at their
-providers: each alias starts on the model of the same tier that is served today, at today's list price, and the old
-models' prices stand as history. Run at every start; what an operator changed or deleted since is left alone.
+The names and chains are those of the service that this gateway replaces. Its providers no longer serve the old models
+(Claude 3.7, Gemini 1.5). So each alias starts on today's model of the same tier, at today's list price, and the old
+models' prices remain as history. This runs at every start, and leaves alone what an operator has changed or deleted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from decimal import Decimal
 from django.db import transaction
 
 from accounting.models import Budget, BudgetMode, BudgetPeriodLength, BudgetScope, LedgerEntry, Price
+from accounting.pricing import PriceList
 from routing.models import Fallback, ModelAlias, Provider
 
 PROVIDERS = {
@@ -20,7 +21,7 @@ PROVIDERS = {
     "openai": ("openai", "env:OPENAI_API_KEY"),
     "google": ("gemini", "env:GEMINI_API_KEY"),
 }
-ALIASES = {  # in their order: provider, model, what it falls back to
+ALIASES = {  # in order: provider, model, fallbacks
     "claude-sonnet": ("anthropic", "claude-sonnet-4-6", ("gpt-4o", "gemini-pro")),
     "gpt-4o": ("openai", "gpt-4o", ("gemini-pro",)),
     "gemini-pro": ("google", "gemini-2.5-pro", ("gemini-flash",)),
@@ -28,33 +29,48 @@ ALIASES = {  # in their order: provider, model, what it falls back to
 }
 TODAY = datetime(2026, 1, 1, tzinfo=UTC)  # before any entry that these prices could apply to
 SEED = datetime(2026, 1, 17, tzinfo=UTC)  # the date of the seed's price table
-PRICES = [  # USD per million tokens, litellm's price map
-    Price(provider="anthropic", model="claude-sonnet-4-6", effective_from=TODAY, source="list price",
-          input_usd_per_mtok=Decimal(3), output_usd_per_mtok=Decimal(15), cached_input_usd_per_mtok=Decimal("0.30"),
-          cache_write_usd_per_mtok=Decimal("3.75"), cache_write_1h_usd_per_mtok=Decimal(6)),
-    Price(provider="openai", model="gpt-4o", effective_from=TODAY, source="list price",
-          input_usd_per_mtok=Decimal("2.50"), output_usd_per_mtok=Decimal(10),
-          cached_input_usd_per_mtok=Decimal("1.25")),
-    Price(provider="google", model="gemini-2.5-pro", effective_from=TODAY, source="list price",
-          input_usd_per_mtok=Decimal("1.25"), output_usd_per_mtok=Decimal(10),
-          cached_input_usd_per_mtok=Decimal("0.125"), long_context_above_tokens=200_000,
-          long_input_usd_per_mtok=Decimal("2.50"), long_output_usd_per_mtok=Decimal(15),
-          long_cached_input_usd_per_mtok=Decimal("0.25")),
-    Price(provider="google", model="gemini-2.5-flash-lite", effective_from=TODAY, source="list price",
-          input_usd_per_mtok=Decimal("0.10"), output_usd_per_mtok=Decimal("0.40"),
-          cached_input_usd_per_mtok=Decimal("0.01"), reasoning_usd_per_mtok=Decimal("0.40"),
-          audio_input_usd_per_mtok=Decimal("0.30")),
-    Price(provider="anthropic", model="claude-3-7-sonnet-20250219", effective_from=SEED, source="seed README",
-          input_usd_per_mtok=Decimal(3), output_usd_per_mtok=Decimal(15)),
-    Price(provider="google", model="gemini-1.5-pro", effective_from=SEED, source="seed README",
-          input_usd_per_mtok=Decimal("1.25"), output_usd_per_mtok=Decimal(5)),
-    Price(provider="google", model="gemini-1.5-flash", effective_from=SEED, source="seed README",
-          input_usd_per_mtok=Decimal("0.075"), output_usd_per_mtok=Decimal("0.30")),
+PRICES = [  # provider, model, from when, by whom; USD per million tokens, a search, a call: litellm's price map
+    ("anthropic", "claude-sonnet-4-6", TODAY, "list price", PriceList.of({
+        "standard": {"input": "3", "output": "15", "cached_input": "0.3", "cache_write": "3.75", "cache_write_1h": "6",
+                     "search": "0.01"},
+        "batch": {"input": "1.5", "output": "7.5", "cached_input": "0.15", "cache_write": "1.875"},
+    })),
+    ("openai", "gpt-4o", TODAY, "list price", PriceList.of({
+        "standard": {"input": "2.5", "output": "10", "cached_input": "1.25"},
+        "priority": {"input": "4.25", "output": "17", "cached_input": "2.125"},
+        "batch": {"input": "1.25", "output": "5"},
+    })),
+    ("google", "gemini-2.5-pro", TODAY, "list price", PriceList.of({
+        "standard": {"input": "1.25", "output": "10", "cached_input": "0.125", "search": "0.035",
+                     "tool_call:google_maps": "0.025"},
+        "standard above 200000": {"input": "2.5", "output": "15", "cached_input": "0.25"},
+        "flex": {"input": "0.625", "output": "5", "cached_input": "0.125"},
+        "flex above 200000": {"input": "1.25", "output": "7.5", "cached_input": "0.25"},
+        "priority": {"input": "2.25", "output": "18", "cached_input": "0.225"},
+        "priority above 200000": {"input": "4.5", "output": "27", "cached_input": "0.45"},
+        "batch": {"input": "0.625", "output": "5", "cached_input": "0.125"},
+        "batch above 200000": {"input": "1.25", "output": "7.5", "cached_input": "0.25"},
+    })),
+    ("google", "gemini-2.5-flash-lite", TODAY, "list price", PriceList.of({
+        "standard": {"input": "0.1", "output": "0.4", "cached_input": "0.01", "cached_audio_input": "0.03",
+                     "audio_input": "0.3", "reasoning": "0.4", "search": "0.035", "tool_call:google_maps": "0.025"},
+        "flex": {"input": "0.05", "output": "0.2", "cached_input": "0.01", "cached_audio_input": "0.03",
+                 "audio_input": "0.15"},
+        "priority": {"input": "0.18", "output": "0.72", "cached_input": "0.018", "cached_audio_input": "0.054",
+                     "audio_input": "0.54"},
+        "batch": {"input": "0.05", "output": "0.2", "cached_input": "0.01", "cached_audio_input": "0.03",
+                  "audio_input": "0.15"},
+    })),
+    ("anthropic", "claude-3-7-sonnet-20250219", SEED, "seed README",
+     PriceList.of({"standard": {"input": "3", "output": "15"}})),
+    ("google", "gemini-1.5-pro", SEED, "seed README", PriceList.of({"standard": {"input": "1.25", "output": "5"}})),
+    ("google", "gemini-1.5-flash", SEED, "seed README",
+     PriceList.of({"standard": {"input": "0.075", "output": "0.3"}})),
 ]  # fmt: skip
 
 
 def is_untouched() -> bool:
-    """Whether nobody has configured anything yet: only then may defaults appear."""
+    """Whether nobody has configured anything yet. Defaults are written only then."""
     return not (
         Provider.objects.exists()
         or ModelAlias.objects.exists()
@@ -82,7 +98,8 @@ def ensure() -> bool:
     for name, (_, _, targets) in ALIASES.items():
         for position, target in enumerate(targets, start=1):
             Fallback.objects.create(alias=aliases[name], position=position, target=aliases[target])
-    Price.objects.bulk_create(PRICES)
+    for provider, model, since, source, prices in PRICES:
+        Price.objects.add(provider, model, since, prices, source)
     Budget.objects.create(
         name="global",
         scope=BudgetScope.GLOBAL,

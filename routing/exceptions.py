@@ -1,11 +1,14 @@
-"""Everything that the gateway refuses, as OpenAI's error envelope will show it.
+"""Every error that the gateway answers, with the fields of OpenAI's error envelope.
 
     GatewayError                 .status .type .code .param .headers .extra
-    ├── InvalidRequest           400  the client's request is wrong: InvalidJson, MissingParameter, or a wrong value
+    ├── InvalidRequest           400  the client's request is wrong: InvalidJson, MissingParameter, UnboundedCost,
+    │                                or a wrong value
     ├── RequestTooLarge          413
+    ├── RequestTimeout           408  the client takes too long to send its request
     ├── ModelNotFound            404
     ├── InvalidApiKey            401
     ├── ModelNotAllowed          403
+    ├── OpenModeIsLocal          403
     ├── RateLimited              429  a limit of ours
     ├── BudgetRefused            429  budget_exceeded, budget_in_flight, request_exceeds_budget
     ├── ModelUnpriced            403
@@ -13,7 +16,7 @@
     ├── AllModelsFailed          502, 504 or 429: every step of the chain failed
     ├── LedgerUnavailable        503
     ├── HoldLost                 503  the hold was expired or resolved while the request ran
-    ├── ClientClosed             499  for the books: there is nobody to be told
+    ├── ClientClosed             499  for the ledger only: the client has gone
     └── NotFound, MethodNotAllowed, InternalError   404, 405, 500
 
 Source of the envelope: OpenAI's API reference, "Error codes", and the contract's error table.
@@ -29,7 +32,7 @@ from accounting import refusals
 from accounting.money import plain_usd
 
 NO_RETRY = {"x-should-retry": "false"}  # the official clients retry 429 and 5xx by themselves unless told not to
-_SHOWN_CHARACTERS = 100  # of what a client sent, in a message back to it: no alias is longer
+_SHOWN_CHARACTERS = 100  # of a client's text that a message repeats; no alias is longer
 
 
 class GatewayError(Exception):
@@ -77,9 +80,20 @@ class MissingParameter(InvalidRequest):
     code = "missing_required_parameter"
 
 
+class UnboundedCost(InvalidRequest):
+    """A parameter, tool or file whose cost nobody bounds, under a hard budget."""
+
+    code = "unbounded_cost"
+
+
 class RequestTooLarge(InvalidRequest):
     status = 413
     code = "request_too_large"
+
+
+class RequestTimeout(InvalidRequest):
+    status = 408
+    code = "request_timeout"
 
 
 class ModelNotFound(InvalidRequest):
@@ -116,6 +130,14 @@ class ModelNotAllowed(GatewayError):
     code = "model_not_allowed"
 
 
+class OpenModeIsLocal(GatewayError):
+    """Open mode serves the programs of its own machine. ``message`` says who asked instead."""
+
+    status = 403
+    type = "permission_error"
+    code = "open_mode_is_local"
+
+
 class ModelUnpriced(GatewayError):
     status = 403
     type = "permission_error"
@@ -143,7 +165,7 @@ class RateLimited(GatewayError):
 
 
 class BudgetRefused(GatewayError):
-    """A budget has no room. ``fits_tokens``: the output cap that would fit, None when none would."""
+    """A budget has no room. ``fits_tokens`` is the output cap that would fit; None when no cap would."""
 
     status = 429
     type = "insufficient_quota"
@@ -199,7 +221,7 @@ def left(refusal: refusals.BudgetRefusal) -> Decimal:
 
 
 class ProviderRefused(GatewayError):
-    """The provider says that the request itself is wrong: its words, its status."""
+    """The provider says that the request itself is wrong. The client gets the provider's words and status."""
 
     def __init__(
         self, message: str, *, status: int, error_type: str | None, code: str | None, param: str | None
@@ -231,7 +253,7 @@ class AllModelsFailed(GatewayError):
 
 
 class ClientClosed(GatewayError):
-    """nginx's number for it; no standard has one."""
+    """The client closed the connection. The status is nginx's, because no standard has one."""
 
     status = 499
     type = "invalid_request_error"

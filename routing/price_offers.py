@@ -1,10 +1,10 @@
-"""What litellm's price map offers for the models in use: what the command and the admin's page compare with."""
+"""The prices of litellm's price map for the models in use. The command and the admin's page compare with them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from accounting import price_import
+from accounting import price_import, wildcards
 from accounting.price_import import PriceChange
 from routing.models import FurtherDeployment, ModelAlias
 from routing.upstreams.price_map import price_of
@@ -12,8 +12,10 @@ from routing.upstreams.price_map import price_of
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """``changes``: where the map differs from the prices in force. ``same`` and ``unknown``: provider and model of
-    those where it does not, and of those that the map does not have."""
+    """``changes`` are the prices that differ from those in force.
+
+    ``same`` and ``unknown`` name provider and model: of prices that do not differ, and of models that the map lacks.
+    """
 
     changes: list[PriceChange]
     same: list[tuple[str, str]]
@@ -36,9 +38,9 @@ def offer(models: list[tuple[str, str, str]]) -> Offer:
 
 
 def configured() -> list[tuple[str, str, str]]:
-    """Every model in use: provider, its wire format, model."""
+    """Every model in use: provider, its wire format, model. Models of wildcards have litellm's price as it is."""
     rows = {
         *ModelAlias.objects.values_list("provider__name", "provider__litellm_provider", "upstream_model"),
         *FurtherDeployment.objects.values_list("provider__name", "provider__litellm_provider", "upstream_model"),
     }
-    return sorted(rows)
+    return sorted(row for row in rows if not wildcards.is_wildcard(row[2]))

@@ -1,4 +1,4 @@
-"""The API's paths, with and without ``/v1``: the clients of the service that this replaces use both."""
+"""The API's paths, with and without ``/v1``: clients of the service that this gateway replaces use both."""
 
 from django.urls import path, re_path
 

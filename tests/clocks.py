@@ -1,5 +1,4 @@
-"""How tests bound real time and wait for what happens elsewhere: with slack, because two busy cores are slower than a
-quiet machine."""
+"""How tests bound real time and wait for other threads and processes. Both have slack for a busy machine."""
 
 from __future__ import annotations
 
@@ -7,18 +6,20 @@ import os
 import time
 from collections.abc import Callable
 
-#: By how much a machine may be slower than the one on which the bounds were chosen. CI's is half as fast, and shared.
+#: How much slower a machine may be than the machine on which the bounds were chosen. CI's is half as fast, and shared.
 SLACK = 3.0 if os.environ.get("CI") else 1.5
 
 
 def within(took_s: float, most_s: float, *, least_s: float = 0.0) -> bool:
-    """Whether something took from ``least_s`` to ``most_s`` seconds, slack added to the upper bound alone: a busy
-    machine is late, never early."""
+    """Whether something took from ``least_s`` to ``most_s`` seconds.
+
+    Only the upper bound gets slack, because a busy machine is late and never early.
+    """
     return least_s <= took_s <= most_s * SLACK
 
 
 def eventually(condition: Callable[[], object], within_s: float = 10) -> bool:
-    """Whether the condition comes true in that time. Looked at fifty times a second."""
+    """Whether the condition becomes true within that time. Checks it fifty times a second."""
     deadline = time.monotonic() + within_s * SLACK
     while not condition():
         if time.monotonic() > deadline:

@@ -1,6 +1,6 @@
-"""The ledger's pages: to be read, and corrected by resolving and adjusting alone.
+"""The ledger's pages. Operators read it, and can only correct it by resolving and adjusting entries.
 
-The pages of keys, budgets and prices are in ``routing.admin``, because their forms speak of aliases and providers.
+The pages of keys, budgets and prices are in ``routing.admin``, because their forms refer to aliases and providers.
 """
 
 from accounting.admin import entries

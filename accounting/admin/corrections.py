@@ -1,4 +1,4 @@
-"""The two corrections that an operator may make, as forms. ``accounting.ledger.corrections`` makes them."""
+"""The forms of the two corrections that an operator may make. ``accounting.ledger.corrections`` carries them out."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class ResolveForm(forms.Form):
         return cleaned
 
     def cost_of(self, entry: LedgerEntry) -> Decimal:
-        """The decision about one entry. Zero voids it."""
+        """The cost that the operator decided for an entry. Zero voids the entry."""
         decision: str = self.cleaned_data["decision"]
         if decision == self.VOID:
             return Decimal(0)

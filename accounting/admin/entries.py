@@ -1,6 +1,6 @@
 """The ledger, read-only: one row a request, with its attempts and adjustments.
 
-Fast whatever its size: no COUNT, no DISTINCT over it, and only searches that an index answers.
+The pages are fast for a ledger of any size: no COUNT, no DISTINCT over it, and only searches that an index answers.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from accounting.admin.corrections import AdjustForm, ResolveForm
 from accounting.ledger.corrections import NotCorrectable, adjust, resolve
 from accounting.models import Adjustment, Attempt, Charge, EntryState, LedgerEntry
 from accounting.money import dollars
+from accounting.pricing import PriceList
 
 _STATE_COLORS = {"held": "info", "posted": "success", "unknown": "danger"}
-_SEEN_IN_LAST = 5000  # rows, for what the filters offer
+_SEEN_IN_LAST = 5000  # the latest rows, whose values the filters offer
 
 
 def never(*_: Any, **__: Any) -> bool:
-    """Nobody: these rows are written by ``accounting.ledger`` and ``accounting.ledger.corrections``."""
+    """A permission that nobody has: only ``accounting.ledger`` and its ``corrections`` write these rows."""
     return False
 
 
@@ -44,12 +45,12 @@ def _usd(amount: Decimal | None) -> str | None:
 
 
 def _shortened(request_id: str) -> str:
-    """Enough to tell requests apart in a list; the entry's page has all of it."""
+    """Enough of the id to tell requests apart in a list. The entry's page shows the whole id."""
     return request_id if len(request_id) <= 16 else f"{request_id[:12]}…"
 
 
 class _SeenFilter(DropdownFilter):
-    """The values of a column in the latest rows: names come and go, and the ledger keeps those of then."""
+    """Offers the values of a column in the latest rows, because the ledger keeps names that are no longer in use."""
 
     column: ClassVar[str]
 
@@ -80,7 +81,7 @@ class OutcomeFilter(_SeenFilter):
 
 
 class DaysFilter(RangeDateFilter):
-    """From a day to a day, both whole and in UTC."""
+    """From a day to a day. Both days are included, and days are in UTC."""
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         first, last = (self._day(end) for end in ("from", "to"))
@@ -202,7 +203,8 @@ class LedgerEntryAdmin(ModelAdmin):
                 "fields": (
                     ("input_tokens", "output_tokens"), ("cached_input_tokens", "reasoning_tokens"),
                     ("cache_write_tokens", "cache_write_1h_tokens"), ("audio_input_tokens", "audio_output_tokens"),
-                    ("usage_source",),
+                    ("usage_source", "quantities_in_words"),
+                    ("endpoint", "tier"),
                 )
             },
         ),
@@ -249,17 +251,22 @@ class LedgerEntryAdmin(ModelAdmin):
         adjusted = sum((row.amount_usd for row in entry.adjustments.all()), Decimal(0))
         return None if entry.cost_usd is None else _usd(entry.cost_usd + adjusted)
 
-    @display(description="in USD per million tokens")
+    @display(description="other quantities", empty_value="none")
+    def quantities_in_words(self, entry: LedgerEntry) -> str | None:
+        return ", ".join(f"{amount} {name.replace('_', ' ')}" for name, amount in entry.quantities.items()) or None
+
+    @display(description="in USD per million tokens or characters, or each")
     def charged_at(self, entry: LedgerEntry) -> str | None:
-        """The price as it was then: base rates, then those of a long context."""
+        """The price that the entry was charged at, which the ledger has as PriceList.as_json or in the older shape."""
         if entry.price is None:
             return None
-        rates = dict(entry.price["base"])
-        rates |= {f"long {name}": rate for name, rate in (entry.price.get("long_context") or {}).items()}
-        return ", ".join(
-            f"{name.removesuffix('_usd_per_mtok').replace('_', ' ')} {dollars(Decimal(rate))}"
-            for name, rate in rates.items()
-        )
+        if "base" in entry.price:
+            rates = dict(entry.price["base"])
+            rates |= {f"long {name}": rate for name, rate in (entry.price.get("long_context") or {}).items()}
+            words = {name.removesuffix("_usd_per_mtok").replace("_", " "): rate for name, rate in rates.items()}
+        else:
+            words = {rate.words: f"{rate.usd_per_unit}" for rate in PriceList.of(entry.price).rates}
+        return ", ".join(f"{name} {dollars(Decimal(rate))}" for name, rate in words.items())
 
     @display(description="marks")
     def marks(self, entry: LedgerEntry) -> str | None:
@@ -317,7 +324,7 @@ class LedgerEntryAdmin(ModelAdmin):
         return self._ask(request, form, "Resolve unknown entries", entries)
 
     def _resolve(self, request: HttpRequest, form: ResolveForm, entries: list[LedgerEntry]) -> None:
-        """Each entry in a transaction of its own: one that somebody else has just resolved stops none of the others."""
+        """Resolve each entry in its own transaction, so that a refused entry does not stop the others."""
         author, reason, resolved = request.user.get_username(), form.cleaned_data["reason"], 0
         for entry in entries:
             cost = form.cost_of(entry)
@@ -349,12 +356,12 @@ class LedgerEntryAdmin(ModelAdmin):
 
 
 def _is_in(object_id: Any, *states: EntryState) -> bool:
-    """Whether an entry is in one of the states. Yes without one: then the question is about lists."""
+    """Whether the entry is in one of the states. True without an entry, because the question is then about a list."""
     if object_id is None:
         return True
     try:
         return LedgerEntry.objects.filter(pk=object_id, state__in=states).exists()
-    except forms.ValidationError:  # no UUID
+    except forms.ValidationError:  # not a UUID
         return False
 
 

@@ -26,6 +26,7 @@ class LedgerWriter(Protocol):
     def hold(self, request: HoldRequest) -> Hold: ...
     def top_up(self, request: TopUpRequest) -> Hold: ...
     def settle(self, settlement: Settlement) -> bool: ...
+    def busy_s(self) -> float: ...
 
 
 _writers: dict[int, LedgerWriter] = {}  # by process id: a forked worker must not use its parent's queue and connection
@@ -66,6 +67,15 @@ def settle(settlement: Settlement) -> bool:
     Raises nothing: an answer that was paid for is delivered whatever becomes of its bookkeeping.
     """
     return _writer().settle(settlement)
+
+
+def busy_s() -> float:
+    """For how long this process's writer has been at what it writes now; 0 when it has nothing to write.
+
+    Milliseconds as a rule. Seconds mean that Postgres keeps it waiting.
+    """
+    writer = _writers.get(os.getpid())
+    return writer.busy_s() if writer is not None else 0.0
 
 
 def start(writer: LedgerWriter | None = None) -> None:

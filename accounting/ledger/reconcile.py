@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
 from django.db import Error, connection, transaction
 
-from accounting import sql
-from accounting.money import plain_usd
-
-log = logging.getLogger("gateway.reconcile")
+from accounting import facts, sql
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +61,11 @@ def reconcile_and_log() -> None:
     try:
         result = reconcile()
     except Error as error:
-        log.error("reconcile failed", extra={"error": type(error).__name__})  # noqa: TRY400  the ledger says why
+        facts.reconcile_failed(error)
         return
     finally:
         connection.close()
     for off in result.discrepancies:
-        log.error(
-            "the books are off",
-            extra={
-                "where": off.where,
-                "what": off.what,
-                "expected_usd": plain_usd(off.expected_usd),
-                "found_usd": plain_usd(off.found_usd),
-                "since": off.since,
-            },
-        )
+        facts.books_off(facts.BooksOff(off.where, off.what, off.expected_usd, off.found_usd, off.since))
     if not result.discrepancies:
-        log.info("the books are right", extra={"periods": result.periods, "entries": result.entries})
+        facts.books_right(result.periods, result.entries)

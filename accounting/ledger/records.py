@@ -14,7 +14,7 @@ from accounting.budgets import BudgetRule
 from accounting.models import BudgetScope, EntryState
 from accounting.pricing import PriceList
 from accounting.rates import RateLimits, RateStatus
-from accounting.usage import NO_USAGE, Usage
+from accounting.usage import NO_USAGE, Tier, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class HoldRequest:
     expires_after_s: float
     limits: RateLimits = field(default_factory=RateLimits)
     ceiling_tokens: int = 0  # input and output together, for the limit of tokens a minute
+    endpoint: str = "chat"
     entry_id: UUID = field(default_factory=lambda: new_entry_id())  # noqa: PLW0108  defined below
 
 
@@ -101,6 +102,11 @@ class AttemptRecord:
     cost_usd: Decimal | None
     price: PriceList | None
     provider_request_id: str | None
+    endpoint: str = "chat"
+    tier: Tier = Tier.STANDARD  # that the provider says it served
+    key_reference: str = ""  # where the provider's key came from, never the key
+    at_most_usd: Decimal | None = None  # what it may have cost, where the cost is an estimate
+    next: str = ""  # why the cascade went on
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from django.db.models import Sum
 from accounting.ledger.corrections import adjust
 from accounting.models import Attempt, EntryState, LedgerEntry, Price
 from accounting.pricing import PriceList, cost_usd
-from accounting.usage import Usage, UsageSource
+from accounting.usage import Tier, Usage, UsageSource
 
 BATCH = 500  # entries read at a time: a ledger does not fit into memory
 
@@ -42,7 +42,7 @@ class Repricing:
 def differences(provider: str, model: str, since: datetime, until: datetime | None) -> Iterator[Repricing]:
     """Posted entries with an attempt at this deployment, admitted in ``[since, until)``, whose cost is not what today's
     prices for that time come to. Nothing is written."""
-    prices = _prices()
+    prices = Price.objects.dated()
     entries = LedgerEntry.objects.filter(
         state=EntryState.POSTED,
         resolved_by="",  # an operator took these from the provider's bill
@@ -67,15 +67,8 @@ def apply(repricing: Repricing, *, author: str, reason: str) -> None:
     adjust(repricing.entry_id, amount_usd=repricing.difference_usd, author=author, reason=reason)
 
 
-def _prices() -> Prices:
-    prices: dict[tuple[str, str], list[tuple[datetime, PriceList]]] = {}
-    for price in Price.objects.order_by("-effective_from"):
-        prices.setdefault((price.provider, price.model), []).append((price.effective_from, price.price_list()))
-    return prices
-
-
 def _should_be(entry: LedgerEntry, prices: Prices) -> Decimal | None:
-    """The sum over the entry's attempts; None when one of them has no price."""
+    """The sum over the entry's attempts, in the tier and quantities on record; None when one of them has no price."""
     total = Decimal(0)
     for attempt in entry.attempts.all():
         if attempt.usage_source == UsageSource.NONE:
@@ -84,7 +77,10 @@ def _should_be(entry: LedgerEntry, prices: Prices) -> Decimal | None:
         price = next((price for since, price in dated if since <= entry.created_at), None)
         if price is None:
             return None
-        total += cost_usd(_usage(attempt), price)
+        cost = cost_usd(_usage(attempt), price, tier=Tier(attempt.tier))
+        if cost is None:
+            return None
+        total += cost
     return total
 
 
@@ -99,4 +95,5 @@ def _usage(attempt: Attempt) -> Usage:
         reasoning_tokens=attempt.reasoning_tokens,
         audio_output_tokens=attempt.audio_output_tokens,
         source=UsageSource(attempt.usage_source),
+        quantities={name: Decimal(amount) for name, amount in attempt.quantities.items()},
     )

@@ -9,8 +9,9 @@ from uuid import UUID
 
 from accounting.ledger.records import HoldRequest, Settlement, Withdrawal
 from accounting.models import EntryState
+from accounting.money import plain_usd
 from accounting.text import storable
-from accounting.usage import Usage
+from accounting.usage import Tier, Usage
 
 JsonRow: TypeAlias = dict[str, object]
 
@@ -45,6 +46,7 @@ def entry_row(request: HoldRequest, writer_id: int) -> JsonRow:
         "key": request.key,
         "key_id": request.key_id,
         "alias": request.alias,
+        "endpoint": request.endpoint,
         "provider": request.provider,
         "model": request.model,
         "streamed": request.streamed,
@@ -69,8 +71,9 @@ def settlement_row(settlement: Settlement) -> JsonRow:
         "error_code": settlement.error_code,
         "provider_request_id": storable((served.provider_request_id if served else None) or "", 200),
         **_usage_columns(settlement.usage),
+        "tier": (served.tier if served else Tier.STANDARD).value,
         "cost_usd": _text(settlement.cost_usd),
-        "price": served.price.as_json() if served and served.price else None,
+        "price": served.price.as_json(served.tier) if served and served.price else None,
         "first_token_ms": settlement.first_token_ms,
         "duration_ms": settlement.duration_ms,
     }
@@ -91,6 +94,7 @@ def withdrawal_row(withdrawal: Withdrawal, *, provider: str) -> JsonRow:
         "provider_request_id": "",
         **_usage_columns(Usage()),
         "usage_source": "none",
+        "tier": Tier.STANDARD.value,
         "cost_usd": "0",
         "price": None,
         "first_token_ms": None,
@@ -107,6 +111,8 @@ def attempt_rows(settlement: Settlement) -> list[JsonRow]:
             "alias": attempt.alias,
             "provider": attempt.provider,
             "model": attempt.model,
+            "endpoint": attempt.endpoint,
+            "key_reference": attempt.key_reference,
             "outcome": attempt.outcome,
             "http_status": attempt.http_status,
             "error": storable(attempt.error, 500),
@@ -114,15 +120,18 @@ def attempt_rows(settlement: Settlement) -> list[JsonRow]:
             "duration_ms": attempt.duration_ms,
             "first_token_ms": attempt.first_token_ms,
             **_usage_columns(attempt.usage),
+            "tier": attempt.tier.value,
             "cost_usd": _text(attempt.cost_usd),
-            "price": attempt.price.as_json() if attempt.price else None,
+            "at_most_usd": _text(attempt.at_most_usd),
+            "price": attempt.price.as_json(attempt.tier) if attempt.price else None,
             "provider_request_id": storable(attempt.provider_request_id or "", 200),
+            "next": storable(attempt.next, 200),
         }
         for position, attempt in enumerate(settlement.attempts, start=1)
     ]
 
 
-def _usage_columns(usage: Usage) -> dict[str, int | str]:
+def _usage_columns(usage: Usage) -> JsonRow:
     return {
         "input_tokens": usage.input_tokens,
         "cached_input_tokens": usage.cached_input_tokens,
@@ -133,6 +142,7 @@ def _usage_columns(usage: Usage) -> dict[str, int | str]:
         "reasoning_tokens": usage.reasoning_tokens,
         "audio_output_tokens": usage.audio_output_tokens,
         "usage_source": usage.source.value,
+        "quantities": {name: plain_usd(amount) for name, amount in usage.quantities.items()},
     }
 
 

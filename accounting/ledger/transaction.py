@@ -10,13 +10,13 @@ Operations learn of their outcomes only after the commit.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
+from accounting import facts
 from accounting.budgets import Balance, BudgetRule, held_amount, refuse_without_room
 from accounting.ledger.operations import AnyDecision, AnyOperation, Batch, Decision, Holding, Settling, ToppingUp
 from accounting.ledger.records import HeldCharge, HeldRate, Hold, HoldRequest, Settlement, Withdrawal
@@ -31,13 +31,10 @@ from accounting.ledger.rows import (
 )
 from accounting.ledger.windows import WindowClosed, Windows
 from accounting.models import BudgetMode, EntryState
-from accounting.money import plain_usd
 from accounting.postgres import pipeline
 from accounting.postgres.pipeline import Connection
 from accounting.rates import RateUse, refuse_over_limit
 from accounting.refusals import ConfigurationChanged, HoldLost, Refusal, Unpriced
-
-log = logging.getLogger("gateway.ledger")
 
 SETTLED_NOW = "settled now"  # the state, within a batch, of an entry that the batch itself settles
 
@@ -111,14 +108,8 @@ class _Transaction:
             self._hold(holding)
         self._write()
         for balance in self.spent:
-            log.warning(
-                "budget reached its limit",
-                extra={
-                    "budget": balance.budget,
-                    "mode": balance.mode,
-                    "limit_usd": plain_usd(balance.limit_usd),
-                    "spent_usd": plain_usd(balance.posted_usd),
-                },
+            facts.budget_reached(
+                facts.BudgetReached(balance.budget, balance.mode, balance.limit_usd, balance.posted_usd)
             )
         return self.decisions
 

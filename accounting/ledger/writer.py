@@ -23,12 +23,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any, LiteralString
 
 import psycopg
 from psycopg import pq
 
-from accounting import sql
+from accounting import facts, sql
 from accounting.ledger.expiry import expire_dead
 from accounting.ledger.operations import AnyOperation, Holding, Settling, ToppingUp, is_holding, is_settling
 from accounting.ledger.records import Hold, HoldRequest, Settlement, TopUpRequest, Withdrawal
@@ -92,9 +93,13 @@ class Writer:
         operation.done.wait(SETTLE_WAIT_S)
         return operation.outcome is not None and not isinstance(operation.outcome, Exception)
 
-    def _submit(self, operation: Holding | ToppingUp) -> Hold:
+    def busy_s(self) -> float:
+        """``accounting.ledger.busy_s``"""
         busy_since = self._busy_since
-        if busy_since is not None and time.monotonic() - busy_since > HOLD_WAIT_S:
+        return 0.0 if busy_since is None else time.monotonic() - busy_since
+
+    def _submit(self, operation: Holding | ToppingUp) -> Hold:
+        if self.busy_s() > HOLD_WAIT_S:
             raise LedgerUnavailable("Postgres does not answer")  # others have waited for it already
         self._put(operation)
         if not operation.done.wait(HOLD_WAIT_S) and operation.give_up():
@@ -195,14 +200,13 @@ class Writer:
             if not decision.hand_over() and isinstance(outcome, Hold) and isinstance(asked, HoldRequest):
                 self._unwritten.append(Settling(Withdrawal(outcome.entry_id)))
             if isinstance(outcome, BudgetRefusal):
-                log.warning("budget refused a request", extra={"budget": outcome.budget})
+                facts.hold_refused(outcome.budget)
 
     def _recover(self, operations: Sequence[AnyOperation], error: Exception) -> None:
         """The transaction failed: find out for whom, and lose nothing."""
         deadlock = isinstance(error, psycopg.errors.DeadlockDetected)
         if not self._rolled_back() or not (deadlock or _refuses_operation(error)):
-            log.error("ledger unavailable", extra={"error": type(error).__name__})
-            self._disconnect()
+            self._lost(error)
             if not self._proven:  # Postgres lets us in but refuses to write, so do not hammer it
                 self._retry_at = time.monotonic() + RECONNECT_S
             self._put_off(operations, perhaps_written=True)
@@ -223,18 +227,14 @@ class Writer:
             operation.finish(error if for_good else LedgerUnavailable("Postgres refuses it"))
             return
         operation.tries += 1
+        entry, cost_usd = str(operation.payload.entry_id), _owed_usd(operation.payload)
         if not for_good and operation.tries < MAX_TRIES and self._stop_at is None:
             if operation.tries == 1:
-                log.warning("settlement refused, to be tried again", extra=_owed(operation.payload), exc_info=error)
+                facts.settlement_put_off(facts.Unsettled(entry, cost_usd), error)
             operation.retry_at = time.monotonic() + RETRY_S * 2 ** (operation.tries - 1)
             self._suspects.append(operation)
             return
-        # The hold stays until it expires to `unknown`, charged. The operator who resolves it finds the cost here.
-        log.error(
-            "settlement given up",
-            exc_info=error,
-            extra={**_owed(operation.payload), "tries": operation.tries, "alert": True},
-        )
+        facts.settlement_given_up(facts.SettlementGivenUp(entry, cost_usd, operation.tries), error)
         operation.finish(error)
 
     def _retry_suspects(self) -> None:
@@ -280,9 +280,8 @@ class Writer:
         try:
             self._connect()
         except psycopg.Error as error:
-            self._disconnect()
+            self._lost(error)
             self._retry_at = time.monotonic() + RECONNECT_S
-            log.error("ledger unavailable", extra={"error": type(error).__name__})  # noqa: TRY400  the kind says it; a traceback a second would drown it
             return False
         return True
 
@@ -310,6 +309,10 @@ class Writer:
         connection.execute("SELECT pg_advisory_lock(%s, %s)", (locks.WRITER, self._writer_id))
         connection.commit()
 
+    def _lost(self, error: Exception) -> None:
+        facts.ledger_unavailable(error)
+        self._disconnect()
+
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None and connection.pgconn.status == pq.ConnStatus.OK:
@@ -319,16 +322,9 @@ class Writer:
         assert self._connection is not None
         try:
             for expired in expire_dead(self._connection, own_writer_id=self._writer_id, missing=self._missing):
-                log.warning(
-                    "hold expired to unknown",
-                    extra={
-                        "request_id": expired.request_id,
-                        "entry": str(expired.entry_id),
-                        "cost_usd": None if expired.hold_usd is None else str(expired.hold_usd),
-                    },
-                )
+                facts.hold_expired(facts.HoldExpired(expired.request_id, str(expired.entry_id), expired.hold_usd))
         except psycopg.Error as error:
-            log.error("expiring holds failed", extra={"error": type(error).__name__})  # noqa: TRY400  the kind says it; a traceback a second would drown it
+            facts.expiry_failed(error)
             self._disconnect()
             self._look_at = 0.0  # be back before the neighbours miss us
 
@@ -340,12 +336,9 @@ def _refuses_operation(error: Exception) -> bool:
     return error.sqlstate is not None and error.sqlstate[:2] not in POSTGRES_IN_TROUBLE
 
 
-def _owed(payload: Settlement | Withdrawal) -> dict[str, str | None]:
-    """What is not on the books: for the log."""
-    if isinstance(payload, Withdrawal):
-        return {"entry": str(payload.entry_id), "cost_usd": "0"}
-    cost_usd = payload.cost_usd
-    return {"entry": str(payload.entry_id), "cost_usd": None if cost_usd is None else str(cost_usd)}
+def _owed_usd(payload: Settlement | Withdrawal) -> Decimal | None:
+    """What is not on the books while the settlement is not written; None when it has no price."""
+    return Decimal(0) if isinstance(payload, Withdrawal) else payload.cost_usd
 
 
 def _one(connection: Connection, query: LiteralString, *parameters: object) -> Any:

@@ -12,12 +12,12 @@ _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
 
 def past(option: str, text: str, time_zone: str = "UTC") -> datetime:
-    """``2026-11-01`` and ``2026-11-01T09:30`` in the time zone; ``7d``, ``24h`` and ``30m`` are so long ago."""
+    """``2026-11-01`` and ``2026-11-01T09:30`` in the time zone; ``7d``, ``24h`` and ``30m`` count back from now."""
     return _instant(option, text, time_zone, -1)
 
 
 def future(option: str, text: str) -> datetime:
-    """The same in UTC, where ``30d`` is so far ahead. Refuses what is over."""
+    """As ``past``, but in UTC, and ``30d`` counts ahead from now. Refuses an instant that has passed."""
     instant = _instant(option, text, "UTC", +1)
     if instant <= datetime.now(UTC):
         raise CommandError(f"{option} {text!r} is in the past.")

@@ -1,9 +1,9 @@
-"""Statements that go to Postgres in one packet and come back in one: a ledger transaction's half.
+"""Sends statements to Postgres in one packet and reads their results in one: half of a ledger transaction.
 
-psycopg's own pipeline writes each statement to the socket by itself and runs each through a cursor: fifty microseconds
-and a wake-up of the server each, fifteen times a request. This speaks to libpq's pipeline through psycopg's wrapper of
-it, with statements that are prepared once a session (see session.py: psycopg itself must prepare none); values are
-loaded, and errors raised, as psycopg does.
+psycopg's own pipeline writes each statement to the socket alone and runs it through a cursor. That takes fifty
+microseconds and a wake-up of the server for each statement, and a request has fifteen. This module uses libpq's
+pipeline through psycopg's wrapper, with statements that are prepared once a session. psycopg itself must not prepare
+statements there (session.py). Values are loaded and errors are raised as psycopg does.
 
 https://www.postgresql.org/docs/current/libpq-pipeline-mode.html
 """
@@ -47,7 +47,7 @@ def run(connection: Connection, statements: Sequence[Statement], *, commit: bool
         results = connection.wait(_exchange(connection.pgconn))
         connection.pgconn.exit_pipeline_mode()
     except BaseException:
-        connection.close()  # answers may still be under way: nothing more can be said on this connection
+        connection.close()  # results may still be on their way, so the connection cannot be used again
         raise
     loaded = Transformer(connection)
     rows: list[Rows] = []
@@ -56,7 +56,7 @@ def run(connection: Connection, statements: Sequence[Statement], *, commit: bool
         if result.status == pq.ExecStatus.FATAL_ERROR:
             failed = result
         elif what == "prepare" and result.status == pq.ExecStatus.COMMAND_OK:
-            known.add(name)  # for the session's life, whatever becomes of the transaction
+            known.add(name)  # a prepared statement stays for the session, also after a rollback
         elif what == "run" and failed is None:
             loaded.set_pgresult(result)
             rows.append(loaded.load_rows(0, result.ntuples, tuple))
@@ -68,7 +68,7 @@ def run(connection: Connection, statements: Sequence[Statement], *, commit: bool
 def _queue(
     pgconn: pq.abc.PGconn, statements: Sequence[Statement], known: set[str], *, commit: bool
 ) -> list[tuple[str, str]]:
-    """Put the statements in libpq's buffer, and say what each result will be of."""
+    """Put the statements in libpq's buffer. Returns which statement each result will belong to."""
     sent: list[tuple[str, str]] = []
     pgconn.enter_pipeline_mode()
     if pgconn.transaction_status == pq.TransactionStatus.IDLE:
@@ -89,7 +89,7 @@ def _queue(
 
 
 def _exchange(pgconn: pq.abc.PGconn) -> Generator[Wait, Ready | int, list[pq.abc.PGresult]]:
-    """Send what is queued, reading meanwhile so that neither side waits for the other, and collect the results."""
+    """Send what is queued and collect the results. Reads while it sends, so that neither side waits for the other."""
     while pgconn.flush():
         if (yield Wait.RW) & Ready.R:
             pgconn.consume_input()
@@ -99,7 +99,7 @@ def _exchange(pgconn: pq.abc.PGconn) -> Generator[Wait, Ready | int, list[pq.abc
             yield Wait.R
             pgconn.consume_input()
         result = pgconn.get_result()
-        if result is None:  # one statement's results are complete
+        if result is None:  # the results of a statement are complete
             if pgconn.status == pq.ConnStatus.BAD:
                 raise psycopg.OperationalError("the connection is lost")
             continue
@@ -110,7 +110,7 @@ def _exchange(pgconn: pq.abc.PGconn) -> Generator[Wait, Ready | int, list[pq.abc
 
 @cache
 def _compiled(name: str) -> tuple[bytes, tuple[str, ...]]:
-    """The statement with libpq's placeholders, and the names of its values in their order."""
+    """The statement with libpq's placeholders, and the names of its values in order."""
     names: list[str] = []
 
     def number(match: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""A session with Postgres that belongs to one thread of the gateway for as long as it works, not to a request."""
+"""A session with Postgres that belongs to a thread of the gateway, not to a request, for as long as the thread runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from accounting.postgres.pipeline import Connection
 
 
 def connect(application_name: str, *, statement_timeout_s: int) -> Connection:
-    """A session of our own, beside Django's, that notices when Postgres vanishes. Raises psycopg.Error."""
+    """A session beside Django's, which notices when Postgres vanishes. Raises psycopg.Error."""
     parameters = connections["default"].get_connection_params()
     for name in (
         "cursor_factory",
@@ -36,10 +36,10 @@ def connect(application_name: str, *, statement_timeout_s: int) -> Connection:
             **parameters,
             "application_name": application_name,
         },
-        prepare_threshold=None,  # else psycopg deallocates, after a rollback, what pipeline.py has prepared
+        prepare_threshold=None,  # else psycopg would deallocate pipeline.py's prepared statements after a rollback
     )
     try:
-        # Whatever the database's default is.
+        # The database's default may differ.
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         # A frozen Postgres must not freeze the gateway.
         connection.execute("SELECT set_config('statement_timeout', %s, false)", (f"{statement_timeout_s}s",))
@@ -71,7 +71,7 @@ def _connection_class() -> type[Connection]:
 
 class _GeventConnection(psycopg.Connection[tuple[Any, ...]]):
     def wait(self, gen: Any, interval: float = 0.0, timeout: float | None = None) -> Any:
-        """Run psycopg's generator to its end: it yields what it waits for, and is sent what is possible."""
+        """Run psycopg's generator to its end. It yields what it waits for, and we send it what is ready."""
         if timeout is not None:
             return super().wait(gen, interval, timeout)
         try:
@@ -82,9 +82,9 @@ class _GeventConnection(psycopg.Connection[tuple[Any, ...]]):
             return end.value
 
     def _ready(self, wanted: int) -> int:
-        """Which of reading (1) and writing (2) is possible; waits until at least one of them is."""
+        """Waits until reading (1) or writing (2) is possible, and returns which."""
         poll = self._poll_for(wanted)
-        while not (found := poll(0)):  # most of the time the answer is there, or there is room to write
+        while not (found := poll(0)):  # usually the answer has arrived, or there is room to write
             hub = _gevent_hub()
             watcher = hub.loop.io(self.pgconn.socket, wanted, priority=hub.loop.MAXPRI)
             try:
@@ -92,7 +92,7 @@ class _GeventConnection(psycopg.Connection[tuple[Any, ...]]):
             finally:
                 watcher.close()
         events = found[0][1]
-        gone = events & ~(select.POLLIN | select.POLLOUT)  # closed or broken: reading will say how
+        gone = events & ~(select.POLLIN | select.POLLOUT)  # closed or broken, and reading will raise the error
         return (1 if events & select.POLLIN or gone else 0) | (2 if events & select.POLLOUT else 0)
 
     def _poll_for(self, wanted: int) -> Callable[[int], list[tuple[int, int]]]:

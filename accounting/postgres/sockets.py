@@ -1,4 +1,4 @@
-"""Looks at sockets that go past gevent: they ask the operating system and never wait.
+"""Checks of sockets that bypass gevent: they ask the operating system and never wait.
 
 gevent's own ``select`` and ``poll`` start two watchers and a timer for each look, 40 to 100 µs.
 """
@@ -11,14 +11,17 @@ from typing import Any
 
 
 def poll() -> Any:
-    """A ``select.poll`` object of the operating system's."""
+    """The operating system's own ``select.poll`` object, without gevent's patch."""
     monkey = sys.modules.get("gevent.monkey")
     return (monkey.get_original("select", "poll") if monkey else select.poll)()
 
 
 def has_ended(sock: Any) -> bool:
-    """Whether the other side has ended a connection that is at rest: nothing but its end is to be read there. Postgres
-    may send a notice, which is rare; then its session is replaced for nothing. ``sock``: a socket or its number."""
+    """Whether the other side has ended an idle connection. ``sock`` is a socket or its number.
+
+    Anything that can be read on an idle connection counts as its end. Postgres may send a notice, which is rare; then
+    the session is replaced without need.
+    """
     look = poll()
     look.register(sock, select.POLLIN)
     return bool(look.poll(0))

@@ -1,16 +1,16 @@
-"""The ledger's SQL: one statement a file, its header says purpose, locks taken and rows returned.
+"""The ledger's SQL: one statement a file. Its header states the purpose, the locks taken and the rows returned.
 
-The files that create views, functions and triggers are the current definitions: they are what to read and to edit. A
-migration runs a copy of its own in ``migrations/`` instead. An empty database runs all migrations, so that each must
-find the text that fits the tables of its time.
+The files that create views, functions and triggers are the current definitions: read and edit
+these. A migration runs its own copy in ``migrations/`` instead. An empty database runs all migrations, so each needs
+the text that fits the tables of its time.
 
 To change a view or a function:
 
-1. Edit ``X.sql``.
-2. Copy it to ``migrations/NNNN_X.sql``, where NNNN is the number of the new migration. Do not edit a copy after its
-   release: databases that have run it would not notice.
-3. Write the migration: ``RunSQL(load_frozen("NNNN_X"), load_frozen("MMMM_X"))``. The second text is the copy before,
-   for the way back. An operation that adds a column which ``X.sql`` reads stands before this one.
+1. Edit the file, here ``{name}.sql``.
+2. Copy it to ``migrations/NNNN_{name}.sql``, where NNNN is the number of the new migration. Do not edit a copy after
+   its release: databases that have run it would not notice.
+3. Write the migration: ``RunSQL(load_frozen("NNNN_{name}"), load_frozen("MMMM_{name}"))``. The second text is the
+   copy before, for the way back. An operation that adds a column which the file reads stands before this one.
 4. ``views.sql`` drops its views, and the role's rights go with them. Append the newest copy of ``reader_role.sql`` to
    both texts of step 3: ``load_frozen("NNNN_views") + load_frozen("0005_reader_role")``.
 5. Add the migration to ``tests/migrations/states.py``, and its columns and tables to ``tests/migrations/rows.py``. The

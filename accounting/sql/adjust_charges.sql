@@ -1,5 +1,5 @@
--- Purpose: weigh an adjustment in the budget periods that its entry was charged to: a provider's budget only when the
---          entry was that provider's.
+-- Purpose: charge an adjustment to the budget periods of its entry. A provider's budget is charged only when the entry
+--          was that provider's.
 -- Locks:   the caller holds the locks of the entry and of its periods.
 -- Rows:    none.
 WITH charged AS (

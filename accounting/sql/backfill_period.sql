@@ -1,10 +1,11 @@
--- Purpose: a window opened late (a new budget, or one whose period or time zone was changed) begins with what its scope has
---          already spent in it, and a window with a gap (budget_gap.sql) gets what it lacks, so that changing a
---          budget loses nothing. What runs holds in it from now on when the budget is hard, and nothing when it is not,
---          whatever it was when the requests were admitted. At an ordinary rollover the window is empty and this touches no row.
--- Locks:   the unsettled entries of the window (lock_entries_in_window.sql ran before) and the period's row, which a new
---          one has by being invisible. Reads entries by their created_at index. lock_ledger.sql ran before both, so that no
---          request is admitted, settled or adjusted meanwhile.
+-- Purpose: fill a window, so that changing a budget loses nothing. A window that is opened late (for a new budget, or
+--          after a change of period or time zone) gets what its scope has already spent in it. A window with a gap
+--          (budget_gap.sql) gets what it lacks. Running requests hold in the window when the budget is hard now, and hold
+--          nothing when it is not. Its mode when they were admitted does not count. At an ordinary rollover no entry is
+--          charged.
+-- Locks:   the unsettled entries of the window (lock_entries_in_window.sql runs before) and the period's row. A new row
+--          needs no lock, because other transactions cannot see it. lock_ledger.sql runs before both, so no request is
+--          admitted, settled or adjusted meanwhile. Reads entries by their created_at index.
 -- Rows:    none.
 WITH scope AS (
     SELECT b.scope, b.api_key_id, b.scope_value, b.mode FROM accounting_budget b WHERE b.id = %(budget_id)s
@@ -13,7 +14,7 @@ WITH scope AS (
            CASE WHEN e.state = 'held' AND s.mode = 'hard' AND (s.scope <> 'provider' OR e.provider = s.scope_value)
                 THEN coalesce(e.hold_usd, 0) ELSE 0 END AS held_usd,
            CASE WHEN e.state = 'held' THEN 0
-                -- No attempt tells what an entry cost whose worker died: it is its provider's.
+                -- An entry whose worker died has no attempts, so its cost counts for the entry's provider.
                 WHEN s.scope = 'provider' AND e.attempt_count = 0
                 THEN CASE WHEN e.provider = s.scope_value THEN coalesce(e.cost_usd, 0) ELSE 0 END
                 WHEN s.scope = 'provider' THEN coalesce((
@@ -27,7 +28,8 @@ WITH scope AS (
       AND CASE s.scope
             WHEN 'global' THEN true
             WHEN 'key' THEN e.key_id = s.api_key_id
-            WHEN 'alias' THEN e.alias = s.scope_value
+            WHEN 'alias' THEN e.alias = s.scope_value OR strpos(s.scope_value, '*') > 0 AND e.alias LIKE replace(
+                replace(replace(replace(s.scope_value, '\', '\\'), '%%', '\%%'), '_', '\_'), '*', '_%%')
             WHEN 'user' THEN e.end_user = s.scope_value
             WHEN 'tag' THEN e.tags ->> split_part(s.scope_value, '=', 1)
                             = substr(s.scope_value, strpos(s.scope_value, '=') + 1)

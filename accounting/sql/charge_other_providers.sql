@@ -1,8 +1,9 @@
--- Purpose: what settled entries paid to another provider than the one they were admitted for counts in that provider's
---          budgets, also in those that are on no receipt: made, or opened for another window, while the request ran.
--- Locks:   the caller holds the entries' locks, so no charge can be added under it, and share_ledger.sql's, so no window
---          is being filled. Runs before entry_charges.sql, which finds what this adds.
--- Rows:    none. As a rule it adds nothing, as the top-up before such an attempt has charged it.
+-- Purpose: add charges for entries about to settle that paid another provider than they were admitted for, in that
+--          provider's budgets. Those include budgets and windows that were made while the request ran, which are not on
+--          its receipt.
+-- Locks:   the caller holds the entries' locks, so nobody adds charges meanwhile, and share_ledger.sql's lock, so no
+--          window is being filled. Runs before entry_charges.sql, which finds what this adds.
+-- Rows:    none. Usually it adds nothing, because the top-up before the attempt has added the charge.
 INSERT INTO accounting_charge (entry_id, period_id, adjustment_id, held_usd, posted_usd)
 SELECT DISTINCT e.id, p.id, NULL::bigint, 0, 0
 FROM json_to_recordset(%(rows)s::json) AS r(entry_id uuid, provider text)

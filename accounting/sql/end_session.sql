@@ -1,5 +1,5 @@
--- Purpose: end a ledger writer's former session, when that one still holds the writer's advisory lock: its network went
---          away and Postgres does not know it yet.
+-- Purpose: end a ledger writer's former session when it still holds the writer's advisory lock, because Postgres has not
+--          noticed yet that its connection was lost.
 -- Locks:   none.
 -- Rows:    one when there was such a session. 7233 is WRITER in accounting/postgres/locks.py.
 SELECT pg_terminate_backend(pid) FROM pg_locks

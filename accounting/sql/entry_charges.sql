@@ -1,5 +1,5 @@
--- Purpose: what entries weigh, and where. Not known from their holds alone: a budget made while a request ran counts it too.
--- Locks:   none; the caller holds the entries' locks, so no charge can be added under it.
+-- Purpose: what entries weigh in which budget periods. Their holds do not name a budget that was made while they ran.
+-- Locks:   none; the caller holds the entries' locks, so nobody adds charges meanwhile.
 -- Rows:    one a charge: entry_id, period_id, held_usd, posted_usd, scope, scope_value.
 SELECT c.entry_id, c.period_id, c.held_usd, c.posted_usd, b.scope, b.scope_value
 FROM accounting_charge c

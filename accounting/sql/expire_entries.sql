@@ -1,10 +1,10 @@
--- Purpose: resolve the holds of a dead worker (or past their time) to unknown, charged at the hold: the provider may
---          have billed, so the money is not silently given back.
+-- Purpose: resolve holds of a dead worker, or past their time, to unknown. They are charged at the hold, because the
+--          provider may have billed them.
 -- Locks:   the caller holds the locks of the entries and of their periods.
 -- Rows:    one an entry: id, request_id, hold_usd.
 WITH weighed AS (
     SELECT c.id, c.period_id, c.held_usd,
-           -- All of it, whatever the budget holds: nothing when it is soft or alert, a part when it has become so or was.
+           -- The whole hold, whatever the budget held of it: nothing when it is soft or alert, a part after a change of mode.
            CASE WHEN b.scope = 'provider' AND b.scope_value <> e.provider THEN c.held_usd
                 ELSE coalesce(e.hold_usd, 0) END AS posted_usd
     FROM accounting_charge c

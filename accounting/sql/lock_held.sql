@@ -1,4 +1,4 @@
--- Purpose: the holds to expire: all of a dead writer, or those of a living one that are past their time.
+-- Purpose: lock the holds to expire: all holds of a dead writer, or a living writer's holds that are past their time.
 -- Locks:   the entries' rows, in id order.
 -- Rows:    one an entry: id.
 SELECT id FROM accounting_ledgerentry

@@ -1,4 +1,4 @@
--- Purpose: the balances that a ledger transaction decides on and changes.
+-- Purpose: lock and read the balances that a ledger transaction decides on and changes.
 -- Locks:   the named period rows, in id order, after the entries' locks (lock_entries.sql says the whole order). Every
 --          writer of balances locks here before it reads or changes a balance, so no writer decides on an old one.
 --          FOR NO KEY UPDATE, which is weaker than FOR UPDATE, so that the foreign keys of new charges do not wait.

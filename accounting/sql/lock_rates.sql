@@ -1,4 +1,4 @@
--- Purpose: what keys with rate limits have used in the current minute; a new minute begins at zero.
+-- Purpose: lock and read what keys with rate limits have used in the current minute. A new minute begins at zero.
 -- Locks:   one row a key, in key order, after the periods' locks (lock_entries.sql says the whole order).
 -- Rows:    one a key: key_id, requests, tokens.
 INSERT INTO accounting_keyrate AS r (key_id, minute, requests, tokens)

@@ -1,5 +1,5 @@
 -- Purpose: budget periods whose balance is not the sum of their charges.
--- Locks:   none; run in a REPEATABLE READ transaction, so that all of reconcile sees one moment.
+-- Locks:   none; runs in a REPEATABLE READ transaction, so that all statements of reconcile see the same moment.
 -- Rows:    one a period that is off: budget, period_start, posted_usd, charged_posted_usd, held_usd, charged_held_usd,
 --          since (the oldest entry charged to it).
 SELECT b.name AS budget, p.period_start, p.posted_usd, coalesce(c.posted_usd, 0) AS charged_posted_usd,

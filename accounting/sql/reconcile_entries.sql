@@ -1,6 +1,6 @@
--- Purpose: entries that contradict themselves: charged to a budget otherwise than they cost or hold, not charged to a budget
---          that counts everything, or costing otherwise than their attempts.
--- Locks:   none; run in a REPEATABLE READ transaction, so that all of reconcile sees one moment.
+-- Purpose: entries that contradict themselves. A charge differs from the entry's cost or hold, a charge to a budget that
+--          counts everything is missing, or the entry's cost differs from its attempts'.
+-- Locks:   none; runs in a REPEATABLE READ transaction, so that all statements of reconcile see the same moment.
 -- Rows:    one a contradiction: entry_id, request_id, created_at, what, expected_usd, found_usd.
 WITH adjusted AS (
     SELECT entry_id, sum(amount_usd) AS amount_usd FROM accounting_adjustment GROUP BY entry_id
@@ -11,9 +11,9 @@ WITH adjusted AS (
     SELECT e.id, e.request_id, e.created_at, e.state, b.name AS budget, c.held_usd, p.has_gap, p.period_end,
            coalesce(e.hold_usd, 0) AS hold_usd, c.posted_usd + coalesce(r.posted_usd, 0) AS posted_usd,
            CASE WHEN b.scope <> 'provider' THEN coalesce(e.cost_usd, 0) + coalesce(j.amount_usd, 0)
-                -- Which providers a lost worker had called, nobody knows: it weighs in the budgets that it held in.
+                -- Nobody knows which providers a lost worker called, so the entry weighs in the budgets that it held in.
                 WHEN e.state = 'unknown' THEN c.posted_usd
-                -- No attempt tells what an entry cost whose worker died: it is its provider's.
+                -- An entry whose worker died has no attempts, so its cost counts for the entry's provider.
                 WHEN e.attempt_count = 0 THEN CASE WHEN e.provider = b.scope_value THEN coalesce(e.cost_usd, 0) ELSE 0 END
                 ELSE coalesce((SELECT sum(a.cost_usd) FROM accounting_attempt a
                                WHERE a.entry_id = e.id AND a.provider = b.scope_value), 0)
@@ -29,8 +29,8 @@ WITH adjusted AS (
 SELECT id AS entry_id, request_id, created_at, 'a settled entry still holds' AS what, 0::numeric AS expected_usd, held_usd AS found_usd
 FROM charged WHERE state <> 'held' AND held_usd <> 0
 UNION ALL
--- A budget holds all of it or, when it is soft or alert or another provider's, nothing. One whose mode has changed may hold
--- what a top-up added, until its window is filled, or for good in a window that was over before the change.
+-- A budget holds the whole hold. A soft or alert budget, or another provider's, holds nothing. A budget whose mode has
+-- changed may hold what a top-up added, until its window is filled, or forever in a window that ended before the change.
 SELECT id, request_id, created_at, 'it holds otherwise in the budget ''' || budget || '''', hold_usd, held_usd
 FROM charged WHERE state = 'held'
   AND (held_usd > hold_usd OR held_usd NOT IN (0, hold_usd) AND NOT has_gap AND coalesce(period_end, 'infinity') > now())
@@ -52,7 +52,7 @@ UNION ALL
 SELECT e.id, e.request_id, e.created_at, 'its cost is not that of its attempts', coalesce(a.cost_usd, 0), e.cost_usd
 FROM accounting_ledgerentry e
 LEFT JOIN (
-    -- Unpriced is not free: then the entry has no cost either.
+    -- Unpriced is not free. When an attempt has no price, the entry has no cost either.
     SELECT entry_id, sum(cost_usd) AS cost_usd, bool_or(cost_usd IS NULL AND input_tokens + output_tokens > 0) AS unpriced
     FROM accounting_attempt GROUP BY entry_id
 ) a ON a.entry_id = e.id

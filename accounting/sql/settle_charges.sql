@@ -1,8 +1,8 @@
--- Purpose: replace what entries hold in their budget periods by what they cost; the rest of the hold returns.
---          An entry that was expired meanwhile (unknown, charged at its hold) is corrected to its true cost.
--- Locks:   the caller holds the locks of all periods concerned, so the entries' states cannot change under it.
+-- Purpose: replace what entries hold in their budget periods by what they cost. The rest of the hold is free again.
+--          An entry that has expired meanwhile (unknown, charged at its hold) is corrected to its true cost.
+-- Locks:   the caller holds the locks of the entries and of all their periods, so the entries' states cannot change.
 --          Runs before settle_entries.sql, which makes the entries immutable.
--- Rows:    none. Entries already settled are left alone: repeating a batch changes nothing.
+-- Rows:    none. Entries that are settled already stay as they are, so repeating a batch changes nothing.
 WITH settling AS (
     SELECT c.id, c.period_id, c.held_usd, c.posted_usd AS old_posted_usd, r.posted_usd AS new_posted_usd
     FROM json_to_recordset(%(rows)s::json) AS r(entry_id uuid, period_id bigint, posted_usd numeric)

@@ -5,12 +5,13 @@ DROP VIEW IF EXISTS spend_by_day, spend_by_alias, spend_by_provider, spend_by_ke
     accounting_spend;
 
 CREATE VIEW ledger AS
-SELECT e.id AS entry_id, e.created_at, e.settled_at, e.request_id, e.state, e.key, e.alias, nullif(e.served_alias, '') AS served_alias,
-       e.provider, e.model, e.attempt_count AS attempts, e.fallback, e.streamed, e.http_status,
+SELECT e.id AS entry_id, e.created_at, e.settled_at, e.request_id, e.state, e.key, e.alias, e.endpoint,
+       nullif(e.served_alias, '') AS served_alias, e.provider, e.model, e.attempt_count AS attempts, e.fallback, e.streamed, e.http_status,
        nullif(e.error_code, '') AS error_code, e.input_tokens, e.cached_input_tokens, e.cache_write_tokens,
        e.cache_write_1h_tokens, e.audio_input_tokens, e.output_tokens, e.reasoning_tokens, e.audio_output_tokens,
-       e.usage_source, e.hold_usd, CASE WHEN e.cost_usd IS NULL AND j.count = 0 THEN NULL ELSE coalesce(e.cost_usd, 0) + j.amount_usd END AS cost_usd, e.cost_usd AS posted_usd,
-       j.amount_usd AS adjusted_usd, e.overrun, e.price, e.first_token_ms, e.duration_ms,
+       e.usage_source, e.tier, e.quantities, e.hold_usd,
+       CASE WHEN e.cost_usd IS NULL AND j.count = 0 THEN NULL ELSE coalesce(e.cost_usd, 0) + j.amount_usd END AS cost_usd,
+       e.cost_usd AS posted_usd, j.amount_usd AS adjusted_usd, e.overrun, e.price, e.first_token_ms, e.duration_ms,
        nullif(e.end_user, '') AS end_user, e.tags, nullif(e.provider_request_id, '') AS provider_request_id,
        nullif(e.resolved_by, '') AS resolved_by, nullif(e.resolution, '') AS resolution
 FROM accounting_ledgerentry e
@@ -20,11 +21,12 @@ CROSS JOIN LATERAL (
 ) j;
 
 CREATE VIEW attempts AS
-SELECT a.entry_id, e.request_id, a.position, a.alias, a.provider, a.model, a.outcome, a.http_status, a.started_at,
+SELECT a.entry_id, e.request_id, a.position, a.alias, a.endpoint, a.provider, a.model,
+       nullif(a.key_reference, '') AS key_reference, a.outcome, a.http_status, a.started_at,
        a.duration_ms, a.first_token_ms, a.input_tokens, a.cached_input_tokens, a.cache_write_tokens,
        a.cache_write_1h_tokens, a.audio_input_tokens, a.output_tokens, a.reasoning_tokens, a.audio_output_tokens,
-       a.usage_source, a.cost_usd, nullif(a.error, '') AS error, a.price,
-       nullif(a.provider_request_id, '') AS provider_request_id
+       a.usage_source, a.tier, a.quantities, a.cost_usd, a.at_most_usd, nullif(a.error, '') AS error,
+       nullif(a.next, '') AS next, a.price, nullif(a.provider_request_id, '') AS provider_request_id
 FROM accounting_attempt a JOIN accounting_ledgerentry e ON e.id = a.entry_id;
 
 -- What the three views below add up: an entry as it was settled, and each of its adjustments by itself. Looking up the

@@ -1,12 +1,12 @@
-"""The operators' pages: what they may change, live. The ledger's own pages are in ``accounting.admin``.
+"""The pages on which operators change the configuration, live. The ledger's own pages are in ``accounting.admin``.
 
-Keys, budgets and prices belong to accounting, but their forms speak of aliases and providers, which accounting does
-not know: so their pages are here.
+Keys, budgets and prices belong to accounting. Their pages are here because their forms refer to aliases and providers,
+which accounting does not know.
 """
 
 import django_stubs_ext
 
-django_stubs_ext.monkeypatch()  # before the forms: `ModelForm[Budget]` is for mypy, and Django does not take it alone
+django_stubs_ext.monkeypatch()  # before the forms: mypy needs `ModelForm[Budget]`, which Django alone refuses
 
 from routing.admin import aliases, breakers, budgets, dashboard, keys, operators, prices, providers  # noqa: E402
 

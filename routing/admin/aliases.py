@@ -1,4 +1,4 @@
-"""Aliases and their fallback chains: what operators change most, and while requests are running."""
+"""Aliases and their fallback chains. Operators change them most often, and while requests are running."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from django import forms
 from django.contrib import admin, messages
 from django.db import IntegrityError
 from django.db.models import F, Func, OuterRef, QuerySet, Subquery, Value
-from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
@@ -19,6 +18,7 @@ from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 from unfold.forms import PaginationInlineFormSet
 
+from accounting import wildcards
 from accounting.models import ApiKey, Budget, BudgetScope, Price
 from accounting.money import plain_usd
 from routing.models import ChainKind, Fallback, FurtherDeployment, ModelAlias, Provider
@@ -29,7 +29,7 @@ _KIND_WORDS = {ChainKind.CONTEXT_WINDOW: "prompt too long", ChainKind.CONTENT_PO
 
 
 class OrderedForm(forms.ModelForm[Fallback | FurtherDeployment]):
-    """A row of a list in which rows may change places."""
+    """A row of an ordered list, in which an operator may move rows."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -41,16 +41,20 @@ class OrderedForm(forms.ModelForm[Fallback | FurtherDeployment]):
 
 class StepForm(OrderedForm):
     def clean_target(self) -> ModelAlias:
-        # The table's constraint says so too, but a form of an inline does not ask it: its alias is the page's own.
+        # The table has this constraint too, but the form of an inline does not check it: the page supplies the alias.
         target: ModelAlias = self.cleaned_data["target"]
         if target.pk == self.instance.alias_id:
             raise forms.ValidationError("An alias cannot fall back to itself.")
+        if wildcards.is_wildcard(target.name):
+            raise forms.ValidationError("A wildcard is no model: make an alias for the one that is meant.")
         return target
 
 
 class OrderedFormSet(PaginationInlineFormSet):
-    """Rows are compared with one another, not with the table as it still is, so that two may swap their positions or
-    their targets: the table's constraints are deferred to the commit. An empty position means: at the end."""
+    """Compares the rows with one another, not with the table, so that two rows may swap their positions or targets.
+
+    The table's constraints are deferred to the commit. A row with an empty position goes to the end.
+    """
 
     def clean(self) -> None:
         rows = [
@@ -124,16 +128,18 @@ class ModelAliasAdmin(ModelAdmin):
     delete_selected_confirmation_template = "routing/delete_selected_confirmation.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ModelAlias]:
-        current = Price.objects.filter(
-            provider=OuterRef("provider__name"), model=OuterRef("upstream_model"), effective_from__lte=Now()
-        ).order_by("-effective_from")
+        current: Any = (  # annotated
+            Price.objects.filter(provider=OuterRef("provider__name"), model=OuterRef("upstream_model"))
+            .in_force(datetime.now(UTC))
+            .with_token_rates()
+        )
         rows: QuerySet[ModelAlias] = super().get_queryset(request)
         return (
             rows.select_related("provider")
             .prefetch_related("fallbacks__target", "deployments__provider")
             .annotate(
-                input_usd=Subquery(current.values("input_usd_per_mtok")[:1]),
-                output_usd=Subquery(current.values("output_usd_per_mtok")[:1]),
+                input_usd=Subquery(current.values("input_usd")[:1]),
+                output_usd=Subquery(current.values("output_usd")[:1]),
             )
         )
 
@@ -165,7 +171,9 @@ class ModelAliasAdmin(ModelAdmin):
     @display(description="USD per million in / out", label={"unpriced": "warning"})
     def price(self, alias: ModelAlias) -> Any:
         row: Any = alias  # annotated by get_queryset
-        if row.input_usd is None:
+        if wildcards.is_wildcard(alias.upstream_model) and row.input_usd is None:
+            return "each model's"
+        if row.input_usd is None or row.output_usd is None:
             return "unpriced"
         return f"{plain_usd(row.input_usd)} / {plain_usd(row.output_usd)}"
 
@@ -177,7 +185,7 @@ class ModelAliasAdmin(ModelAdmin):
         return deleted, counts, perms_needed, protected
 
     def save_model(self, request: HttpRequest, obj: ModelAlias, form: Any, change: bool) -> None:
-        """A rename takes along what names the alias in text, in the form's own transaction."""
+        """A rename also changes the keys and budgets that name the alias in text, in the same transaction."""
         before = ModelAlias.objects.select_for_update().get(pk=obj.pk).name if change else obj.name
         super().save_model(request, obj, form, change)
         if before != obj.name:
@@ -194,8 +202,8 @@ class ModelAliasAdmin(ModelAdmin):
         try:
             answer: HttpResponse = super().changeform_view(request, object_id, form_url, extra_context)
         except IntegrityError:
-            # The form compares the rows that it was opened with; what others added since, the database alone knows.
-            messages.error(request, "Somebody else changed this chain in the meantime. Nothing of yours was saved.")
+            # The form compares the rows that it was opened with. Only the database knows what others added since.
+            messages.error(request, "Somebody else changed this chain in the meantime. Your changes were not saved.")
             return HttpResponseRedirect(request.get_full_path())
         return answer
 
@@ -220,18 +228,20 @@ def _follow_rename(request: HttpRequest, before: str, name: str) -> None:
     messages.info(
         request,
         f"Renamed “{before}” to “{name}”: {keys} API key(s) and {budgets} budget(s) follow. Clients must send the new "
-        "name from now on; the ledger keeps the old one for what has been.",
+        "name from now on; past requests keep the old name in the ledger.",
     )
 
 
 def _warn_when_unpriced(request: HttpRequest, alias: ModelAlias) -> None:
+    if wildcards.is_wildcard(alias.upstream_model):
+        return  # each model has its own price, and only those that have one are asked
     deployment = {"provider": alias.provider.name, "model": alias.upstream_model}
-    if Price.objects.filter(**deployment, effective_from__lte=datetime.now(UTC)).exists():
+    if Price.objects.filter(**deployment).in_force(datetime.now(UTC)).exists():
         return
     messages.warning(
         request,
         format_html(
-            "Nobody has said what {} costs at {}: a hard budget refuses it. <a href='{}'><u>Add its price</u></a>.",
+            "{} at {} has no price, so hard budgets refuse it. <a href='{}'><u>Add its price</u></a>.",
             alias.upstream_model,
             alias.provider.name,
             f"{reverse('admin:accounting_price_add')}?{urlencode(deployment)}",

@@ -1,4 +1,4 @@
-"""Breakers: which deployments are left alone, since when and why; and a way to call one again at once."""
+"""Breakers: which deployments requests skip, since when and why. An operator can close a breaker at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unfold.decorators import action, display
 
 from routing.models import Breaker, BreakerState
 
-#: By the database's clock, as the workers decide.
+#: Compares times by the database's clock, as the workers do.
 PHASE = Case(
     When(state=BreakerState.CLOSED, then=Value("closed")),
     When(probe_until__gt=Now(), then=Value("probing")),
@@ -62,7 +62,7 @@ class BreakerAdmin(ModelAdmin):
 
     @display(description="until", ordering="open_until", empty_value="")
     def until(self, breaker: Any) -> datetime | str | None:
-        """When requests may call it again."""
+        """When requests may call the deployment again."""
         if breaker.phase == "open":
             until: datetime = breaker.open_until
             return until
@@ -70,7 +70,7 @@ class BreakerAdmin(ModelAdmin):
 
     @display(description="closed by", ordering="reset_at", empty_value="")
     def last_reset(self, breaker: Breaker) -> str | None:
-        """The operator who did it last; a successful probe needs none."""
+        """The operator who last closed the breaker, and when. Closing by a successful probe does not count."""
         if breaker.reset_at is None:
             return None
         return f"{breaker.reset_by}, {localize(localtime(breaker.reset_at))}"
@@ -79,7 +79,7 @@ class BreakerAdmin(ModelAdmin):
     def close(self, request: HttpRequest, queryset: QuerySet[Breaker]) -> None:
         closed = 0
         for breaker in queryset:
-            # A new generation: the result of a probe that still runs says nothing about this decision.
+            # A new generation, so that the result of a probe that still runs does not overrule the operator.
             is_closed_now = Breaker.objects.filter(pk=breaker.pk, state=BreakerState.OPEN).update(
                 state=BreakerState.CLOSED,
                 since=Now(),
@@ -94,4 +94,4 @@ class BreakerAdmin(ModelAdmin):
         if closed:
             messages.success(request, f"Closed {closed} breaker(s); every worker knows within a second.")
         else:
-            messages.info(request, "None of them was open.")
+            messages.info(request, "No selected breaker was open.")

@@ -1,4 +1,4 @@
-"""Budgets: what they are for, and where they stand now."""
+"""Budgets: their scopes and limits, and their current balances."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class BudgetForm(forms.ModelForm[Budget]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if "api_key" in self.fields:  # a key made in a pop-up could not be shown there
+        if "api_key" in self.fields:  # a pop-up could not show the secret of a new key
             for right in ("can_add_related", "can_change_related", "can_delete_related", "can_view_related"):
                 setattr(self.fields["api_key"].widget, right, False)
 
     def clean(self) -> dict[str, Any] | None:
-        """What the scope does not use is emptied; what it needs must be there, and must exist."""
+        """Empties the fields that the scope does not use. Requires those that it needs; what they name must exist."""
         cleaned = super().clean() or self.cleaned_data
         scope, value = cleaned.get("scope"), (cleaned.get("scope_value") or "").strip()
         if scope != BudgetScope.KEY:
@@ -53,7 +53,7 @@ def _wrong(scope: str, value: str, *, unchanged: bool) -> str | None:
         return "Write a tag as name=value."
     known: Any = {BudgetScope.ALIAS: ModelAlias, BudgetScope.PROVIDER: Provider}.get(BudgetScope(scope))
     if known is None or unchanged or known.objects.filter(name=value).exists():
-        return None  # unchanged: what it names may have been deleted since
+        return None  # an unchanged name may belong to an alias or provider that was deleted since
     names = ", ".join(known.objects.values_list("name", flat=True)) or "none yet"
     return f"There is no {scope} “{value}”. There are: {names}."
 
@@ -154,12 +154,12 @@ class BudgetAdmin(ModelAdmin):
 
 
 def _status(budget: Any) -> BudgetStatus:
-    status: BudgetStatus = budget.status  # set for the rows of a page, all at once
+    status: BudgetStatus = budget.status  # get_changelist_instance sets it for all rows of a page at once
     return status
 
 
 def progress_bar(status: BudgetStatus) -> SafeString:
-    """Spent and held as parts of the limit."""
+    """Shows spent and held as parts of the limit."""
     spent = _percent(status.posted_usd, status.limit_usd)
     held = min(_percent(status.held_usd, status.limit_usd), 100 - spent)
     full = status.mode == BudgetMode.HARD and status.available_usd == 0

@@ -1,6 +1,6 @@
 """The first page: what an operator must see within five seconds.
 
-A handful of indexed queries, whatever the ledger's size.
+It takes a handful of indexed queries, however large the ledger is.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from django.db.models import Count, Q, Sum
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
+from accounting import wildcards
 from accounting.models import Adjustment, Budget, EntryState, LedgerEntry
 from accounting.money import dollars
 from accounting.reports import statuses
@@ -50,7 +51,7 @@ class Problem:
 
 
 def context(request: HttpRequest, page: dict[str, Any]) -> dict[str, Any]:
-    """unfold's DASHBOARD_CALLBACK. Each part is there for those alone who may see its rows."""
+    """unfold's DASHBOARD_CALLBACK. An operator gets only the parts whose rows the operator may see."""
     may_see = {
         model: request.user.has_perm(f"{app}.view_{model}")
         for app, model in (
@@ -153,7 +154,8 @@ def _unpriced() -> list[Problem]:
     unpriced = {
         (step.alias, step.provider.name, step.deployment.model): None
         for step in _steps()
-        if snapshot.price(step.provider.name, step.deployment.model, now) is None
+        if not wildcards.is_wildcard(step.deployment.model)
+        and snapshot.price(step.provider.name, step.deployment.model, now) is None
     }
     return [
         Problem(

@@ -1,4 +1,4 @@
-"""API keys of ours: made here, shown once on the page that answers the form, and never again."""
+"""Our API keys. A new key is shown once, on the page that answers the form, and never again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ApiKeyForm(forms.ModelForm[ApiKey]):
     allowed_aliases = forms.MultipleChoiceField(
         required=False,
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
-        help_text="The aliases that this key may use. None ticked: all of them, also those made later.",
+        help_text="The aliases that this key may use. Tick no alias to allow all of them, future ones too.",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -30,7 +30,7 @@ class ApiKeyForm(forms.ModelForm[ApiKey]):
         if "allowed_aliases" not in self.fields:  # a read-only page
             return
         names = list(ModelAlias.objects.values_list("name", flat=True))
-        # A deleted alias stays on offer: without it, saving the form could leave none, and none means all.
+        # A deleted alias stays a choice. Else saving the form could leave an empty list, which allows all aliases.
         deleted = [name for name in self.instance.allowed_aliases if name not in names]
         self.fields["allowed_aliases"] = forms.MultipleChoiceField(
             choices=[(name, name) for name in names] + [(name, f"{name} (deleted)") for name in deleted],
@@ -52,7 +52,7 @@ class ApiKeyAdmin(ModelAdmin):
     delete_confirmation_template = "routing/delete_confirmation.html"
     delete_selected_confirmation_template = "routing/delete_selected_confirmation.html"
     fieldsets = (
-        (None, {"fields": ("name", "enabled", "expires_at", "allowed_aliases")}),
+        (None, {"fields": ("name", "enabled", "expires_at", "allowed_aliases", "uses_wildcards")}),
         ("Limits", {"fields": (("requests_per_minute", "tokens_per_minute", "concurrent_requests"),)}),
         ("The key", {"fields": ("shown_prefix", "created_at")}),
     )
@@ -64,7 +64,7 @@ class ApiKeyAdmin(ModelAdmin):
 
     @display(description="may use")
     def may_use(self, key: ApiKey) -> str:
-        return ", ".join(key.allowed_aliases) or "all aliases"
+        return (", ".join(key.allowed_aliases) or "all aliases") + ("" if key.uses_wildcards else ", no wildcards")
 
     @display(description="limits", empty_value="none")
     def limits(self, key: ApiKey) -> str | None:
@@ -91,11 +91,11 @@ class ApiKeyAdmin(ModelAdmin):
             secret = new_secret()
             for column, value in fields_for(secret).items():
                 setattr(obj, column, value)
-            vars(obj)["secret"] = secret  # for response_add alone: messages and sessions are stored
+            vars(obj)["secret"] = secret  # only response_add reads it; a message or a session would be stored
         super().save_model(request, obj, form, change)
 
     def response_add(self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None) -> HttpResponse:
-        """The only page that ever shows the key: the answer to the form itself. No cache keeps it."""
+        """The answer to the form, the only page that ever shows the key. No cache may keep it."""
         context = {
             **self.admin_site.each_context(request),
             "title": "Copy the key now",

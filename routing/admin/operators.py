@@ -1,4 +1,4 @@
-"""The operators themselves: Django's users and groups, in the same look as the rest."""
+"""The operators: Django's users and groups, in the look of the other pages."""
 
 from __future__ import annotations
 

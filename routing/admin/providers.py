@@ -1,4 +1,4 @@
-"""Providers: where they are, how they are spoken to, and whether their keys are there. Never the keys themselves."""
+"""Providers: their addresses and wire formats, and whether their keys are present. The keys are never shown."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from routing.upstreams.providers import PROVIDERS, is_known_provider, needs_base
 
 
 class KeyReferenceInput(UnfoldAdminTextInputWidget):
-    """Shows references only. What is none may be a pasted key, and the page that refuses it must not repeat it."""
+    """Shows references only. Any other text may be a pasted key, which the page that refuses it must not repeat."""
 
     def format_value(self, value: Any) -> str | None:
         return _only_if_valid(value, validate_key_reference)
 
 
 class BaseUrlInput(UnfoldAdminTextInputWidget):
-    """The same for addresses, which people paste with a password in them."""
+    """Shows valid addresses only. People paste addresses that contain a password."""
 
     def format_value(self, value: Any) -> str | None:
         return _only_if_valid(value, validate_base_url)
@@ -85,7 +85,7 @@ class ProviderForm(forms.ModelForm[Provider]):
 
 
 def _prices_collide(before: str, name: str) -> bool:
-    """Whether prices that follow a rename would meet prices which the new name has already."""
+    """Whether the prices that follow a rename collide with prices that the new name has already."""
     moments = set(Price.objects.filter(provider=before).values_list("model", "effective_from"))
     return not moments.isdisjoint(Price.objects.filter(provider=name).values_list("model", "effective_from"))
 
@@ -122,7 +122,7 @@ class ProviderAdmin(ModelAdmin):
     delete_confirmation_template = "routing/delete_confirmation.html"
     delete_selected_confirmation_template = "routing/delete_selected_confirmation.html"
     fieldsets = (
-        (None, {"fields": ("name", "litellm_provider", "base_url", "api_version", "enabled")}),
+        (None, {"fields": ("name", "litellm_provider", "base_url", "api_version", "parameters", "enabled")}),
         (
             "Key",
             {
@@ -138,16 +138,16 @@ class ProviderAdmin(ModelAdmin):
                     ("connect_timeout_s", "first_token_timeout_s"),
                     ("idle_timeout_s", "total_timeout_s"),
                 ),
-                "description": "In seconds. A provider that is silent for longer is given up, and the request goes "
-                "on to the next step of its chain.",
+                "description": "In seconds. When a provider is silent for longer, the request goes on to the next "
+                "step of its chain.",
             },
         ),
         (
             "Retries and breaker",
             {
                 "fields": (("retries",), ("breaker_failures", "breaker_failure_rate"), ("breaker_cooldown_s",)),
-                "description": "After that many failures in a row, or at that rate of failures, the breaker of one "
-                "of its models opens: requests go past it until the cool-down is over, then one of them probes it.",
+                "description": "After that many failures in a row, or at that rate of failures, the breaker of a "
+                "model opens. Requests skip the model until the cool-down is over. Then one request probes it.",
             },
         ),
     )
@@ -156,7 +156,7 @@ class ProviderAdmin(ModelAdmin):
         if obj is not None:
             return self.fieldsets
         first, key, *others = self.fieldsets
-        return (first, (key[0], {**key[1], "fields": ("key_reference",)}), *others)  # there is no key yet to look for
+        return (first, (key[0], {**key[1], "fields": ("key_reference",)}), *others)  # a new provider has no key yet
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
         rows: QuerySet[Provider] = super().get_queryset(request)
@@ -195,7 +195,7 @@ class ProviderAdmin(ModelAdmin):
         return deleted, counts, perms_needed, protected
 
     def save_model(self, request: HttpRequest, obj: Provider, form: Any, change: bool) -> None:
-        """A rename takes along what names the provider in text, in the form's own transaction."""
+        """A rename also changes the prices and budgets that name the provider in text, in the same transaction."""
         before = Provider.objects.select_for_update().get(pk=obj.pk).name if change else obj.name
         super().save_model(request, obj, form, change)
         if before == obj.name:
@@ -204,6 +204,6 @@ class ProviderAdmin(ModelAdmin):
         budgets = Budget.objects.filter(scope=BudgetScope.PROVIDER, scope_value=before).update(scope_value=obj.name)
         messages.info(
             request,
-            f"Renamed “{before}” to “{obj.name}”: {prices} price(s) and {budgets} budget(s) follow. The ledger keeps "
-            "the old name for what has been.",
+            f"Renamed “{before}” to “{obj.name}”: {prices} price(s) and {budgets} budget(s) follow. Past requests "
+            "keep the old name in the ledger.",
         )

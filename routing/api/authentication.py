@@ -8,14 +8,15 @@ from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
-from accounting.keys import Key
+from accounting.keys import ANONYMOUS_KEY, Key
 from routing import catalog
+from routing.api import open_mode
 from routing.catalog import Catalog
 from routing.serving.callers import identify, identify_in
 
 
 class Caller:
-    """DRF's request.user: who calls, for the views that ask for a key."""
+    """DRF's ``request.user``: the caller, for the views that ask for a key."""
 
     is_authenticated = True
 
@@ -28,7 +29,13 @@ class KeyAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[Caller, Key]:
         secret = presented_secret(request._request)
-        return Caller(secret), identify(secret)
+        key = identify(secret)
+        if refusal := open_mode.refusal_of_strangers(request._request):
+            # A living key of ours may come from anywhere. An older snapshot might lack a new key, or have one too many.
+            key = identify_in(catalog.fresh(), secret)
+            if key is ANONYMOUS_KEY:
+                raise refusal
+        return Caller(secret), key
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"  # without it DRF would answer 403 instead of 401
@@ -42,7 +49,9 @@ def presented_secret(request: HttpRequest) -> str | None:
 
 
 def caller_now(request: Request) -> tuple[Catalog, Key]:
-    """The configuration as the database has it now, and the caller's key in it. DRF's ``request.auth`` may come from an
-    older snapshot, which is only good for requests that prove it in their hold."""
+    """The configuration as the database has it now, and the caller's key in it.
+
+    DRF's ``request.auth`` may come from an older snapshot. That is enough only for a request whose hold proves the
+    snapshot to be current."""
     snapshot = catalog.fresh()
     return snapshot, identify_in(snapshot, cast(Caller, request.user).secret)

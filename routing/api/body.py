@@ -1,4 +1,8 @@
-"""Reads a request's body, bounded in size, in time and in depth."""
+"""Reads a request's body, bounded in size, in time and in depth.
+
+What a refused sender still sends is gunicorn's worker's matter (gateway_project/worker.py), and so is the time for a
+whole body.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,10 @@ from typing import Any, Protocol
 from django.conf import settings
 from django.http import HttpRequest
 
-from routing.exceptions import InvalidJson, InvalidRequest, RequestTooLarge
+from routing.exceptions import InvalidJson, InvalidRequest, RequestTimeout, RequestTooLarge
 
-MAX_DEPTH = 100  # of nested JSON: no schema is deeper, and recursive code downstream must not fail on it
+MAX_DEPTH = 100  # levels of nested JSON: no schema is deeper, and recursive code must not fail on a deeper body
 _CHUNK_BYTES = 65536
-_DRAIN_FACTOR = 4  # a body this many times too large is still read to its end, so that its sender hears the answer
 _SILENCE_S = 30.0  # a sender that is silent this long in the middle of its body is gone
 
 
@@ -24,25 +27,27 @@ class _Source(Protocol):
 
 
 def read_body(request: HttpRequest, most_bytes: int) -> bytes:
-    """The body, whether its length is announced or it comes chunked (Django itself reads no chunked bodies).
+    """The body. Its length may be announced, or it may come in chunks, which Django itself does not read.
 
-    Raises RequestTooLarge beyond ``most_bytes``, InvalidRequest when the client stops in the middle.
+    Raises RequestTooLarge beyond ``most_bytes``, RequestTimeout when the client is too slow, InvalidRequest when it
+    stops in the middle.
     """
+    refuse_announced(request, most_bytes)
     with _patience(request.META.get("gunicorn.socket")):
         return _read(request, most_bytes)
 
 
 def read_json(request: HttpRequest) -> Any:
-    """The JSON value that the request's body is. Raises RequestTooLarge, InvalidRequest, InvalidJson."""
+    """The request's body, read as JSON. Raises RequestTooLarge, InvalidRequest, InvalidJson."""
     return parse_json(read_body(request, settings.GATEWAY_MAX_BODY_BYTES))
 
 
 def parse_json(raw: bytes) -> Any:
-    """The JSON value of a body. Raises InvalidJson."""
+    """A body, read as JSON. Raises InvalidJson."""
     if not raw.strip():
         raise InvalidJson("The request body is empty; send a JSON object.")
     try:
-        # JSON between machines is UTF-8 (RFC 8259, 8.1); given bytes, Python would also take UTF-16 and broken UTF-8.
+        # JSON between machines is UTF-8 (RFC 8259, 8.1). From bytes, Python would also read UTF-16 and broken UTF-8.
         value = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant)
     except RecursionError:
         raise InvalidJson(f"The request body is nested deeper than {MAX_DEPTH} levels.") from None
@@ -50,7 +55,7 @@ def parse_json(raw: bytes) -> Any:
         raise InvalidJson("The request body is not valid UTF-8.") from None
     except ValueError as error:
         raise InvalidJson(f"The request body is not valid JSON: {error}.") from None
-    # Counting brackets is cheap and clears nearly every body without walking it.
+    # Counting brackets is cheap, and shows of nearly every body that it need not be walked.
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _is_deeper_than(value, MAX_DEPTH):
         raise InvalidJson(f"The request body is nested deeper than {MAX_DEPTH} levels.")
     return value
@@ -74,14 +79,23 @@ def _is_deeper_than(value: Any, limit: int) -> bool:
     return True
 
 
-def _read(request: HttpRequest, most_bytes: int) -> bytes:
-    chunked = "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower()
-    source: _Source = request.META["wsgi.input"]
-    announced = None if chunked else int(request.META.get("CONTENT_LENGTH") or 0)
+def refuse_announced(request: HttpRequest, most_bytes: int) -> None:
+    """Raises RequestTooLarge when the headers alone say so: before anybody looks for a key."""
+    announced = _announced_bytes(request)
     if announced is not None and announced > most_bytes:
-        if announced <= most_bytes * _DRAIN_FACTOR:
-            _drain(source, announced)
         raise _too_large(most_bytes)
+
+
+def _announced_bytes(request: HttpRequest) -> int | None:
+    """None: the body comes in chunks, and nobody knows how many."""
+    if "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower():
+        return None
+    return int(request.META.get("CONTENT_LENGTH") or 0)
+
+
+def _read(request: HttpRequest, most_bytes: int) -> bytes:
+    source: _Source = request.META["wsgi.input"]
+    announced = _announced_bytes(request)
     parts: list[bytes] = []
     size = 0
     while announced is None or size < announced:
@@ -91,7 +105,6 @@ def _read(request: HttpRequest, most_bytes: int) -> bytes:
         parts.append(part)
         size += len(part)
         if size > most_bytes:
-            _drain(source, most_bytes * _DRAIN_FACTOR)
             raise _too_large(most_bytes)
     if announced is not None and size < announced:
         raise InvalidRequest("The request body ended early.")
@@ -101,20 +114,15 @@ def _read(request: HttpRequest, most_bytes: int) -> bytes:
 def _next(source: _Source, size: int) -> bytes:
     try:
         return source.read(size)
+    except TimeoutError:
+        raise RequestTimeout("The request body took too long to come.") from None
     except Exception:  # noqa: BLE001  gunicorn has a class of its own for each way in which a chunk can be wrong
         raise InvalidRequest("The request body ended early, or its chunks are not HTTP's.") from None
 
 
-def _drain(source: _Source, most_bytes: int) -> None:
-    left = most_bytes
-    with contextlib.suppress(InvalidRequest):  # it stopped sending; so do we
-        while left > 0 and (part := _next(source, min(_CHUNK_BYTES, left))):
-            left -= len(part)
-
-
 @contextlib.contextmanager
 def _patience(client: socket.socket | None) -> Iterator[None]:
-    """No wait for the client's next bytes is longer than ``_SILENCE_S``. None: a server that does not say."""
+    """No wait for the client's next bytes is longer than ``_SILENCE_S``. None: the server does not give its socket."""
     if client is None:
         yield
         return

@@ -1,7 +1,8 @@
-"""What the admin's pages need of Django's middleware and the API's paths do not: sessions, users, messages.
+"""Django's middleware for sessions, users and messages, which only the admin's pages need: skipped on the API's paths.
 
-They would take a sixth of the time that Django takes for an API request, and find nothing. What protects forms and
-frames stays as it is, and costs little. There are three classes because Django's system checks look for each of them.
+There they would find nothing, and take a sixth of the time that Django needs for an API request. The middleware that
+protects forms and frames stays as it is, and costs little. There are three classes because Django's system checks look
+for each of them.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Notices clients that went away while their stream is silent, or has not begun, when no write would tell.
+"""Notices clients that went away while nothing is written to them: their stream is silent, or has not begun.
 
 One thread a process (a greenlet under gevent) looks at the sockets of all running streams twice a second. It asks the
-kernel for the connection's TCP state, which neither reads a byte nor waits: anything but ``ESTABLISHED`` means that the
-client has closed at least its side, and nobody is waiting for the rest. (A client that half-closes after its request
-counts as gone, as it does for nginx.) Where there is no TCP_INFO (not Linux, a Unix socket), only writes tell.
+kernel for the connection's TCP state, which neither reads a byte nor waits. Any state but ``ESTABLISHED`` means that
+the client has closed at least its side, and does not wait for the rest. (A client that half-closes after its request
+counts as gone, as it does for nginx.) Without TCP_INFO (not Linux, a Unix socket), only a failing write shows that a
+client has gone.
 
-A client that stays but stops reading is another thing: its writes time out after ``SEND_TIMEOUT_S``.
+A client that stays but stops reading is not noticed here: its writes time out after ``SEND_TIMEOUT_S``.
 """
 
 from __future__ import annotations
@@ -59,9 +60,10 @@ _watch = _Watch()
 
 
 class ClientConnection:
-    """A stream's client, watched until :meth:`release`. ``raw`` None: the server does not say, and only writes tell.
+    """A stream's client, watched until :meth:`release`. It is the `routing.upstreams.base.Leash` of its calls.
 
-    It is the leash (`routing.upstreams.base.Leash`) of the calls that are made for it."""
+    ``raw`` is None when the server does not give its socket. Then only a failing write shows that the client is gone.
+    """
 
     def __init__(self, raw: socket.socket | None) -> None:
         self._raw = raw
@@ -75,9 +77,9 @@ class ClientConnection:
             self._ticket = _watch.add(raw, self.leave)
 
     def on_gone(self, end: Callable[[], None] | None) -> None:
-        """What to end when the client has closed, from another thread; in place of what was to be ended before."""
+        """Call ``end`` when the client has gone, from another thread. It replaces what was to be called before."""
         self._end = end
-        if self.is_gone and end is not None:  # it left before there was anything to end
+        if self.is_gone and end is not None:  # the client left before there was anything to end
             end()
 
     def leave(self) -> None:
@@ -94,7 +96,7 @@ class ClientConnection:
         try:
             self._raw.settimeout(self._timeout_before)
         except OSError:
-            return  # closed meanwhile
+            return  # the socket was closed meanwhile
 
 
 def _is_gone(client: socket.socket) -> bool:

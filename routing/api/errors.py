@@ -1,8 +1,7 @@
-"""Errors to HTTP: always OpenAI's envelope, always JSON, whatever went wrong and wherever."""
+"""Turns errors into HTTP: JSON in OpenAI's envelope, for every error and wherever it was raised."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from django.db import Error as DatabaseError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from rest_framework import exceptions as drf
 
+from accounting import facts
 from routing.exceptions import (
     GatewayError,
     InternalError,
@@ -21,9 +21,7 @@ from routing.exceptions import (
     RequestTooLarge,
 )
 
-log = logging.getLogger("gateway.errors")
-
-BROWSER_PATHS = ("/admin/", "/static/")  # all others speak JSON, those where there is nothing included
+BROWSER_PATHS = ("/admin/", "/static/")  # all other paths answer in JSON, even paths that lead nowhere
 
 
 def exception_handler(error: Exception, context: Mapping[str, Any]) -> HttpResponse:
@@ -35,10 +33,10 @@ def gateway_error(error: Exception) -> GatewayError:
     match error:
         case GatewayError():
             if error.code and error.code.startswith(("budget_", "request_exceeds_budget")):
-                log.warning("budget refused a request", extra={"code": error.code, **error.extra})
+                facts.request_refused(error.code, error.extra)
             return error
         case DatabaseError():
-            log.error("ledger unavailable", extra={"error": type(error).__name__})
+            facts.request_without_database(error)
             return LedgerUnavailable()
         case RequestDataTooBig():
             return RequestTooLarge("The request is too large.")
@@ -53,8 +51,7 @@ def gateway_error(error: Exception) -> GatewayError:
         case BadRequest() | SuspiciousOperation():
             return InvalidRequest("The request is not valid.")
         case _:
-            # The message may quote a body, which must not be logged; the traceback's frames say enough.
-            log.error("unexpected error", exc_info=error, extra={"error": type(error).__name__})
+            facts.request_failed(error)
             return InternalError(
                 "The gateway failed. The operator finds the reason in the log under this request's id."
             )
@@ -62,7 +59,7 @@ def gateway_error(error: Exception) -> GatewayError:
 
 def render(error: GatewayError) -> JsonResponse:
     response = JsonResponse(error.envelope(), status=error.status, headers=error.headers)
-    # The request's own line says it; Django's would be a second one without its id.
+    # The request has its own line in the log. Django would write a second line, without the request's id.
     response._has_been_logged = True  # type: ignore[attr-defined]  # django.utils.log.log_response looks at it
     return response
 

@@ -6,6 +6,7 @@ import math
 import re
 import uuid
 from typing import Any
+from urllib.parse import quote
 
 from django.http import HttpRequest
 
@@ -14,12 +15,14 @@ from routing.exceptions import InvalidRequest
 from routing.serving.attempts import Failed, Served
 
 TIMEOUT_HEADER = "x-gateway-timeout"
-MIN_TIMEOUT_S, MAX_TIMEOUT_S = 0.1, 3600.0  # as the providers' own limits have them
+_PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+MIN_TIMEOUT_S, MAX_TIMEOUT_S = 0.1, 3600.0  # the range of the providers' own limits
 
 
 def parse_timeout_s(header: str | None) -> float | None:
-    """The header ``x-gateway-timeout``: for how many seconds the client waits, all attempts together. Raises
-    InvalidRequest. It narrows the providers' own limits and never widens them."""
+    """The header ``x-gateway-timeout``: how many seconds the client waits, for all attempts together.
+
+    It narrows the providers' own limits and never widens them. Raises InvalidRequest."""
     if header is None:
         return None
     try:
@@ -40,7 +43,7 @@ def request_id(request: HttpRequest) -> str:
 
 
 def sane_request_id(offered: str | None) -> str:
-    """The client's own id when it is short and plain, else a new one."""
+    """The client's own request id when it is short and plain, else a new id."""
     if offered and re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", offered):
         return offered
     return f"req-{uuid.uuid4().hex}"
@@ -52,9 +55,9 @@ def headers_of(served: Served[Any]) -> dict[str, str]:
     dropped = served.answer.dropped_params
     return {
         **(_rate_headers(rate.status) if rate else {}),
-        "x-gateway-alias": served.step.alias,
+        "x-gateway-alias": in_ascii(served.step.alias),
         "x-gateway-provider": served.step.provider.name,
-        "x-gateway-model": served.step.deployment.model,
+        "x-gateway-model": in_ascii(served.step.deployment.model),
         "x-gateway-attempts": str(len(served.failed) + 1),
         "x-gateway-fallback": "true" if served.is_fallback else "false",
         **({"x-gateway-dropped-params": ", ".join(dropped)} if dropped else {}),
@@ -65,9 +68,14 @@ def headers_so_far(alias: str, attempts: int, rate: RateStatus | None) -> dict[s
     """Those of an answer that begins before anybody has answered: the alias is the one that was asked for."""
     return {
         **(_rate_headers(rate) if rate else {}),
-        "x-gateway-alias": alias,
+        "x-gateway-alias": in_ascii(alias),
         "x-gateway-attempts": str(attempts),
     }
+
+
+def in_ascii(name: str) -> str:
+    """A header's value for any name: other letters, and ``%`` itself, are percent-encoded as in RFC 8187's UTF-8."""
+    return quote(name, safe=_PLAIN)
 
 
 def _rate_headers(status: RateStatus) -> dict[str, str]:
@@ -85,11 +93,11 @@ def _rate_headers(status: RateStatus) -> dict[str, str]:
 
 
 def note_failure(failed: Failed) -> None:
-    """Says in the error's headers what was tried."""
+    """Write into the error's headers what was tried."""
     headers = failed.error.headers
-    headers["x-gateway-alias"] = failed.admission.call.alias
+    headers["x-gateway-alias"] = in_ascii(failed.admission.call.alias)
     headers["x-gateway-attempts"] = str(len(failed.attempts))
     headers["x-gateway-fallback"] = "false"
     if failed.attempts:
         headers["x-gateway-provider"] = failed.attempts[-1].provider
-        headers["x-gateway-model"] = failed.attempts[-1].model
+        headers["x-gateway-model"] = in_ascii(failed.attempts[-1].model)

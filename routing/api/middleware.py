@@ -1,4 +1,4 @@
-"""What every answer of the API has, whoever made it: a request id, and JSON for errors.
+"""Gives every answer of the API a request id, and makes JSON of every error, whichever code made the answer.
 
 The CORS headers come from django-cors-headers, which stands between the two classes of this file.
 """
@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
+from routing.api.body import refuse_announced
 from routing.api.errors import gateway_error, is_api, render
 from routing.api.headers import sane_request_id
-from routing.exceptions import InvalidRequest, MethodNotAllowed, NotFound
+from routing.exceptions import InvalidRequest, MethodNotAllowed, NotFound, RequestTooLarge
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
 
 
 class GatewayMiddleware:
-    """Outermost: even a preflight and a 400 for a bad Host header leave with an id."""
+    """The outermost middleware, so that even a preflight or a 400 for a bad Host header has an id."""
 
     def __init__(self, handle: Handler) -> None:
         self.handle = handle
@@ -32,7 +34,7 @@ class GatewayMiddleware:
 
 
 class JsonErrors:
-    """On the API's paths an error is JSON, also when Django's own middleware made it.
+    """On the API's paths an error is JSON, even when Django's own middleware made it.
 
     It stands inside the CORS middleware, so that a web page may read the errors that are rendered here.
     """
@@ -43,8 +45,12 @@ class JsonErrors:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if not is_api(request):
             return self.handle(request)
-        if request.method == "OPTIONS":  # no preflight: those were answered before
+        if request.method == "OPTIONS":  # not a preflight: the CORS middleware has answered those
             return HttpResponse(status=204)
+        try:
+            refuse_announced(request, settings.GATEWAY_MAX_BODY_BYTES)  # its sender need not even have a key
+        except RequestTooLarge as error:
+            return render(error)
         response = self.handle(request)
         return render(_of_status(response.status_code)) if _is_html_error(response) else response
 

@@ -1,4 +1,4 @@
-"""What an answer is written in: JSON, whatever the client's ``Accept`` says."""
+"""The format of answers: JSON, whatever the client's ``Accept`` says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rest_framework.request import Request
 
 
 class OneFormat(BaseContentNegotiation):
-    """Readers of event streams accept ``text/event-stream`` alone; DRF would refuse them, as no renderer makes it."""
+    """Clients of event streams accept ``text/event-stream`` alone. DRF has no renderer for it and would refuse them."""
 
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
         return next(iter(parsers), None)

@@ -1,29 +1,29 @@
-"""Keeps a failing deployment out of the way: closed, open, half-open; per provider and model.
+"""Keeps requests away from a failing deployment. There is one breaker for each provider and model.
 
-Closed until ``breaker_failures`` failures in a row, or until of the last minute's calls (20 at least) the part
-``breaker_failure_rate`` has failed. Then open for ``breaker_cooldown_s``, or as long as the provider's own Retry-After
-asks for: requests go past it at the price of a look into a dictionary. Then half-open: one request probes, the others
-still go past; its success closes the breaker, its failure opens it again. A request that has nobody else to go to waits
-for what becomes of the probe (:meth:`Breakers.admits`).
+- **Closed**: requests call the deployment. The breaker opens after ``breaker_failures`` failures in a row, or when the
+  part ``breaker_failure_rate`` of the last minute's calls has failed and there were at least 20 calls.
+- **Open**, for ``breaker_cooldown_s`` or for as long as the provider's Retry-After asks: requests skip the deployment.
+  To skip it costs one look into a dictionary.
+- **Half-open**: one request, the probe, calls the deployment, and the others still skip it. The probe's success closes
+  the breaker. Its failure opens the breaker again. A request that has nobody else to go to waits for
+  the probe's result (:meth:`Breakers.admits`).
 
-Each process counts and decides for itself, here, in memory. What it decides, the others learn within a second through
-`routing.breakers.sharing`, and of all processes one alone gets the probe. Without it, or without Postgres, each
-process's state is its own.
+Each process counts and decides by itself, in memory. The other processes learn of its decisions within a second through
+`routing.breakers.sharing`, and only one process gets the probe. When the processes do not share, or Postgres is away,
+each process keeps its own state.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from accounting import facts
 from routing.catalog import Step
 from routing.upstreams.base import FailureKind, UpstreamError
-
-log = logging.getLogger("gateway.breaker")
 
 #: Failures that speak of the deployment's health, not of the request.
 COUNTED = frozenset(
@@ -38,19 +38,23 @@ COUNTED = frozenset(
         FailureKind.INTERRUPTED,
     }
 )
-#: A refusal of the request is an answer: whoever gives it is well.
+#: A refusal of the request is an answer: a deployment that refuses is healthy.
 REFUSALS = frozenset(
     {FailureKind.BAD_REQUEST, FailureKind.CONTEXT_WINDOW, FailureKind.CONTENT_POLICY, FailureKind.CAPABILITY}
 )
 
-RATE_OVER_S = 60  # a failure rate is that of the last minute,
-RATE_SLOT_S = 5  # counted in pieces of this length,
-RATE_CALLS = 20  # and of this many calls at least: of two calls one fails soon
-MAX_PATIENCE_S = 3600.0  # a Retry-After beyond an hour is a mistake, and nobody would be left to find out
-MAX_PROBE_S = 60.0  # a probe that has not reported by then is no longer waited for
+# A failure rate covers the last minute, counted in slots of 5 s. Below 20 calls a rate means nothing: of two calls, one
+# fails easily.
+RATE_OVER_S = 60
+RATE_SLOT_S = 5
+RATE_CALLS = 20
+MAX_PATIENCE_S = 3600.0  # a longer Retry-After is a mistake, and nobody would call the deployment and find out
+MAX_PROBE_S = 60.0  # after this time without a result, another request may probe
 MAX_WAITING = 1000  # requests that wait for the probe of one deployment, in one process
-LOOK_AGAIN_S = 0.02  # at the earliest, unless there is news
-LATER_S = 0.25  # by so much `open_until` must have moved to mean a failure: the database's time comes with some delay
+LOOK_AGAIN_S = 0.02  # a waiting request looks no sooner again, unless it is woken
+LATER_S = (
+    0.25  # a probe has failed when `open_until` moved by more than this; the database's time comes with some delay
+)
 
 Name = tuple[str, str]  # provider, model
 
@@ -59,15 +63,15 @@ Name = tuple[str, str]  # provider, model
 class Probe:
     """The one request that may call a half-open deployment."""
 
-    thread: int  # the thread, or greenlet, that runs it
-    until: float  # monotonic: waited for no longer than that
+    thread: int  # the thread or greenlet that runs the request
+    until: float  # monotonic: when another request may take the probe
     is_granted: bool = False
-    generation: int | None = None  # of the shared state, as claimed; None: granted by this process alone
+    generation: int | None = None  # of the shared state when the probe was claimed; None: this process granted it alone
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """News for the other processes: a breaker opened here, or stays open for longer."""
+    """News for the other processes: this process has opened a breaker, or keeps it open for longer."""
 
     open_until: float  # monotonic
     failures: int
@@ -76,8 +80,11 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class ProbeEnded:
-    """News for the other processes. ``kind``: how the probe failed. Without it, it succeeded (``is_closed``) or its
-    request ended before the deployment was called."""
+    """News for the other processes: a probe of this process has ended.
+
+    ``kind`` says how the probe failed. When it is None, the probe succeeded (``is_closed``), or its request ended
+    without a result.
+    """
 
     generation: int | None
     is_closed: bool
@@ -90,7 +97,7 @@ News = Opened | ProbeEnded
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """A breaker that is open, as the database has it; times from now, negative when over."""
+    """An open breaker as the database has it. Times count from now and are negative when they have passed."""
 
     name: Name
     generation: int
@@ -99,7 +106,7 @@ class Shared:
 
 
 class _LastMinute:
-    """How many calls there were, and how many failed."""
+    """How many calls there were in the last minute, and how many of them failed."""
 
     __slots__ = ("_slots",)
 
@@ -117,7 +124,7 @@ class _LastMinute:
         slot[2] += failed
 
     def failures_at(self, rate: float) -> int:
-        """The failures, if there are so many that they are the rate of enough calls; else 0."""
+        """The number of failures if there were enough calls and the rate is reached; else 0."""
         calls, failures = (sum(slot[which] for slot in self._slots) for which in (1, 2))
         return failures if calls >= RATE_CALLS and failures >= rate * calls else 0
 
@@ -128,10 +135,10 @@ class _Breaker:
     last_minute: _LastMinute = field(default_factory=_LastMinute)
     asked_until: float = 0.0  # monotonic: how long the provider asked for patience
     open_until: float | None = None  # monotonic; None: closed
-    probed_until: float = 0.0  # monotonic: another process has the probe
-    probe: Probe | None = None  # this process has it, or asks for it
+    probed_until: float = 0.0  # monotonic: until then another process has the probe
+    probe: Probe | None = None  # set when this process has the probe, or asks for it
     waiting: int = 0  # requests that have nobody else to go to
-    changed: threading.Condition | None = None  # what they wait for; made by the first
+    changed: threading.Condition | None = None  # what they wait for; made by the first of them
 
     def close(self) -> None:
         self.failures, self.last_minute, self.asked_until = 0, _LastMinute(), 0.0
@@ -144,12 +151,12 @@ class _Breaker:
             self.changed.notify_all()
 
     def is_closed(self) -> bool:
-        """Without the lock it may be another a moment later; so it is asked anew once the lock is held."""
+        """Without the lock the answer may change at once, so callers ask again when they hold the lock."""
         return self.open_until is None
 
     def is_passed_by(self, now: float) -> bool:
-        """Open, or half-open with a probe on its way."""
-        open_until, probe = self.open_until, self.probe  # no lock: each is read once
+        """Whether requests skip the deployment: the breaker is open, or half-open and a probe is running."""
+        open_until, probe = self.open_until, self.probe  # each is read only once, because the lock may not be held
         if open_until is None:
             return False
         return now < open_until or now < self.probed_until or (probe is not None and now < probe.until)
@@ -159,7 +166,7 @@ class _Breaker:
         return max(self.open_until or 0.0, self.probed_until, 0.0 if self.probe is None else self.probe.until)
 
     def own_probe(self) -> Probe | None:
-        """The probe, if it is the caller's. Others may report calls that began before the breaker opened."""
+        """The probe, if the caller runs it. Other callers report calls that began before the breaker opened."""
         probe = self.probe
         return probe if probe is not None and probe.is_granted and probe.thread == threading.get_ident() else None
 
@@ -168,17 +175,17 @@ class Breakers:
     """The breakers of one process."""
 
     def __init__(self) -> None:
-        # Set by whoever shares the state. `ask_for`: wait, for a bounded time, until the probe is granted or is not.
+        # `Sharing` sets both. `ask_for` waits, for a bounded time, until the probe is granted or refused.
         self.ask_for: Callable[[Name, Probe], None] | None = None
         self.when_news: Callable[[], None] | None = None
         self._table: dict[Name, _Breaker] = {}
-        self._news: dict[Name, News] = {}  # the last of each: what came before is over
+        self._news: dict[Name, News] = {}  # only the latest news of each breaker, which replaces the older
         self._lock = threading.Lock()
 
     # --- the requests' side ---------------------------------------------------------------------------------
 
     def lets_through(self, step: Step) -> bool:
-        """Whether the deployment may be called now. True in half-open means: you are the probe."""
+        """Whether the caller may call the deployment now. With a half-open breaker, True makes the caller the probe."""
         name = _name(step)
         breaker = self._table.get(name)
         if breaker is None or breaker.is_closed():
@@ -195,7 +202,7 @@ class Breakers:
             self.ask_for(name, probe)
         with self._lock:
             if breaker.probe is not probe:
-                return breaker.is_closed()  # perhaps closed by somebody else meanwhile
+                return breaker.is_closed()  # another process or an operator may have closed it meanwhile
             if not probe.is_granted:
                 breaker.probe = None
                 breaker.wake()
@@ -230,7 +237,7 @@ class Breakers:
         return 0.0 if breaker is None else max(0.0, (breaker.open_until or 0.0) - time.monotonic())
 
     def is_open(self, step: Step) -> bool:
-        """Whether there is no use in asking again soon: `lets_through` without becoming the probe."""
+        """Whether requests skip the deployment now. Unlike `lets_through`, it never makes the caller the probe."""
         breaker = self._table.get(_name(step))
         return breaker is not None and breaker.is_passed_by(time.monotonic())
 
@@ -244,10 +251,10 @@ class Breakers:
                 return
             probe = breaker.own_probe()
             if probe is None:
-                return  # it began before the breaker opened
+                return  # the call began before the breaker opened
             breaker.close()
             self._tell(name, ProbeEnded(probe.generation, is_closed=True))
-        log.warning("breaker closed", extra={"provider": name[0], "model": name[1]})
+        facts.breaker_closed(*name)
 
     def failed(self, step: Step, error: UpstreamError) -> None:
         if error.kind in REFUSALS:
@@ -258,7 +265,7 @@ class Breakers:
             self.probe_ended(step)
 
     def probe_ended(self, step: Step) -> None:
-        """The request ended without an answer or a failure of the deployment: were it the probe, let another be it."""
+        """The request ended without a result. If it was the probe, another request may be the probe now."""
         name = _name(step)
         breaker = self._table.get(name)
         if breaker is None or breaker.probe is None:  # nearly always
@@ -278,7 +285,8 @@ class Breakers:
             breaker = self._of(name)
             breaker.asked_until = max(breaker.asked_until, now + min(error.retry_after_s or 0.0, MAX_PATIENCE_S))
             if breaker.open_until is not None and breaker.own_probe() is None:
-                if breaker.asked_until > breaker.open_until:  # it began before the breaker opened, but was told more
+                # The call began before the breaker opened, but its Retry-After may last longer.
+                if breaker.asked_until > breaker.open_until:
                     breaker.open_until = breaker.asked_until
                     breaker.wake()
                     self._tell(name, Opened(breaker.open_until, breaker.failures, error.kind))
@@ -297,16 +305,7 @@ class Breakers:
                 self._tell(name, ProbeEnded(probe.generation, False, open_until, error.kind))
             else:
                 self._tell(name, Opened(open_until, failures, error.kind))
-        log.warning(
-            "breaker opened",
-            extra={
-                "provider": name[0],
-                "model": name[1],
-                "kind": error.kind.value,
-                "failures": failures,
-                "open_s": round(open_until - now, 3),
-            },
-        )
+        facts.breaker_opened(facts.BreakerOpened(*name, error.kind.value, failures, round(open_until - now, 3)))
 
     def _of(self, name: Name) -> _Breaker:
         breaker = self._table.get(name)
@@ -322,7 +321,7 @@ class Breakers:
     # --- the sharing's side ---------------------------------------------------------------------------------
 
     def news(self) -> list[tuple[Name, News]]:
-        """What the other processes have not been told yet."""
+        """The news that the other processes have not been told yet."""
         with self._lock:
             return list(self._news.items())
 
@@ -332,7 +331,7 @@ class Breakers:
                 del self._news[name]
 
     def grant(self, name: Name, probe: Probe, generation: int | None) -> bool:
-        """The probe is this process's. False: its request does not wait for it any more."""
+        """Note that this process has the probe. False: the request no longer waits for it."""
         with self._lock:
             if self._of(name).probe is not probe:
                 return False
@@ -340,7 +339,7 @@ class Breakers:
             return True
 
     def running_probes(self) -> list[tuple[Name, int]]:
-        """Of the probes that were claimed for this process, those that are waited for still, with their generation."""
+        """The probes that this process has claimed and that are still running, with their generations."""
         now = time.monotonic()
         with self._lock:
             return [
@@ -350,8 +349,10 @@ class Breakers:
             ]
 
     def learn(self, shared: Iterable[Shared]) -> None:
-        """Take over what all have decided together: these are open, all others closed. What was decided here since
-        the database was asked stands."""
+        """Take over the shared state: the breakers in ``shared`` are open and all others are closed.
+
+        A breaker with untold news keeps its state: this process decided after the database was read.
+        """
         now = time.monotonic()
         with self._lock:
             found = {state.name: state for state in shared}
@@ -365,7 +366,7 @@ class Breakers:
                 breaker.open_until = now + state.open_s
                 probe = breaker.probe
                 if probe is not None and probe.generation not in (None, state.generation):
-                    probe = breaker.probe = None  # it took too long, and another one has been let through
+                    probe = breaker.probe = None  # the probe took too long, and another request has been let through
                 is_own = probe is not None and probe.generation == state.generation
                 breaker.probed_until = 0.0 if is_own else now + state.probe_s
                 breaker.wake()
@@ -375,7 +376,7 @@ def _name(step: Step) -> Name:
     return step.provider.name, step.deployment.model
 
 
-#: This process's.
+#: The breakers of this process.
 breakers = Breakers()
 lets_through = breakers.lets_through
 admits = breakers.admits

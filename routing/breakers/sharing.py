@@ -1,11 +1,12 @@
-"""What workers and replicas know of each other's breakers: one thread a process, one small table (`models.Breaker`).
+"""Shares breakers between workers and replicas, through one thread a process and one small table (`models.Breaker`).
 
-The thread (a greenlet under gevent) writes what its process has decided, asks twice a second what all have decided,
-and claims the probe of a half-open breaker for the one request that would be it: that request alone waits for the
-database, for a second at most. Times travel as seconds from now, by the database's clock, so that clocks may differ.
+The thread (a greenlet under gevent) writes what its process has decided, and reads twice a second what all processes
+have decided. It also claims the probe of a half-open breaker for the request that asks for it. Only that request waits
+for the database, for a second at most. Times are passed as seconds from now, so the machines' clocks may differ.
 
-A claim is a lease, renewed while the probe runs: should its process die, the next may claim it three seconds later.
-Postgres gone: each process goes on alone, and tells what it has decided when Postgres is back.
+A claim is a lease, which the thread renews while the probe runs. When the process dies, another process can claim the
+probe three seconds later. While Postgres is away, each process goes on alone. When Postgres is back, it writes what it
+has decided meanwhile.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections import deque
 
 import psycopg
 
+from accounting import facts
 from accounting.postgres.pipeline import Connection
 from accounting.postgres.session import connect
 from routing.breakers import breaker, sql
@@ -25,7 +27,7 @@ from routing.breakers.breaker import Breakers, Name, News, Opened, Probe, Shared
 log = logging.getLogger("gateway.breaker")
 
 POLL_S = 0.5
-CLAIM_WAIT_S = 1.0  # a request that has waited this long for the probe goes past the deployment
+CLAIM_WAIT_S = 1.0  # after this wait for the probe, a request skips the deployment
 LEASE_S = 3.0
 RECONNECT_S = 1.0
 
@@ -47,7 +49,7 @@ class Sharing:
         self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
         self._retry_at = 0.0  # monotonic
-        self._is_away = False  # Postgres, and the log says so
+        self._is_away = False  # whether Postgres is away, which the log then says once
         self._is_stopping = False
 
     def start(self) -> None:
@@ -56,7 +58,7 @@ class Sharing:
         self._thread.start()
 
     def stop(self, wait_s: float = 3.0) -> None:
-        """Tell what has not been told yet, then end."""
+        """Write the news that is left, then end."""
         if self._thread is None:
             return
         self._breakers.ask_for = self._breakers.when_news = None
@@ -65,7 +67,7 @@ class Sharing:
         self._thread.join(wait_s)
 
     def _ask_for(self, name: Name, probe: Probe) -> None:
-        """On the request's side: returns with the probe granted, or not."""
+        """Runs in the request's thread. Returns when the probe is granted, refused, or the wait is over."""
         if self._connection is None:  # Postgres is away: each process probes for itself
             self._breakers.grant(name, probe, None)
             return
@@ -125,19 +127,19 @@ class Sharing:
         row = connection.execute(
             sql.load("claim_probe"), {"provider": provider, "model": model, "lease_s": LEASE_S}
         ).fetchone()
-        # One whose request has given up meanwhile is nobody's: it lapses with its lease.
+        # If the request has given up meanwhile, nobody uses the claim, and its lease runs out.
         if row is not None:
             self._breakers.grant(claim.name, claim.probe, row[0])
 
     def _session(self) -> Connection | None:
-        """None while Postgres is away; tried again once in a while."""
+        """The connection; None while Postgres is away. Tries to connect again after ``RECONNECT_S``."""
         if self._connection is None and time.monotonic() >= self._retry_at:
             connection = connect("gateway breakers", statement_timeout_s=2)
             connection.autocommit = True
             self._connection = connection
             if self._is_away:
                 self._is_away = False
-                log.warning("breakers are shared again")
+                facts.breakers_shared_again()
         return self._connection
 
     def _lost(self, error: psycopg.Error | None) -> None:
@@ -147,12 +149,12 @@ class Sharing:
             connection.close()
         if not self._is_away:
             self._is_away = True
-            log.error("breakers are not shared", extra={"error": type(error).__name__ if error else "stumbled"})
+            facts.breakers_not_shared(type(error).__name__ if error else "stumbled")
 
 
 def _write(connection: Connection, name: Name, news: News) -> None:
     deployment = {"provider": name[0], "model": name[1]}
-    # It may have waited for Postgres: what is left of it counts.
+    # The news may have waited for Postgres, so only the rest of the time counts.
     open_s = max(0.0, news.open_until - time.monotonic())
     if isinstance(news, Opened):
         connection.execute(

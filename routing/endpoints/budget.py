@@ -1,4 +1,4 @@
-"""How much of their budgets is left to the caller."""
+"""How much is left in each budget of the caller."""
 
 from __future__ import annotations
 

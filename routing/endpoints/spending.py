@@ -1,7 +1,8 @@
 """The one skeleton of every route that spends: parse, identify, admit (hold), cascade, settle, render.
 
-No cent leaves without a hold, because an endpoint has no other way to a provider: it gives `parse` and `rendering`, and
-everything between them is here. `gateway_project.routes` refuses to serve a route that goes another way.
+No cent leaves without a hold, because an endpoint has no other way to a provider. An endpoint gives `parse` and
+`rendering`; all that happens between them is here. `gateway_project.routes` refuses to serve a route that goes another
+way.
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ from routing.upstreams.base import Json
 C = TypeVar("C", bound=Call)
 C_contra = TypeVar("C_contra", bound=Call, contravariant=True)
 
-#: Takes the request, what its path says, and until when (monotonic) its client waits. Raises a GatewayError.
+#: Takes the request, the parameters of its path, and when its client stops waiting (monotonic). Raises a GatewayError.
 Parse = Callable[[HttpRequest, Mapping[str, str], float | None], C]
 
 
 class Rendering(Protocol[C_contra]):
-    """Answers in the client's dialect; a module is one."""
+    """How answers are written in the client's dialect. An endpoint's ``rendering`` module has these two functions."""
 
     def whole(self, body: Json, alias: str, estimated: Usage | None) -> Json:
-        """A whole answer's body; ``estimated`` is its usage when the provider has not counted."""
+        """The body of a whole answer. ``estimated`` is its usage when the provider gave no count, else None."""
 
     def frames(self, call: C_contra, alias: str) -> Frames:
-        """What a streamed answer is sent in."""
+        """The frames in which a streamed answer is sent."""
 
 
 class SpendingView(APIView):
@@ -65,7 +66,7 @@ def route(parse: Parse[C], rendering: Rendering[C]) -> Callable[..., HttpRespons
 
 
 def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering: Rendering[C]) -> HttpResponseBase:
-    """Answer a request that costs money. Raises a GatewayError; then nothing was spent but what is in the books."""
+    """Answer a request that costs money. When it raises a GatewayError, all that was spent is on the books."""
     began = Clock()
     secret = cast(Caller, request.user).secret
     timeout_s = parse_timeout_s(request.headers.get(TIMEOUT_HEADER))
@@ -84,7 +85,7 @@ def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering:
         books.settle(Ending.of_failure(failed, began))
         raise failed.error from None
     except Exception:
-        # A fault of ours: the hold must not be left for the expiry, and nothing says that a provider was paid.
+        # A defect of ours. Void the hold now, so that it does not have to expire: nothing says that a provider billed.
         books.settle(Ending.of_failure(Failed(InternalError("The gateway failed."), [], admitted), began))
         raise
     settlement = books.settle(
@@ -129,7 +130,8 @@ def _streamed(
         frames = rendering.frames(call, call.alias)
         answer = LateAnswer(opening, opened, admitted, began, client=client, frames=frames)
     return StreamingHttpResponse(
-        answer,  # it settles itself: Django calls its close() at the end, however that comes
+        # The answer settles itself. Django calls its close() at the end, however the answer ends.
+        answer,
         content_type="text/event-stream",
         headers={**headers, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )

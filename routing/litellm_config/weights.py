@@ -1,4 +1,4 @@
-"""LiteLLM's weights, which may be any number of 0 or more, as the whole ones of the same proportions that we keep."""
+"""Turns LiteLLM's weights, which may be fractions, into our whole numbers with the same proportions."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from routing.models import MAX_WEIGHT
 
 
 def whole_weights(weights: Sequence[Decimal | None]) -> list[int | None]:
-    """Of the deployments of one alias, in their order. None: tried after the weighted ones. So is what has the weight
-    0, or none beside others that have one: LiteLLM never picks these first.
+    """The weights of one alias's deployments, in the same order.
 
-    A number that is taken once is taken for itself, so that an export loads back without a change."""
+    None means that the deployment is tried after the weighted deployments. It stands for the weight 0 and for a missing
+    weight, because LiteLLM never picks such a deployment first when others have weights. Weights that
+    are all whole and within our limit stay as they are, so an export loads back without a change.
+    """
     given = [weight for weight in weights if weight]
     if any(weight != int(weight) for weight in given):
         places = max(_places(weight) for weight in given)

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import yaml
 
+from accounting import wildcards
 from accounting.models import Budget, BudgetMode, BudgetScope, Price
 from accounting.money import plain_usd
-from accounting.pricing import MILLION, PriceList, litellm_costs
 from routing.litellm_config.applying import GLOBAL
-from routing.litellm_config.reading import PERIODS
+from routing.litellm_config.settings import PERIODS
 from routing.models import ChainKind, ModelAlias, Provider
+from routing.upstreams import price_map
 
 _DURATIONS = {"hour": "1h", "day": "1d", "week": "7d", "month": "30d"}
 assert all(PERIODS[duration] == period for period, duration in _DURATIONS.items())
 
 
 def write() -> str:
-    """YAML text. Keys of clients are not in it: only their hashes exist."""
+    """The YAML text. It has no keys of clients, because the database holds only their hashes."""
     aliases = list(
         ModelAlias.objects.select_related("provider").prefetch_related("deployments__provider", "fallbacks__target")
     )
@@ -71,7 +73,11 @@ def write() -> str:
         f"{entry['litellm_params']['model']} has no price here; loading takes litellm's, if it has one"
         for entry in document["model_list"]
         if "input_cost_per_token" not in entry["litellm_params"]
+        and not wildcards.is_wildcard(entry["litellm_params"]["model"])
     ]
+    deployments = {(alias.provider, alias.upstream_model) for alias in aliases}
+    deployments |= {(row.provider, row.upstream_model) for alias in aliases for row in alias.deployments.all()}
+    unsaid += sorted(line for provider, model in deployments for line in _unsaid_rates(provider, model))
     if settings:
         document["litellm_settings"] = settings
     header = "# Exported from the gateway. Provider keys are references; clients' keys are not in it.\n"
@@ -85,18 +91,15 @@ def _model(alias: ModelAlias, provider: Provider, model: str, weight: int | None
         params["api_base"] = provider.base_url
     if provider.api_version:
         params["api_version"] = provider.api_version
+    params |= provider.parameters
     params["timeout"] = provider.total_timeout_s
     params["stream_timeout"] = provider.first_token_timeout_s
     params["max_tokens"] = alias.output_cap_tokens
     if weight is not None:
         params["weight"] = weight
-    price = (
-        Price.objects.filter(provider=provider.name, model=model, effective_from__lte=datetime.now(UTC))
-        .order_by("-effective_from")
-        .first()
-    )
+    price = Price.objects.filter(provider=provider.name, model=model).in_force(datetime.now(UTC)).first()
     if price is not None:
-        params |= _costs(price.price_list())
+        params |= _costs(price_map.write(price.price_list(), provider.litellm_provider)[0])
     return {"model_name": alias.name, "litellm_params": params}
 
 
@@ -105,8 +108,14 @@ def _key(provider: Provider) -> str:
     return f"os.environ/{place}" if kind == "env" else provider.key_reference or "none"
 
 
-def _costs(prices: PriceList) -> dict[str, float | int | str]:
-    return {name: _plain_number(rate / MILLION) for name, rate in litellm_costs(prices).items()}
+def _costs(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _costs(usd) if isinstance(usd, Mapping) else _plain_number(usd) for name, usd in said.items()}
+
+
+def _unsaid_rates(provider: Provider, model: str) -> list[str]:
+    price = Price.objects.filter(provider=provider.name, model=model).in_force(datetime.now(UTC)).first()
+    unsaid = [] if price is None else price_map.write(price.price_list(), provider.litellm_provider)[1]
+    return [f"the price of {provider.name} {model} has a rate of {rate.words}" for rate in unsaid]
 
 
 def _providers(aliases: list[ModelAlias]) -> set[Provider]:
@@ -114,7 +123,7 @@ def _providers(aliases: list[ModelAlias]) -> set[Provider]:
 
 
 def _shared(aliases: list[ModelAlias]) -> dict[str, Any]:
-    """Settings that LiteLLM has for all providers at once: written when all providers in use agree on them."""
+    """Settings that LiteLLM has once for all providers. They are written when all providers in use have the same."""
     providers = _providers(aliases)
     shared: dict[str, Any] = {}
     for name, values in (
@@ -128,7 +137,7 @@ def _shared(aliases: list[ModelAlias]) -> dict[str, Any]:
 
 
 def _plain_number(amount: Decimal) -> int | float | str:
-    """As YAML's numbers have it; as text the rare amount that a float cannot hold. Reading takes both exactly."""
+    """The amount as a YAML number, or as text when a float cannot hold it. Reading takes both exactly."""
     if amount == int(amount):
         return int(amount)
     return float(amount) if Decimal(str(float(amount))) == amount else plain_usd(amount)

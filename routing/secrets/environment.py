@@ -6,5 +6,5 @@ import os
 
 
 def read(name: str) -> str | None:
-    """The variable's value; None when it is not set, or empty."""
+    """The variable's value; None when the variable is not set or is empty."""
     return os.environ.get(name, "").strip() or None

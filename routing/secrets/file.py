@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def read(path: str) -> str | None:
-    """The file's text; None when it cannot be read, or is empty."""
+    """The file's text; None when the file cannot be read or is empty."""
     try:
         return Path(path).read_text(encoding="utf-8").strip() or None
     except (OSError, UnicodeDecodeError):

@@ -1,5 +1,7 @@
-"""A reference to a provider's key: where the key is, never the key itself. Read at each use, so that a rotated secret
-needs no restart."""
+"""References to providers' keys. A reference says where a key is and never holds the key.
+
+The key is read at each use, so a rotated secret needs no restart.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from django.core.exceptions import ValidationError
 
 from routing.secrets import environment, file
 
-#: The part of a reference before its colon → who reads what follows.
+#: The part of a reference before its colon → the function that reads the part after it.
 _STORES: Final[dict[str, Callable[[str], str | None]]] = {"env": environment.read, "file": file.read}
 
 
@@ -20,13 +22,13 @@ class UnknownStore(ValueError):
 
     def __init__(self, reference: str) -> None:
         store, colon, _ = reference.partition(":")
-        # A reference without a known beginning may be a pasted key: its words are not repeated.
+        # A reference without a known store may be a pasted key, so the message does not repeat it.
         named = f"'{store}:' is no store of keys" if colon and re.fullmatch(r"[a-z-]{1,20}", store) else "it names none"
         super().__init__(f"the key reference cannot be read: {named}; it must begin with env: or file:")
 
 
 def validate_key_reference(reference: str) -> None:
-    """``env:NAME`` or ``file:PATH``: the database never holds a provider's key, only where it is."""
+    """Allow ``env:NAME`` and ``file:PATH``: the database says where a provider's key is and never has the key."""
     if re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/.+", reference) is None:
         raise ValidationError(
             "Write env:NAME (an environment variable) or file:/path (a file). "
@@ -35,8 +37,10 @@ def validate_key_reference(reference: str) -> None:
 
 
 def read(reference: str) -> str | None:
-    """The key behind the reference, as it is now. Empty when the reference is empty: the provider needs no key. None
-    when the reference leads to nothing. Raises UnknownStore."""
+    """The key behind the reference, as it is now. Raises UnknownStore.
+
+    Empty when the reference is empty, because the provider needs no key. None when the reference leads to no key.
+    """
     if not reference:
         return ""
     store, _, place = reference.partition(":")
@@ -46,7 +50,7 @@ def read(reference: str) -> str | None:
 
 
 def find(reference: str) -> str | None:
-    """The same, and None for a reference that cannot be read at all."""
+    """As ``read``, but None for a reference to an unknown store."""
     try:
         return read(reference)
     except UnknownStore:

@@ -1,8 +1,8 @@
-"""Which of a provider's keys a call takes: in turn, past those that rest or are out. This process's own memory.
+"""Chooses a provider's key for a call: the keys take turns, and keys that rest or are out are skipped.
 
-A key that the provider answers with 429 rests for as long as it asks, and one that it answers with 401 or 403 is out
-until its secret changes or :data:`OUT_S` has passed. Both are preferences, not bans: when no key is left that is
-better, one of them is tried all the same, so that a provider with a single key behaves as if this did not exist.
+A key that the provider answers with 429 rests for as long as the provider asks. A key that it answers with 401 or 403
+is out until its secret changes or :data:`OUT_S` has passed. When no better key is left, such a key is used all the
+same. So a provider with a single key behaves as if this module did not exist. Each process remembers for itself.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from typing import Protocol
 from routing.secrets import references
 from routing.upstreams.base import FailureKind, UpstreamError
 
-REST_S = 5.0  # of a 429 that does not say for how long
+REST_S = 5.0  # after a 429 without a Retry-After
 MAX_REST_S = 300.0
 OUT_S = 600.0
 
-#: By provider, reference and a hash of the secret: until when (monotonic), and whether it is out, not only at rest.
+#: By provider, reference and hash of the secret: until when (monotonic) to avoid the key, and whether it is out.
 _avoided: dict[tuple[str, str, bytes], tuple[float, bool]] = {}
 _turns: dict[str, int] = {}
 _lock = threading.Lock()
 
 
 class Provider(Protocol):
-    """What has keys: `routing.catalog.Provider`."""
+    """What this module needs of `routing.catalog.Provider`."""
 
     @property
     def name(self) -> str: ...
@@ -40,16 +40,22 @@ class Provider(Protocol):
 @dataclass(frozen=True, slots=True)
 class ProviderKey:
     reference: str
-    secret: str  # empty when the provider needs none
+    secret: str  # empty when the provider needs no key
 
     def of(self, provider: Provider) -> tuple[str, str, bytes]:
         return provider.name, self.reference, hashlib.sha256(self.secret.encode("utf-8", "replace")).digest()
 
 
 def choose(provider: Provider, tried: Collection[str] = ()) -> ProviderKey | None:
-    """The key for the next call: the next in turn that is well, else the one that is well soonest, and one that is out
-    only when there is no other. Not one whose reference was tried, unless all were; None: no reference leads to a
-    key. Raises UnknownStore when the only reference cannot be read at all."""
+    """The key for the next call; None when no reference leads to a key. Prefers, in this order:
+
+    - a key whose reference is not in ``tried``
+    - a key that nothing speaks against, in turn
+    - of the resting keys, the key whose rest ends first
+    - a key that is out
+
+    Raises UnknownStore when the only reference names an unknown store.
+    """
     if len(provider.key_references) == 1:  # nearly always
         secret = references.read(provider.key_references[0])
         return None if secret is None else ProviderKey(provider.key_references[0], secret)
@@ -61,11 +67,11 @@ def choose(provider: Provider, tried: Collection[str] = ()) -> ProviderKey | Non
     with _lock:
         turn = _turns[provider.name] = _turns.get(provider.name, -1) + 1
         order = keys[turn % len(keys) :] + keys[: turn % len(keys)]
-        return min(order, key=lambda key: _badness(provider, key, now))  # the first of equals
+        return min(order, key=lambda key: _badness(provider, key, now))  # of equal keys, min takes the first
 
 
 def failed(provider: Provider, key: ProviderKey, error: UpstreamError) -> None:
-    """Note what the provider said of the key."""
+    """Remember what the failure says of the key."""
     if error.kind is FailureKind.RATE_LIMITED:
         rest_s = REST_S if error.retry_after_s is None else min(error.retry_after_s, MAX_REST_S)
         avoided = (time.monotonic() + rest_s, False)
@@ -78,7 +84,7 @@ def failed(provider: Provider, key: ProviderKey, error: UpstreamError) -> None:
 
 
 def another_is_well(provider: Provider, tried: Collection[str]) -> bool:
-    """Whether a key is left that was not tried and that nothing speaks against."""
+    """Whether there is a key that was not tried, does not rest and is not out."""
     if len(provider.key_references) == 1:
         return False
     now = time.monotonic()
@@ -94,7 +100,7 @@ def _present(provider: Provider) -> list[ProviderKey]:
 
 
 def _badness(provider: Provider, key: ProviderKey, now: float) -> tuple[bool, float]:
-    """Sorts well keys first, then resting ones by when they are well again, then those that are out."""
+    """Sorts good keys first, then resting keys by the end of their rest, then keys that are out."""
     identity = key.of(provider)
     until, is_out = _avoided.get(identity, (0.0, False))
     if until <= now:

@@ -20,17 +20,17 @@ from accounting.models import BudgetMode, BudgetScope
 from routing import catalog, exceptions
 from routing.catalog import Catalog, Step
 from routing.models import ChainKind
-from routing.serving.call import Call, Quantities, Unbounded
+from routing.serving.call import Call
 from routing.serving.callers import identify_in
 from routing.serving.ceiling import Ceiling
 
-SETTLE_MARGIN_S = 120  # beyond the chain's own time limits: a hold older than that is nobody's
-MAX_TURNS = 5  # configuration that changes faster than a request can be admitted is a 503, not a loop
+SETTLE_MARGIN_S = 120  # beyond the chain's own time limits: no request can still need a hold that is older
+MAX_TURNS = 5  # when the configuration changes faster than this, the client gets a 503 instead of a loop
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A call that may be sent: what it is, on which configuration, and what is held for it."""
+    """A call that may be sent, the configuration that it was admitted with, and what is held for it."""
 
     call: Call
     request_id: str
@@ -39,7 +39,7 @@ class Admission:
     steps: tuple[Step, ...]
     hold: Hold
     admitted_at: datetime
-    #: Each step's, once it was computed: cover, record and settlement must speak of the same one.
+    #: Each step's ceiling is computed once, so that cover, record and settlement use the same amount.
     ceilings: dict[Step, Ceiling] = field(default_factory=dict, repr=False)
 
     def ceiling(self, step: Step) -> Ceiling:
@@ -47,37 +47,43 @@ class Admission:
         ceiling = self.ceilings.get(step)
         if ceiling is None:
             price = self.catalog.price(step.provider.name, step.deployment.model, self.admitted_at)
-            ceiling = self.ceilings[step] = Ceiling.of(_most(self.call, step, must_be_bounded=False), price)
+            ceiling = self.ceilings[step] = Ceiling.of(self.call, step, price)
         return ceiling
 
     def chain(self, kind: ChainKind) -> tuple[Step, ...]:
-        """The separate chain for prompts that are too long, or content that is refused; empty when there is none."""
+        """The separate chain for prompts that are too long, or for content that is refused. Empty: it is not set."""
         return self.catalog.chain(self.call.alias, kind)
 
     def now_asking(self, call: Call) -> Admission:
-        """The same admission for what the client's call has become: its ceilings are others."""
+        """The same admission for the rest of the client's call. Its ceilings are computed anew."""
         return replace(self, call=call, ceilings={})
 
     def cover(self, step: Step, spent_usd: Decimal) -> Admission:
-        """An admission whose hold covers what earlier attempts spent and this step's most.
+        """An admission whose hold covers what earlier attempts spent and the most that this step may cost.
 
-        Raises a Refusal when some budget has no room for the difference; then the hold is as it was."""
-        hold, needed = self.hold, self.ceiling(step).hold_usd
+        Raises a Refusal when a budget has no room for the difference, and Unbounded when the step's most is not known.
+        Then the hold is as it was."""
+        hold, ceiling = self.hold, self.ceiling(step)
+        needed = ceiling.hold_usd
+        further = self._budgets_only_of(step.provider.name)
+        hard = next((r.name for r in (*(c.rule for c in hold.charges), *further) if r.mode == BudgetMode.HARD), None)
+        if hard is not None and ceiling.unbounded is not None:
+            raise ceiling.unbounded
         if needed is None:
-            unpriced_under = next((c.rule.name for c in hold.charges if c.rule.mode == BudgetMode.HARD), None)
-            if unpriced_under is not None:
-                raise refusals.Unpriced(step.provider.name, step.deployment.model, unpriced_under)
+            if hard is not None:
+                raise refusals.Unpriced(step.provider.name, step.deployment.model, hard)
             needed = Decimal(0)
         more_usd = max(Decimal(0), spent_usd + needed - (hold.hold_usd or Decimal(0)))
-        further = self._budgets_only_of(step.provider.name)
         if not more_usd and not further:
             return self
         grown = ledger.top_up(TopUpRequest(hold, more_usd, further))
         return replace(self, hold=grown)
 
     def _budgets_only_of(self, provider: str) -> tuple[BudgetRule, ...]:
-        """The budgets of a further provider that hold nothing yet, as this process knows them by now. All others were
-        asked at admission or, when they were made since, hold by themselves what runs (backfill_period.sql)."""
+        """The budgets of a further provider that hold nothing for this request yet, as this process knows them now.
+
+        All other budgets were asked at admission. A budget that was made since then holds what runs when its window is
+        filled (backfill_period.sql)."""
         if provider == self.hold.provider:
             return ()
         known = {charge.rule.id for charge in self.hold.charges}
@@ -86,7 +92,7 @@ class Admission:
 
 
 def admit(call: Call, secret: str | None, request_id: str) -> Admission:
-    """Hold the call's money. Raises a GatewayError; then nothing was written."""
+    """Hold the call's money. When it raises a GatewayError, nothing was written."""
     snapshot = catalog.current()
     for _ in range(MAX_TURNS):
         try:
@@ -96,9 +102,9 @@ def admit(call: Call, secret: str | None, request_id: str) -> Admission:
         except refusals.LedgerUnavailable:
             raise exceptions.LedgerUnavailable from None
         except (exceptions.BudgetRefused, exceptions.ModelUnpriced, exceptions.RateLimited):
-            raise  # by the hold's own transaction, which proved the snapshot
+            raise  # the hold's transaction refused, and it had proved the snapshot
         except exceptions.GatewayError:
-            # Refused by the snapshot; by the database's configuration too?
+            # The snapshot refuses the call. It may be outdated, so look whether the database has a newer configuration.
             newer = _fresh()
             if newer.version == snapshot.version:
                 raise
@@ -126,14 +132,20 @@ def _admit(snapshot: Catalog, call: Call, secret: str | None, request_id: str) -
         end_user=call.end_user,
         tags=call.tags,
     )
-    most = _most(call, first, must_be_bounded=any(rule.mode == BudgetMode.HARD for rule in budgets))
-    ceiling = Ceiling.of(most, snapshot.price(provider, model, datetime.now(UTC)))
+    ceiling = Ceiling.of(call, first, snapshot.price(provider, model, datetime.now(UTC)))
+    if ceiling.unbounded is not None and any(rule.mode == BudgetMode.HARD for rule in budgets):
+        param = ceiling.unbounded.param
+        raise exceptions.UnboundedCost(
+            f"The cost of '{param}' cannot be bounded, and a hard budget applies: {ceiling.unbounded}", param=param
+        ) from None
+    most = ceiling.most
     request = HoldRequest(
         configuration_version=snapshot.version,
         request_id=request_id,
         key=key.name,
         key_id=key.id,
         alias=call.alias,
+        endpoint=call.endpoint,
         provider=provider,
         model=model,
         hold_usd=ceiling.hold_usd,
@@ -154,18 +166,18 @@ def _admit(snapshot: Catalog, call: Call, secret: str | None, request_id: str) -
     except refusals.RateLimited as refusal:
         raise exceptions.RateLimited(refusal) from None
     admission = Admission(call, request_id, key, snapshot, steps, hold, hold.created_at)
-    # The database's clock decides which price is charged; ours may stand on the other side of a change.
+    # The database's clock decides which price is charged. By our clock another price may be in force.
     if snapshot.price(provider, model, hold.created_at) is ceiling.price:
         admission.ceilings[first] = ceiling
     return admission
 
 
 def _steps(snapshot: Catalog, call: Call, key: Key) -> tuple[Step, ...]:
-    """The call's chain. Raises a GatewayError when there is none for this key."""
-    alias = snapshot.aliases.get(call.alias)
+    """The call's chain. Raises a GatewayError when the alias is not there, or is not for this key."""
+    alias = snapshot.alias(call.alias)
     if alias is None or not alias.enabled:
         raise exceptions.ModelNotFound(call.alias, [name for name in snapshot.enabled_aliases if key.may_use(name)])
-    if not key.may_use(call.alias):
+    if not key.may_use(call.alias, alias.wildcard):
         raise exceptions.ModelNotAllowed(
             f"The API key '{key.name}' may not use the model '{call.alias}'.", param="model"
         )
@@ -175,27 +187,15 @@ def _steps(snapshot: Catalog, call: Call, key: Key) -> tuple[Step, ...]:
     return steps
 
 
-def _most(call: Call, step: Step, *, must_be_bounded: bool) -> Quantities:
-    try:
-        return call.ceiling(step)
-    except Unbounded as unbounded:
-        if not must_be_bounded:
-            return unbounded.bounded
-        raise exceptions.InvalidRequest(
-            f"The cost of '{unbounded.param}' cannot be bounded, and a hard budget applies: {unbounded}",
-            param=unbounded.param,
-        ) from None
-
-
 def _room_usd(refusal: refusals.BudgetRefusal) -> Decimal:
-    """What the budget could hold: nothing more than its limit, and not what it has spent."""
+    """The most that a request may cost to fit into the budget: the whole limit, or what is not spent of it."""
     if isinstance(refusal, refusals.RequestExceedsBudget):
         return refusal.limit_usd
     return refusal.limit_usd - refusal.spent_usd
 
 
 def _longest_s(steps: tuple[Step, ...]) -> float:
-    """Of all attempts: the first with each key of the provider, and the retries."""
+    """How long all attempts may take together: at each step one attempt with each key, and the retries."""
     return sum(
         step.deployment.timeouts.total_s * (len(step.provider.key_references) + step.provider.retries) for step in steps
     )

@@ -1,4 +1,4 @@
-"""What became of the calls of providers: an answer or none, and each attempt as the books keep it."""
+"""What became of the calls of providers: the answer, or the failure, and each attempt as the books keep it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from accounting.usage import NO_USAGE, Usage
 from routing.catalog import Step
 from routing.exceptions import GatewayError
 from routing.serving.admission import Admission
-from routing.upstreams.base import AnswerStream, Json
+from routing.upstreams import tiers
+from routing.upstreams.base import AnswerStream, Json, WholeAnswer
+from routing.upstreams.extras import with_fees
 
-Answer = TypeVar("Answer")
+Answer = TypeVar("Answer", WholeAnswer, "OpenStream")
 
 
 @dataclass
 class Clock:
-    """When an attempt, or a request, began; both clocks, as durations must not jump with the wall's."""
+    """When an attempt or a request began: ``at`` for the books, ``monotonic`` for durations, as wall clocks jump."""
 
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     monotonic: float = field(default_factory=time.monotonic)
@@ -35,7 +37,7 @@ class Clock:
 
 @dataclass
 class OpenStream:
-    """A stream whose first content event has arrived. ``head`` are the events up to and including it."""
+    """A stream whose first content event has arrived. ``head`` has the events up to that event."""
 
     stream: AnswerStream
     head: list[Json]
@@ -44,11 +46,16 @@ class OpenStream:
     def dropped_params(self) -> tuple[str, ...]:
         return self.stream.dropped_params
 
+    @property
+    def service_tier(self) -> str | None:
+        return self.stream.service_tier
+
 
 @dataclass
 class Served(Generic[Answer]):
-    """An answer, the step that gave it, and the failed attempts before it. The serving attempt is recorded by
-    whoever knows its usage: at once for a whole answer, at the end for a stream."""
+    """An answer, the step that gave it, and the failed attempts before it.
+
+    The serving attempt is recorded when its usage is known: at once for a whole answer, at the end for a stream."""
 
     answer: Answer
     step: Step
@@ -69,12 +76,12 @@ class Served(Generic[Answer]):
         return record_attempt(
             self.admission, self.step, self.started, outcome, usage,
             http_status=http_status, provider_request_id=provider_request_id, error=error,
-            first_token_ms=self.first_token_ms,
+            first_token_ms=self.first_token_ms, service_tier=self.answer.service_tier,
         )  # fmt: skip
 
 
 class Failed(Exception):
-    """No step answered. ``error`` is for the client, ``attempts`` for the books, ``admission`` has the last hold."""
+    """No step answered. ``error`` is for the client, ``attempts`` for the books; ``admission`` has the last hold."""
 
     def __init__(self, error: GatewayError, attempts: list[AttemptRecord], admission: Admission) -> None:
         super().__init__(str(error))
@@ -105,13 +112,18 @@ def record_attempt(
     provider_request_id: str | None,
     error: str = "",
     first_token_ms: int | None = None,
+    service_tier: str | None = None,
 ) -> AttemptRecord:
-    """The attempt as the books keep it, at the price that its ceiling was counted with."""
-    price = admission.ceiling(step).price
+    """The attempt as the books keep it, at the price with which its ceiling was computed, in the tier that the provider
+    says it served."""
+    ceiling = admission.ceiling(step)
+    price = ceiling.price
+    usage = with_fees(usage, step.deployment) if usage != NO_USAGE else usage
+    tier = tiers.served(service_tier, ceiling.most.tier)
     if usage == NO_USAGE:
         cost: Decimal | None = Decimal(0)
     else:
-        cost = None if price is None else cost_usd(usage, price)
+        cost = None if price is None else cost_usd(usage, price, tier=tier)
     return AttemptRecord(
         alias=step.alias,
         provider=step.provider.name,
@@ -126,6 +138,8 @@ def record_attempt(
         cost_usd=cost,
         price=price,
         provider_request_id=provider_request_id,
+        endpoint=admission.call.endpoint,
+        tier=tier,
     )
 
 

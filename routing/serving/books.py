@@ -1,23 +1,20 @@
-"""How a request ends: its settlement in the ledger, and its one line in the log."""
+"""How a request ends: its settlement in the ledger, and the fact that it has ended."""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
-from accounting import ledger
+from accounting import facts, ledger
 from accounting.ledger.records import AttemptRecord, Settlement
-from accounting.money import plain_usd
 from routing.serving.admission import Admission
 from routing.serving.attempts import Clock, Failed
-
-log = logging.getLogger("gateway.request")
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """All that the books must know of a request that is over. ``served`` is the attempt whose answer the client got,
-    None when it got no answer."""
+    """All that the books must know of a request that is over.
+
+    ``served`` is the attempt whose answer the client got, or None when the client got no answer."""
 
     admission: Admission
     began: Clock
@@ -41,7 +38,7 @@ class Ending:
 
     @property
     def first_token_ms(self) -> int | None:
-        """From the request's beginning, failed attempts included: what its client waited."""
+        """How long the client waited for the first token, from the request's beginning, failed attempts included."""
         for attempt in self.attempts:
             if attempt.first_token_ms is not None:
                 return attempt.first_token_ms + round((attempt.started_at - self.began.at).total_seconds() * 1000)
@@ -49,8 +46,9 @@ class Ending:
 
 
 def settle(ending: Ending) -> Settlement:
-    """Post or void the request and log it: each admitted request comes here once, however it ends. Waits for the
-    commit; ledger.settle says what happens without Postgres."""
+    """Post or void the request, and tell that it ended. Each admitted request comes here once, however it ends.
+
+    Waits for the commit. ``ledger.settle`` says what happens without Postgres."""
     settlement = Settlement(
         hold=ending.admission.hold,
         served=ending.served,
@@ -62,46 +60,37 @@ def settle(ending: Ending) -> Settlement:
         duration_ms=ending.began.ms(),
     )
     durable = ledger.settle(settlement)
-    _log(ending, settlement, durable=durable)
+    _tell(ending, settlement, durable=durable)
     return settlement
 
 
-def _log(ending: Ending, settlement: Settlement, *, durable: bool) -> None:
+def _tell(ending: Ending, settlement: Settlement, *, durable: bool) -> None:
     admission, served = ending.admission, ending.served
     cost_usd, usage, hold_usd = settlement.cost_usd, settlement.usage, admission.hold.hold_usd
     last = served or (ending.attempts[-1] if ending.attempts else None)
-    log.log(
-        logging.INFO if durable else logging.ERROR,
-        "request",
-        extra={
-            "request_id": admission.request_id,
-            "endpoint": admission.call.endpoint,
-            "key": admission.key.name,
-            "alias": admission.call.alias,
-            "served_alias": served.alias if served else None,
-            "provider": last.provider if last else None,
-            "model": last.model if last else None,
-            "attempts": len(ending.attempts),
-            "fallback": ending.is_fallback,
-            "streamed": admission.call.streamed,
-            "status": ending.http_status,
-            "error_code": ending.error_code or None,
-            "input_tokens": usage.input_tokens,
-            "output_tokens": usage.output_tokens,
-            "usage_source": usage.source.value,
-            "hold_usd": None if hold_usd is None else plain_usd(hold_usd),
-            "cost_usd": None if cost_usd is None else plain_usd(cost_usd),
-            "first_token_ms": settlement.first_token_ms,
-            "duration_ms": settlement.duration_ms,
-            "settled": durable,
-        },
+    facts.request_ended(
+        facts.RequestEnded(
+            request_id=admission.request_id,
+            endpoint=admission.call.endpoint,
+            key=admission.key.name,
+            alias=admission.call.alias,
+            served_alias=served.alias if served else None,
+            provider=last.provider if last else None,
+            model=last.model if last else None,
+            attempts=len(ending.attempts),
+            fallback=ending.is_fallback,
+            streamed=admission.call.streamed,
+            status=ending.http_status,
+            error_code=ending.error_code or None,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            usage_source=usage.source.value,
+            hold_usd=hold_usd,
+            cost_usd=cost_usd,
+            first_token_ms=settlement.first_token_ms,
+            duration_ms=settlement.duration_ms,
+            settled=durable,
+        )
     )
     if cost_usd is not None and hold_usd is not None and cost_usd > hold_usd:
-        log.error(
-            "overrun: a request cost more than its hold",
-            extra={
-                "request_id": admission.request_id,
-                "hold_usd": plain_usd(hold_usd),
-                "cost_usd": plain_usd(cost_usd),
-            },
-        )
+        facts.overrun(facts.Overrun(admission.request_id, hold_usd, cost_usd))

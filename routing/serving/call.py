@@ -1,13 +1,13 @@
-"""What a client asks, whichever endpoint it asked: all that admission, cascade and books know of it."""
+"""What a client asks, whichever endpoint it asks. Admission, cascade and books know nothing more of a request."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
 
-from accounting.usage import Usage
+from accounting.usage import Meter, Tier, Usage
 from routing.catalog import Step
 from routing.upstreams.base import AnswerStream, Json, Leash
 
@@ -22,20 +22,26 @@ class Quantities:
     input_tokens: int
     output_cap_tokens: int  # of each answer
     answers: int = 1  # how many are asked for at once
+    predicted_tokens: int = 0  # of each answer, which may be billed as output beyond the cap
+    tier: Tier = Tier.STANDARD  # that is asked for
+    tiers: frozenset[Tier] = frozenset({Tier.STANDARD})  # in which the step may be served
+    units: Mapping[str, Decimal] = field(default_factory=dict)  # what is not tokens, by name: searches
+    needs: Mapping[str, Meter] = field(default_factory=dict)  # parameter → what must have a price of its own
 
     @property
     def output_tokens(self) -> int:
-        return self.output_cap_tokens * self.answers
+        return (self.output_cap_tokens + self.predicted_tokens) * self.answers
 
 
 class Unbounded(ValueError):
-    """Content that nobody can bound. ``param`` names it, as ``messages[2].content[1]``; ``bounded`` is the bound of all
-    the rest, for where nothing has to be bounded."""
+    """The cost of a part of the request cannot be bounded. ``param`` names that part: ``messages[2].content[1]``.
 
-    def __init__(self, param: str, why: str, bounded: Quantities | None = None) -> None:
+    ``bounded`` is the bound of all other parts. It is used where no hard budget applies."""
+
+    def __init__(self, param: str, why: str, bounded: Quantities) -> None:
         super().__init__(why)
         self.param = param
-        self.bounded = bounded or Quantities(0, 0)
+        self.bounded = bounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +63,15 @@ class Client(Leash, Protocol):
         """It is gone, says somebody who was about to write to it."""
 
     def release(self) -> None:
-        """The answer is over: its client is watched no longer."""
+        """The answer is over, so stop watching its client."""
 
 
 class Partial(Protocol):
-    """What has come of a streamed answer, and what of it is held back from the client."""
+    """The part of a streamed answer that has come, and what of it is held back from the client."""
 
     @property
     def received(self) -> str:
-        """The text that the serving step has said, for an estimate."""
+        """The text that the serving step has sent, for an estimate of its usage."""
 
     @property
     def is_finished(self) -> bool:
@@ -76,10 +82,10 @@ class Partial(Protocol):
         """Whether another step could honestly go on from here."""
 
     def receive(self, event: Json) -> Iterable[Json]:
-        """The events that may be sent now that this one has come."""
+        """Take one more event, and return the events that may be sent now."""
 
     def begin_anew(self) -> None:
-        """Another step goes on: what was held back is dropped, and what was received is its predecessor's."""
+        """Another step goes on with the answer: drop what was held back, and count what is received from zero."""
 
 
 class Call(Protocol):
@@ -105,25 +111,25 @@ class Call(Protocol):
         """Whether the gateway has changed what is asked, so that a refusal may not be the client's fault."""
 
     def left_s(self) -> float:
-        """Of the time that the client waits; endless when it did not say."""
+        """How long the client will still wait; infinite when it did not say."""
 
     def ceiling(self, step: Step) -> Quantities:
         """The most that the step may consume. Raises Unbounded."""
 
     def request_for(self, step: Step) -> Json:
-        """What the step is asked, with the caps that the ceiling counted with."""
+        """The request for this step, with the output cap with which the ceiling was computed."""
 
     def ask_otherwise(self, step: Step) -> bool:
-        """The step refused what it was asked. True: from now on :meth:`request_for` asks it in other words."""
+        """The step refused the request. True: from now on :meth:`request_for` asks this step in other words."""
 
     def read(self, stream: AnswerStream, step: Step) -> AnswerStream:
-        """The step's events as the answer to this call."""
+        """The step's stream, read as the answer to this call."""
 
     def estimate(self, received: Received, step: Step) -> Usage:
-        """What the step has consumed, when nobody has counted."""
+        """What the step has consumed, estimated because the provider gave no count."""
 
     def partial(self, *, is_rescuable: bool) -> Partial:
-        """Where a stream's events are kept. Nothing is held back of an answer that nobody could go on with."""
+        """A new record of a streamed answer. It holds nothing back when no step could continue the answer."""
 
     def continuation(self, partial: Partial, said_tokens: int) -> Call:
-        """The call that asks for the rest of an answer, of which so many tokens have been said."""
+        """The call that asks for the rest of the answer. ``said_tokens`` is how long it is so far."""

@@ -1,7 +1,7 @@
 """Whose request it is: the presented key, looked up in the configuration's snapshot.
 
-In ``open`` mode any bearer, or none, is accepted and accounted to ``anonymous``; a living key of ours is still
-recognised, and one that was disabled or has expired is still refused.
+In ``open`` mode a request needs no key, and any unknown key is accepted; both are accounted to ``anonymous``. A key of
+ours that is valid is still recognised, and a key of ours that was disabled or has expired is still refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from routing.exceptions import InvalidApiKey
 
 
 def identify(secret: str | None) -> Key:
-    """The living key. Raises InvalidApiKey, and then from a snapshot as new as the database."""
+    """The valid key. Raises InvalidApiKey only after a look at the database's newest configuration."""
     try:
         return identify_in(catalog.current(), secret)
     except InvalidApiKey:

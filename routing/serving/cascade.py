@@ -9,7 +9,6 @@ whose first content event has arrived) with the attempts behind it, or :class:`F
 
 from __future__ import annotations
 
-import logging
 import math
 import random
 import time
@@ -18,7 +17,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Generic
 
-from accounting import refusals
+from accounting import facts, refusals
 from accounting.ledger.records import AttemptRecord
 from accounting.outcomes import Outcome
 from accounting.usage import NO_USAGE, Usage
@@ -31,7 +30,7 @@ from routing.secrets.references import UnknownStore
 from routing.secrets.rotation import ProviderKey
 from routing.serving.admission import Admission
 from routing.serving.attempts import Answer, Clock, Failed, OpenStream, Served, counted, record_attempt
-from routing.serving.call import Call, Client, Partial
+from routing.serving.call import Call, Client, Partial, Unbounded
 from routing.serving.decisions import (
     CHAIN_OF,
     OF_THE_KEY,
@@ -50,8 +49,6 @@ from routing.upstreams.answers import has_content
 from routing.upstreams.base import AnswerStream, FailureKind, Upstream, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.registry import upstream_for
 from routing.upstreams.thinking import may_think
-
-log = logging.getLogger("gateway.cascade")
 
 BACKOFF_S = 0.25  # before the first retry; doubles, with jitter
 PROBE_WAIT_S = 10.0  # the longest that a request with no other step waits for a breaker's probe
@@ -90,6 +87,12 @@ def is_of_the_client(admission: Admission, error: UpstreamError) -> bool:
     """Whether the provider was given up because its client waits no longer. That says nothing of the provider: no
     client may open a breaker, which all share, by waiting for a moment only."""
     return error.kind is FailureKind.TIMEOUT and admission.call.left_s() <= DEADLINE_SLACK_S
+
+
+def _is_clients_word(step: Step, error: UpstreamError) -> bool:
+    """Whether the provider does not know a model that the client, and not the operator, has named: a wildcard answered
+    to the name. Nobody else's requests suffer from that, and no operator has to hear of it."""
+    return step.is_of_wildcard and error.kind is FailureKind.NOT_FOUND
 
 
 def _streaming(
@@ -151,7 +154,7 @@ class _Cascade(Generic[Answer]):
     ) -> None:
         self._admission = admission
         self._queue = list(steps)
-        self._ask = ask
+        self._ask: Callable[[Upstream, UpstreamRequest, Step], Answer] = ask
         self._client = client
         self._failed = [] if attempts is None else attempts
         self._turned_to: set[ChainKind] = set()
@@ -194,6 +197,8 @@ class _Cascade(Generic[Answer]):
             for kind, chain in CHAIN_OF.items()
             if kind is error.kind and chain not in self._turned_to and self._admission.chain(chain)
         }
+        if _is_clients_word(step, error) and self._refusal is None:
+            self._refusal = error
         position = Position(
             is_first=self._is_first,
             is_adapted=self._admission.call.is_adapted,
@@ -226,7 +231,8 @@ class _Cascade(Generic[Answer]):
                     raise self._client_left(step, started, error) from error
             if visit.key is not None:
                 rotation.failed(step.provider, visit.key, error)
-            if not visit.has_another_key_for(error) and not is_of_the_client(self._admission, error):
+            is_of_client = is_of_the_client(self._admission, error) or _is_clients_word(step, error)
+            if not visit.has_another_key_for(error) and not is_of_client:
                 breaker.failed(step, error)
             self._note(visit, started, error)
             raise
@@ -243,6 +249,8 @@ class _Cascade(Generic[Answer]):
             self._admission = self._admission.cover(step, spent)
         except refusals.Unpriced as refusal:
             raise UpstreamError(FailureKind.UNPRICED, f"no price is known for {refusal.model}") from None
+        except Unbounded as unbounded:
+            raise UpstreamError(FailureKind.UNBOUNDED, f"'{unbounded.param}': {unbounded}") from None
         except refusals.BudgetRefusal as refusal:
             raise UpstreamError(FailureKind.NO_ROOM, f"no room in the budget '{refusal.budget}'") from None
         except refusals.HoldLost:
@@ -313,6 +321,7 @@ class _Cascade(Generic[Answer]):
 
     def _note(self, visit: _Visit, started: Clock, error: UpstreamError) -> None:
         step = visit.step
+        is_alert = error.kind in ALERTS and not _is_clients_word(step, error)
         self._failed.append(
             record_attempt(
                 self._admission,
@@ -325,19 +334,17 @@ class _Cascade(Generic[Answer]):
                 error=error.message,
             )
         )
-        log.log(
-            logging.ERROR if error.kind in ALERTS else logging.WARNING,
-            "attempt failed",
-            extra={
-                "request_id": self._admission.request_id,
-                "alias": step.alias,
-                "provider": step.provider.name,
-                "model": step.deployment.model,
-                "kind": error.kind.value,
-                "key_reference": None if visit.key is None else visit.key.reference,
-                "status": error.http_status,
-                "alert": error.kind in ALERTS,
-            },
+        facts.attempt_failed(
+            facts.AttemptFailed(
+                request_id=self._admission.request_id,
+                alias=step.alias,
+                provider=step.provider.name,
+                model=step.deployment.model,
+                kind=error.kind.value,
+                key_reference=None if visit.key is None else visit.key.reference,
+                status=error.http_status,
+                alert=is_alert,
+            )
         )
 
     def _failure(self, error: GatewayError) -> Failed:
@@ -369,7 +376,8 @@ class _Cascade(Generic[Answer]):
 def _refused(error: UpstreamError) -> GatewayError:
     return ProviderRefused(
         error.message,
-        status=error.client_status,
+        # The model is one that the client has named (a wildcard answered), so its status is the client's, too.
+        status=404 if error.kind is FailureKind.NOT_FOUND else error.client_status,
         error_type=error.error_type,
         code=error.code,
         param=error.param,

@@ -1,7 +1,7 @@
 """What comes after a failed attempt: the same deployment again, another key, the next step, another chain, or the end.
 
-One pure function, :func:`decide`, of the failure and of the request's :class:`Position` in its chain. It asks nobody
-and changes nothing; `tests/unit/test_decide.py` is its table.
+One pure function, :func:`decide`, takes the failure and the request's :class:`Position` in its chain. It reads nothing
+else and changes nothing. `tests/unit/test_decide.py` has the table of its answers.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Final
 from routing.models import ChainKind
 from routing.upstreams.base import FailureKind, UpstreamError
 
-MAX_RETRY_AFTER_S: Final = 5.0  # a provider that asks for more is left for the next step
+MAX_RETRY_AFTER_S: Final = 5.0  # a provider that asks for a longer pause is not waited for: the next step is asked
 #: The provider says that the request itself is wrong.
 REFUSED: Final = frozenset({FailureKind.BAD_REQUEST, FailureKind.CONTEXT_WINDOW, FailureKind.CONTENT_POLICY})
-#: The same, and that this deployment cannot do what is asked (pictures, tools): another may.
+#: The same, and that this deployment cannot do what is asked (pictures, tools). Another deployment may.
 REFUSALS: Final = REFUSED | {FailureKind.CAPABILITY}
-#: Refusals that an alias may have a chain of its own for.
+#: Refusals for which an alias may have a separate chain.
 CHAIN_OF: Final = {
     FailureKind.CONTEXT_WINDOW: ChainKind.CONTEXT_WINDOW,
     FailureKind.CONTENT_POLICY: ChainKind.CONTENT_POLICY,
 }
-#: Failures that another key of the same provider may not have.
+#: Failures that may not happen with another key of the same provider.
 OF_THE_KEY: Final = frozenset({FailureKind.RATE_LIMITED, FailureKind.AUTHENTICATION})
 
 
@@ -31,14 +31,14 @@ OF_THE_KEY: Final = frozenset({FailureKind.RATE_LIMITED, FailureKind.AUTHENTICAT
 class Position:
     """Where in its chain a request is when an attempt has failed."""
 
-    is_first: bool  # the step is the first of all that were tried
-    is_adapted: bool  # what was asked is not what the client sent: its refusal may be ours
+    is_first: bool  # no other step was tried before
+    is_adapted: bool  # the gateway changed the request, so that a refusal may not be the client's fault
     was_refused: bool  # an earlier step has refused what the client sent
     has_steps_left: bool
     chains_left: Set[ChainKind]  # the alias's other chains that have steps and were not turned to
     has_keys_left: bool  # another key of the provider is well and was not tried at this step
     retries_left: int
-    backoff_s: float  # what to wait before the next retry when the provider does not say
+    backoff_s: float  # the pause before the next retry when the provider does not say
     is_breaker_open: bool  # there is no use in asking the deployment again soon
     left_s: float  # of the time that the client waits
 
@@ -62,7 +62,7 @@ class NextStep:
 
 @dataclass(frozen=True, slots=True)
 class TurnTo:
-    """The first step of another chain, in place of what is left of this one."""
+    """The first step of another chain. The steps that are left of this chain are dropped."""
 
     chain: ChainKind
 
@@ -78,8 +78,10 @@ Decision = NextKey | RetryAfter | NextStep | TurnTo | Stop
 
 
 def decide(failure: UpstreamError, position: Position) -> Decision:
-    """A refusal of the first step is believed: the request is wrong. One of a later step is a reason to go on, because
-    nobody has said so of the request that the alias was asked for."""
+    """What comes next. Pure.
+
+    When the first step refuses the request, the request is wrong. When a later step refuses it, the next step is asked,
+    because the alias's own deployment has not refused it."""
     if failure.kind in OF_THE_KEY and position.has_keys_left and position.left_s > 0:
         return NextKey()
     if failure.retryable and position.retries_left and not position.is_breaker_open:

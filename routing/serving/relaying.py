@@ -10,7 +10,6 @@ dialect's :class:`Frames`.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -18,6 +17,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Protocol
 
+from accounting import facts
 from accounting.ledger.records import AttemptRecord
 from accounting.outcomes import Outcome
 from accounting.usage import NO_USAGE, Usage, UsageSource
@@ -31,9 +31,6 @@ from routing.serving.call import Client, Consumed
 from routing.serving.decisions import REFUSED
 from routing.serving.waiting import Waited
 from routing.upstreams.base import QUIET, AnswerStream, Json, UpstreamError
-
-log = logging.getLogger("gateway.streaming")
-
 
 COUNT_GRACE_S = 2.0  # how long a provider is read on for a client that has left, once the answer was complete,
 NEAR_S = 0.25  # and before: it may just have said its last word
@@ -147,10 +144,7 @@ class LiveAnswer:
                     raise
                 if not cascade.is_of_the_client(self._served.admission, error):
                     breaker.failed(self._served.step, error)
-                log.warning(
-                    "stream interrupted",
-                    extra={"request_id": self._served.admission.request_id, "kind": error.kind.value},
-                )
+                facts.stream_interrupted(self._served.admission.request_id, error.kind.value)
                 is_rescued = yield from self._rescue(error)
                 if not is_rescued:
                     raise
@@ -354,7 +348,8 @@ class _Closing:
 def _has_rescuers(served: Served[OpenStream]) -> bool:
     """Whether the alias wants its streams rescued, and a further step is there to do it."""
     admission = served.admission
-    return bool(served.rest) and admission.catalog.aliases[admission.call.alias].rescues_streams
+    alias = admission.catalog.alias(admission.call.alias)
+    return bool(served.rest) and alias is not None and alias.rescues_streams
 
 
 def _at_least(reported: Usage, estimated: Usage) -> Usage:

@@ -1,8 +1,8 @@
-"""What an answer in OpenAI's format must have in it to count as one, whichever upstream brought it, and its shape.
+"""Decides what counts as an answer, whichever upstream brought it, and puts it into OpenAI's shape.
 
-Providers that call their format OpenAI's differ in what is inside. What they send is read before it is passed on, whole
-answers and stream chunks alike: what can be put into OpenAI's shape is, and nothing of it may surprise those who read
-it after us.
+Providers that claim to speak OpenAI's format differ in the details. So whole answers and stream chunks are read before
+they are passed on, and put into OpenAI's shape as far as possible. Nothing in them may surprise the code and the
+clients that read them later.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from routing.upstreams.base import FailureKind, Json, UpstreamError, WholeAnswer
 from routing.upstreams.scrubbing import scrubbed
 from routing.upstreams.usage import conforming_usage, reported_in, usage_of
 
-#: Parts of a delta or message that are an answer. `annotations`, `thinking_blocks` and the like come with these.
+#: The parts of a delta or message that are an answer. `annotations`, `thinking_blocks` and the like come with them.
 _CONTENT = (
     "content",
     "tool_calls",
@@ -30,9 +30,9 @@ _CONTENT = (
     "reasoning",
     "images",
 )
-#: Those of them that are text.
+#: The parts among them that are text.
 TEXTS: Final = frozenset({"content", "reasoning_content", "reasoning", "refusal"})
-#: An answer without content is still one when these say why.
+#: Finish reasons with which an answer may be without content: they say why it is empty.
 _SPEAKING_ENDS = frozenset({"length", "content_filter"})
 
 
@@ -46,7 +46,7 @@ def speaks(message: object) -> bool:
 
 
 def has_content(chunk: Mapping[str, Any]) -> bool:
-    """Whether a stream chunk carries content or a finish reason: the first-token limit runs until one does."""
+    """Whether a stream chunk has content or a finish reason. The first such chunk ends the first-token limit."""
     choices = chunk.get("choices")
     if not isinstance(choices, list):
         return False
@@ -55,9 +55,18 @@ def has_content(chunk: Mapping[str, Any]) -> bool:
     )
 
 
-def ends_empty(finish_reason: object) -> bool:
+def ends_empty(finish_reason: object, *, may_be_empty: bool = False) -> bool:
     """Whether an answer that ends so, without any content, is an empty one."""
-    return finish_reason not in _SPEAKING_ENDS
+    return finish_reason not in _SPEAKING_ENDS and not (may_be_empty and finish_reason == "stop")
+
+
+def may_be_empty(request: Mapping[str, Any]) -> bool:
+    """Whether an answer without content that ends with `stop` answers the request: an agent that has nothing more to
+    say after a tool's result, or a model whose first words were a stop sequence."""
+    messages = request.get("messages")
+    said = [message for message in messages if isinstance(message, dict)] if isinstance(messages, list) else []
+    roles = [message.get("role") for message in said if message.get("role") not in ("system", "developer")]
+    return bool(request.get("stop")) or roles[-1:] in (["tool"], ["function"])
 
 
 def _finite(text: str) -> float | None:
@@ -65,8 +74,8 @@ def _finite(text: str) -> float | None:
     return number if isfinite(number) else None
 
 
-#: JSON has no NaN and no infinities, but Python's reader takes them, and its writer would write them. OpenAI's number
-#: for a token that is all but impossible is -9999.0, and that is where providers say -Infinity.
+#: JSON has no NaN and no infinities, but Python reads and writes them. Providers say -Infinity where OpenAI has -9999.0
+#: for the log probability of a token that is all but impossible.
 UNLIKELY: Final = -9999.0
 _decode = json.JSONDecoder(
     parse_constant=lambda name: UNLIKELY if name == "-Infinity" else None, parse_float=_finite
@@ -76,13 +85,13 @@ _decode = json.JSONDecoder(
 def _text(data: bytes) -> str:
     data = data.removeprefix(codecs.BOM_UTF8)
     try:
-        return data.decode()  # without an error handler, which would be ten times slower
+        return data.decode()  # with an error handler this would be ten times slower
     except UnicodeDecodeError:
         return data.decode("utf-8", "surrogatepass")
 
 
 def loads(data: bytes | str) -> Any:
-    """JSON from a provider. Raises ValueError, also for nesting that is too deep."""
+    """Reads a provider's JSON. Raises ValueError, also when the nesting is too deep."""
     try:
         return _decode(data if isinstance(data, str) else _text(data))
     except RecursionError as error:
@@ -90,7 +99,7 @@ def loads(data: bytes | str) -> Any:
 
 
 def dumps(body: Mapping[str, Any]) -> bytes:
-    """A request's body. Escaped to ASCII: a lone surrogate, which JSON allows, has no UTF-8."""
+    """Writes a request's body, escaped to ASCII: JSON allows a lone surrogate, which cannot be written in UTF-8."""
     try:
         return json.dumps(body, separators=(",", ":"), allow_nan=False).encode("ascii")
     except (TypeError, ValueError, RecursionError) as error:
@@ -103,11 +112,13 @@ def dumps(body: Mapping[str, Any]) -> bytes:
         ) from error
 
 
-def whole_answer(body: object, http_status: int, provider_request_id: str | None) -> WholeAnswer:
+def whole_answer(
+    body: object, http_status: int, provider_request_id: str | None, *, may_be_empty: bool = False
+) -> WholeAnswer:
     """Checks a `chat.completion`, and puts it into OpenAI's shape.
 
-    Raises UpstreamError with the usage, which the provider bills all the same: MALFORMED, EMPTY, or OVERLOADED for an
-    answer that ends in an error.
+    Raises UpstreamError: MALFORMED, EMPTY, or OVERLOADED for an answer that ends in an error. The error has the usage,
+    because the provider bills it all the same.
     """
     usage = usage_of(reported_in(body)) if isinstance(body, dict) else None
 
@@ -126,8 +137,10 @@ def whole_answer(body: object, http_status: int, provider_request_id: str | None
         raise failed(FailureKind.MALFORMED, "The provider's answer is not a chat completion")
     if any(ends_in_failure(choice.get("finish_reason")) for choice in choices):
         raise failed(FailureKind.OVERLOADED, why_failed(choices))
+    may_be_empty = may_be_empty and all(choice.get("finish_reason") for choice in choices)
     conforming(body)
-    if not any(speaks(c["message"]) or not ends_empty(c["finish_reason"]) for c in choices):
+    ends = [c["finish_reason"] for c in choices if not speaks(c["message"])]
+    if len(ends) == len(choices) and all(ends_empty(end, may_be_empty=may_be_empty) for end in ends):
         raise failed(FailureKind.EMPTY, "The provider's answer is empty")
     return WholeAnswer(body, usage, http_status, provider_request_id, tier_of(body))
 
@@ -147,14 +160,14 @@ def cleaned(body: Json) -> Json:
 
 
 def tier_of(body: Mapping[str, Any]) -> str | None:
-    """The service tier that an answer or a chunk says it was served at."""
+    """The service tier that an answer or a chunk names."""
     tier = body.get("service_tier")
     return tier if isinstance(tier, str) and tier else None
 
 
 # --- ends -----------------------------------------------------------------------------------------------
 
-#: Finish reasons of other providers → the nearest of OpenAI's five. Any other one is an end like "stop".
+#: Finish reasons of other providers → the nearest of OpenAI's five. A reason that is not listed becomes "stop".
 _REASONS: Final[dict[str, str]] = {
     **{reason: reason for reason in ("stop", "length", "tool_calls", "content_filter", "function_call")},
     **dict.fromkeys(
@@ -185,7 +198,7 @@ _REASONS: Final[dict[str, str]] = {
         "content_filter",
     ),
 }
-#: Ends that say that the provider failed: OpenRouter; DeepSeek; Z.AI; vLLM and SGLang.
+#: Finish reasons that say that the provider failed: OpenRouter; DeepSeek; Z.AI; vLLM and SGLang.
 _FAILURES: Final = frozenset({"error", "insufficient_system_resource", "network_error", "abort", "aborted"})
 
 
@@ -194,12 +207,12 @@ def _plain_reason(reason: object) -> str:
 
 
 def ends_in_failure(reason: object) -> bool:
-    """Whether a finish reason says that the answer was not finished, because the provider failed."""
+    """Whether the finish reason says that the provider failed before the answer was finished."""
     return reason is not None and _plain_reason(reason) in _FAILURES
 
 
 def why_failed(choices: list[Json]) -> str:
-    """What OpenRouter says beside the finish reason "error"."""
+    """The words that OpenRouter puts beside the finish reason "error"."""
     for choice in choices:
         error = choice.get("error")
         if isinstance(error, dict) and isinstance(error.get("message"), str):
@@ -208,7 +221,7 @@ def why_failed(choices: list[Json]) -> str:
 
 
 def conforming_reason(reason: object, *, called: bool) -> str:
-    """The nearest of OpenAI's five. `called`: the answer has tool calls."""
+    """The nearest of OpenAI's five finish reasons. `called`: the answer has tool calls."""
     if not reason:
         return "tool_calls" if called else "stop"
     known = _REASONS.get(_plain_reason(reason))
@@ -223,7 +236,7 @@ def _is_choice(choice: object) -> bool:
 
 
 def conforming(body: Json) -> Json:
-    """The same object, with what OpenAI's schema requires of a `chat.completion` in place."""
+    """The same object, with everything that OpenAI's schema requires of a `chat.completion`."""
     if not isinstance(body.get("id"), str):
         body["id"] = f"chatcmpl-{time.time_ns():x}"
     body["object"] = "chat.completion"
@@ -243,8 +256,9 @@ def conforming(body: Json) -> Json:
 
 
 def conforming_choice(choice: Json, index: int, name: Literal["message", "delta"], calls: Calls) -> Json:
-    """A choice of an answer or of a chunk, in OpenAI's shape but for its finish reason. Returns what it says, which
-    stands under this name, also where the provider called it otherwise."""
+    """Puts a choice of an answer or of a chunk into OpenAI's shape, but for its finish reason.
+
+    Returns its message or delta. That then stands under ``name``, even when the provider used another name."""
     if type(choice.get("index")) is not int:
         choice["index"] = index
     other = choice.pop("delta" if name == "message" else "message", None)
@@ -273,11 +287,11 @@ def conforming_choice(choice: Json, index: int, name: Literal["message", "delta"
 
 
 class Calls:
-    """The tool calls of one choice: numbers those that come without an `index`, or several under the same."""
+    """The tool calls of one choice. Numbers calls that come without an `index`, or with the `index` of another call."""
 
     def __init__(self, *, numbered: bool = True) -> None:
-        self._numbered = numbered  # those of a whole answer stand in order
-        self._places: dict[object, int] = {}  # by the index that the provider gives it
+        self._numbered = numbered  # the calls of a whole answer stand in order and need no index
+        self._places: dict[object, int] = {}  # where each call stands, by the provider's index for it
         self._ids: list[object] = []  # of each call, in order
         self._names: list[str] = []
 
@@ -296,7 +310,7 @@ class Calls:
             self._conform(call)
 
     def go_on(self, given: object) -> bool:
-        """Whether this is one more part of the arguments of a call that has begun, in OpenAI's shape."""
+        """Whether this is a further part of the arguments of a call that has begun, in OpenAI's shape."""
         if type(given) is not list or len(given) != 1 or type(given[0]) is not dict:
             return False
         call = given[0]
@@ -313,7 +327,7 @@ class Calls:
         function = call.get("function")
         if type(function) is not dict:
             if call.get("type", "function") != "function":
-                return  # a custom tool's call, which has its own part
+                return  # a custom tool's call has its content elsewhere
             function = call["function"] = {}
         index, identity = call.get("index"), call.get("id")
         place = self._place(index if type(index) is int else None, identity, function)
@@ -329,22 +343,24 @@ class Calls:
                 function["name"] = _text_of(function.get("name"))
             self._names.append(function["name"])
         else:
-            call.pop("id", None)  # said once: clients add up the texts of all parts
+            call.pop("id", None)  # the id comes once, because clients join the texts of all parts
             if function.get("name") == self._names[place]:
                 del function["name"]
         if type(function.get("arguments")) is not str and (is_new or "arguments" in function):
             function["arguments"] = _arguments(function.get("arguments"))
 
     def _place(self, index: int | None, identity: object, function: Json) -> int:
-        """Where the call stands. A part without an index belongs to the call whose id it bears, or begins one when it
-        has an id or a name that none before has, or goes on with the last."""
+        """The place of the call that a part belongs to.
+
+        A part without an index belongs to the call with the same id. It begins a new call when its id or name is new,
+        and goes on with the last call otherwise."""
         fresh = len(self._ids)
         if identity and identity in self._ids:
             place = self._ids.index(identity)
         elif index is not None and index in self._places:
             place = self._places[index]
             if identity and self._ids[place]:
-                place = fresh  # Gemini's parallel calls all have the index 0
+                place = fresh  # Gemini gives the index 0 to all parallel calls
         elif index is not None or identity or function.get("name") or not self._ids:
             place = fresh
         else:
@@ -355,14 +371,14 @@ class Calls:
 
 
 def _arguments(arguments: object) -> str:
-    """A call's arguments as the JSON text that OpenAI has there."""
+    """A call's arguments as JSON text, as OpenAI writes them."""
     if isinstance(arguments, str):
         return arguments
     return "" if arguments is None else json.dumps(arguments, separators=(",", ":"))
 
 
 def _split_content(said: Json, content: object) -> None:
-    """Content in parts (Mistral): text stays content, thinking becomes `reasoning_content`."""
+    """Content that comes in parts (Mistral): text stays content, thinking becomes `reasoning_content`."""
     parts: list[Any] = content if isinstance(content, list) else [content]
     thoughts = "".join(_text_of(part["thinking"]) for part in parts if _is_thought(part))
     pictures = [part for part in parts if isinstance(part, dict) and part.get("type") == "image_url"]
@@ -379,7 +395,7 @@ def _is_thought(part: Any) -> bool:
 
 
 def _text_of(value: object) -> str:
-    """The text in what should be text: itself, a part with `text`, or a list of such."""
+    """The text of a value that should be text: a text, a part with `text`, or a list of such parts."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):
@@ -390,7 +406,7 @@ def _text_of(value: object) -> str:
 
 
 def _conforming_logprobs(logprobs: object) -> object:
-    """Log probabilities, each of which is a number."""
+    """Log probabilities with a number for each token."""
     if not isinstance(logprobs, dict):
         return None
     for tokens in logprobs.values():

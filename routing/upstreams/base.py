@@ -1,8 +1,8 @@
-"""The one interface that the cascade knows of a provider.
+"""The interface through which the cascade calls providers.
 
-Three kinds of upstream implement it (``relay``, ``translate``, ``sdk``); the cascade cannot tell them
-apart. An upstream makes exactly one HTTP call that a provider works for, never retries, never falls back, touches no
-database, and maps every failure to one :class:`UpstreamError`.
+Three kinds of upstream implement it: ``relay``, ``translate`` and ``sdk``. The cascade cannot tell them apart. Each
+time that an upstream is asked, at most one of its HTTP calls makes a provider work. It never retries, never falls back,
+touches no database, and turns every failure into one :class:`UpstreamError`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, Final, Protocol
 
 from accounting.usage import Usage
 
-#: A chat completion request, answer or stream chunk, in OpenAI's format. Bodies come from and go to JSON,
-#: and unknown keys must survive, so a plain mapping is the honest type.
+#: A chat completion request, answer or stream chunk, in OpenAI's format. It is a plain dictionary because bodies come
+#: from JSON and go to JSON, and unknown keys must survive.
 Json = dict[str, Any]
 
 
@@ -32,7 +32,7 @@ class Timeouts:
     connect_s: float = 5.0
     first_token_s: float = 12.0  # streams only: to the first content event, from the call or the last sign of life
     idle_s: float = 15.0  # streams only: between two signs of life, once there was content
-    total_s: float = 600.0  # the whole attempt; for whole answers the only one after connect
+    total_s: float = 600.0  # the whole attempt; for whole answers the only limit after connect
     thinking_s: float = 120.0  # what first_token_s is for a model that thinks in silence
 
     @property
@@ -41,7 +41,7 @@ class Timeouts:
         return min(self.total_s, LIVING_FACTOR * self.first_token_s)
 
     def within(self, left_s: float) -> Timeouts:
-        """The same limits, none of which is longer than that."""
+        """The same limits, each of them at most ``left_s``."""
         if left_s >= self.total_s:
             return self
         left_s = max(0.001, left_s)
@@ -66,13 +66,14 @@ class Deployment:
     base_url: str | None  # None: the provider's own default
     timeouts: Timeouts
     api_version: str | None = None
+    parameters: tuple[tuple[str, str | int | float | bool], ...] = ()  # names are litellm's; os.environ/NAME as written
 
 
 class Leash(Protocol):
-    """By which a call is ended from outside, when its client is gone."""
+    """Ends a call from outside when its client is gone."""
 
     def on_gone(self, end: Callable[[], None] | None) -> None:
-        """From now on this ends the call: at once, if its client is gone already. None: nothing is there to end."""
+        """From now on ``end`` ends the call. It is called at once when the client is gone. None: nothing to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ class UpstreamRequest:
     api_key: str
     body: Mapping[str, Any]
     timeouts: Timeouts  # the deployment's, possibly narrowed by the client's x-gateway-timeout
-    leash: Leash | None = None  # streams only: a whole answer is waited for, as only it says what was billed
+    leash: Leash | None = None  # streams only: a whole answer is waited for, because only its end says what was billed
 
 
 #: What a stream gives that was asked to :meth:`AnswerStream.beat` when there is nothing to hand on.
@@ -93,19 +94,21 @@ QUIET: Final[Json] = {}
 
 @dataclass(frozen=True, slots=True)
 class WholeAnswer:
-    """A complete ``chat.completion`` object. ``usage`` is None when the provider reported none."""
+    """A complete ``chat.completion`` object. ``usage`` is None when the provider reported no usage."""
 
     body: Json
     usage: Usage | None
     http_status: int
     provider_request_id: str | None
-    service_tier: str | None = None  # that the provider says it served; it decides the price
+    service_tier: str | None = None  # the tier that the provider says it served; it decides the price
     dropped_params: tuple[str, ...] = ()  # of the client's request: what this provider was not asked
 
 
 class AnswerStream(Protocol):
-    """``chat.completion.chunk`` objects, one by one, in OpenAI's format, always with the usage chunk
-    (``choices: []``) when the provider reports usage, whatever the client asked for.
+    """``chat.completion.chunk`` objects in OpenAI's format.
+
+    When the provider reports usage, the last chunk is the usage chunk (``choices: []``), whether the client asked for
+    it or not.
 
     Iterating raises :class:`UpstreamError` when the provider fails in mid-stream, stalls beyond
     ``idle_s``, exceeds ``first_token_s``/``total_s``, or ends without a finish reason. ``close()`` closes
@@ -146,8 +149,7 @@ class Upstream(Protocol):
 
 
 class FailureKind(StrEnum):
-    """Why an attempt failed; the cascade decides by this alone what comes next. Each has the value of an
-    `accounting.outcomes.Outcome`, which is what the books say."""
+    """Why an attempt failed. Each kind has the value of an `accounting.outcomes.Outcome`, which the books keep."""
 
     RATE_LIMITED = "rate_limited"  # 429
     OVERLOADED = "server_error"  # 500, 502, 503, 504, Anthropic's 529
@@ -164,7 +166,8 @@ class FailureKind(StrEnum):
     EMPTY = "empty"  # a well-formed answer with nothing in it
     INTERRUPTED = "interrupted"  # the stream broke after its first event
     BREAKER_OPEN = "breaker_open"  # not called at all
-    UNPRICED = "unpriced"  # not called at all: a hard budget applies and nobody has said what it costs
+    UNPRICED = "unpriced"  # not called at all: a hard budget applies, and the deployment has no price
+    UNBOUNDED = "unbounded_cost"  # not called at all: a hard budget applies, and the cost cannot be bounded
     NO_ROOM = "no_room"  # not called at all: a budget has no room for what it could cost
 
 
@@ -204,8 +207,10 @@ class UpstreamError(Exception):
 
     @property
     def client_status(self) -> int:
-        """The status of a refusal for the client. A provider's 403, 404 or 429 for a request that is wrong would tell
-        the client that its key, its model or its pace is: official clients act by the status alone."""
+        """The status that the client gets for a refusal of its request.
+
+        A provider's 403, 404 or 429 would tell the client that its key, its model or its pace is wrong: official
+        clients act by the status alone."""
         return self.http_status if self.http_status in (400, 413, 415, 422) else 400
 
     @property

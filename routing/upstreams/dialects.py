@@ -1,14 +1,13 @@
-"""A chat request as one provider of OpenAI's format understands it.
+"""Rewrites a chat request as one provider of OpenAI's format understands it.
 
 The client wrote its request for an alias, not for the provider that gets it now. What the provider is known not to
-understand (`providers`) is renamed, mapped or left out, and what was left out is named to the client. What nobody
-knows passes untouched: it may be newer than this table.
+understand (`providers`) is renamed, mapped or left out, and the client is told what was left out. A parameter that is
+in no table passes untouched: it may be newer than the tables.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 import string
 from collections.abc import Collection, Mapping
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
+from accounting import facts
 from routing.upstreams.answers import loads
 from routing.upstreams.base import Deployment, Json
 from routing.upstreams.litellm_import import load
@@ -33,18 +33,16 @@ from routing.upstreams.providers import (
     facts_of,
 )
 
-log = logging.getLogger("gateway.dialects")
-
-#: litellm's way to hand Gemini's thought signatures through clients that keep only OpenAI's fields.
+#: litellm appends this and Gemini's thought signature to call ids, as many clients keep only OpenAI's fields.
 _SIGNATURE_MARK: Final = "__thought__"
 _ALPHANUMERIC: Final = re.compile(r"[A-Za-z0-9]+")
 _LETTERS: Final = string.digits + string.ascii_letters
 
 _PLAIN: Final = {"role", "content"}
-#: The types of content parts in which Mistral's and Anthropic's models think.
+#: The types of the content parts in which Mistral's and Anthropic's models think.
 _THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
 
-#: What a provider may refuse for a model of its own, with a value that is not refused for itself. litellm is asked.
+#: litellm is asked which of these parameters a model refuses. No value here is refused because of the value.
 _PROBES: Final[Mapping[str, Any]] = {
     "frequency_penalty": 0.5,
     "logit_bias": {"1": 1},
@@ -61,9 +59,9 @@ _PROBES: Final[Mapping[str, Any]] = {
 }
 _EFFORTS: Final = frozenset({"none", "minimal", "low", "medium", "high", "xhigh"})
 
-#: What the gateway asks for by itself, for its books and its hold.
+#: Parameters that the gateway adds by itself, for its books and its hold.
 _OURS: Final = CAPS | {"stream_options"}
-#: Deployments, by address and model, that have refused the name of something of ours.
+#: By address and model: the parameters of ours whose names a deployment has refused.
 _refusals: dict[tuple[str, str], frozenset[str]] = {}
 _MAX_REFUSALS: Final = 10_000
 _UNKNOWN_NAME: Final = re.compile(
@@ -71,7 +69,7 @@ _UNKNOWN_NAME: Final = re.compile(
     r"(?:parameter|argument|field|key|input|propert|forbidden)",
     re.IGNORECASE,
 )
-#: Words for a parameter that this model does not take, or not with this value.
+#: Words that say that this model does not take a parameter, or not with this value.
 _UNFIT: Final = re.compile(
     r"unsupported|not (?:be )?(?:supported?|permitted|allowed)|does ?n[o']t support|only \S+ is allowed", re.IGNORECASE
 )
@@ -79,7 +77,7 @@ _UNFIT: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """A request body for one provider, and the client's words that are missing from it."""
+    """A request body for one provider, and the names of the client's parameters and fields that it lacks."""
 
     body: Json
     dropped: tuple[str, ...]
@@ -92,24 +90,24 @@ def spoken(
     streamed: bool,
     without: frozenset[str] = frozenset(),
 ) -> Spoken:
-    """The client's request as the deployment understands it, and without some words. The client's is not touched."""
-    facts = facts_of(deployment.litellm_provider, deployment.model, deployment.base_url)
+    """The client's request as the deployment understands it, less the words of ``without``. Changes only a copy."""
+    row = facts_of(deployment.litellm_provider, deployment.model, deployment.base_url)
     refused = without | _refusals.get(_key(deployment), frozenset())
     dropped: list[str] = []
     body: Json = {
         **request_body,
         "model": deployment.model,
-        "messages": _messages(request_body.get("messages"), facts, refused, dropped),
+        "messages": _messages(request_body.get("messages"), row, refused, dropped),
     }
-    _set_parameters(body, facts, refused | _refused_by_model(facts, deployment.model, body), dropped)
-    if isinstance(body.get("tools"), list) and not _takes_field(facts, refused, "cache_control", "tool"):
+    _set_parameters(body, row, refused | _refused_by_model(row, deployment.model, body), dropped)
+    if isinstance(body.get("tools"), list) and not _takes_field(row, refused, "cache_control", "tool"):
         body["tools"] = [_without_cache_mark(tool, "tools", dropped) for tool in body["tools"]]
-    _set_cap(body, facts, refused)
+    _set_cap(body, row, refused)
     body.pop("stream", None)
     options = body.pop("stream_options", None)
     if streamed:
         body["stream"] = True
-        if facts.stream_options and "stream_options" not in refused:
+        if row.stream_options and "stream_options" not in refused:
             body["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
     return Spoken(body, tuple(sorted(set(dropped))))
 
@@ -117,41 +115,41 @@ def spoken(
 # --- parameters -----------------------------------------------------------------------------------------------
 
 
-def _set_parameters(body: Json, facts: ProviderFacts, refused: Collection[str], dropped: list[str]) -> None:
+def _set_parameters(body: Json, row: ProviderFacts, refused: Collection[str], dropped: list[str]) -> None:
     for name in body.keys() & OPTIONAL_PARAMETERS:
         value = body[name]
         is_refused = name in refused and not (name == "temperature" and value == 1)
-        if is_refused or not _takes(facts, name, value, body):
+        if is_refused or not _takes(row, name, value, body):
             del body[name]
-            if value is not None and not (name == "n" and value == 1):  # neither asks for anything
+            if value is not None and not (name == "n" and value == 1):  # null and `n: 1` ask for nothing
                 dropped.append(name)
     if body.get("modalities") == ["text"]:
-        del body["modalities"]  # what every answer is, and a name that few servers know
+        del body["modalities"]  # text is what every server answers with, and few know the name
     temperature = body.get("temperature")
-    if isinstance(temperature, int | float) and temperature > facts.hottest:
-        body["temperature"] = facts.hottest
+    if isinstance(temperature, int | float) and temperature > row.hottest:
+        body["temperature"] = row.hottest
         dropped.append("temperature")
-    for theirs, ours in facts.renames.items():
+    for theirs, ours in row.renames.items():
         if theirs in body:
             body[ours] = body.pop(theirs)
 
 
-def _takes(facts: ProviderFacts, name: str, value: Any, body: Json) -> bool:
-    if value is not None and name in facts.values and not (isinstance(value, str) and value in facts.values[name]):
+def _takes(row: ProviderFacts, name: str, value: Any, body: Json) -> bool:
+    if value is not None and name in row.values and not (isinstance(value, str) and value in row.values[name]):
         return False
-    if name == "metadata" and value is not None and facts.name == "openai":
+    if name == "metadata" and value is not None and row.name == "openai":
         return body.get("store") is True  # OpenAI: "only allowed when 'store' is enabled"
-    return name not in facts.refuses and (name in COMMON_PARAMETERS or name in facts.takes)
+    return name not in row.refuses and (name in COMMON_PARAMETERS or name in row.takes)
 
 
-def _set_cap(body: Json, facts: ProviderFacts, refused: Collection[str]) -> None:
-    """The output cap under the one name that the provider obeys: the hold was made for it."""
+def _set_cap(body: Json, row: ProviderFacts, refused: Collection[str]) -> None:
+    """Put the output cap under a name that the provider obeys, because the hold was computed with the cap."""
     given = [name for name in CAPS if body.get(name) is not None]
-    for name in CAPS - set(facts.caps) - set(given):
-        body.pop(name, None)  # null
+    for name in CAPS - set(row.caps) - set(given):
+        body.pop(name, None)  # its value is null
     if not given:
         return
-    obeyed = [name for name in facts.caps if name not in refused] or [
+    obeyed = [name for name in row.caps if name not in refused] or [
         name for name in (OLD_CAP, NEW_CAP) if name not in refused
     ]
     if not obeyed or given[0] in obeyed:
@@ -159,15 +157,15 @@ def _set_cap(body: Json, facts: ProviderFacts, refused: Collection[str]) -> None
     body[obeyed[0]] = body.pop(given[0])
 
 
-def _refused_by_model(facts: ProviderFacts, model: str, body: Mapping[str, Any]) -> frozenset[str]:
-    """Of the parameters that the request has: those that this model refuses and others of its provider take."""
+def _refused_by_model(row: ProviderFacts, model: str, body: Mapping[str, Any]) -> frozenset[str]:
+    """The parameters that this model refuses, though other models of its provider take them."""
     refused: frozenset[str] = frozenset()
-    if any(body.get(name) is not None for name in facts.thinkers_refuse) and _thinks(facts.name, model):
-        refused = facts.thinkers_refuse
-    if facts.by_model and any(body.get(name) is not None for name in _PROBES):
+    if any(body.get(name) is not None for name in row.thinkers_refuse) and _thinks(row.name, model):
+        refused = row.thinkers_refuse
+    if row.by_model and any(body.get(name) is not None for name in _PROBES):
         effort = body.get("reasoning_effort")
         known = effort if isinstance(effort, str) and effort in _EFFORTS else None
-        refused |= _refused_by_litellm(facts.name, model, known)
+        refused |= _refused_by_litellm(row.name, model, known)
     return refused
 
 
@@ -178,7 +176,7 @@ def _thinks(provider: str, model: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _refused_by_litellm(provider: str, model: str, effort: str | None) -> frozenset[str]:
-    """What litellm leaves out for this model, which depends on how hard it is to think. Milliseconds, once a model."""
+    """The parameters that litellm leaves out for this model and this reasoning effort. Takes milliseconds, once."""
     asked = {} if effort is None else {"reasoning_effort": effort}
     return frozenset(
         name for name, value in _PROBES.items() if not _is_kept(provider, model, name, {name: value, **asked})
@@ -188,7 +186,7 @@ def _refused_by_litellm(provider: str, model: str, effort: str | None) -> frozen
 def _is_kept(provider: str, model: str, name: str, given: Mapping[str, Any]) -> bool:
     try:
         kept = load().utils.get_optional_params(model=model, custom_llm_provider=provider, **given)
-    except Exception:  # noqa: BLE001 - what litellm cannot say is not known to be refused
+    except Exception:  # noqa: BLE001 - when litellm cannot say, nothing is known to be refused
         return True
     return name in kept or name in (kept.get("extra_body") or {})
 
@@ -196,33 +194,33 @@ def _is_kept(provider: str, model: str, name: str, given: Mapping[str, Any]) -> 
 # --- messages -------------------------------------------------------------------------------------------------
 
 
-def _messages(messages: Any, facts: ProviderFacts, refused: Collection[str], dropped: list[str]) -> Any:
+def _messages(messages: Any, row: ProviderFacts, refused: Collection[str], dropped: list[str]) -> Any:
     if not isinstance(messages, list):
         return messages
-    ids = _Ids(facts.call_ids)
-    return [_message(message, facts, refused, ids, dropped) for message in messages]
+    ids = _Ids(row.call_ids)
+    return [_message(message, row, refused, ids, dropped) for message in messages]
 
 
-def _message(message: Any, facts: ProviderFacts, refused: Collection[str], ids: _Ids, dropped: list[str]) -> Any:
+def _message(message: Any, row: ProviderFacts, refused: Collection[str], ids: _Ids, dropped: list[str]) -> Any:
     if not isinstance(message, dict):
         return message
     role = message.get("role")
     if message.keys() == _PLAIN and isinstance(message["content"], str) and role != "developer":
-        return message  # nearly every message is so
+        return message  # nearly all messages are
     said: Json = {}
     for name, value in message.items():
         if _says_nothing(name, value):
             continue
-        if name in MESSAGE_FIELDS and not _takes_field(facts, refused, name, role):
+        if name in MESSAGE_FIELDS and not _takes_field(row, refused, name, role):
             dropped.append(f"messages[].{name}")
         else:
             said[name] = value
-    if role == "developer" and not facts.developer:
+    if role == "developer" and not row.developer:
         said["role"] = "system"
     if isinstance(said.get("content"), list):
-        said["content"] = _parts(said["content"], role, facts, refused, dropped)
+        said["content"] = _parts(said["content"], role, row, refused, dropped)
     elif message.get("refusal") and "refusal" not in said and not said.get("content"):
-        said["content"] = message["refusal"]  # it is what the model said
+        said["content"] = message["refusal"]  # the refusal is what the model said
     if isinstance(said.get("tool_calls"), list):
         said["tool_calls"] = [ids.of_call(call) for call in said["tool_calls"]]
     if "tool_call_id" in said:
@@ -231,23 +229,23 @@ def _message(message: Any, facts: ProviderFacts, refused: Collection[str], ids: 
 
 
 def _says_nothing(field: str, value: Any) -> bool:
-    """Whether the field is there for its name's sake, which strict servers refuse. OpenAI: "[] is too short"."""
+    """Whether the field is there but empty, which strict servers refuse. OpenAI: "[] is too short"."""
     return (value is None and (field in MESSAGE_FIELDS or field == "function_call")) or (
         field == "tool_calls" and not value
     )
 
 
-def _takes_field(facts: ProviderFacts, refused: Collection[str], name: str, role: Any) -> bool:
+def _takes_field(row: ProviderFacts, refused: Collection[str], name: str, role: Any) -> bool:
     if name in refused:
         return False
-    return name in facts.message_fields or f"{role}.{name}" in facts.message_fields
+    return name in row.message_fields or f"{role}.{name}" in row.message_fields
 
 
-def _parts(parts: list[Any], role: Any, facts: ProviderFacts, refused: Collection[str], dropped: list[str]) -> Any:
-    """The parts of a content, or an empty text when none is left."""
-    if not _takes_field(facts, refused, "cache_control", role):
+def _parts(parts: list[Any], role: Any, row: ProviderFacts, refused: Collection[str], dropped: list[str]) -> Any:
+    """The parts of a content that the provider takes, or an empty text when no part is left."""
+    if not _takes_field(row, refused, "cache_control", role):
         parts = [_without_cache_mark(part, "messages", dropped) for part in parts]
-    if _takes_field(facts, refused, "thoughts", role):
+    if _takes_field(row, refused, "thoughts", role):
         return parts
     said = [part for part in parts if not (isinstance(part, dict) and part.get("type") in _THOUGHTS)]
     if len(said) == len(parts):
@@ -257,7 +255,7 @@ def _parts(parts: list[Any], role: Any, facts: ProviderFacts, refused: Collectio
 
 
 def _without_cache_mark(thing: Any, where: str, dropped: list[str]) -> Any:
-    """A content part, or a tool, without Anthropic's mark."""
+    """A content part or a tool without Anthropic's cache mark."""
     if not isinstance(thing, dict):
         return thing
     function = thing.get("function")
@@ -271,8 +269,10 @@ def _without_cache_mark(thing: Any, where: str, dropped: list[str]) -> Any:
 
 
 class _Ids:
-    """The ids of a request's tool calls as the provider takes them: a call and its result keep the same id, two calls
-    keep two, and the same conversation has the same ids again in its next request."""
+    """The ids of a request's tool calls, as the provider takes them.
+
+    A call and its result have the same id, two calls have two ids, and the conversation's next request has the same ids
+    again."""
 
     def __init__(self, taken: CallIds) -> None:
         self._taken = taken
@@ -322,12 +322,14 @@ def _hashed(id_: str, taken: CallIds) -> str:
     return "".join(letters)
 
 
-# --- what a server says by itself ---------------------------------------------------------------------------------
+# --- what a server says ------------------------------------------------------------------------------------------
 
 
 def refused_words(status: int, answer: bytes, body: Mapping[str, Any]) -> frozenset[str]:
-    """Of what was sent: the optional words that the server does not take. It has done nothing yet, and may be asked
-    again without them. The cap's name is among them only when the *name* is refused: its value is the client's."""
+    """The optional parameters and fields of the request that the server says it does not take.
+
+    The server has done nothing yet, and may be asked again without them. The output cap is among them only when the
+    server refuses its *name*: its value is the client's."""
     if status not in (400, 422):
         return frozenset()
     text = answer[:16_384].decode("utf-8", "replace")
@@ -347,8 +349,8 @@ def refused_words(status: int, answer: bytes, body: Mapping[str, Any]) -> frozen
 
 
 def _is_named(name: str, text: str) -> bool:
-    """Whether the text speaks of the parameter. Its name may be an everyday word, which must then stand in quotes or
-    in a path."""
+    """Whether the text names the parameter. A name without an underscore may be an everyday word, so it must stand in
+    quotes or in a path."""
     before = r"(?<![\w-])" if "_" in name else r"(?:['\"`.]|-> )"
     return re.search(rf"{before}{name}(?![\w-])", text) is not None
 
@@ -366,17 +368,16 @@ def _dicts(values: Any) -> list[Json]:
 
 
 def learn(deployment: Deployment, words: frozenset[str]) -> None:
-    """The deployment answered once it was asked without these. What the gateway adds by itself is not asked of it again
-    in this process. What clients ask for is: a value of one client's must not cost the others their parameter."""
+    """Remember that the deployment answered when it was asked without ``words``.
+
+    Only what the gateway adds by itself is remembered, and this process does not send it to the deployment again. What
+    clients send is not remembered: one client's value must not cost other clients their parameter."""
     if not words <= _OURS:
         return
     if len(_refusals) >= _MAX_REFUSALS:
         _refusals.clear()
     _refusals[_key(deployment)] = _refusals.get(_key(deployment), frozenset()) | words
-    log.info(
-        "the provider is asked without what it calls unknown",
-        extra={"provider": deployment.provider, "model": deployment.model, "words": sorted(words)},
-    )
+    facts.refusal_learnt(facts.RefusalLearnt(deployment.provider, deployment.model, sorted(words)))
 
 
 def _key(deployment: Deployment) -> tuple[str, str]:

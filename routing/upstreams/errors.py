@@ -1,10 +1,15 @@
-"""A provider's refusal, in whichever of the formats → one UpstreamError.
+"""Turns a provider's refusal, in any of the formats, into one UpstreamError.
 
-What a provider *says* decides first (wordings.py), then its codes, then its status: 400, 413, 422 and other 4xx are the
-request's fault; 401, 402 and 403 our account's; 404, 405, 410 and redirects our address's; 408 a TIMEOUT (the provider
-gave up waiting, so a second try at once helps little); 409 and 425 are treated like a 500 (a conflict in the
-provider's own state, which OpenAI's client retries too); 429 rate limits; 5xx, Anthropic's 529 and Cloudflare's 52x
-overload. Of a provider that fails (5xx), only the words that concern the request itself are believed.
+What a provider *says* decides first (wordings.py), then its codes, then its status:
+
+- 400, 413, 422 and all 4xx that are not named below: the request is wrong.
+- 401, 402, 403: our account is at fault.
+- 404, 405, 410 and redirects: our address or model is wrong.
+- 408: TIMEOUT. The provider gave up waiting, so a second try at once helps little.
+- 409, 425: like a 500. The conflict is in the provider's own state, and OpenAI's client retries it too.
+- 429: RATE_LIMITED.
+- 5xx, Anthropic's 529 and Cloudflare's 52x: OVERLOADED. Of what such a provider says, only words about the request
+  itself are believed.
 """
 
 from __future__ import annotations
@@ -34,15 +39,15 @@ _KIND_BY_STATUS: Final = {
     429: FailureKind.RATE_LIMITED,
     499: FailureKind.OVERLOADED,  # Gemini's CANCELLED
 }
-#: A provider that answers so speaks of our key or of its own pace, whatever else it names.
+#: With these statuses a provider speaks of our key or of its pace, even when its words name something of the request.
 _NOT_OF_A_RESOURCE: Final = frozenset({401, 402, 429})
 REFUSALS: Final = frozenset(
     {FailureKind.BAD_REQUEST, FailureKind.CONTEXT_WINDOW, FailureKind.CONTENT_POLICY, FailureKind.CAPABILITY}
 )
-#: Errors inside a stream have no status of their own; their type has.
+#: An error inside a stream has no status of its own. Its type tells the status.
 _STATUS_BY_TYPE: Final = {
     "invalid_request_error": 400,
-    "BadRequestError": 400,  # vLLM's and SGLang's types are Python's
+    "BadRequestError": 400,  # vLLM and SGLang send the names of Python's exceptions
     "NotFoundError": 404,
     "authentication_error": 401,
     "billing_error": 402,
@@ -61,13 +66,13 @@ _STATUS_BY_TYPE: Final = {
 }
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "x-goog-request-id", "x-amzn-requestid", "cf-ray")
 
-#: OpenRouter's, when the words are those of the provider behind it.
+#: OpenRouter's message when the provider behind it has said what is wrong.
 _PROVIDERS_WORDS: Final = "Provider returned error"
 
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """What a provider says is wrong."""
+    """What is wrong, in the provider's words."""
 
     message: str
     type: str | None = None
@@ -90,7 +95,7 @@ def from_response(status: int, headers: Mapping[str, str], body: bytes, *, secre
 
 
 def from_event(payload: object, *, provider_request_id: str | None = None, secret: str = "") -> UpstreamError | None:
-    """The error that a stream event (or a 200's body) is, in any of the formats; None when it is none."""
+    """The error of a stream event, or of a 200's body, in any of the formats; None when it is not an error."""
     words = _words(payload)
     if words is None:
         return None
@@ -105,7 +110,7 @@ def from_event(payload: object, *, provider_request_id: str | None = None, secre
 
 
 def said(text: str) -> str:
-    """The provider's sentence out of a text that may be its whole error body, or a page."""
+    """The provider's sentence, from a text that may be a whole error body or an HTML page."""
     start = text.find("{")
     if start >= 0:
         words = _read(text[start : text.rfind("}") + 1].encode("utf-8", "replace"))
@@ -117,9 +122,9 @@ def said(text: str) -> str:
 def kind_of(
     status: int | None, message: str = "", code: str | None = None, error_type: str | None = None
 ) -> FailureKind:
-    """The failure's kind, from the provider's words, codes and status. `status`: None when it is not known."""
+    """The failure's kind, from the provider's words, codes and status. `status` is None when it is not known."""
     if status is not None and status < 400:
-        # A redirect is "ask elsewhere": our base URL is wrong.
+        # A redirect means that our base URL is wrong.
         return FailureKind.NOT_FOUND if status >= 300 else FailureKind.MALFORMED
     said = kind_by_words(message, code, error_type, failing=status is not None and status >= 500)
     if said is not None and not (said is FailureKind.BAD_REQUEST and status in _NOT_OF_A_RESOURCE):
@@ -144,7 +149,7 @@ def _error(
     elif kind is FailureKind.CONTENT_POLICY and CODES.get(code or "") is not FailureKind.CONTENT_POLICY:
         code = "content_policy_violation"
     if kind in REFUSALS and _STATUS_BY_TYPE.get(error_type or "") not in (400, 413):
-        error_type = "invalid_request_error"  # a type that fits the status that the client gets
+        error_type = "invalid_request_error"  # the type must fit the status that the client gets
     return UpstreamError(
         kind,
         scrubbed(words.message, secret),
@@ -161,15 +166,17 @@ def _read(body: bytes) -> _Words | None:
     try:
         payload = loads(body)
     except ValueError:
-        return None  # a page of the proxy in front: nothing in it is meant for a client
-    if isinstance(payload, list) and payload:  # Gemini wraps it when it was to stream
+        return None  # a page of a proxy in front of the provider: not meant for a client
+    if isinstance(payload, list) and payload:  # Gemini wraps the error in a list when a stream was asked for
         payload = payload[0]
     return _words(payload) or _bare_words(payload)
 
 
 def _words(payload: object) -> _Words | None:
-    """`{"error": …}` of OpenAI, Anthropic and Gemini, `{"error": "text"}` of Ollama and xAI; and what a provider says
-    in the place of an answer: vLLM's `object: "error"`, MiniMax's `base_resp`."""
+    """The words of an error body; None when the payload is not an error.
+
+    Reads `{"error": …}` (OpenAI, Anthropic, Gemini), `{"error": "text"}` (Ollama, xAI), `object: "error"` (vLLM) and
+    `base_resp` (MiniMax)."""
     if not isinstance(payload, dict):
         return None
     error = payload.get("error")
@@ -189,10 +196,10 @@ def _words(payload: object) -> _Words | None:
         message = "The provider reported an error without a message"
     code, status = error.get("code"), _status(error.get("code"))
     error_type = _text(error.get("type"))
-    if status is not None or type(code) is int:  # the code of Gemini, OpenRouter, vLLM is the HTTP status
+    if status is not None or type(code) is int:  # Gemini, OpenRouter and vLLM send the HTTP status as the code
         code = None
     if error_type is None and isinstance(error.get("status"), str):
-        code = error["status"]  # Gemini's INVALID_ARGUMENT
+        code = error["status"]  # Gemini sends its code here: INVALID_ARGUMENT
     words = _Words(
         message,
         error_type,
@@ -205,7 +212,7 @@ def _words(payload: object) -> _Words | None:
 
 
 def _of_the_provider_behind(error: Mapping[str, Any], words: _Words) -> _Words:
-    """OpenRouter hands on what its provider said, as text, in `metadata.raw`."""
+    """The words of the provider behind OpenRouter, which hands them on as text in `metadata.raw`."""
     metadata = error.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
     if not isinstance(raw, str) or not raw:
@@ -215,8 +222,9 @@ def _of_the_provider_behind(error: Mapping[str, Any], words: _Words) -> _Words:
 
 
 def _bare_words(payload: object) -> _Words | None:
-    """What is said without an `error` object: `message` (Mistral, Cohere, older vLLM), `detail` (FastAPI), or a list of
-    `errors` (Cloudflare)."""
+    """The words of an error body without an `error` object.
+
+    Reads `message` (Mistral, Cohere, older vLLM), `detail` (FastAPI) and the list `errors` (Cloudflare)."""
     if not isinstance(payload, dict):
         return None
     several = payload.get("errors")
@@ -238,7 +246,7 @@ def _bare_words(payload: object) -> _Words | None:
 
 
 def _status(code: object) -> int | None:
-    """The HTTP status that a code is, as a number or as text."""
+    """The code as an HTTP status, from a number or from text; None when it is not a status."""
     if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) == 3:
         code = int(code)
     return code if type(code) is int and 400 <= code < 600 else None
@@ -249,7 +257,7 @@ def _text(value: object) -> str | None:
 
 
 def _retry_delay_s(details: object) -> float | None:
-    """Gemini's `google.rpc.RetryInfo`: `{"retryDelay": "37.5s"}`."""
+    """The delay that Gemini asks for in its `google.rpc.RetryInfo`: `{"retryDelay": "37.5s"}`."""
     for detail in details if isinstance(details, list) else ():
         delay = detail.get("retryDelay") if isinstance(detail, dict) else None
         if isinstance(delay, str) and delay.endswith("s"):
@@ -291,14 +299,14 @@ def request_id(headers: Mapping[str, str]) -> str | None:
 
 
 def authorization(api_key: str) -> str:
-    """The key as it may stand in a header. Raises UpstreamError AUTHENTICATION for one that cannot."""
+    """The key, when it may stand in a header. Raises UpstreamError AUTHENTICATION when it may not."""
     if not api_key.isascii() or not api_key.isprintable():
         raise UpstreamError(FailureKind.AUTHENTICATION, "The provider's key has characters that no key can have")
     return api_key
 
 
 def malformed(status: int, headers: Mapping[str, Any], usage: Usage | None = None) -> UpstreamError:
-    """For a 200 whose body is not what was asked for."""
+    """The error for a 200 whose body is not an answer in the provider's format."""
     return UpstreamError(
         FailureKind.MALFORMED,
         "The provider's answer is not in its format",

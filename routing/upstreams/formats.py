@@ -20,6 +20,7 @@ from routing.upstreams.base import Deployment, FailureKind, Json, UpstreamError,
 from routing.upstreams.http import media
 from routing.upstreams.http.transport import Whole
 from routing.upstreams.litellm_import import load
+from routing.upstreams.mends import anthropic, conversation, endings, gemini, parameters
 from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.scrubbing import scrubbed
 
@@ -70,12 +71,16 @@ GEMINI_PARAMETERS: Final = (*PARAMETERS, "top_k", "safety_settings", "media_reso
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request in the provider's format. `context` is what the answer's translation needs to know of it."""
+    """A request in the provider's format. `context` is what the answer's translation needs to know of it, `dropped`
+    the client's parameters that are not in it, or not as the client gave them."""
 
     url: str
     headers: Mapping[str, str]
     body: Mapping[str, Any]
     context: Mapping[str, Any]
+    dropped: tuple[str, ...] = ()
+    #: Whether the client offered `functions`, and so knows no `tool_calls`.
+    calls_functions: bool = False
 
 
 #: Of a request's parts those that are not parameters, or that we set ourselves.
@@ -116,7 +121,7 @@ class Parser(Protocol):
 
 
 class WireFormat(Protocol):
-    """A provider's format. `prepare` raises UpstreamError BAD_REQUEST for what cannot be said in it."""
+    """A provider's format. `prepare` raises UpstreamError CAPABILITY for what cannot be said in it."""
 
     parameters: Collection[str]
     #: Where an answer has its usage, and what to put there when the provider left it out: litellm insists on it.
@@ -129,6 +134,12 @@ class WireFormat(Protocol):
         """litellm's ModelResponse. Raises whatever litellm raises."""
 
     def parser(self, prepared: Prepared, headers: Mapping[str, str]) -> Parser: ...
+
+    def readable(self, event: Json, prepared: Prepared) -> Json:
+        """An answer or event that litellm reads rightly."""
+
+    def failed_turn(self, event: Json) -> str | None:
+        """The provider's word for a turn that failed, though it ended."""
 
     def finished(self, event: Json) -> Collection[int]:
         """The choices that this event says are complete. litellm's parser calls every Gemini chunk finished."""
@@ -178,21 +189,20 @@ def _parameters(body: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, An
     return copy.deepcopy(given)  # litellm changes what it is given, and further attempts send it again
 
 
-def _messages(request: UpstreamRequest, litellm: Any) -> list[Any]:
+def _messages(request: UpstreamRequest, litellm: Any, heard: conversation.Heard) -> list[Any]:
     from litellm.llms.base_llm.base_utils import map_developer_role_to_system_role
 
     messages = copy.deepcopy(request.body.get("messages"))
     messages = litellm.utils.validate_and_fix_openai_messages(messages=messages)
     translated: list[Any] = map_developer_role_to_system_role(messages=messages)
-    return translated
+    return conversation.mended(translated, heard)
 
 
 def _mapped(
-    request: UpstreamRequest, litellm: Any, messages: list[Any], names: tuple[str, ...], *, streamed: bool
+    request: UpstreamRequest, litellm: Any, messages: list[Any], given: dict[str, Any], *, streamed: bool
 ) -> dict[str, Any]:
     """litellm's `optional_params`: the request's parameters in the provider's words."""
     utils = litellm.utils
-    given = _parameters(request.body, names)
     if "tool_choice" in given:
         given["tool_choice"] = utils.validate_chat_completion_tool_choice(
             tool_choice=given["tool_choice"], model=request.deployment.model
@@ -226,11 +236,28 @@ class Anthropic:
         model = request.deployment.model
         provider = litellm.LlmProviders(request.deployment.litellm_provider)
         config = litellm.utils.ProviderConfigManager.get_provider_chat_config(model=model, provider=provider)
-        messages = _messages(request, litellm)
+        messages = _messages(request, litellm, conversation.ANTHROPIC)
         # Anthropic fetches https itself; what litellm would fetch for it is plain http.
         deadline = monotonic() + request.timeouts.total_s
         messages = media.inlined(messages, lambda url: url.lower().startswith("http://"), deadline)
-        optional = _mapped(request, litellm, messages, ANTHROPIC_PARAMETERS, streamed=streamed)
+        conversation.label_pictures(messages, conversation.ANTHROPIC)
+        given = _parameters(request.body, ANTHROPIC_PARAMETERS)
+        calls_functions = parameters.offer_functions_as_tools(given)
+        if calls_functions:
+            given["parallel_tool_calls"] = False  # `function_call` has room for one
+        parameters.keep_allowed_tools(given)
+        parameters.refuse_custom_tools(given, "Anthropic")
+        parameters.schemas_for_anthropic(given)
+        dropped = parameters.stop_without_empty_words(given, blanks=False)
+        dropped += parameters.effort_at_claude(
+            given,
+            adaptive=litellm.AnthropicConfig.is_adaptive_thinking_model(model, "anthropic"),
+            always_on=litellm.AnthropicConfig._is_always_on_thinking_model(model, "anthropic"),
+            xhigh=litellm.AnthropicConfig.validate_effort_for_model(model, "xhigh", "anthropic") is None,
+        )
+        if not given.get("tools") and (past := conversation.tools_of_the_past(messages)):
+            given["tools"], given["tool_choice"] = past, "none"
+        optional = _mapped(request, litellm, messages, given, streamed=streamed)
         optional.pop("stream", None)
         json_mode = optional.pop("json_mode", False)
         optional.pop("vertex_count_tokens_location", None)
@@ -258,6 +285,7 @@ class Anthropic:
         headers, body = update_request_with_filtered_beta(
             headers=headers, request_data=body, provider=str(provider.value)
         )
+        dropped += anthropic.mended(body, request.body, model)
         if streamed:
             body["stream"] = True
         context = {
@@ -269,7 +297,7 @@ class Anthropic:
             "json_mode": json_mode,
             "request_data": body,
         }
-        return Prepared(url, headers, body, context)
+        return Prepared(url, headers, body, context, dropped, calls_functions)
 
     def read(self, prepared: Prepared, answer: Whole) -> Any:
         litellm = load()
@@ -296,6 +324,12 @@ class Anthropic:
             tool_name_reverse_map=prepared.context["litellm_params"].get(ANTHROPIC_TOOL_NAME_REVERSE_MAP_KEY),
         )
         return parser
+
+    def readable(self, event: Json, prepared: Prepared) -> Json:
+        return endings.with_known_stop_reason(event)
+
+    def failed_turn(self, event: Json) -> str | None:
+        return None
 
     def finished(self, event: Json) -> Collection[int]:
         delta = event.get("delta") if event.get("type") == "message_delta" else None
@@ -332,9 +366,19 @@ class Gemini:
         from litellm.llms.vertex_ai.gemini.transformation import transform_request_body
 
         model = request.deployment.model
-        messages = _messages(request, litellm)
+        messages = _messages(request, litellm, conversation.GEMINI)
         messages = media.inlined(messages, _gemini_wants_bytes, monotonic() + request.timeouts.total_s)
-        optional = _mapped(request, litellm, messages, GEMINI_PARAMETERS, streamed=streamed)
+        conversation.label_pictures(messages, conversation.GEMINI)
+        gemini.mark_twins(messages)
+        given = _parameters(request.body, GEMINI_PARAMETERS)
+        calls_functions = parameters.offer_functions_as_tools(given)
+        parameters.keep_allowed_tools(given)
+        parameters.refuse_custom_tools(given, "Gemini")
+        parameters.schemas_for_gemini(given)
+        names = parameters.names_at_gemini(given, messages)
+        dropped = parameters.stop_without_empty_words(given, blanks=True, at_most=5)
+        dropped += parameters.effort_at_gemini(given, model)
+        optional = _mapped(request, litellm, messages, given, streamed=streamed)
         optional.pop("stream", None)
         # litellm also makes context caches at Google for messages marked `cache_control`: calls of its own, which an
         # attempt must not make. The markers are left out; Gemini caches long prefixes by itself.
@@ -343,8 +387,8 @@ class Gemini:
         if request.deployment.base_url:
             url = f"{request.deployment.base_url.rstrip('/')}/models/{model}:{endpoint}"
             url += "?alt=sse" if streamed else ""
-        parameters = dict(optional)  # what the answer's translation sees: the request's takes out of its own
-        body = transform_request_body(
+        asked = dict(optional)  # what the answer's translation sees: the request's takes out of its own
+        body: Any = transform_request_body(
             messages=messages,
             model=model,
             optional_params=optional,
@@ -352,9 +396,11 @@ class Gemini:
             litellm_params={},
             cached_content=cached_content,
         )
+        gemini.unmark_twins(body)
+        dropped += gemini.mended(body, request.body, model)
         headers = {"Content-Type": "application/json", "x-goog-api-key": request.api_key}
-        context = {"model": model, "messages": messages, "optional_params": parameters}
-        return Prepared(url, headers, body, context)
+        context = {"model": model, "messages": messages, "optional_params": asked, "names": names}
+        return Prepared(url, headers, body, context, dropped, calls_functions)
 
     def read(self, prepared: Prepared, answer: Whole) -> Any:
         litellm = load()
@@ -383,6 +429,12 @@ class Gemini:
             response_headers=dict(headers),
         )
         return parser
+
+    def readable(self, event: Json, prepared: Prepared) -> Json:
+        return endings.with_whole_calls(event, prepared.context["names"])
+
+    def failed_turn(self, event: Json) -> str | None:
+        return endings.failed_turn(event)
 
     def finished(self, event: Json) -> Collection[int]:
         candidates = event.get("candidates")

@@ -7,6 +7,7 @@ starts: here stands what we call of it, and with which arguments. What a signatu
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
+from routing.upstreams import litellm_import
 from routing.upstreams.formats import ANTHROPIC_PARAMETERS, GEMINI_PARAMETERS, PARAMETERS
 
 
@@ -132,6 +134,8 @@ VALUES: Final = (
 
 def check(calls: Iterable[Call] = CALLS, values: Iterable[str] = VALUES) -> None:
     """Raises LitellmMisfit, which names everything that is missing or wants other arguments."""
+    with contextlib.suppress(ImportError):  # what is missing is named below
+        litellm_import.load()  # first of all: unless it is told otherwise, litellm's import goes to the network
     reasons = [reason for call in calls for reason in _reasons(call)]
     reasons += [f"{_spoken(where)} is missing" for where in values if _found(where) is None]
     if reasons:

@@ -1,7 +1,7 @@
-"""The one place where litellm is imported: what it must be told first, and what it must never do.
+"""The only place that imports litellm. It configures litellm, and turns off what litellm must never do.
 
-The import takes seconds and 150 MB, so it waits for the first call that needs it; the server's preload calls
-:func:`routing.upstreams.registry.warm` and all workers share it, while `manage.py migrate` never pays for it.
+The import takes seconds and 150 MB, so it happens at the first call that needs it. The server's preload calls
+:func:`routing.upstreams.registry.warm`, so that all workers share the import. `manage.py migrate` never imports it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 
 @cache
 def load() -> Any:
-    """litellm, configured. The value is the module; it is `Any` because litellm's own types change by the week."""
-    # Each of these would otherwise be a download, in the import or in the first request.
+    """litellm's module, configured. The type is `Any` because litellm's own types change every week."""
+    # Without these settings litellm would download files, in the import or in the first request.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
-    # litellm must fetch no media on its own: `media` does it, bounded, from public addresses. Zero refuses them all.
+    # litellm must not fetch media: `media` does it, bounded and from public addresses. Zero refuses all media.
     os.environ["MAX_IMAGE_URL_DOWNLOAD_SIZE_MB"] = "0"
     litellm: ModuleType = importlib.import_module("litellm")
     settings: Any = litellm
@@ -30,9 +30,9 @@ def load() -> Any:
     settings.modify_params = True  # what a provider insists on is filled in, e.g. the tools of earlier tool calls
     settings.disable_hf_tokenizer_download = True  # it would ask huggingface.co for the tokenizer of a Llama
     settings.num_retries = 0
-    settings.disable_streaming_logging = True  # nobody reads it, and it is a thread's work for every chunk
-    # Its loggers write requests, and addresses with keys in them, when something fails. What failed is in our
-    # UpstreamError; httpx (for `sdk`) would write a line for every call.
+    settings.disable_streaming_logging = True  # nobody reads these logs, and each chunk would be work for a thread
+    # When a call fails, litellm's loggers write requests, and addresses that hold keys. Our UpstreamError says what
+    # failed. httpx (for `sdk`) would write a line for every call.
     for name, level in (("LiteLLM", logging.CRITICAL), ("httpx", logging.WARNING)):
         logging.getLogger(name).setLevel(level)
     return litellm

@@ -1,9 +1,9 @@
-"""What each provider understands: one row a provider, by litellm's name for it. No litellm is imported to answer.
+"""What each provider understands: one row a provider, by litellm's name for it. Does not import litellm.
 
-A new provider that speaks OpenAI's format is one row here. What a row does not say is the default of
-:class:`ProviderFacts`: the part of OpenAI's format that every server of its kind reads. ``source`` is the page that the
-row's facts are from; litellm's class of the same provider was read beside it. The rows are walked by
-``tests/unit/test_provider_facts.py``, and ``docs/translation.md`` shows what each of them means for a request.
+A new provider that speaks OpenAI's format is one row here. The defaults of :class:`ProviderFacts` are the part of
+OpenAI's format that every such server reads. ``source`` is the page that a row's facts are from; litellm's class for
+the provider was read as well. ``tests/unit/test_provider_facts.py`` walks all rows, and ``docs/translation.md`` shows
+what each row means for a request.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 Way = Literal["relay", "translate", "sdk"]
 Dialect = Literal["openai", "anthropic", "gemini"]
 
-#: Parameters of OpenAI's own platform. Other servers have no such thing, and the strict ones refuse the name.
+#: Parameters of OpenAI's own platform. Other servers do not have them, and strict servers refuse their names.
 PLATFORM_PARAMETERS: Final = frozenset(
     {
         "metadata",
@@ -34,7 +34,7 @@ PLATFORM_PARAMETERS: Final = frozenset(
         "web_search_options",
     }
 )
-#: Parameters that some providers have added to OpenAI's format, and OpenAI has not.
+#: Parameters that other providers have added to OpenAI's format.
 ADDED_PARAMETERS: Final = frozenset(
     {
         "cached_content",
@@ -63,9 +63,9 @@ ADDED_PARAMETERS: Final = frozenset(
         "transforms",
     }
 )
-#: Parameters of OpenAI's format that a row may say its provider refuses. An answer without them is still an answer to
-#: what was asked. Not among them: tools, the shape of the answer, its modalities. Without those it would be another
-#: request, so they are sent, and a provider that cannot do them says so itself.
+#: Parameters of OpenAI's format that a row may list as refused. An answer without them is still an answer to what was
+#: asked. Tools, the shape of the answer and its modalities are not among them: without those it would be another
+#: request. They are always sent, and a provider that cannot do them says so itself.
 COMMON_PARAMETERS: Final = frozenset(
     {
         "frequency_penalty",
@@ -83,10 +83,10 @@ COMMON_PARAMETERS: Final = frozenset(
         "user",
     }
 )
-#: All that may be left out of a request.
+#: All parameters that may be left out of a request.
 OPTIONAL_PARAMETERS: Final = PLATFORM_PARAMETERS | ADDED_PARAMETERS | COMMON_PARAMETERS
 
-#: Fields of a message that may be left out of it. Most come from an answer that the client hands back. `thoughts` are
+#: Fields that may be left out of a message. Most of them come from an answer that the client hands back. `thoughts` are
 #: the parts of a content in which a model thinks.
 MESSAGE_FIELDS: Final = frozenset(
     {
@@ -114,41 +114,43 @@ CAPS: Final = frozenset({OLD_CAP, NEW_CAP})
 
 @dataclass(frozen=True, slots=True)
 class CallIds:
-    """The ids of tool calls that a provider takes. Others are replaced, the same by the same within a request."""
+    """The ids of tool calls that a provider takes. Any other id is replaced, in the same way throughout a request."""
 
     longest: int = 64
     shortest: int = 1
-    alphanumeric: bool = False  # letters and digits alone
-    signed: bool = False  # reads what litellm appends to the ids of Gemini's calls (`__thought__…`)
+    alphanumeric: bool = False  # only letters and digits
+    signed: bool = False  # the provider reads what litellm appends to the ids of Gemini's calls (`__thought__…`)
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderFacts:
-    """A row. What stands below ``dialects`` is for OpenAI's format, so it is read for `relay` alone."""
+    """A row of the table. The fields below ``dialects`` concern OpenAI's format, and are read for `relay` alone."""
 
     name: str
     way: Way = "relay"
     base_url: str | None = None  # None for a relay: the operator must give the address
     key_variable: str = ""  # where litellm's users keep the key
-    keyless: bool = False  # needs no key, or takes its cloud's credentials from the environment by itself
+    keyless: bool = False  # it needs no key, or litellm takes its cloud's credentials from the environment
     dialects: tuple[Dialect, ...] = ("openai",)
 
-    caps: tuple[str, ...] = (OLD_CAP,)  # the names of the output cap that it obeys; the first is what others become
-    developer: bool = False  # knows the role; elsewhere it is `system`, which means the same
+    caps: tuple[str, ...] = (OLD_CAP,)  # the names of the output cap that it obeys; other names become the first
+    developer: bool = False  # it knows the role `developer`; elsewhere that becomes `system`, which means the same
     stream_options: bool = True
     call_ids: CallIds = CallIds()
-    message_fields: frozenset[str] = frozenset({"name"})  # of MESSAGE_FIELDS; `tool.name`: in that role alone
-    takes: frozenset[str] = frozenset()  # of the platform's and the added parameters
-    refuses: frozenset[str] = frozenset()  # of the common parameters
+    #: Those of MESSAGE_FIELDS that it takes. `tool.name` means `name` in the role `tool` alone.
+    message_fields: frozenset[str] = frozenset({"name"})
+    takes: frozenset[str] = frozenset()  # those of the platform's and the added parameters that it takes
+    refuses: frozenset[str] = frozenset()  # those of the common parameters that it refuses
     renames: Mapping[str, str] = field(default_factory=dict)
-    values: Mapping[str, frozenset[str]] = field(default_factory=dict)  # a parameter is sent with these values alone
+    #: A parameter that is named here is sent with these values alone.
+    values: Mapping[str, frozenset[str]] = field(default_factory=dict)
     hottest: float = 2.0  # the highest temperature
     by_model: bool = False  # litellm knows which parameters each model refuses
-    thinkers_refuse: frozenset[str] = frozenset()  # of the common parameters; by models that reason (the price map)
-    prefill: str = (
-        ""  # how a last assistant message is gone on from: `message`, by itself; or the field that asks for it
-    )
-    life_signs: str = ""  # what it sends while it thinks, before the first token: `pings`, `comments`; nothing
+    #: Those of the common parameters that its reasoning models refuse. The price map says which models reason.
+    thinkers_refuse: frozenset[str] = frozenset()
+    #: How it is made to go on from a last assistant message: `message` alone, or the field that asks for it.
+    prefill: str = ""
+    life_signs: str = ""  # what it sends before the first token, while it thinks: `pings`, `comments` or nothing
     source: str = ""
 
 
@@ -172,8 +174,8 @@ _OPENAI: Final = ProviderFacts(
     by_model=True,
     source="https://platform.openai.com/docs/api-reference/chat/create",
 )
-#: A server of whom nothing is known but that it speaks OpenAI's format. What only Google and Anthropic read, and what
-#: only litellm writes, is left out; all else is the client's business with the server.
+#: A server of which only one thing is known: it speaks OpenAI's format. What only Google and Anthropic read, and what
+#: only litellm writes, is left out. All else is sent, because the client may know the server.
 _ANY_SERVER: Final = ProviderFacts(
     "custom_openai",
     key_variable="OPENAI_API_KEY",
@@ -434,7 +436,7 @@ _KEY_VARIABLES: Final = {
     "nano-gpt": "NANOGPT_API_KEY",
 }
 _CLOUDS: Final = _set("bedrock bedrock_mantle oci sagemaker sagemaker_chat vertex_ai vertex_ai_beta")
-#: litellm's names of the other providers with a chat API.
+#: litellm's names for the other providers with a chat API.
 _BY_SDK: Final = tuple(
     ProviderFacts(name, way="sdk", key_variable=_KEY_VARIABLES.get(name, ""), keyless=name in _CLOUDS, dialects=())
     for name in _set(
@@ -457,17 +459,17 @@ PROVIDERS: Final[Mapping[str, ProviderFacts]] = MappingProxyType(
 
 
 def is_known_provider(name: str) -> bool:
-    """Whether `Provider.litellm_provider` may be this."""
+    """Whether `Provider.litellm_provider` may have this value."""
     return name in PROVIDERS
 
 
 def needs_base_url(name: str) -> bool:
-    """Whether a provider of this name has no address of its own, so that its row in the database must give one."""
+    """Whether a provider of this name has no default address, so that its row in the database must give the address."""
     row = PROVIDERS.get(name)
     return row is not None and row.way == "relay" and row.base_url is None
 
 
-#: How OpenAI names its own models. Its open models (`gpt-oss-…`) are served by others, and not by it.
+#: How OpenAI names its own models. It does not serve its open models (`gpt-oss-…`): others do.
 _OPENAI_MODEL: Final = re.compile(r"^(?:ft:)?(?:gpt-(?!oss)|chatgpt-|o\d)")
 _OPENAI_THINKER: Final = re.compile(r"^(?:ft:)?(?:o\d|gpt-(?:[5-9]|\d\d))")
 _OPENAI_FORMAT: Final = frozenset({"openai", "custom_openai", "openai_like"})
@@ -477,8 +479,8 @@ _OPENAI_FORMAT: Final = frozenset({"openai", "custom_openai", "openai_like"})
 def facts_of(litellm_provider: str, model: str, base_url: str | None) -> ProviderFacts:
     """What a deployment understands: its provider's row, narrowed by its model and its address.
 
-    `openai` with another address is what people write for any server that speaks OpenAI's format. One that serves
-    OpenAI's own models passes requests on to OpenAI; of any other, nothing is known.
+    People write `openai` with another address for any server that speaks OpenAI's format. A server that serves OpenAI's
+    own models passes requests on to OpenAI. Of any other server nothing is known.
     """
     row = PROVIDERS[litellm_provider]
     if litellm_provider not in _OPENAI_FORMAT:
@@ -486,7 +488,7 @@ def facts_of(litellm_provider: str, model: str, base_url: str | None) -> Provide
     host = urlsplit(base_url or row.base_url or "").hostname or ""
     at_openai = litellm_provider == "openai" and (host == "openai.com" or host.endswith(".openai.com"))
     if at_openai or _OPENAI_MODEL.match(model):
-        # Whoever passes on to OpenAI may not know its newest words: both sides know the old ones.
+        # A server that passes requests on to OpenAI may not know OpenAI's newest names. Both know the old names.
         row = _OPENAI if at_openai else replace(_OPENAI, caps=(OLD_CAP,), developer=False)
         return replace(row, caps=(NEW_CAP,)) if _OPENAI_THINKER.match(model) else row
     return _ANY_SERVER

@@ -1,4 +1,4 @@
-"""The upstream of a provider, by litellm's name for it. No litellm is imported to answer."""
+"""The upstream of a provider, by litellm's name for the provider. Does not import litellm."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from routing.upstreams.providers import PROVIDERS
 
 @cache
 def upstream_for(litellm_provider: str) -> Upstream:
-    """The upstream that the provider's row asks for; `sdk` for a name without a row, which litellm may know. The same
-    object every time; all of them are stateless and thread-safe."""
+    """The upstream that the provider's row asks for; `sdk` for a name without a row, which litellm may know.
+
+    Each upstream is one object for all calls. It has no state and is thread-safe.
+    """
     row = PROVIDERS.get(litellm_provider)
     match row.way if row else "sdk":
         case "relay":
@@ -29,9 +31,11 @@ def upstream_for(litellm_provider: str) -> Upstream:
 
 
 def warm() -> None:
-    """Imports litellm and lets it build what its first requests would wait for. For the server's preload: seconds,
-    and no network; makes no connection and starts no thread, so it is safe before a fork. Raises LitellmMisfit when
-    the installed litellm is not one that we can call."""
+    """Imports litellm and lets it build what its first requests would wait for. The server calls this in its preload.
+
+    It takes seconds. It uses no network, opens no connection and starts no thread, so it is safe before a fork. Raises
+    LitellmMisfit when we cannot call the installed litellm.
+    """
     from routing.upstreams.warming import warm_translation
 
     warm_translation()

@@ -1,5 +1,8 @@
-"""Providers that speak OpenAI's format already: the request goes out as it came, but for the model's name and for what
-this provider is known not to understand (`dialects`)."""
+"""Calls providers that speak OpenAI's format.
+
+The request goes out as it came. Only the model's name is replaced, and what this provider is known not to understand is
+left out or renamed (`dialects`).
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,13 @@ from routing.upstreams.answers import (
     dumps,
     ends_in_failure,
     loads,
+    may_be_empty,
     tier_of,
     whole_answer,
     why_failed,
 )
 from routing.upstreams.base import QUIET, FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.deployment_parameters import resolved
 from routing.upstreams.dialects import Spoken, learn, refused_words, spoken
 from routing.upstreams.http.events import SILENCE, EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
@@ -33,7 +38,7 @@ from routing.upstreams.usage import conforming_usage, reported_in, together, usa
 
 log = logging.getLogger("gateway.upstreams")
 
-#: How often a request is sent until a server finds nothing unknown in it: most name one thing at a time.
+#: How often a request is sent until the server calls no part of it unknown. Most servers name one part at a time.
 _MAX_MENDS: Final = 4
 
 #: How long a stream's last words are held back for the count that follows them.
@@ -47,7 +52,7 @@ class Relay:
 
     def whole(self, request: UpstreamRequest) -> WholeAnswer:
         answer, asked = _ask(request, "application/json", post, streamed=False)
-        return replace(_read_whole(answer, request.api_key), dropped_params=asked.dropped)
+        return replace(_read_whole(answer, request), dropped_params=asked.dropped)
 
     def stream(self, request: UpstreamRequest) -> LiveStream:
         def send(url: str, headers: dict[str, str], body: bytes, timeouts: Timeouts) -> EventReader | Whole:
@@ -60,7 +65,10 @@ class Relay:
             answer = replayed(answer)
         choices = asked.body.get("n")
         asked_choices = choices if type(choices) is int and choices > 1 else 1
-        return LiveStream(Chunks(answer, request.api_key, asked_choices, asked.dropped))
+        is_silence_an_answer = may_be_empty(request.body)
+        return LiveStream(
+            Chunks(answer, request.api_key, asked_choices, asked.dropped, may_be_empty=is_silence_an_answer)
+        )
 
 
 def _ask(
@@ -70,8 +78,10 @@ def _ask(
     *,
     streamed: bool,
 ) -> tuple[Answer, Spoken]:
-    """The provider's answer. A server that calls a part of the request unknown, which the request can do without, has
-    done nothing and billed nothing: it is asked again without that part, in what is left of the attempt's time."""
+    """The provider's answer.
+
+    A server that calls a part of the request unknown has done nothing and billed nothing. When the request can do
+    without that part, the server is asked again without it, in what is left of the attempt's time."""
     url, headers = _address(request, accept)
     ends_at = monotonic() + request.timeouts.total_s
     without: frozenset[str] = frozenset()
@@ -105,27 +115,30 @@ def _address(request: UpstreamRequest, accept: str) -> tuple[str, dict[str, str]
     }
     if request.api_key:
         headers["Authorization"] = f"Bearer {errors.authorization(request.api_key)}"
+    if organization := resolved(deployment.parameters).get("organization"):
+        headers["OpenAI-Organization"] = str(organization)
     path, question, query = base_url.partition("?")
     if deployment.litellm_provider in ("ollama", "ollama_chat") and path.rstrip("/").count("/") == 2:
-        path = f"{path.rstrip('/')}/v1"  # litellm's configurations give Ollama's own address
+        path = f"{path.rstrip('/')}/v1"  # litellm's configurations give the address of Ollama's own API
     return f"{path.rstrip('/')}/chat/completions{question}{query}", headers
 
 
-def _read_whole(answer: Whole, api_key: str) -> WholeAnswer:
+def _read_whole(answer: Whole, request: UpstreamRequest) -> WholeAnswer:
+    api_key, is_silence_an_answer = request.api_key, may_be_empty(request.body)
     if answer.status != 200:
         raise errors.from_response(answer.status, answer.headers, answer.body, secret=api_key)
     request_id = errors.request_id(answer.headers)
     if is_stream(answer):
-        stream = LiveStream(Chunks(replayed(answer), api_key, 1))
-        return whole_answer(collected(stream), answer.status, request_id)
+        stream = LiveStream(Chunks(replayed(answer), api_key, 1, may_be_empty=is_silence_an_answer))
+        return whole_answer(collected(stream), answer.status, request_id, may_be_empty=is_silence_an_answer)
     try:
         body = loads(answer.body)
     except ValueError:
         raise errors.malformed(answer.status, answer.headers) from None
     if error := errors.from_event(body, provider_request_id=request_id, secret=api_key):
-        raise error  # OpenRouter and some proxies say so with a 200
+        raise error  # OpenRouter and some proxies send errors with a 200
     try:
-        return whole_answer(body, answer.status, request_id)
+        return whole_answer(body, answer.status, request_id, may_be_empty=is_silence_an_answer)
     except UpstreamError:
         raise
     except Exception as error:
@@ -136,21 +149,29 @@ def _read_whole(answer: Whole, api_key: str) -> WholeAnswer:
 class Chunks:
     """A :class:`~routing.upstreams.streams.Source`: a stream in OpenAI's format.
 
-    A malformed event is skipped. Without `[DONE]` the stream is complete once every choice has its finish
-    reason and the usage has come, or has not come within a short grace. Chunks in which a provider reports usage
-    beside choices lose it there: the usage always comes in a last chunk of its own, as OpenAI sends it.
+    A malformed event is skipped. A stream that ends without `[DONE]` is complete when every choice has its finish
+    reason. After that the usage is waited for, but only shortly. Usage that a provider reports beside choices is taken
+    out there: it always comes in a last chunk of its own, as OpenAI sends it.
     """
 
-    def __init__(self, reader: EventReader, api_key: str, choices: int, dropped_params: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        reader: EventReader,
+        api_key: str,
+        choices: int,
+        dropped_params: tuple[str, ...] = (),
+        *,
+        may_be_empty: bool = False,
+    ) -> None:
         self.dropped_params = dropped_params
         self.http_status = reader.status
         self.provider_request_id = errors.request_id(reader.headers)
-        self.progress = Progress()
+        self.progress = Progress(may_be_empty=may_be_empty)
         self.service_tier: str | None = None
         self._reader = reader
         self._api_key = api_key
         self._asked_choices = choices
-        self._begun: set[int] = set()  # the choices of which something has come
+        self._begun: set[int] = set()  # the choices that have begun
         self._finished: set[int] = set()
         self._calls: dict[int, Calls] = {}
         self._usage: Any = None
@@ -204,8 +225,9 @@ class Chunks:
         yield from self._end(announced=data is not None)
 
     def _read(self, data: bytes) -> Json | None:
-        """The event as a chunk in OpenAI's shape, or None when there is nothing in it to hand on. Raises the error that
-        it is."""
+        """The event as a chunk in OpenAI's shape; None when nothing of it is to be handed on.
+
+        Raises UpstreamError when the event is an error."""
         try:
             chunk = loads(data)
         except ValueError:
@@ -219,7 +241,7 @@ class Chunks:
         usage = chunk.get("usage")
         if usage is not None or "x_groq" in chunk:
             self._take_usage(reported_in(chunk))
-            chunk["usage"] = None  # it is sent at the end
+            chunk["usage"] = None  # the usage is sent at the end
             if not choices:
                 return None
         if type(choices) is not list or not all(type(choice) is dict for choice in choices):
@@ -236,7 +258,7 @@ class Chunks:
         return chunk
 
     def _is_ordinary(self, choice: Json) -> bool:
-        """Whether a choice goes on with its answer in OpenAI's shape, as nearly all do. Notes what it says."""
+        """Whether the choice goes on with its answer in OpenAI's shape, as nearly all do. Notes what it says."""
         delta = choice.get("delta")
         index = choice.get("index")
         if (
@@ -266,18 +288,18 @@ class Chunks:
         self._usage = usage if self._usage is None else together(self._usage, usage)
 
     def _conform(self, choice: Json, place: int) -> None:
-        """Puts a choice into OpenAI's shape, and notes what it says."""
+        """Puts the choice into OpenAI's shape, and notes what it says."""
         if ends_in_failure(choice.get("finish_reason")):
             raise UpstreamError(FailureKind.OVERLOADED, why_failed([choice]), http_status=self.http_status)
         if choice.get("usage") is not None:
-            self._take_usage(choice["usage"])  # Moonshot's
+            self._take_usage(choice["usage"])  # Moonshot reports usage here
         index = choice["index"] = choice["index"] if type(choice.get("index")) is int else place
         calls = self._calls.setdefault(index, Calls())
         delta = conforming_choice(choice, place, "delta", calls)
         self._begun.add(index)
         reason = choice.get("finish_reason")
         choice["finish_reason"] = reason = conforming_reason(reason, called=bool(calls)) if reason else None
-        if not self.progress.spoken and says_something(delta, reason):
+        if not self.progress.spoken and says_something(delta, reason, may_be_empty=self.progress.may_be_empty):
             self._has_spoken()
         if reason:
             self._finished.add(index)
@@ -290,7 +312,7 @@ class Chunks:
         return any(choice["finish_reason"] for choice in chunk["choices"])
 
     def _end(self, *, announced: bool) -> Iterator[Json]:
-        """The events are over: the usage, or the failure that it is."""
+        """The events are over: yields the usage, or raises UpstreamError when the answer is not complete."""
         if announced:
             self._reader.finish()
         self._reader.close()

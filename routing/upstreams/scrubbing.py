@@ -1,4 +1,4 @@
-"""A provider's words without what a client must not read: keys, and addresses of machines."""
+"""Removes from a provider's message what a client must not read: keys, and addresses of machines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SECRETS: Final = re.compile(
     r"|(?i:(?<=key=))[\w*%.-]+"
 )
 _URLS: Final = re.compile(r"\bhttps?://[^\s\"'<>)\]}]+")
-#: Links to a provider's documentation help the reader, and are no secret: only these hosts are left in place.
+#: Links to a provider's documentation help the reader and are not secret. Only links to these hosts stay.
 _PUBLIC_LINKS: Final = re.compile(
     r"^https?://(?:[\w-]+\.)*(?:openai\.com|anthropic\.com|claude\.com|google\.com|google\.dev|mistral\.ai|groq\.com)"
     r"/(?!v1(?:beta)?/)"

@@ -1,9 +1,12 @@
-"""All of litellm's other providers, through `litellm.completion()`: slower, but it knows their log-ins and signatures.
+"""Calls all other providers that litellm knows, through `litellm.completion()`.
 
-What the other two kinds promise and this one cannot, because litellm's own HTTP clients do the calling: the limits of
-one event's size and of decompression; `first_token_s` and `idle_s` exactly (the longer of the two is the pause that
-is allowed between two reads; `total_s` is looked at between chunks). litellm may read its own environment variables
-(`AWS_…`, `AZURE_…`, `VERTEXAI_…`) for what a deployment does not say.
+That is slower than the other two kinds of upstream, but it knows those providers' log-ins and signatures. litellm's own
+HTTP clients do the calling, so this kind cannot promise all that the others do:
+
+- The size of an event and of what is decompressed is not limited.
+- `first_token_s` and `idle_s` are not exact: the longer of the two limits the pause between two reads. `total_s` is
+  looked at between chunks.
+- litellm may read its own environment variables (`AWS_…`, `AZURE_…`, `VERTEXAI_…`) for what a deployment does not say.
 """
 
 from __future__ import annotations
@@ -25,11 +28,13 @@ from routing.upstreams.answers import (
     conforming_choice,
     conforming_reason,
     ends_in_failure,
+    may_be_empty,
     tier_of,
     whole_answer,
     why_failed,
 )
 from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.deployment_parameters import resolved
 from routing.upstreams.formats import PARAMETERS, dropped_params
 from routing.upstreams.litellm_import import load
 from routing.upstreams.scrubbing import scrubbed
@@ -55,7 +60,7 @@ class Sdk:
         body["model"] = request.deployment.model
         if usage_of(body.get("usage")) is None:
             body.pop("usage", None)
-        whole = whole_answer(body, 200, _request_id(answer))
+        whole = whole_answer(body, 200, _request_id(answer), may_be_empty=may_be_empty(request.body))
         return replace(whole, dropped_params=dropped_params(request.body, request.deployment, PARAMETERS))
 
     def stream(self, request: UpstreamRequest) -> LiveStream:
@@ -68,6 +73,7 @@ def _complete(request: UpstreamRequest, *, streamed: bool) -> Any:
     litellm = load()
     given = {name: request.body[name] for name in PARAMETERS if request.body.get(name) is not None}
     given = copy.deepcopy({**given, "messages": request.body.get("messages")})
+    parameters = resolved(deployment.parameters)
     if streamed:
         given |= {"stream": True, "stream_options": {"include_usage": True}}
     try:
@@ -81,14 +87,14 @@ def _complete(request: UpstreamRequest, *, streamed: bool) -> Any:
             num_retries=0,
             max_retries=0,
             _skip_mcp_handler=True,  # litellm would look for servers of its own in the client's tools
-            **given,
+            **{**given, **parameters},
         )
     except Exception as error:
         raise _mapped(error, request.api_key) from error
 
 
 def _timeout(timeouts: Timeouts, *, streamed: bool) -> Any:
-    import httpx  # litellm's client; not imported before litellm is
+    import httpx  # litellm's HTTP client; it must not be imported before litellm
 
     pause_s = max(timeouts.first_token_s, timeouts.idle_s) if streamed else timeouts.total_s
     return httpx.Timeout(min(pause_s, timeouts.total_s), connect=min(timeouts.connect_s, timeouts.total_s))
@@ -96,7 +102,7 @@ def _timeout(timeouts: Timeouts, *, streamed: bool) -> Any:
 
 def _mapped(error: Exception, secret: str) -> UpstreamError:
     """litellm's exceptions (OpenAI's classes, with `status_code`) → one UpstreamError."""
-    # litellm wraps what ends a stream in the middle for its own router, which we do not use.
+    # litellm wraps the error that ends a stream in the middle. That is for its own router, which is not used here.
     error = getattr(error, "original_exception", None) or error
     status = getattr(error, "status_code", None)
     status = status if type(status) is int and 400 <= status < 600 else None
@@ -104,13 +110,13 @@ def _mapped(error: Exception, secret: str) -> UpstreamError:
     message = errors.said(said) or "The provider's answer is an error without words"
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
     kind = _kind(error, status, message)
-    message = _OUR_WORDS.get(kind, message)  # litellm's are about its HTTP client
+    message = _OUR_WORDS.get(kind, message)  # litellm's own words are about its HTTP client
     code = {
         FailureKind.CONTEXT_WINDOW: "context_length_exceeded",
         FailureKind.CONTENT_POLICY: "content_policy_violation",
     }.get(kind)
     if kind in _OUR_WORDS:
-        status = None  # litellm's own: there was no answer with one
+        status = None  # litellm made this status up: no answer had it
     return UpstreamError(
         kind,
         scrubbed(message, secret),
@@ -146,7 +152,7 @@ def _kind(error: Exception, status: int | None, message: str) -> FailureKind:
         (httpx.TransportError, FailureKind.CONNECTION),
     )
     for cause, kind in by_class:
-        # The causes tell what litellm calls an internal server error: its own, or that the line went dead.
+        # litellm calls its own defects and dead connections an internal server error. The causes tell which it was.
         if any(isinstance(link, cause) for link in chain):
             return kind
     if isinstance(error, exceptions.APIConnectionError):
@@ -155,7 +161,7 @@ def _kind(error: Exception, status: int | None, message: str) -> FailureKind:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The exception and what it came from."""
+    """The exception, and its causes."""
     for _ in range(10):
         if error is None:
             return
@@ -177,7 +183,7 @@ class Answering:
 
     def __init__(self, stream: Any, request: UpstreamRequest, started: float) -> None:
         self.provider_request_id = _request_id(stream)
-        self.progress = Progress()
+        self.progress = Progress(may_be_empty=may_be_empty(request.body))
         self.service_tier: str | None = None
         self.dropped_params = dropped_params(request.body, request.deployment, PARAMETERS)
         self._stream = stream
@@ -219,7 +225,7 @@ class Answering:
         if usage:
             self._usage = usage
         if not chunk.get("choices"):
-            return None  # the usage: sent at the end
+            return None  # the usage is sent at the end
         for place, choice in enumerate(chunk["choices"]):
             reason = choice.get("finish_reason")
             if ends_in_failure(reason):
@@ -227,7 +233,7 @@ class Answering:
             calls = self._calls.setdefault(choice.get("index", place), Calls())
             delta = conforming_choice(choice, place, "delta", calls)
             choice["finish_reason"] = reason = conforming_reason(reason, called=bool(calls)) if reason else None
-            if says_something(delta, reason):
+            if says_something(delta, reason, may_be_empty=self.progress.may_be_empty):
                 self.progress.spoken = True
             if reason and self._cut_off():
                 raise self.progress.ended_early()
@@ -239,14 +245,14 @@ class Answering:
     def _end(self) -> Iterator[Json]:
         if not self._finished or not self.progress.spoken:
             raise self.progress.ended_early()
-        # Where a provider reports no usage, litellm counts by itself and says so nowhere.
+        # When a provider reports no usage, litellm counts by itself and does not say so. That count is not used.
         if self._usage is None or not self._reported():
             self._usage = None
             return
         yield {**self._head, "choices": [], "usage": self._usage}
 
     def _cut_off(self) -> bool:
-        """Whether the finish reason is litellm's invention: it ends every stream that just stops with "stop"."""
+        """Whether the finish reason was made up by litellm, which adds "stop" to every stream that breaks off."""
         reasons = [
             getattr(self._stream, name, "unknown") for name in ("received_finish_reason", "intermittent_finish_reason")
         ]
@@ -259,7 +265,7 @@ class Answering:
         """Its reads are litellm's, and cannot be interrupted."""
 
     def close(self) -> None:
-        """Ends the call at once, unless another thread reads it just then: then at its next event."""
+        """Ends the call at once. While another thread reads the stream, the call ends at its next event."""
         self._closed = True
         inner = getattr(self._stream, "completion_stream", None)
         # litellm's stream classes hold the response, or the generator that holds it, under one of these names.
@@ -267,5 +273,5 @@ class Answering:
         for owner in held:
             close = getattr(owner, "close", None)
             if callable(close):
-                with suppress(Exception):  # whatever they say when they are closed while they read
+                with suppress(Exception):  # closing an object that is being read may raise anything
                     close()

@@ -38,6 +38,7 @@ class Progress:
 
     spoken: bool = False  # something of the answer has come
     malformed: bool = False  # something has come that could not be read
+    may_be_empty: bool = False  # an end without content is an answer
 
     def ended_early(self) -> UpstreamError:
         """The failure that an end before the answer's own is."""
@@ -204,6 +205,6 @@ def completed(chunk: Json, last: Json) -> None:
         chunk["created"] = last.get("created") or int(time.time())
 
 
-def says_something(delta: Mapping[str, Any], reason: object) -> bool:
+def says_something(delta: Mapping[str, Any], reason: object, *, may_be_empty: bool = False) -> bool:
     """Whether a choice of a chunk is (part of) an answer: content, or an end that says why there is none."""
-    return speaks(delta) or bool(reason and not ends_empty(reason))
+    return speaks(delta) or bool(reason and not ends_empty(reason, may_be_empty=may_be_empty))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -11,11 +12,13 @@ from typing import Any, Final
 
 from accounting.usage import Usage
 from routing.upstreams import errors
-from routing.upstreams.answers import cleaned, dumps, ends_empty, loads, speaks, whole_answer
+from routing.upstreams.answers import cleaned, dumps, ends_empty, loads, may_be_empty, speaks, whole_answer
 from routing.upstreams.base import QUIET, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
-from routing.upstreams.formats import Anthropic, Gemini, Parser, Prepared, WireFormat, dropped_params
+from routing.upstreams.formats import Anthropic, Gemini, Prepared, WireFormat, dropped_params
 from routing.upstreams.http.events import SILENCE, EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
+from routing.upstreams.mends.capability import cannot
+from routing.upstreams.mends.endings import as_function_call
 from routing.upstreams.relay import Chunks
 from routing.upstreams.scrubbing import scrubbed
 from routing.upstreams.streams import LiveStream, Progress, collected, next_event
@@ -25,6 +28,9 @@ FORMATS: Final[Mapping[str, WireFormat]] = {"anthropic": Anthropic(), "gemini": 
 
 _TIER_HEADER: Final = "x-gemini-service-tier"
 
+#: With what litellm begins to repeat a request's messages.
+_CONVERSATION: Final = re.compile(r"[.\s]*Received (?:Messages=|- message=|tool call with)|Invalid Message passed in")
+
 
 class Translate:
     """An :class:`~routing.upstreams.base.Upstream`."""
@@ -33,8 +39,7 @@ class Translate:
         wire = FORMATS[request.deployment.litellm_provider]
         prepared = _prepare(wire, request, streamed=False)
         answer = post(prepared.url, _headers(prepared), dumps(prepared.body), request.timeouts)
-        read = _read_whole(wire, prepared, answer, request)
-        return replace(read, dropped_params=_dropped(wire, request))
+        return _read_whole(wire, prepared, answer, request)
 
     def stream(self, request: UpstreamRequest) -> LiveStream:
         wire = FORMATS[request.deployment.litellm_provider]
@@ -43,13 +48,23 @@ class Translate:
         if isinstance(answer, Whole):
             whole = _read_whole(wire, prepared, answer, request)
             said = replayed(Whole(answer.status, answer.headers, dumps(whole.body)))
-            return LiveStream(Chunks(said, request.api_key, len(whole.body["choices"]), _dropped(wire, request)))
-        parser = wire.parser(prepared, answer.headers)
-        return LiveStream(Translated(answer, wire, parser, request))
+            chunks = Chunks(
+                said,
+                request.api_key,
+                len(whole.body["choices"]),
+                prepared.dropped,
+                may_be_empty=may_be_empty(request.body),
+            )
+            return LiveStream(chunks)
+        return LiveStream(Translated(answer, wire, prepared, request))
 
 
-def _dropped(wire: WireFormat, request: UpstreamRequest) -> tuple[str, ...]:
-    return dropped_params(request.body, request.deployment, wire.parameters)
+def _dropped(wire: WireFormat, prepared: Prepared, request: UpstreamRequest) -> tuple[str, ...]:
+    """What is not translated, and what was mended."""
+    left_out = set(dropped_params(request.body, request.deployment, wire.parameters))
+    if prepared.calls_functions:
+        left_out -= {"functions", "function_call"}
+    return tuple(sorted(left_out.union(prepared.dropped)))
 
 
 def _prepare(wire: WireFormat, request: UpstreamRequest, *, streamed: bool) -> Prepared:
@@ -58,20 +73,27 @@ def _prepare(wire: WireFormat, request: UpstreamRequest, *, streamed: bool) -> P
         raise UpstreamError(FailureKind.NO_KEY, "The provider has no key")
     errors.authorization(request.api_key)
     try:
-        return wire.prepare(request, streamed=streamed)
+        prepared = wire.prepare(request, streamed=streamed)
     except UpstreamError:
         raise
     except Exception as error:
         if isinstance(error, TypeError | AttributeError | ImportError) and not _raised_in_litellm(error):
             raise  # our call of litellm is wrong, whatever the client has sent
-        reason = getattr(error, "message", None) or str(error) or type(error).__name__
-        raise UpstreamError(
-            FailureKind.BAD_REQUEST,
-            "The request cannot be translated to the provider's format: " + scrubbed(str(reason), request.api_key),
-            http_status=400,
-            error_type="invalid_request_error",
-            code="invalid_value",
-        ) from error
+        said = scrubbed(_reason(error), request.api_key)
+        raise cannot(f"The request cannot be translated to the provider's format: {said}") from error
+    return replace(prepared, dropped=_dropped(wire, prepared, request))
+
+
+def _reason(error: Exception) -> str:
+    """What litellm says is wrong, without the conversation that it repeats: a refusal is kept in the books."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    if isinstance(error, AttributeError | TypeError):
+        return "a value has a type that it cannot have"
+    said = str(getattr(error, "message", None) or error) or type(error).__name__
+    cause = said.rpartition("Received error=")[2]
+    reason = _CONVERSATION.split(cause)[0].strip()
+    return f"{reason} is missing" if re.fullmatch(r"'\w+'", reason) else reason
 
 
 def _raised_in_litellm(error: Exception) -> bool:
@@ -89,9 +111,10 @@ def _read_whole(wire: WireFormat, prepared: Prepared, answer: Whole, request: Up
         raise errors.from_response(answer.status, answer.headers, answer.body, secret=request.api_key)
     request_id = errors.request_id(answer.headers)
     if is_stream(answer):
-        parser = wire.parser(prepared, answer.headers)
-        stream = LiveStream(Translated(replayed(answer), wire, parser, request))
-        return replace(whole_answer(collected(stream), answer.status, request_id), service_tier=stream.service_tier)
+        stream = LiveStream(Translated(replayed(answer), wire, prepared, request))
+        body = collected(stream)
+        whole = whole_answer(body, answer.status, request_id, may_be_empty=may_be_empty(request.body))
+        return replace(whole, service_tier=stream.service_tier, dropped_params=prepared.dropped)
     try:
         raw = loads(answer.body)
     except ValueError:
@@ -106,10 +129,27 @@ def _read_whole(wire: WireFormat, prepared: Prepared, answer: Whole, request: Up
         raise failure
     if not isinstance(raw, dict):
         raise errors.malformed(answer.status, answer.headers)
+    body = _as_chat_completion(wire, prepared, answer, raw)
+    body["model"] = request.deployment.model
+    if reason := wire.failed_turn(raw):
+        failed = _failed_turn(reason)
+        failed.http_status, failed.provider_request_id = answer.status, request_id
+        failed.usage, failed.consumed = usage_of(body.get("usage")), True
+        raise failed
+    tier = wire.service_tier(raw) or answer.headers.get(_TIER_HEADER)
+    whole = whole_answer(body, answer.status, request_id, may_be_empty=may_be_empty(request.body))
+    if prepared.calls_functions:
+        _write_function_calls(whole.body)
+    return replace(whole, service_tier=tier if isinstance(tier, str) else None, dropped_params=prepared.dropped)
+
+
+def _as_chat_completion(wire: WireFormat, prepared: Prepared, answer: Whole, raw: Json) -> Json:
     reports_usage = bool(raw.get(wire.usage_name))
     if not reports_usage:
         raw[wire.usage_name] = dict(wire.no_usage)
-        answer = Whole(answer.status, answer.headers, dumps(raw))
+    readable = wire.readable(raw, prepared)
+    if not reports_usage or readable is not raw:
+        answer = Whole(answer.status, answer.headers, dumps(readable))
     try:
         body = cleaned(wire.read(prepared, answer).model_dump(exclude_none=True))
     except Exception as error:
@@ -117,9 +157,19 @@ def _read_whole(wire: WireFormat, prepared: Prepared, answer: Whole, request: Up
         raise errors.malformed(answer.status, answer.headers, usage) from error
     if not reports_usage:
         body.pop("usage", None)
-    body["model"] = request.deployment.model
-    tier = wire.service_tier(raw) or answer.headers.get(_TIER_HEADER)
-    return replace(whole_answer(body, answer.status, request_id), service_tier=tier if isinstance(tier, str) else None)
+    return body
+
+
+def _failed_turn(reason: str) -> UpstreamError:
+    """The model did not say what it meant to say: to a client it would look like the end of its work."""
+    return UpstreamError(FailureKind.MALFORMED, f"The model's turn failed ({reason})")
+
+
+def _write_function_calls(body: Json) -> None:
+    for choice in body["choices"]:
+        choice["message"] = as_function_call(choice["message"])
+        if choice["finish_reason"] == "tool_calls":
+            choice["finish_reason"] = "function_call"
 
 
 def _usage_alone(wire: WireFormat, prepared: Prepared, answer: Whole, raw: Json) -> Usage | None:
@@ -139,15 +189,16 @@ class Translated:
     the usage. Beyond it: every choice gets its finish reason, not the first alone.
     """
 
-    def __init__(self, reader: EventReader, wire: WireFormat, parser: Parser, request: UpstreamRequest) -> None:
+    def __init__(self, reader: EventReader, wire: WireFormat, prepared: Prepared, request: UpstreamRequest) -> None:
         self.http_status = reader.status
-        self.dropped_params = _dropped(wire, request)
+        self.dropped_params = prepared.dropped
         self.provider_request_id = errors.request_id(reader.headers)
-        self.progress = Progress()
+        self.progress = Progress(may_be_empty=may_be_empty(request.body))
         self.service_tier: str | None = reader.headers.get(_TIER_HEADER)
         self._reader = reader
         self._wire = wire
-        self._parser = parser
+        self._prepared = prepared
+        self._parser = wire.parser(prepared, reader.headers)
         self._secret = request.api_key
         self._head: Json = {
             "id": f"chatcmpl-{time.time_ns():x}",
@@ -161,6 +212,8 @@ class Translated:
         self._finish: dict[int, str] = {}
         self._opened: set[int] = set()  # the choices whose first delta was sent
         self._calling: set[int] = set()  # those with tool calls
+        self._arguments: dict[tuple[int, int], bool] = {}  # of each call, by choice and place: whether it has any yet
+        self._failed_turn: str | None = None
 
     @property
     def usage(self) -> Usage | None:
@@ -212,6 +265,8 @@ class Translated:
     def _read(self, event: Json) -> Iterator[Json]:
         """The chunks in which the client is told what the event says. Raises the error that it is."""
         failure = errors.from_event(event, secret=self._secret) or self._wire.refusal(event)
+        event = self._wire.readable(event, self._prepared)
+        self._failed_turn = self._failed_turn or self._wire.failed_turn(event)
         finished = self._wire.finished(event)
         if self.service_tier is None and isinstance(tier := self._wire.service_tier(event), str):
             self.service_tier = tier
@@ -246,13 +301,22 @@ class Translated:
         index: int = choice.index
         if "tool_calls" in delta:
             self._calling.add(index)
+            self._note_arguments(index, delta["tool_calls"])
         if not self.progress.spoken and speaks(delta):
             self.progress.spoken = True
             self._reader.limits.content_seen()
         if index not in self._opened:
             self._opened.add(index)
             delta = {"role": "assistant", **delta}
+        if self._prepared.calls_functions:
+            delta = as_function_call(delta)
         return self._chunk(index, delta, None, getattr(choice, "logprobs", None))
+
+    def _note_arguments(self, index: int, calls: list[Json]) -> None:
+        for call in calls:
+            place = (index, call.get("index") or 0)
+            has_any = bool((call.get("function") or {}).get("arguments"))
+            self._arguments[place] = has_any or self._arguments.get(place, False)
 
     def _chunk(self, index: int, delta: Json, finish_reason: str | None, logprobs: Any = None) -> Json:
         choice: Json = {"index": index, "delta": delta, "finish_reason": finish_reason}
@@ -263,13 +327,23 @@ class Translated:
     def _end(self) -> Iterator[Json]:
         """The events are over: finish reasons and usage, or the failure that it is."""
         self._reader.close()
-        empty = not self.progress.spoken and all(map(ends_empty, self._finish.values()))
-        if empty or not self._finish:
+        if self._failed_turn is not None and not self._calling:
+            failed = _failed_turn(self._failed_turn)
+            if self.progress.spoken:
+                failed = UpstreamError(FailureKind.INTERRUPTED, failed.message)
+            raise failed
+        silent = all(ends_empty(end, may_be_empty=self.progress.may_be_empty) for end in self._finish.values())
+        if not self._finish or (silent and not self.progress.spoken):
             raise self.progress.ended_early()
+        calls_functions = self._prepared.calls_functions
+        for index, place in (place for place, has_any in self._arguments.items() if not has_any):
+            empty: Json = {"tool_calls": [{"index": place, "function": {"arguments": "{}"}}]}
+            yield self._chunk(index, as_function_call(empty) if calls_functions else empty, None)
         for index, reason in sorted(self._finish.items()):
             delta: Json = {} if index in self._opened else {"role": "assistant"}
-            called = index in self._calling
-            yield self._chunk(index, delta, "tool_calls" if called and reason == "stop" else reason)
+            if index in self._calling and reason in ("stop", "tool_calls"):
+                reason = "function_call" if calls_functions else "tool_calls"  # noqa: PLW2901
+            yield self._chunk(index, delta, reason)
         usage = self._usage_dict()
         if usage is not None:
             yield {**self._head, "choices": [], "usage": usage}

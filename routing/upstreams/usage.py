@@ -1,17 +1,16 @@
-"""What an answer says it consumed → :class:`accounting.usage.Usage`."""
+"""Reads the usage that an answer reports: → :class:`accounting.usage.Usage`."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
+from decimal import Decimal
 from math import isfinite
 from typing import Any, Final
 
-from accounting.usage import Usage
+from accounting import facts
+from accounting.usage import Meter, Usage, quantity_name
 
-log = logging.getLogger("gateway.usage")
-
-#: More tokens than that are not a count but a mistake.
+#: A larger number is a mistake of the provider, not a count of tokens.
 MAX_TOKENS: Final = 10**12
 
 _TOTALS: Final = ("prompt_tokens", "completion_tokens")
@@ -19,7 +18,7 @@ _DETAILS: Final = ("prompt_tokens_details", "completion_tokens_details")
 
 
 def usage_of(reported: object) -> Usage | None:
-    """A `usage` object in OpenAI's format → Usage; None when nothing was reported, or what was is no count.
+    """A `usage` object in OpenAI's format → Usage; None when nothing was reported, or when its totals are absurd.
 
     Reads OpenAI's own fields, the two that litellm adds when it converts Anthropic's usage
     (`cache_creation_input_tokens` and `prompt_tokens_details.cache_creation_token_details`), and what other providers
@@ -30,9 +29,9 @@ def usage_of(reported: object) -> Usage | None:
     - reasoning: `reasoning_tokens` beside the totals (Perplexity);
     - `citation_tokens` (Perplexity), which it bills like input.
 
-    Anthropic reports the uncached input alone; litellm's `prompt_tokens` already has the cache reads and writes added,
-    as OpenAI counts. Some providers (xAI, Perplexity) count reasoning *beside* `completion_tokens`: their own total
-    gives them away, or that a part is more than its whole. What is beside is added, because it is billed.
+    Anthropic reports the uncached input alone. litellm has already added the cache reads and writes to `prompt_tokens`,
+    as OpenAI counts. Some providers (xAI, Perplexity) count reasoning *beside* `completion_tokens`. Their total shows
+    that, or a part that is larger than its whole. Such tokens are added, because they are billed.
     """
     if not isinstance(reported, Mapping):
         return None
@@ -40,7 +39,7 @@ def usage_of(reported: object) -> Usage | None:
         return None
     totals = [_number(reported.get(name)) for name in _TOTALS]
     if None in totals:
-        log.warning("usage refused", extra={"usage": {name: repr(reported.get(name))[:40] for name in _TOTALS}})
+        facts.usage_refused({name: repr(reported.get(name))[:40] for name in _TOTALS})
         return None
     input_tokens, output_tokens = (total or 0 for total in totals)
     prompt = _part(reported, "prompt_tokens_details", "prompt_token_details")
@@ -70,12 +69,26 @@ def usage_of(reported: object) -> Usage | None:
         output_tokens=output_tokens,
         reasoning_tokens=reasoning_tokens,
         audio_output_tokens=_count(completion, "audio_tokens"),
+        quantities=_searches(reported, prompt),
     )
 
 
+def _searches(reported: Mapping[str, Any], prompt: Mapping[str, Any]) -> dict[str, Decimal]:
+    """The searches in the web that the provider has counted: Anthropic's `server_tool_use`, what litellm counts for
+    Gemini. Perplexity says the size of its one search."""
+    count = _count(_part(reported, "server_tool_use"), "web_search_requests") or _count(prompt, "web_search_requests")
+    if count:
+        return {quantity_name(Meter.SEARCH): Decimal(count)}
+    size = reported.get("search_context_size")
+    if size in ("low", "medium", "high"):
+        return {quantity_name(Meter.SEARCH, size): Decimal(1)}
+    return {}
+
+
 def reported_in(body: Mapping[str, Any]) -> object:
-    """The usage in an answer or a chunk, wherever the provider puts it: Groq's streams have it in `x_groq`,
-    Moonshot's in the last choice."""
+    """The usage of an answer or a chunk, wherever the provider puts it.
+
+    Groq's streams have it in `x_groq`, Moonshot's in the last choice."""
     usage = body.get("usage")
     if usage is not None:
         return usage
@@ -90,8 +103,10 @@ def reported_in(body: Mapping[str, Any]) -> object:
 
 
 def together(former: object, reported: object) -> object:
-    """Two reports of one stream, the later of which counts, but for what it has no count of: a zero behind a count
-    is a provider's way to say nothing."""
+    """Two reports of one stream as one. The later report counts.
+
+    Where the later report has a zero and the earlier report has a count, the count stays: providers write a zero for
+    what they have not counted."""
     if not isinstance(former, Mapping) or not isinstance(reported, Mapping):
         return reported if isinstance(reported, Mapping) else former
     merged = dict(reported)
@@ -104,7 +119,7 @@ def together(former: object, reported: object) -> object:
 
 
 def conforming_usage(reported: object) -> dict[str, Any] | None:
-    """The report with its totals as whole numbers, as OpenAI's schema has them; None when it is no count."""
+    """The report with whole numbers as totals, as OpenAI's schema requires; None when the totals cannot be read."""
     if not isinstance(reported, dict) or usage_of(reported) is None:
         return None
     prompt_tokens, completion_tokens = (_number(reported.get(name)) or 0 for name in _TOTALS)
@@ -130,12 +145,12 @@ def _part(of: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 
 
 def _count(of: Mapping[str, Any], name: str) -> int:
-    """A count that is a part of another: what cannot be read of it is 0."""
+    """The count of a part. A value that cannot be read counts as 0."""
     return _number(of.get(name)) or 0
 
 
 def _number(value: object) -> int | None:
-    """A number of tokens, also written as text or as a whole float. None: it is absurd. Absent is 0."""
+    """A number of tokens, also from text or from a whole float. A missing value is 0, an absurd value is None."""
     if value is None:
         return 0
     if type(value) is int:

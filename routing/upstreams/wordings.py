@@ -1,13 +1,14 @@
 """How providers word a refusal, and whose fault each wording means.
 
-Statuses do not tell: xAI refuses a prompt's content with 403, OpenRouter a picture with 404, Groq a prompt that is
-too long with 413, Anthropic an account without credit with 400. The words do. Each row names who says it and where it
-is documented or was reported; tests/wire/test_wordings.py has the message as it was quoted.
+The status does not say whose fault it is: xAI refuses a prompt's content with 403, OpenRouter a picture with 404, Groq
+a prompt that is too long with 413, Anthropic an account without credit with 400. The words say it. Each row names the
+provider that says it, and where that is documented or was reported. tests/wire/test_wordings.py has each message as it
+was quoted.
 
-Two kinds count against what all clients share: `AUTHENTICATION` puts a key out, `NOT_FOUND` opens a breaker. Providers
-echo parts of a request in their errors, so a client could make them say such words. These wordings therefore count
-only where a message *begins*: what a provider echoes comes behind words of its own. The other kinds concern the one
-request, and are looked for anywhere.
+Two kinds harm all clients: `AUTHENTICATION` puts a key out, and `NOT_FOUND` opens a breaker. Providers echo parts of a
+request in their errors, so a client could make them say such words. These wordings therefore count only at the
+*beginning* of a message: a provider's own words come before what it echoes. The other kinds concern this request alone,
+and are looked for anywhere.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ CONTENT: Final = FailureKind.CONTENT_POLICY
 CAPABILITY: Final = FailureKind.CAPABILITY
 REQUEST: Final = FailureKind.BAD_REQUEST
 
-#: Of a message: nobody says what is wrong later than that, and an echo may be long.
+#: How much of a message is read. Providers say what is wrong within it, and what they echo may be long.
 _READ_CHARACTERS: Final = 4000
 #: What libraries and gateways put in front of a provider's own words.
 _IN_FRONT: Final = r"(?:(?:Error code: \d{3} - |<\d{3}> |(?:litellm\.)?\w+(?:Error|Exception):? ?-? ?))*"
@@ -33,10 +34,10 @@ _IN_FRONT: Final = r"(?:(?:Error code: \d{3} - |<\d{3}> |(?:litellm\.)?\w+(?:Err
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """One way to say what is wrong. `pattern` is a regular expression; upper and lower case are the same to it."""
+    """One way to say what is wrong. `pattern` is a regular expression that ignores upper and lower case."""
 
     kind: FailureKind
-    provider: str  # who says it, by litellm's name
+    provider: str  # the provider that says it, by litellm's name
     pattern: str
     source: str  # a page, a repository's issue, or a file of litellm's
     compiled: re.Pattern[str] = field(init=False, repr=False, compare=False)
@@ -46,7 +47,7 @@ class Wording:
         object.__setattr__(self, "compiled", re.compile(opening + self.pattern, re.IGNORECASE))
 
     def is_in(self, message: str) -> bool:
-        """Whether the message says it, at its beginning where others would suffer from a mistake."""
+        """Whether the message says it. A kind that harms all clients counts at the message's beginning alone."""
         find = self.compiled.match if self.kind in (ACCOUNT, MODEL) else self.compiled.search
         return find(message) is not None
 
@@ -62,7 +63,7 @@ _BEDROCK_ERRORS: Final = "https://docs.aws.amazon.com/bedrock/latest/userguide/t
 _DASHSCOPE_ERRORS: Final = "https://www.alibabacloud.com/help/en/model-studio/error-code"
 _ZHIPU_ERRORS: Final = "https://docs.bigmodel.cn/cn/faq/api-code"
 
-#: What a model can be unable to do, as a noun.
+#: Nouns for what a model may be unable to do.
 _ABILITY: Final = (
     r"(?:image|vision|picture|audio|video|pdf|document|file|multi-?modal|tool|tool[ _-](?:use|calls?|calling)"
     r"|function|function[ _-]calls?|function[ _-]calling|structured outputs?|json_schema|developer instruction)s?"
@@ -333,7 +334,7 @@ WORDINGS: Final[tuple[Wording, ...]] = (
     ),
 )
 
-#: Codes and types that say it as well. They are the provider's own words, never an echo.
+#: Codes and types that say what is wrong. They are the provider's own words, never an echo.
 CODES: Final[dict[str, FailureKind]] = {
     **dict.fromkeys(
         (
@@ -389,12 +390,12 @@ CODES: Final[dict[str, FailureKind]] = {
         MODEL,
     ),
 }
-#: Of these a provider that fails (5xx) may speak as well: what it could not digest was this request.
+#: The kinds that are believed of a provider that fails (5xx) too: it failed because of this request.
 _OF_THE_REQUEST: Final = frozenset({CONTEXT, CONTENT, CAPABILITY})
 
 
 def kind_by_words(message: str, *codes: str | None, failing: bool = False) -> FailureKind | None:
-    """What the message says, else what the codes do; None when neither says anything that is known.
+    """The kind that the message tells, else the kind that the codes tell; None when neither is known.
 
     `failing`: the provider says that the failure is its own.
     """

@@ -43,7 +43,7 @@ class Operator:
         return fields
 
     def post(self, path: str, fields: dict[str, Any], **changes: Any) -> str:
-        """The page that follows the form, redirects and all."""
+        """The page after the form is sent, with redirects followed."""
         content: bytes = self.send(path, fields, **changes).content
         return content.decode()
 
@@ -83,7 +83,7 @@ def operator(configuration: None) -> Operator:
 
 @pytest.fixture
 def newcomer(configuration: None) -> Operator:
-    """Staff whom nobody has given any right."""
+    """An operator without any rights."""
     return Operator(User.objects.create_user("nils", is_staff=True))
 
 
@@ -115,12 +115,12 @@ def chain(name: str) -> list[str]:
 
 
 def version() -> int:
-    """Changes with every write to a configuration table, whatever it writes: the proof that nothing was written."""
+    """The configuration's version. Every write to its tables changes it, so it proves that nothing was written."""
     return ConfigurationVersion.objects.get().version
 
 
 def lose_worker(book: Book) -> None:
-    """The worker that held money dies, and another one notices."""
+    """The worker that held money dies, and another worker notices."""
     book.lose_writer()
     with psycopg.connect(**connection.get_connection_params()) as session:
         expire_dead(session)

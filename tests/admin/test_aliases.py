@@ -150,7 +150,7 @@ def test_a_step_that_somebody_else_added_in_the_meantime_is_not_overwritten(oper
     Fallback.objects.create(alias=alias("gpt-4o"), position=2, target=alias("gemini-flash"))
     before = version()
     page = operator.post(page_of("gpt-4o"), fields, output_cap_tokens="1")
-    assert "Somebody else changed this chain in the meantime. Nothing of yours was saved." in page
+    assert "Somebody else changed this chain in the meantime. Your changes were not saved." in page
     assert chain("gpt-4o") == ["gemini-pro", "gemini-flash"]
     assert alias("gpt-4o").output_cap_tokens == 4096
     assert version() == before
@@ -193,7 +193,7 @@ def test_the_list_shows_chains_prices_and_what_is_unpriced(operator: Operator) -
 
 def test_saving_an_alias_without_a_price_warns_and_links_to_the_price_form(operator: Operator) -> None:
     page = operator.post(page_of("gpt-4o"), operator.form(page_of("gpt-4o")), upstream_model="gpt-5")
-    assert "Nobody has said what gpt-5 costs at openai" in page
+    assert "gpt-5 at openai has no price, so hard budgets refuse it." in page
     assert "/admin/accounting/price/add/?provider=openai&amp;model=gpt-5" in page
     assert alias("gpt-4o").upstream_model == "gpt-5"
 

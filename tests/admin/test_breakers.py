@@ -53,7 +53,9 @@ def test_the_list_says_what_is_open_since_when_and_why(operator: Operator) -> No
         ),
     ],
 )
-def test_the_phases_of_a_breaker(operator: Operator, fields: dict[str, Any], phase: str, until: str | None) -> None:
+def test_the_pages_show_a_breaker_s_phase_and_until_when(
+    operator: Operator, fields: dict[str, Any], phase: str, until: str | None
+) -> None:
     row = breaker(**fields)
     for page in (operator.get(LIST), operator.get(f"{LIST}{row.pk}/change/")):
         assert phase in page
@@ -66,7 +68,9 @@ def test_a_breakers_page_has_no_button_that_looks_as_if_it_closed_it(operator: O
     assert re.search(r"\bClose\b", words) is None
 
 
-def test_closing_one_says_who_did_it_and_makes_a_new_generation_but_no_new_configuration(operator: Operator) -> None:
+def test_closing_a_breaker_records_the_operator_and_makes_a_new_generation_but_no_new_configuration(
+    operator: Operator,
+) -> None:
     row, other = breaker(probe_until=timezone.now() + timedelta(seconds=3)), breaker("other")
     before = version()
     page = close(operator, row)
@@ -82,15 +86,15 @@ def test_closing_one_says_who_did_it_and_makes_a_new_generation_but_no_new_confi
     assert "olga, " in operator.get(LIST)
 
 
-def test_closing_what_is_closed_changes_nothing(operator: Operator) -> None:
+def test_closing_a_closed_breaker_changes_nothing(operator: Operator) -> None:
     row = breaker(state="closed")
-    assert "None of them was open." in close(operator, row)
+    assert "No selected breaker was open." in close(operator, row)
     row.refresh_from_db()
     assert (row.generation, row.reset_by) == (7, "")
     assert not LogEntry.objects.exists()
 
 
-def test_who_may_only_look_cannot_close(newcomer: Operator) -> None:
+def test_an_operator_who_may_only_view_cannot_close(newcomer: Operator) -> None:
     row = breaker()
     grant(newcomer, "routing.view_breaker")
     assert "Close the selected breakers" not in newcomer.get(LIST)
@@ -105,13 +109,13 @@ def test_who_may_only_look_cannot_close(newcomer: Operator) -> None:
     assert (row.state, row.reset_by) == ("closed", "nils")
 
 
-def test_who_has_no_right_does_not_see_them(newcomer: Operator) -> None:
+def test_staff_without_rights_do_not_see_breakers(newcomer: Operator) -> None:
     breaker()
     assert newcomer.client.get(f"/admin/{LIST}").status_code == 403
 
 
 @pytest.mark.parametrize("page", ["add/", "{}/delete/"])
-def test_nobody_makes_or_deletes_one_by_hand(operator: Operator, page: str) -> None:
+def test_nobody_can_add_or_delete_a_breaker(operator: Operator, page: str) -> None:
     row = breaker()
     assert operator.client.get(f"/admin/{LIST}{page.format(row.pk)}").status_code == 403
     operator.client.post(f"/admin/{LIST}{page.format(row.pk)}", {"post": "yes"})

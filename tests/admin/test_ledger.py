@@ -12,6 +12,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounting.models import Adjustment, LedgerEntry
+from accounting.pricing import PriceList
+from accounting.usage import Tier, Usage
 from tests.admin.conftest import Operator, grant, lose_worker
 from tests.ledger.conftest import Book
 
@@ -53,7 +55,7 @@ def test_the_list_shows_the_exact_cost_and_finds_a_request_by_its_id(olga: Opera
         ("created_at_to=2020-01-01", set()),
     ],
 )
-def test_the_list_is_filtered(olga: Operator, book: Book, query: str, shown: set[str]) -> None:
+def test_a_filter_shows_only_the_entries_that_match(olga: Operator, book: Book, query: str, shown: set[str]) -> None:
     book.post(book.hold("0.5", request_id="req-a"), "0.1")
     book.hold("0.5", request_id="req-b", alias="gpt-4o", provider="openai")
     page = olga.get(f"{LIST}?{query}")
@@ -98,6 +100,25 @@ def test_an_entry_shows_its_attempts_its_price_and_the_budgets_it_counts_in(olga
     ):
         assert text in page
     assert 'name="_save"' not in page
+
+
+def test_an_entrys_page_reads_the_price_of_any_time_and_what_has_no_column(olga: Operator, book: Book) -> None:
+    rates = PriceList.of({"standard": {"input": "3", "search:high": "0.025"}, "flex above 200000": {"input": "1.5"}})
+    usage = Usage(input_tokens=1, quantities={"search:high": Decimal(2)})
+    attempt = book.attempt("0.1", usage=usage, price=rates, tier=Tier.FLEX)
+    assert book.writer.settle(book.settlement(book.hold("0.5", request_id="req-new"), attempt))
+    page = olga.get(f"{LIST}{LedgerEntry.objects.get(request_id='req-new').pk}/change/")
+    assert "input $3, search (high) $0.025, input, flex, above 200000 tokens $1.5" in page
+    assert "2 search:high" in page
+
+    old = book.hold("0.5", request_id="req-old").entry_id
+    first_version = {
+        "base": {"input_usd_per_mtok": "3", "output_usd_per_mtok": "15"},
+        "long_context_above_tokens": 200000,
+        "long_context": {"input_usd_per_mtok": "6", "output_usd_per_mtok": "22.5"},
+    }
+    LedgerEntry.objects.filter(pk=old).update(price=first_version)
+    assert "input $3, output $15, long input $6, long output $22.5" in olga.get(f"{LIST}{old}/change/")
 
 
 def test_ledger_rows_cannot_be_added_changed_or_deleted(olga: Operator, book: Book) -> None:
@@ -225,7 +246,7 @@ def test_unsettled_entries_are_not_adjusted(olga: Operator, book: Book) -> None:
     assert not Adjustment.objects.exists()
 
 
-def test_who_may_only_look_may_not_correct(olga: Operator, book: Book) -> None:
+def test_an_operator_who_may_only_view_cannot_correct(olga: Operator, book: Book) -> None:
     book.hold("0.5", request_id="lost")
     lose_worker(book)
     viewer = Operator(User.objects.create_user("vera", is_staff=True))
@@ -241,7 +262,7 @@ def test_who_may_only_look_may_not_correct(olga: Operator, book: Book) -> None:
     assert entry().state == "unknown"
 
 
-def test_who_may_only_resolve_may_not_adjust(olga: Operator, book: Book) -> None:
+def test_an_operator_who_may_only_resolve_cannot_adjust(olga: Operator, book: Book) -> None:
     book.post(book.hold("0.5"), "0.1")
     clerk = Operator(User.objects.create_user("carl", is_staff=True))
     grant(clerk, "accounting.view_ledgerentry", "accounting.change_ledgerentry")
@@ -251,5 +272,5 @@ def test_who_may_only_resolve_may_not_adjust(olga: Operator, book: Book) -> None
 
 
 @pytest.mark.parametrize("path", ["no-such-id/change/", "no-such-id/resolve/", "no-such-id/adjust/"])
-def test_an_entry_that_does_not_exist_is_no_server_error(olga: Operator, path: str) -> None:
+def test_the_page_of_an_unknown_entry_is_not_a_server_error(olga: Operator, path: str) -> None:
     assert olga.client.get(f"/admin/{LIST}{path}").status_code in (302, 403)

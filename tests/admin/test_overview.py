@@ -28,7 +28,7 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("keys")
-def test_a_healthy_gateway_needs_nobody(operator: Operator) -> None:
+def test_a_healthy_gateway_shows_no_problems(operator: Operator) -> None:
     page = operator.get("")
     assert "Nothing needs you" in page
     assert "No request yet." in page
@@ -73,7 +73,7 @@ def test_the_last_day_is_summed_up_and_unknown_entries_stand_out(book: Book, key
     assert "?state__exact=unknown" in page
 
 
-def test_the_first_page_asks_few_questions_whatever_the_number_of_requests(book: Book, keys: None) -> None:
+def test_the_first_page_makes_few_queries_however_many_requests_there_are(book: Book, keys: None) -> None:
     defaults.ensure()
     olga = Operator(User.objects.create_superuser("olga"))
     olga.get("")  # the process reads its catalog
@@ -145,5 +145,5 @@ def test_what_the_machinery_writes_for_itself_has_no_page(operator: Operator, hi
 
 
 def test_system_checks_need_no_tables() -> None:
-    """`migrate` runs them on an empty database; this test has none, so that any query fails it."""
+    """`migrate` runs the checks on an empty database. This test has no database, so any query fails it."""
     call_command("check")

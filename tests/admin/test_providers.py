@@ -1,9 +1,8 @@
-"""Providers in the admin: validation, keys that never show, renames that take along what names them."""
+"""Providers in the admin: validation, keys that never show, and renames that prices and budgets follow."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from accounting.models import Budget, Price
 from routing import catalog
 from routing.models import FurtherDeployment, Provider, ProviderKey
 from tests.admin.conftest import Operator, alias, provider, version
+from tests.prices import add_price
 
 RAW_KEY = "sk-proj-8fJ2mQ0aVn3xZ7"
 LIST = "routing/provider/"
@@ -157,9 +157,7 @@ def test_prices_and_budgets_follow_a_rename(operator: Operator) -> None:
 
 def test_a_rename_onto_anothers_prices_is_refused(operator: Operator) -> None:
     at = Price.objects.get(provider="openai", model="gpt-4o").effective_from
-    Price.objects.create(
-        provider="azure-eu", model="gpt-4o", effective_from=at, input_usd_per_mtok=Decimal(1), output_usd_per_mtok=1
-    )
+    add_price("azure-eu", "gpt-4o", at, input="1", output="1")
     before = version()
     page = operator.post(page_of("openai"), operator.form(page_of("openai")), name="azure-eu")
     assert "There are prices for “azure-eu” already" in page
@@ -168,10 +166,7 @@ def test_a_rename_onto_anothers_prices_is_refused(operator: Operator) -> None:
 
 
 def test_a_rename_leaves_other_prices_of_the_new_name_alone(operator: Operator) -> None:
-    Price.objects.create(
-        provider="openai-eu", model="gpt-4o", effective_from=datetime(2020, 1, 1, tzinfo=UTC),
-        input_usd_per_mtok=1, output_usd_per_mtok=1,
-    )  # fmt: skip
+    add_price("openai-eu", "gpt-4o", datetime(2020, 1, 1, tzinfo=UTC), input="1", output="1")
     operator.post(page_of("openai"), operator.form(page_of("openai")), name="openai-eu")
     assert Price.objects.filter(provider="openai-eu").count() == 2
 
@@ -187,7 +182,7 @@ def new_key(fields: dict[str, Any], reference: str) -> dict[str, Any]:
 
 
 def references(name: str) -> tuple[str, ...]:
-    """Those that requests take in turn."""
+    """The keys that requests take in turn."""
     (step,) = [step for step in catalog.fresh().aliases["gpt-4o"].own if step.provider.name == name]
     return step.provider.key_references
 

@@ -1,4 +1,4 @@
-"""A renamed model takes along its rows and what operators may do with it."""
+"""When a Django model is renamed, its rows and the operators' rights stay."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def state_at(target: list[tuple[str, str]]) -> Any:
 
 @pytest.fixture
 def before_the_renames(transactional_db: None) -> Iterator[Any]:
-    """The database of the version before, and its models."""
+    """The previous version's database, and its models."""
     call_command("migrate", "routing", "0005", verbosity=0)
     yield state_at(BEFORE)
     call_command("migrate", verbosity=0)

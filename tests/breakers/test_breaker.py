@@ -1,4 +1,4 @@
-"""When one process's breaker opens, and who gets through when it is half-open."""
+"""When the breaker of one process opens, and which requests get through when it is half-open."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def test_failures_in_a_row_open_it_and_no_fewer(breakers: Breakers) -> None:
     assert breakers.lets_through(step("another model"))
 
 
-def test_an_answer_in_between_begins_the_count_anew(breakers: Breakers) -> None:
+def test_a_success_in_between_resets_the_count(breakers: Breakers) -> None:
     fail(breakers, step(), 2)
     breakers.succeeded(step())
     fail(breakers, step(), 2)
     assert breakers.lets_through(step())
 
 
-def test_a_deployment_that_fails_every_other_time_is_found_out_by_its_rate(breakers: Breakers) -> None:
+def test_a_deployment_that_fails_every_other_time_opens_it_by_its_rate(breakers: Breakers) -> None:
     often = step(failures=1000)
     for _ in range(9):
         breakers.succeeded(often)
@@ -92,7 +92,7 @@ def test_a_rate_below_the_limit_opens_nothing(breakers: Breakers) -> None:
 
 
 @pytest.mark.parametrize("kind", [FailureKind.BAD_REQUEST, FailureKind.CONTEXT_WINDOW, FailureKind.CONTENT_POLICY])
-def test_a_refused_request_is_a_sign_of_life(breakers: Breakers, kind: FailureKind) -> None:
+def test_a_refused_request_counts_as_a_success(breakers: Breakers, kind: FailureKind) -> None:
     fail(breakers, step(), 2)
     fail(breakers, step(), 1, UpstreamError(kind, "no", http_status=400))
     fail(breakers, step(), 2)
@@ -100,7 +100,7 @@ def test_a_refused_request_is_a_sign_of_life(breakers: Breakers, kind: FailureKi
 
 
 @pytest.mark.parametrize("kind", [FailureKind.NO_KEY, FailureKind.UNPRICED, FailureKind.BREAKER_OPEN])
-def test_what_never_reached_the_deployment_counts_neither_way(breakers: Breakers, kind: FailureKind) -> None:
+def test_a_request_that_never_reached_the_deployment_does_not_count(breakers: Breakers, kind: FailureKind) -> None:
     fail(breakers, step(), 2)
     fail(breakers, step(), 5, UpstreamError(kind, "not called"))
     assert breakers.lets_through(step())
@@ -129,7 +129,7 @@ def test_half_open_its_probes_failure_opens_it_again(breakers: Breakers) -> None
     assert breakers.lets_through(step())
 
 
-def test_a_probe_that_was_never_sent_leaves_its_place_to_the_next(breakers: Breakers) -> None:
+def test_a_probe_that_was_never_sent_lets_the_next_request_probe(breakers: Breakers) -> None:
     fail(breakers, step(), 3)
     time.sleep(COOLDOWN_S)
     assert breakers.lets_through(step())
@@ -146,7 +146,7 @@ def test_calls_that_began_before_it_opened_decide_nothing(breakers: Breakers) ->
     time.sleep(COOLDOWN_S / 2)
     fail(breakers, step())
     time.sleep(COOLDOWN_S / 2)
-    assert breakers.lets_through(step())  # the cool-down was not begun anew
+    assert breakers.lets_through(step())  # the cool-down did not start again
     from_another_thread(lambda: breakers.succeeded(step()))
     from_another_thread(lambda: fail(breakers, step()))
     assert not from_another_thread(lambda: breakers.lets_through(step()))  # the probe still runs
@@ -156,7 +156,7 @@ def test_calls_that_began_before_it_opened_decide_nothing(breakers: Breakers) ->
 
 def test_a_retry_after_longer_than_the_cooldown_is_honoured(breakers: Breakers) -> None:
     fail(breakers, step(), 2, UpstreamError(FailureKind.RATE_LIMITED, "slow down", retry_after_s=0.6))
-    fail(breakers, step())  # this one asks for nothing: what was asked for before still holds
+    fail(breakers, step())  # this failure has no Retry-After, so the earlier one still holds
     time.sleep(COOLDOWN_S + 0.1)
     assert not breakers.lets_through(step())
     time.sleep(0.3)
@@ -172,7 +172,7 @@ def test_a_late_retry_after_keeps_it_open_for_longer(breakers: Breakers) -> None
     assert breakers.lets_through(step())
 
 
-def test_a_retry_after_of_years_is_one_of_an_hour(breakers: Breakers) -> None:
+def test_a_retry_after_of_years_counts_as_an_hour(breakers: Breakers) -> None:
     fail(breakers, step(), 3, UpstreamError(FailureKind.RATE_LIMITED, "never again", retry_after_s=1e9))
     ((_, news),) = breakers.news()
     assert 3590 < news.open_until - time.monotonic() <= 3600

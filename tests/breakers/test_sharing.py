@@ -1,4 +1,4 @@
-"""Two processes' breakers, each with its thread, on one Postgres: what one decides, the other follows."""
+"""The breakers of two processes on one Postgres, each with its thread: one follows what the other decides."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from routing.upstreams.base import FailureKind, UpstreamError
 from tests.breakers.test_breaker import COOLDOWN_S, fail, from_another_thread, step
 from tests.clocks import eventually, within
 
-KNOWN_S = 1.0  # within which the others know
+KNOWN_S = 1.0  # the time within which the other processes know
 
 
 class Process:
@@ -70,7 +70,7 @@ def state() -> Breaker:
     return Breaker.objects.get()
 
 
-def test_what_one_opens_the_other_passes_by(processes: tuple[Process, Process]) -> None:
+def test_a_breaker_that_one_process_opens_is_open_for_the_other(processes: tuple[Process, Process]) -> None:
     one, other = processes
     version = ConfigurationVersion.objects.get_or_create(id=1, defaults={"version": 1})[0].version
     assert other.lets_through()
@@ -80,7 +80,7 @@ def test_what_one_opens_the_other_passes_by(processes: tuple[Process, Process]) 
     assert (row.provider, row.model, row.state, row.failures, row.last_kind) == ("p", "m", "open", 3, "server_error")
     assert 28 < (row.open_until - timezone.now()).total_seconds() <= 30
     assert 29.9 < (row.open_until - row.since).total_seconds() <= 30
-    assert ConfigurationVersion.objects.get().version == version  # no worker reads its configuration anew for that
+    assert ConfigurationVersion.objects.get().version == version  # so no worker reloads its configuration
 
 
 def test_a_process_that_starts_later_knows_too(processes: tuple[Process, Process]) -> None:
@@ -91,7 +91,7 @@ def test_a_process_that_starts_later_knows_too(processes: tuple[Process, Process
     newcomer.sharing.stop()
 
 
-def test_of_many_requests_in_all_processes_one_is_the_probe(processes: tuple[Process, Process]) -> None:
+def test_only_one_of_many_requests_in_all_processes_probes(processes: tuple[Process, Process]) -> None:
     processes[0].opens()
     assert eventually(Breaker.objects.exists, KNOWN_S)
     time.sleep(COOLDOWN_S + KNOWN_S)
@@ -109,7 +109,7 @@ def test_of_many_requests_in_all_processes_one_is_the_probe(processes: tuple[Pro
     for thread in threads:
         thread.join()
     assert sorted(let_through) == [False] * 15 + [True]
-    # And it stays the only one for as long as it runs, longer than its lease too.
+    # It stays the only probe for as long as it runs, also beyond its lease.
     until = time.monotonic() + LEASE_S + 0.5
     while time.monotonic() < until:
         assert not any(process.lets_through() for process in processes)
@@ -125,7 +125,7 @@ def test_a_probes_success_closes_it_for_all(processes: tuple[Process, Process]) 
     assert from_another_thread(other.lets_through)
     assert eventually(lambda: from_another_thread(one.lets_through), KNOWN_S)
     assert state().state == "closed"
-    assert from_another_thread(one.lets_through)  # not for a probe alone: for everybody
+    assert from_another_thread(one.lets_through)  # for every request, not only for a probe
 
 
 def test_a_probes_failure_keeps_it_open_for_all(processes: tuple[Process, Process]) -> None:
@@ -170,7 +170,7 @@ def test_an_operator_closes_it_for_all_and_a_late_probe_does_not_reopen_it(proce
     assert other.lets_through()
 
 
-def test_while_it_is_open_nobody_asks_the_database(processes: tuple[Process, Process]) -> None:
+def test_requests_under_an_open_breaker_make_no_query(processes: tuple[Process, Process]) -> None:
     one, _ = processes
     one.opens(cooldown_s=30)
     time.sleep(KNOWN_S)
@@ -196,7 +196,7 @@ def test_a_claim_waits_for_the_database_for_a_bounded_time(processes: tuple[Proc
     assert eventually(one.lets_through, LEASE_S + 2 * KNOWN_S)
 
 
-def test_a_lost_session_is_made_anew_and_what_happened_meanwhile_is_told(processes: tuple[Process, Process]) -> None:
+def test_after_a_lost_session_the_process_reconnects_and_tells_its_news(processes: tuple[Process, Process]) -> None:
     one, other = processes
     with connection.cursor() as cursor:
         cursor.execute(
@@ -208,7 +208,7 @@ def test_a_lost_session_is_made_anew_and_what_happened_meanwhile_is_told(process
     assert eventually(lambda: sessions() == 2)
 
 
-def test_rows_that_somebody_deleted_are_breakers_closed(processes: tuple[Process, Process]) -> None:
+def test_deleting_a_row_closes_its_breaker(processes: tuple[Process, Process]) -> None:
     one, _ = processes
     one.opens(cooldown_s=30)
     assert eventually(Breaker.objects.exists, KNOWN_S)

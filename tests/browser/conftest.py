@@ -22,7 +22,7 @@ FLAGS = [
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium: the browser that Playwright would download is not wanted."""
+    """Debian's Chromium, so that Playwright downloads no browser."""
     found = shutil.which("chromium")
     if found is None:
         pytest.fail("There is no browser for these tests: apt-get update && apt-get install chromium", pytrace=False)

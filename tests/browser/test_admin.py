@@ -1,4 +1,4 @@
-"""What operators do in the admin, clicked in a browser, and what the next requests make of it, on every worker."""
+"""What operators click in the admin, in a browser, and how the next requests on every worker follow it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.simulator import faults
 
 
 def client(gateway: Gateway, api_key: str = "dummy") -> openai.OpenAI:
-    """A client that connects anew for each request, so that any worker may answer it."""
+    """A client with a new connection for each request, so that any worker may answer."""
     connections = httpx.Client(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
     return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=api_key, max_retries=0, http_client=connections)
 
@@ -65,7 +65,7 @@ def test_a_chain_reordered_in_the_browser_is_followed_by_the_next_request_on_eve
     expect(page.get_by_role("row").filter(has_text=alias).first).to_contain_text(f"{second} → {first}")
 
     after = requests_on_both_workers(gateway, alias, since=len(before))
-    assert {entry["served_alias"] for entry in after} == {second}  # the very first of them included
+    assert {entry["served_alias"] for entry in after} == {second}  # also by the very first request
 
 
 def test_a_chain_is_reordered_by_dragging(page: Page, gateway: Gateway, route: Route) -> None:

@@ -17,6 +17,7 @@ from accounting.models import ApiKey, Budget, BudgetPeriod, LedgerEntry, Price
 from routing import defaults
 from tests.clocks import eventually
 from tests.ledger.conftest import Book
+from tests.prices import rate, set_rate
 
 
 def run(*arguments: str) -> str:
@@ -240,7 +241,7 @@ def test_spend_report_explains_bad_input(arguments: tuple[str, ...], says: str) 
 @pytest.mark.usefixtures("_configured")
 def test_import_prices_shows_the_difference_and_writes_it_only_when_told() -> None:
     assert run("import_prices", "--model", "gpt-4o") == "every price is litellm's; nothing to do\n"
-    Price.objects.filter(model="gpt-4o").update(input_usd_per_mtok=Decimal(3))
+    set_rate(Price.objects.get(model="gpt-4o"), "3")
     before = Price.objects.count()
     shown = run("import_prices", "--model", "gpt-4o")
     assert shown.splitlines() == [
@@ -252,7 +253,7 @@ def test_import_prices_shows_the_difference_and_writes_it_only_when_told() -> No
     run("import_prices", "--model", "gpt-4o", "--apply")
     newest = Price.objects.filter(model="gpt-4o").order_by("-effective_from").first()
     assert newest is not None
-    assert (newest.input_usd_per_mtok, newest.source) == (Decimal("2.5"), "litellm price map")
+    assert (rate(newest), newest.source) == (Decimal("2.5"), "litellm price map")
     assert Price.objects.count() == before + 1
     assert run("import_prices") == "every price is litellm's; nothing to do\n"
 

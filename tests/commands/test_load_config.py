@@ -1,9 +1,8 @@
-"""Moving over from LiteLLM with its own file, on a real database; and what a wrong file is told."""
+"""Moving over from LiteLLM with its own file, on a real database; and the errors of a wrong file."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
@@ -13,9 +12,12 @@ import yaml
 from django.core.management import CommandError, call_command
 
 from accounting import keys
-from accounting.models import ApiKey, Budget, Price
+from accounting.models import ApiKey, Budget, Price, PriceRate
+from accounting.pricing import PriceList
+from accounting.usage import Meter, Tier
 from routing import defaults
 from routing.models import Fallback, FurtherDeployment, ModelAlias, Provider, ProviderKey
+from tests.prices import add_price, rate, set_rate
 
 EXAMPLE = Path(__file__).parents[1] / "unit" / "litellm-config.yaml"
 ENVIRONMENT = {
@@ -47,12 +49,14 @@ def export() -> str:
     return out.getvalue()
 
 
+CONFIGURATION = (
+    Provider, ProviderKey, ModelAlias, FurtherDeployment, Fallback, Price, PriceRate, Budget, ApiKey,
+)  # fmt: skip
+
+
 def snapshot() -> list[object]:
     """Everything that a configuration consists of."""
-    return [
-        list(model.objects.order_by("pk").values())
-        for model in (Provider, ProviderKey, ModelAlias, FurtherDeployment, Fallback, Price, Budget, ApiKey)
-    ]
+    return [list(model.objects.order_by("pk").values()) for model in CONFIGURATION]
 
 
 def chain(alias: str, kind: str = "general") -> list[str]:
@@ -93,7 +97,7 @@ def test_a_litellm_file_moves_over_whole() -> None:
     assert (budget.name, budget.limit_usd, budget.period, budget.mode) == ("global", Decimal(25), "month", "hard")
     assert ApiKey.objects.get().digest == keys.digest("sk-master-1234")
     price = Price.objects.get(provider="groq")
-    assert (price.input_usd_per_mtok, price.output_usd_per_mtok) == (Decimal("0.59"), Decimal("0.79"))
+    assert (rate(price), rate(price, Meter.OUTPUT)) == (Decimal("0.59"), Decimal("0.79"))
     assert Price.objects.get(model="gpt-4o-mini").source == "litellm price map"
 
 
@@ -106,18 +110,16 @@ def test_it_says_what_it_did_and_what_it_does_not_support_by_name() -> None:
         "  budget global: limit_usd 10.000000000000 → 25",
         "  alias gpt-4o",
         "  hosted_vllm qwen-3",
-        "  GROQ_API_KEY is not set in this environment; the provider has no key until it is",
+        "  GROQ_API_KEY: is not set in this environment; the provider has no key until it is",
     ):
         assert line in said.splitlines(), said
     unsupported = said.split("not supported:\n")[1].splitlines()
     assert [line.strip() for line in unsupported] == [
-        "environment_variables",
-        "litellm_settings.drop_params",
-        "litellm_settings.success_callback",
-        "router_settings.routing_strategy",
-        "general_settings.database_url",
-        "model_list[1].litellm_params.rpm",
-        "model_list[5] (openai/*: a wildcard; name each model)",
+        "litellm_settings.drop_params, line 37",
+        "litellm_settings.success_callback, line 38",
+        "router_settings.routing_strategy, line 46",
+        "general_settings.database_url, line 54",
+        "model_list[1].litellm_params.rpm, line 14",
     ]
     for secret in ENVIRONMENT.values():
         assert secret == ENVIRONMENT["AZURE_API_BASE"] or secret not in said
@@ -164,7 +166,7 @@ def test_a_key_in_clear_is_neither_stored_nor_echoed(tmp_path: Path) -> None:
         tmp_path, "model_list: [{model_name: m, litellm_params: {model: openai/gpt-4o, api_key: sk-in-clear-123}}]"
     )
     said = load(path)
-    assert "model_list[0].litellm_params.api_key is a key in clear, which is not stored" in said
+    assert "model_list[0].litellm_params.api_key, line 1: a key in clear, which is not stored" in said
     assert "sk-in-clear-123" not in said + repr(snapshot())
     assert ModelAlias.objects.get(name="m").provider.key_reference == "env:OPENAI_API_KEY"
 
@@ -176,10 +178,10 @@ def test_a_short_master_key_is_not_kept_in_what_people_see_of_it(tmp_path: Path)
     assert "sk-1234" not in repr(snapshot())
 
 
-def test_a_master_key_that_is_a_client_s_key_already_is_said_so(tmp_path: Path) -> None:
+def test_a_master_key_that_is_a_client_s_key_already_is_reported(tmp_path: Path) -> None:
     ApiKey.objects.create(name="bot", **keys.fields_for("sk-of-the-bot"))
     said = load(write(tmp_path, "general_settings: {master_key: sk-of-the-bot}"))
-    assert "  general_settings.master_key is the API key bot already" in said.splitlines()
+    assert "  general_settings.master_key: is the API key bot already" in said.splitlines()
     assert ApiKey.objects.count() == 1
 
 
@@ -190,12 +192,12 @@ def test_a_changed_master_key_replaces_the_old_one(tmp_path: Path) -> None:
     assert ApiKey.objects.get().digest == keys.digest("sk-second-of-all")
 
 
-def test_what_is_disabled_stays_so_and_is_said(tmp_path: Path) -> None:
+def test_disabled_rows_stay_disabled_and_are_reported(tmp_path: Path) -> None:
     Provider.objects.filter(name="openai").update(enabled=False)
     ModelAlias.objects.filter(name="gpt-4o").update(enabled=False)
     said = load(write(tmp_path, "model_list: [{model_name: gpt-4o, litellm_params: {model: openai/gpt-4o}}]"))
-    assert "  the provider openai is disabled, and stays so" in said.splitlines()
-    assert "  the alias gpt-4o is disabled, and stays so" in said.splitlines()
+    assert "  the provider openai: is disabled, and stays so" in said.splitlines()
+    assert "  the alias gpt-4o: is disabled, and stays so" in said.splitlines()
     assert not ModelAlias.objects.get(name="gpt-4o").enabled
 
 
@@ -207,7 +209,7 @@ model_list:
     model_info: {base_model: azure/gpt-4o}
 """))  # fmt: skip
     price = Price.objects.get(provider="azure", model="my-deployment")
-    assert (price.input_usd_per_mtok, price.output_usd_per_mtok) == (Decimal("2.5"), Decimal(10))
+    assert (rate(price), rate(price, Meter.OUTPUT)) == (Decimal("2.5"), Decimal(10))
 
 
 def test_costs_said_twice_are_taken_once_and_stay(tmp_path: Path) -> None:
@@ -216,8 +218,8 @@ model_list:
   - {model_name: a, litellm_params: {model: openai/own, input_cost_per_token: 1e-6, output_cost_per_token: 2e-6}}
   - {model_name: b, litellm_params: {model: openai/own, input_cost_per_token: 3e-6, output_cost_per_token: 4e-6}}
 """)  # fmt: skip
-    assert "  openai own has two different prices in the file; the first is taken" in load(path).splitlines()
-    assert Price.objects.get(model="own").input_usd_per_mtok == 1
+    assert "  openai own: has two different prices in the file; the first is taken" in load(path).splitlines()
+    assert rate(Price.objects.get(model="own")) == 1
     assert load(path).splitlines()[-1] == "nothing changed"
 
 
@@ -228,29 +230,75 @@ def test_a_cost_with_more_digits_than_a_price_keeps_is_written_once(tmp_path: Pa
         "input_cost_per_token: 3.3333333333333335e-07, output_cost_per_token: 1.0e-6}}]",
     )
     load(path)
-    assert Price.objects.get(model="own").input_usd_per_mtok == Decimal("0.333333333333")
+    assert rate(Price.objects.get(model="own")) == Decimal("0.333333333333")
     assert load(path).splitlines()[-1] == "nothing changed"
     assert Price.objects.filter(model="own").count() == 1
 
 
-def test_a_long_context_cost_that_prices_have_no_place_for_is_named(tmp_path: Path) -> None:
-    said = load(write(tmp_path, """
+ALL_COSTS = """
 model_list:
   - model_name: m
     litellm_params:
       model: openai/own
       input_cost_per_token: 1.0e-6
-      output_cost_per_token: 2.0e-6
+      output_cost_per_token: "2e-06"
       input_cost_per_token_above_128k_tokens: 3.0e-6
       input_cost_per_token_above_256k_tokens: 6.0e-6
-"""))  # fmt: skip
-    assert (
-        "  openai own: input_cost_per_token_above_256k_tokens is not taken over, "
-        "as prices here have one long-context tier, which names its input"
-    ) in said.splitlines()
-    assert "input_cost_per_token_above_128k_tokens" not in said
+      input_cost_per_token_flex: 5.0e-7
+      output_cost_per_token_above_256k_tokens_priority: 2.0e-5
+      output_cost_per_token_batches: 1.0e-6
+      output_cost_per_image: 0.04
+      output_cost_per_image_token: 4.0e-5
+      input_cost_per_audio_token: 1.0e-5
+      input_cost_per_second: 1.0e-4
+      input_cost_per_character: 1.5e-5
+      search_context_cost_per_query:
+        {search_context_size_low: 0.01, search_context_size_medium: 0.02, search_context_size_high: 0.03}
+      annotation_cost_per_page: 0.005
+      cache_read_input_token_cost_ultrafast: 1.0e-6
+"""
+
+
+def test_costs_of_every_tier_threshold_and_unit_move_over(tmp_path: Path) -> None:
+    said = load(write(tmp_path, ALL_COSTS))
     price = Price.objects.get(model="own")
-    assert (price.long_context_above_tokens, price.long_input_usd_per_mtok) == (128_000, 3)
+    assert price.price_list() == PriceList.of(
+        {
+            "standard": {
+                "input": "1", "output": "2", "image": "0.04", "image_output": "40", "audio_input": "10",
+                "input_second": "0.0001", "input_character": "15", "search": "0.02", "search:low": "0.01",
+                "search:medium": "0.02", "search:high": "0.03", "page:annotated": "0.005",
+            },
+            "standard above 128000": {"input": "3"},
+            "standard above 256000": {"input": "6"},
+            "flex": {"input": "0.5"},
+            "priority above 256000": {"output": "20"},
+            "batch": {"output": "1"},
+        }
+    )  # fmt: skip
+    # What no price here has room for is named, as every key that is not supported.
+    assert (
+        "  model_list[0].litellm_params.cache_read_input_token_cost_ultrafast, line 21: a price that is not carried"
+    ) in said.splitlines()
+    assert load(write(tmp_path, ALL_COSTS)).splitlines()[-1] == "nothing changed"
+    before = snapshot()
+    assert load(write(tmp_path, export())).splitlines()[-1] == "nothing changed"
+    assert snapshot() == before
+
+
+def test_a_cost_of_searches_is_checked_size_by_size(tmp_path: Path) -> None:
+    before = snapshot()
+    with pytest.raises(CommandError, match=r"cost_per_query\.search_context_size_low, line 19: must be a number"):
+        load(write(tmp_path, ALL_COSTS.replace("size_low: 0.01", "size_low: cheap")), "--strict")
+    assert snapshot() == before
+
+
+def test_a_rate_for_which_litellm_has_no_name_is_named_in_the_export() -> None:
+    price = Price.objects.get(model="gpt-4o")
+    price.rates.create(meter=Meter.IMAGE, qualifier="high/1024x1024", usd_per_unit=Decimal("0.17"))
+    exported = export()
+    assert "# This schema cannot say: the price of openai gpt-4o has a rate of image (high/1024x1024)\n" in exported
+    assert "0.17" not in exported
 
 
 def test_providers_that_differ_in_their_timeouts_alone_keep_apart_in_any_order(tmp_path: Path) -> None:
@@ -267,7 +315,7 @@ def test_providers_that_differ_in_their_timeouts_alone_keep_apart_in_any_order(t
 def test_a_budget_of_another_scope_that_has_the_name_is_not_overwritten(tmp_path: Path) -> None:
     Budget.objects.update(scope="alias", scope_value="gpt-4o")
     before = snapshot()
-    with pytest.raises(CommandError, match="the budget named 'global' here has the scope alias; rename it first"):
+    with pytest.raises(CommandError, match="nothing could be taken over"):
         load(write(tmp_path, "litellm_settings: {max_budget: 5}"))
     assert snapshot() == before
 
@@ -305,7 +353,7 @@ model_list:
     assert snapshot() == before
 
 
-def test_changed_weights_are_said(tmp_path: Path) -> None:
+def test_changed_weights_are_reported(tmp_path: Path) -> None:
     text = """
 model_list:
   - {model_name: shared, litellm_params: {model: openai/gpt-4o, weight: 1}}
@@ -352,11 +400,16 @@ def a_budget_of_nothing() -> None:
 
 
 def a_price_with_fewer_classes_than_litellm_s() -> None:
-    Price.objects.filter(model="gpt-4o").update(cached_input_usd_per_mtok=None)
+    Price.objects.get(model="gpt-4o").rates.filter(meter=Meter.CACHED_INPUT).delete()
 
 
 def a_price_of_every_last_digit() -> None:
-    Price.objects.filter(model="gpt-4o").update(input_usd_per_mtok=Decimal("12345678.123456789012"))
+    set_rate(Price.objects.get(model="gpt-4o"), "12345678.123456789012")
+
+
+def a_price_above_an_odd_threshold() -> None:
+    price = Price.objects.get(model="gpt-4o")
+    price.rates.create(meter=Meter.INPUT, tier=Tier.BATCH, above_input_tokens=199_999, usd_per_unit=9)
 
 
 def a_provider_s_twin() -> None:
@@ -366,10 +419,7 @@ def a_provider_s_twin() -> None:
     alias = ModelAlias.objects.create(name="twin", provider=twin, upstream_model="gpt-4o", position=9)
     twin.deployments.create(alias=alias, upstream_model="gpt-4o-mini")
     for model in ("gpt-4o", "gpt-4o-mini"):
-        Price.objects.create(
-            provider=twin.name, model=model, effective_from=datetime(2026, 1, 1, tzinfo=UTC),
-            input_usd_per_mtok=1, output_usd_per_mtok=2,
-        )  # fmt: skip
+        add_price(twin.name, model, input="1", output="2")
 
 
 def a_key_in_a_file() -> None:
@@ -393,6 +443,7 @@ def providers_that_differ() -> None:
     "change",
     [a_soft_budget, a_disabled_budget, a_budget_of_every_last_digit, a_budget_of_nothing,
      a_price_with_fewer_classes_than_litellm_s, a_price_of_every_last_digit, a_provider_s_twin, a_key_in_a_file,
+     a_price_above_an_odd_threshold,
      further_keys_and_weights, providers_that_differ],
 )  # fmt: skip
 def test_an_odd_configuration_loads_back_without_a_change_too(change: Callable[[], None], tmp_path: Path) -> None:
@@ -420,14 +471,14 @@ def test_an_export_names_what_the_schema_cannot_say() -> None:
     [
         ("model_list: [", "the file: is not YAML"),
         ("- a\n- b", "the file: must be a mapping"),
-        ("model_list: {}", "model_list: must be a list"),
-        ("model_list: [{model_name: m}]", r"model_list\[0\].litellm_params: must be a mapping"),
-        ("model_list: [{litellm_params: {model: openai/x}}]", r"model_list\[0\].model_name: must be text"),
+        ("model_list: {}", "model_list, line 1: must be a list"),
+        ("model_list: [{model_name: m}]", r"model_list\[0\].litellm_params \(m\), line 1: must be a mapping"),
+        ("model_list: [{litellm_params: {model: openai/x}}]", r"model_list\[0\].model_name, line 1: must be text"),
         ("model_list: [{model_name: m, litellm_params: {model: nobody/x}}]", "no provider is known for 'nobody/x'"),
-        ("model_list: [{model_name: 'a b', litellm_params: {model: openai/x}}]", "'a b' is not usable"),
+        ("model_list: [{model_name: '...', litellm_params: {model: openai/x}}]", "Use at least one letter or digit"),
         (
             "model_list: [{model_name: m, litellm_params: {model: openai/x, timeout: soon}}]",
-            "timeout: must be a number",
+            "timeout, line 1: must be a number",
         ),
         ("model_list: [{model_name: m, litellm_params: {model: hosted_vllm/x}}]", "needs an api_base"),
         (
@@ -436,43 +487,44 @@ def test_an_export_names_what_the_schema_cannot_say() -> None:
         ),
         (
             "model_list: [{model_name: m, litellm_params: {model: openai/x, input_cost_per_token: 100}}]",
-            r"model_list\[0\].litellm_params.input_cost_per_token: must be a price a token, at most 99 USD",
+            r"model_list\[0\].litellm_params.input_cost_per_token, line 1: must be a price a token, at most 99 USD",
         ),
         (
             "model_list: [{model_name: m, litellm_params: {model: openai/x}}, "
             f"{{model_name: m, litellm_params: {{model: openai/{'x' * 201}}}}}]",
-            r"model_list\[1\].litellm_params.model: must have at most 200 characters",
+            r"model_list\[1\].litellm_params.model \(m\), line 1: must have at most 200 characters",
         ),
         (
             r'model_list: [{model_name: m, litellm_params: {model: "openai/a\0b"}}]',
-            r"model_list\[0\].litellm_params.model: must not have control characters",
+            r"model_list\[0\].litellm_params.model \(m\), line 1: must not have control characters",
         ),
         (
             r'model_list: [{model_name: m, litellm_params: {model: "openai/\ud800"}}]',
-            r"model_list\[0\].litellm_params.model: must not have control characters",
+            "is not YAML at line 1, column 64",
         ),
         (
             "model_list: [{model_name: m, litellm_params: {model: openai/x, api_key: os.environ/a-b}}]",
-            r"model_list\[0\].litellm_params.api_key: what follows os.environ/ is not the name",
+            r"model_list\[0\].litellm_params.api_key \(m\), line 1: what follows os.environ/ is not the name",
         ),
-        ("litellm_settings: {max_budget: lots}", "litellm_settings.max_budget: must be a number"),
-        ("litellm_settings: {max_budget: 1, budget_duration: 3d}", "'3d' is not one of 1h, 1d"),
+        ("litellm_settings: {max_budget: lots}", "litellm_settings.max_budget, line 1: must be a number"),
+        ("litellm_settings: {max_budget: 1, budget_duration: 3d}", "budget_duration, line 1: must be one of 1h, 1d"),
         ("litellm_settings: {fallbacks: [{claude-sonnet: [gone]}]}", "'gone' is in no model_list entry"),
         ("litellm_settings: {fallbacks: [{gpt-4o: [gpt-4o]}]}", "cannot fall back to itself"),
-        ("router_settings: {num_retries: 1.5}", "router_settings.num_retries: must be a whole number"),
-        ("general_settings: {master_key: 1234}", "general_settings.master_key: must be text"),
-        ("litellm_settings: {fallbacks: [gpt-4o]}", r"litellm_settings.fallbacks\[0\]: must be a mapping"),
-        ("litellm_settings: {fallbacks: [{gpt-4o: gemini-pro}]}", r"fallbacks\[0\].gpt-4o: must be a list"),
+        ("router_settings: {num_retries: 1.5}", "router_settings.num_retries, line 1: must be a whole number"),
+        ("general_settings: {master_key: 1234}", "general_settings.master_key, line 1: must be text"),
+        ("litellm_settings: {fallbacks: [gpt-4o]}", r"litellm_settings.fallbacks\[0\], line 1: must be a mapping"),
+        ("litellm_settings: {fallbacks: [{gpt-4o: gemini-pro}]}", r"fallbacks\[0\].gpt-4o, line 1: must be a list"),
         (
             "model_list: [{model_name: m, litellm_params: {model: openai/x, api_base: 'http://user:pass@host/v1'}}]",
             "without user, password",
         ),
     ],
 )
-def test_a_wrong_file_is_told_where_and_changes_nothing(tmp_path: Path, text: str, says: str) -> None:
+def test_a_wrong_file_is_told_where_and_strictly_changes_nothing(tmp_path: Path, text: str, says: str) -> None:
+    good = "model_list: [{model_name: good, litellm_params: {model: openai/gpt-4o}}]"
     before = snapshot()
     with pytest.raises(CommandError, match=says) as refused:
-        load(write(tmp_path, text))
+        load(write(tmp_path, text if "model_list" in text or text.startswith("-") else f"{text}\n{good}"), "--strict")
     assert str(refused.value).endswith("Nothing was changed.")
     assert snapshot() == before
 

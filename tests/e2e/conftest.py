@@ -58,7 +58,7 @@ def guarded_shared_gateway(
     sim: Simulator,
     django_db_blocker: DjangoDbBlocker,
 ) -> Iterator[Gateway]:
-    """One worker, keys required, small bodies only, web pages of some origins: as it is deployed."""
+    """One worker, as in a deployment: keys are required, bodies are small, and pages of some origins may call."""
     running = RunningGateway.in_tree(
         tmp_path_factory.mktemp("guarded-gateway"),
         DATABASE_URL=guarded_postgres.url(),

@@ -1,7 +1,7 @@
 """A running gateway whose providers are simulated, and the ways in which its users look at it: HTTP, SQL, the log.
 
-The tests share one gateway and one simulator. What keeps them apart: each makes providers, aliases, keys and budgets
-of its own (`route`), with names that no other test has, and they are removed again afterwards.
+The tests share one gateway and one simulator. To keep apart, each test makes its own providers, aliases, keys and
+budgets (`route`) with names that no other test has. They are removed afterwards.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -26,15 +27,16 @@ from psycopg.rows import dict_row
 from pytest_django.plugin import DjangoDbBlocker
 
 from accounting import keys
-from accounting.models import ApiKey, Budget, Price
+from accounting.models import ApiKey, Budget
 from routing.models import Fallback, ModelAlias, Provider
 from tests.clocks import eventually
 from tests.e2e.launcher import RunningGateway
+from tests.prices import LONG_AGO, add_price
 from tests.simulator import Simulator
 
 Row = dict[str, Any]
 
-#: The providers' keys, in the gateway's environment. Nobody but the provider may ever see them.
+#: The providers' keys, in the gateway's environment. Only the providers may ever see them.
 PROVIDER_KEYS = {
     "OPENAI_API_KEY": "sk-provider-openai-5e3a1c77",
     "ANTHROPIC_API_KEY": "sk-ant-provider-anthropic-5e3a1c77",
@@ -46,12 +48,12 @@ WIRES = {
     "anthropic": ("env:ANTHROPIC_API_KEY", "claude-sonnet-4-6"),
     "gemini": ("env:GEMINI_API_KEY", "gemini-2.5-pro"),
 }
-#: Of every route, in USD per million tokens. Odd on purpose: a rate that is taken for another one shows.
+#: The rates of every route, in USD per million tokens. They are odd on purpose: a wrong rate changes the sum.
 INPUT_USD, CACHED_USD, CACHE_WRITE_USD, CACHE_WRITE_1H_USD, OUTPUT_USD = map(
     Decimal, ("2.51", "0.253", "3.137", "5.021", "10.07")
 )
-#: Shared, as loading the certificates that nobody needs here takes longer than a test. `http` connects anew each time,
-#: so that each of the workers is reached; the official clients keep their connections, as they do by themselves.
+#: Shared, because loading certificates, which these tests do not need, takes longer than a test. `http` makes a new
+#: connection each time, so that all workers are reached. The official clients keep connections, as they always do.
 _TLS = ssl.create_default_context()
 http = httpx.Client(verify=_TLS, timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
 sdk_http = openai.DefaultHttpxClient(verify=_TLS)
@@ -80,7 +82,7 @@ def cost(
 
 @dataclass(frozen=True)
 class Route:
-    """An alias of one test, and the providers behind it, one a step, each by its name at the simulator too."""
+    """The alias of one test, and the providers of its steps. They have the same names at the simulator."""
 
     alias: str
     aliases: tuple[str, ...]  # the alias itself, then its fallbacks
@@ -100,14 +102,14 @@ class Gateway:
         self.reconnect()
 
     def reconnect(self) -> None:
-        """For a test that stopped Postgres."""
+        """Start Postgres again, for a test that stopped it."""
         self._orm.close()
         self._sql: psycopg.Connection[Row] = psycopg.connect(self._dsn, autocommit=True, row_factory=dict_row)
 
     def close(self) -> None:
         self._orm.close()
         self._sql.close()
-        for process in self.running.descendants():  # how it stops gracefully, which takes seconds, is test_run's matter
+        for process in self.running.descendants():  # a graceful stop takes seconds, and test_run tests it
             with contextlib.suppress(psutil.NoSuchProcess):
                 if "gunicorn" in process.cmdline():
                     process.kill()
@@ -127,7 +129,7 @@ class Gateway:
                 connections["default"] = before
 
     def point_defaults_at_simulator(self) -> None:
-        """The first start's providers, at the simulator; and a budget that the tests together do not spend."""
+        """Point the first start's providers at the simulator, and set a budget that all tests together do not spend."""
         with self.orm():
             for provider in Provider.objects.all():
                 provider.base_url = self.sim.base_url(provider.litellm_provider)
@@ -135,7 +137,7 @@ class Gateway:
             Budget.objects.filter(name="global").update(limit_usd=1000)
 
     def route(self, *wires: str, model: str = "", cap: int = 1024, priced: bool = True, **provider: Any) -> Route:
-        """An alias at a new provider of the first wire format, which falls back to one of the second, and so on.
+        """An alias at a new provider of the first wire format, which falls back to a provider of the second, and so on.
 
         `provider`: fields of every provider made, such as timeouts. Providers are named alike here and at the
         simulator, so that `sim.behave(route.providers[0], …)` and `sim.requests_to(…)` speak of one of them.
@@ -199,7 +201,7 @@ class Gateway:
                 yield
 
     def key(self, **fields: Any) -> str:
-        """A new API key; the key itself, which the database does not have."""
+        """Make a new API key. Returns the key itself, which the database does not have."""
         secret = keys.new_secret()
         with self.orm():
             ApiKey.objects.create(**{"name": unique("key"), **keys.fields_for(secret), **fields})
@@ -215,7 +217,7 @@ class Gateway:
     def post(
         self, content: bytes | Iterator[bytes], *, path: str = "/v1/chat/completions", **headers: str
     ) -> httpx.Response:
-        """A body as it is, which no official client would send. An iterator goes out in chunks."""
+        """Send a raw body, which no official client would send. An iterator is sent in chunks."""
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         return http.post(self.url + path, content=content, headers={"content-type": "application/json", **names})
 
@@ -250,7 +252,7 @@ class Gateway:
         )
 
     def wait_settled(self, alias: str, requests: int = 1, within_s: float = 10) -> None:
-        """Until the alias has that many entries and none is held."""
+        """Wait until the alias has so many entries and all of them are settled."""
 
         def settled() -> bool:
             states = [entry["state"] for entry in self.entries(alias)]
@@ -259,7 +261,7 @@ class Gateway:
         assert eventually(settled, within_s), self.entries(alias)
 
     def count_written(self) -> tuple[int, ...]:
-        """How many rows the ledger has, and what the budgets hold and spent: unchanged by whatever is refused."""
+        """How many rows the ledger has, and what the budgets hold and have spent. A refusal changes none of it."""
         (row,) = self.rows(
             "SELECT (SELECT count(*) FROM accounting_ledgerentry) AS entries,"
             " (SELECT count(*) FROM accounting_attempt) AS attempts,"
@@ -282,15 +284,12 @@ class Gateway:
         return [line for line in lines if fields.items() <= line.items()]
 
 
-def price(provider: str, model: str, **fields: Any) -> None:
-    Price.objects.create(
-        **{
-            "provider": provider, "model": model, "effective_from": "2026-01-01T00:00:00Z",
-            "input_usd_per_mtok": INPUT_USD, "output_usd_per_mtok": OUTPUT_USD,
-            "cached_input_usd_per_mtok": CACHED_USD, "cache_write_usd_per_mtok": CACHE_WRITE_USD,
-            "cache_write_1h_usd_per_mtok": CACHE_WRITE_1H_USD, **fields,
-        }
-    )  # fmt: skip
+def price(provider: str, model: str, effective_from: datetime = LONG_AGO, **rates: str) -> None:
+    usual = {
+        "input": INPUT_USD, "output": OUTPUT_USD, "cached_input": CACHED_USD, "cache_write": CACHE_WRITE_USD,
+        "cache_write_1h": CACHE_WRITE_1H_USD,
+    }  # fmt: skip
+    add_price(provider, model, effective_from, **{name: f"{usd}" for name, usd in (usual | rates).items()})
 
 
 def text_of(stream: Any) -> str:

@@ -1,4 +1,4 @@
-"""The real launcher as a process: what `make run` runs, on a free port, in a data directory of the test's."""
+"""The real launcher as a process, as `make run` starts it, on a free port and in the test's own data directory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RunningGateway:
         host: str = "127.0.0.1",
     ) -> None:
         self.data_dir = data_dir
-        self.host = host  # the name that it is asked by
+        self.host = host  # the name that requests use
         self.environment = environment
         self.url = f"http://127.0.0.1:{environment['PORT']}"
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
@@ -73,7 +73,7 @@ class RunningGateway:
         return os.pread(self._log.fileno(), 10_000_000, 0).decode()
 
     def wait_until_ready(self) -> float:
-        """Returns once it has printed its banner and answers; the seconds that took, from now."""
+        """Wait until the gateway has printed its banner and answers. Returns how many seconds that took."""
         started = time.monotonic()
         while time.monotonic() - started < START_TIMEOUT_S:
             assert self.process.poll() is None, self.output

@@ -1,4 +1,4 @@
-"""API keys as their clients meet them, and configuration that is live: the next request on every worker uses it."""
+"""API keys as clients meet them, and live configuration: the next request on every worker uses a change."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.e2e.gateway import Gateway, asks, http, unique
 
 
 def status(gateway: Gateway, alias: str, **headers: str) -> int:
-    """Of a chat request on a connection of its own, with these headers."""
+    """The status of a chat request with these headers, on a new connection."""
     return gateway.post(json.dumps({"model": alias, **asks()}).encode(), **headers).status_code
 
 
 def answers(gateway: Gateway, alias: str, times: int = 20) -> list[Any]:
-    """Whole answers on as many new connections: each of the workers gets some."""
+    """Whole answers on as many new connections, so that each worker gets some."""
     raw = json.dumps({"model": alias, **asks()}).encode()
     return [gateway.post(raw) for _ in range(times)]
 
@@ -71,7 +71,7 @@ def test_a_key_ends_when_it_expires_and_when_it_is_switched_off(guarded_gateway:
     assert {entry["key"] for entry in gateway.entries(route.alias)} == {name}
 
 
-def test_a_deleted_key_is_nobodys(guarded_gateway: Gateway) -> None:
+def test_a_deleted_key_is_refused_and_its_name_stays_on_the_books(guarded_gateway: Gateway) -> None:
     gateway, route, name = guarded_gateway, guarded_gateway.route("openai"), unique("key")
     secret = gateway.key(name=name)
     assert status(gateway, route.alias, api_key=secret) == 200

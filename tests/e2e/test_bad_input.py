@@ -1,5 +1,7 @@
-"""What no official client sends, and clients that do not stay: never a 500, a page, a trace, a hung worker, or a row
-of the ledger that never settles."""
+"""Requests that no official client sends, and clients that leave.
+
+They never get a 500, an HTML page or a traceback, hang no worker, and leave no ledger row unsettled.
+"""
 
 from __future__ import annotations
 
@@ -152,7 +154,7 @@ def test_a_body_that_ends_early_is_not_waited_for_and_not_answered_with_a_500(ga
     assert b" 400 " in said.split(b"\r\n")[0]
 
 
-def test_a_wrong_number_of_chunks_is_no_reason_to_wait(gateway: Gateway) -> None:
+def test_a_chunked_body_that_ends_early_is_not_waited_for(gateway: Gateway) -> None:
     """A chunked body whose sender leaves before its last chunk."""
     with gateway.nothing_written():
         connection = gateway.send(
@@ -163,14 +165,14 @@ def test_a_wrong_number_of_chunks_is_no_reason_to_wait(gateway: Gateway) -> None
 
 
 @pytest.mark.parametrize("length", [b"-1", b"abc", b"1e3", b"99999999999999999999"])
-def test_a_length_that_is_none(gateway: Gateway, length: bytes) -> None:
+def test_an_invalid_content_length_is_refused(gateway: Gateway, length: bytes) -> None:
     with gateway.nothing_written():
         said = received(gateway.send(head(0).replace(b"Content-Length: 0", b"Content-Length: " + length) + b"{}"))
     assert said.split(b" ")[1] in (b"400", b"413")
     assert b"Traceback" not in said
 
 
-def test_chunks_that_are_none(gateway: Gateway) -> None:
+def test_invalid_chunks_are_refused(gateway: Gateway) -> None:
     with gateway.nothing_written():
         said = received(
             gateway.send(head(0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked") + b"zz\r\nhello\r\n")
@@ -207,7 +209,7 @@ def test_odd_text_survives_translation(gateway: Gateway, wire: str) -> None:
     assert gateway.entry(route.alias)["state"] == "posted"
 
 
-def test_of_a_key_that_is_there_twice_the_last_counts_everywhere(gateway: Gateway) -> None:
+def test_when_a_field_is_there_twice_the_last_one_counts_everywhere(gateway: Gateway) -> None:
     route = gateway.route("openai")
     first = b'{"model": "nope", "messages": [], "max_tokens": 9000, "max_tokens": 7, '
     assert gateway.post(first + body(model=route.alias)[1:]).status_code == 200
@@ -218,7 +220,7 @@ def test_of_a_key_that_is_there_twice_the_last_counts_everywhere(gateway: Gatewa
 @pytest.mark.parametrize(
     "offered", ["x" * 129, "a b", "ü", "<script>", "'; DROP TABLE ledger; --", "{}", '"', "a,b", ""]
 )
-def test_a_request_id_that_is_not_sane_is_replaced(gateway: Gateway, offered: str) -> None:
+def test_an_invalid_request_id_is_replaced(gateway: Gateway, offered: str) -> None:
     answer = http.get(f"{gateway.url}/health/live", headers=[(b"x-request-id", offered.encode())])
     assert answer.headers["x-request-id"].startswith("req-")
 
@@ -289,12 +291,12 @@ def read_until(connection: socket.socket, text: bytes) -> bytes:
 
 
 def vanish(connection: socket.socket) -> None:
-    """As a killed process does it: a reset."""
+    """Leave with a reset, as a killed process does."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
     connection.close()
 
 
-def test_clients_that_leave_before_their_request_is_complete(gateway: Gateway) -> None:
+def test_clients_that_leave_before_their_request_is_complete_write_nothing(gateway: Gateway) -> None:
     with gateway.nothing_written():
         for sent in (b"", b"POST", head(100)[:-2], head(100), head(100) + b'{"model": "gpt'):
             gateway.send(sent).close()
@@ -302,7 +304,7 @@ def test_clients_that_leave_before_their_request_is_complete(gateway: Gateway) -
         time.sleep(0.2)
 
 
-def test_a_client_that_leaves_before_the_whole_answer(gateway: Gateway) -> None:
+def test_a_client_that_leaves_before_the_whole_answer_pays_for_all_of_it(gateway: Gateway) -> None:
     route = gateway.route("openai")
     gateway.sim.behave(route.providers[0], faults.slow_answer(0.5))
     connection = gateway.send(chat(route.alias))
@@ -315,7 +317,9 @@ def test_a_client_that_leaves_before_the_whole_answer(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("leave", [socket.socket.close, vanish], ids=["closes", "resets"])
 @pytest.mark.parametrize("wire", ["openai", "anthropic", "gemini"])
-def test_a_client_that_leaves_before_the_first_event_of_its_stream(gateway: Gateway, leave: Any, wire: str) -> None:
+def test_a_client_that_leaves_before_the_first_event_of_its_stream_ends_the_provider_s_call(
+    gateway: Gateway, leave: Any, wire: str
+) -> None:
     route = gateway.route(wire)
     gateway.sim.behave(route.providers[0], faults.slow_first_token(1).but(length=50, token_s=0.02))
     connection = gateway.send(chat(route.alias, stream=True))

@@ -19,7 +19,7 @@ from tests.e2e.gateway import PROVIDER_KEYS, Gateway, Route, asks, http
 from tests.e2e.launcher import RunningGateway
 from tests.simulator import Behaviour, Simulator, faults
 
-KNOWN_S = 1.0  # within which all workers know
+KNOWN_S = 1.0  # the time within which all workers know
 WORKERS = {"one": "gevent", "other": "gthread"}
 
 
@@ -58,20 +58,20 @@ def gateways(pair: tuple[Gateway, Gateway]) -> Iterator[tuple[Gateway, Gateway]]
 
 
 def ask(gateway: Gateway, route: Route) -> str:
-    """The provider that answered. Each time over a new connection, so that each worker is reached."""
+    """The provider that answered. Each call uses a new connection, so that each worker is reached."""
     answer = http.post(f"{gateway.url}/v1/chat/completions", json={"model": route.alias, **asks()})
     assert answer.status_code == 200, answer.text
     return answer.headers["x-gateway-provider"]
 
 
 def ask_all(gateways: tuple[Gateway, ...], route: Route, times: int = 8) -> set[str]:
-    """The providers that answered, of that many requests at each gateway, at once."""
+    """The providers that answered so many requests at once at each gateway."""
     with ThreadPoolExecutor(16) as pool:
         return set(pool.map(lambda gateway: ask(gateway, route), [*gateways] * times))
 
 
 def open_breaker(gateway: Gateway, route: Route) -> None:
-    """The route's first provider fails until one worker has had enough, and all have been told."""
+    """The route's first provider fails until one worker opens its breaker and all workers know."""
     gateway.sim.behave(route.providers[0], forever=faults.unavailable())
     assert eventually(lambda: ask(gateway, route) and is_open(gateway, route), within_s=10)
     time.sleep(KNOWN_S)
@@ -92,7 +92,7 @@ def test_a_breaker_that_one_worker_opened_is_open_for_all(gateways: tuple[Gatewa
     first, second = (route := one.route("openai", "openai", retries=0, breaker_failures=2)).providers
     open_breaker(one, route)
     called = len(one.sim.requests_to(first))
-    assert called <= 3  # two of one worker; the other had one at most
+    assert called <= 3  # two from one worker, and at most one from the other
     assert ask_all(gateways, route) == {second}
     assert len(one.sim.requests_to(first)) == called
     outcomes = Counter(attempt["outcome"] for attempt in one.attempts(route.alias) if attempt["provider"] == first)
@@ -130,7 +130,7 @@ def test_a_provider_that_is_back_is_called_again_within_a_second_of_the_cooldown
     gaps = [later - earlier for earlier, later in zip([opened, *probes], probes, strict=False)]
     assert len(probes) in (1, 2)
     assert min(gaps) >= cooldown_s
-    # ... and everybody back at the latest a second after the next.
+    # ... and all requests are back at most a second after the next one.
     strays = [at for at, provider in served if provider != first and at > recovered + cooldown_s + 1]
     assert strays == []
     assert {provider for at, provider in served if at > recovered + cooldown_s + 1} == {first}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,11 +15,12 @@ from accounting.models import LedgerEntry
 from routing.models import Fallback, ModelAlias, Provider
 from tests.clocks import eventually
 from tests.e2e.gateway import Gateway, Route, asks, cost, text_of
+from tests.media import wav
 from tests.simulator import Behaviour, Usage, faults
 
 STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 FORMATS = pytest.mark.parametrize("wire", ["openai", "anthropic", "gemini"])
-#: (fault, the books' word for it, how often the deployment is called): the contract's "When the cascade moves".
+#: (fault, its outcome on the books, how often the deployment is called), from the contract's "When the cascade moves".
 FAULTS = {
     "429": (faults.rate_limited(), "rate_limited", 2),
     "429, patience asked for": (faults.rate_limited(retry_after_s=0.2), "rate_limited", 2),
@@ -88,9 +90,9 @@ def test_a_failure_that_passes_is_answered_by_the_same_provider(gateway: Gateway
 
 
 @STREAMED
-def test_a_refused_connection(gateway: Gateway, stream: bool) -> None:
+def test_a_refused_connection_is_followed_by_the_next_step(gateway: Gateway, stream: bool) -> None:
     with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # bound, not listening: nobody else takes the port meanwhile
+        nobody.bind(("127.0.0.1", 0))  # bound but not listening, so that no other process takes the port
         route = gateway.route("openai", "openai")
         with gateway.orm():
             Provider.objects.filter(name=route.providers[0]).update(
@@ -152,6 +154,40 @@ def test_the_chain_is_taken_in_its_order(gateway: Gateway) -> None:
     assert [attempt["provider"] for attempt in attempts] == list(route.providers)
     assert [attempt["alias"] for attempt in attempts] == list(route.aliases)
     assert [attempt["http_status"] for attempt in attempts] == [503, 503, 503, 200]
+
+
+#: Claude hears no sound.
+_SOUND: list[Any] = [
+    {
+        "role": "user",
+        "content": [
+            {"type": "text", "text": "What is said?"},
+            {"type": "input_audio", "input_audio": {"data": base64.b64encode(wav(1)).decode(), "format": "wav"}},
+        ],
+    }
+]
+
+
+@STREAMED
+def test_a_step_that_cannot_take_the_request_is_passed_by(gateway: Gateway, stream: bool) -> None:
+    route = gateway.route("openai", "anthropic", "openai", retries=0)
+    gateway.sim.behave(route.providers[0], faults.unavailable())
+    _, headers = ask(gateway, route, stream=stream, messages=_SOUND)
+    assert called(gateway) == [route.providers[0], route.providers[2]]
+    assert (headers["provider"], headers["attempts"]) == (route.providers[2], "3")
+    outcomes = [attempt["outcome"] for attempt in gateway.attempts(route.alias)]
+    assert outcomes == ["server_error", "capability", "answered"]
+
+
+@STREAMED
+def test_when_no_step_can_take_the_request_the_client_hears_what_is_in_the_way(gateway: Gateway, stream: bool) -> None:
+    route = gateway.route("anthropic")
+    with pytest.raises(openai.BadRequestError) as raised:
+        ask(gateway, route, stream=stream, messages=_SOUND)
+    assert raised.value.param == "messages[0].content[1]"
+    assert called(gateway) == []
+    entry = gateway.entry(route.alias)
+    assert (entry["state"], entry["cost_usd"], entry["http_status"]) == ("voided", 0, 400)
 
 
 def test_only_the_answer_is_paid_at_the_fallbacks_price(gateway: Gateway) -> None:
@@ -217,8 +253,8 @@ def test_a_request_whose_hold_was_expired_meanwhile_asks_nobody_else_and_says_so
 def test_a_budget_made_meanwhile_bounds_a_fallback_when_it_is_its_provider_s(
     guarded_gateway: Gateway, scope: str
 ) -> None:
-    """One of the alias counts the request, too, but it was admitted before and goes on."""
-    gateway = guarded_gateway  # one worker: what the second request brings it to know, the first one knows
+    """The alias's budget counts the request too, but the request was admitted before and goes on."""
+    gateway = guarded_gateway  # one worker: both requests see the same configuration
     route, other = gateway.route("openai", "openai", retries=0), gateway.route("openai")
     first, second = route.providers
     client = gateway.client(api_key=gateway.key())
@@ -282,8 +318,8 @@ def test_a_provider_without_its_key_is_passed_over(gateway: Gateway) -> None:
     assert (line["level"], line["alert"], line["kind"]) == ("error", True, "no_key")
 
 
-def test_a_deployment_that_keeps_failing_is_left_alone_for_a_while(guarded_gateway: Gateway) -> None:
-    gateway = guarded_gateway  # one worker: its breakers are the gateway's
+def test_a_deployment_that_keeps_failing_is_skipped_until_its_cool_down_ends(guarded_gateway: Gateway) -> None:
+    gateway = guarded_gateway  # one worker, so its breakers are the gateway's
     route = gateway.route("openai", "openai", retries=0, breaker_failures=2, breaker_cooldown_s=0.5)
     first, second = route.providers
     gateway.sim.behave(first, faults.unavailable(), faults.unavailable())

@@ -1,9 +1,10 @@
-"""The embedded server alone: where it listens, who may have it, what it recovers from."""
+"""The embedded server alone: where it listens, which process owns it, and what it recovers from."""
 
 from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import psycopg
@@ -70,6 +71,46 @@ def test_a_first_start_that_was_killed_half_way_leaves_nothing_in_the_way(tmp_pa
     with server.shared():
         assert value_of(server, "SELECT 1") == 1
     assert not (tmp_path / "postgres.new").exists()
+
+
+def test_no_secret_of_the_gateway_is_in_the_servers_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-provider-openai-5e3a1c77")
+    server = EmbeddedPostgres(tmp_path / "postgres", durable=False)
+    with server.shared():
+        pid = int((server.data_dir / "postmaster.pid").read_text().split()[0])
+        assert b"sk-provider" not in Path(f"/proc/{pid}/environ").read_bytes()
+        assert b"PATH=" in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def test_its_log_is_for_its_owner_alone(tmp_path: Path) -> None:
+    server = EmbeddedPostgres(tmp_path / "postgres", durable=False)
+    server.log_path.write_text("of an older gateway\n")
+    server.log_path.chmod(0o644)
+    with server.shared():
+        assert stat.S_IMODE(server.log_path.stat().st_mode) == 0o600
+    assert server.log_path.read_text().startswith("of an older gateway\n")
+    assert "ready to accept connections" in server.log_path.read_text()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server is another user's")
+def test_a_folder_that_is_closed_to_others_stays_closed_to_them(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    shared = tmp_path / "shared"
+    shared.mkdir(mode=0o750)
+    (closed / ".env").write_text("OPENAI_API_KEY=sk-provider-openai-5e3a1c77")
+    for folder in (closed, shared):
+        server = EmbeddedPostgres(folder / "data" / "postgres", durable=False)
+        for _ in range(2):
+            with server.shared():
+                assert value_of(server, "SELECT 1") == 1
+                assert folder.stat().st_mode & 0o007 == 0
+    seen = subprocess.run(
+        ["cat", closed / ".env"], user="nobody", group="nogroup", extra_groups=[], capture_output=True, check=False
+    )
+    assert (seen.returncode, seen.stdout) == (1, b"")
 
 
 def test_a_directory_too_deep_for_a_socket_works_as_well(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The contract's error table, row by row: what the official client raises, and that a refusal leaves no trace.
+"""The contract's error table, row by row: what the official client raises, and that a refusal writes nothing.
 
 The envelope is OpenAI's: `{"error": {"message", "type", "param", "code"}}`.
 """
@@ -57,7 +57,7 @@ def tomorrow() -> datetime:
 # --- the request is wrong ---------------------------------------------------------------------------------
 
 
-def test_a_body_that_is_not_json(gateway: Gateway) -> None:
+def test_a_body_that_is_not_json_is_a_400_invalid_json(gateway: Gateway) -> None:
     with gateway.nothing_written():
         error = raised_for(gateway.post(b'{"model": "gpt-4o", "messages": ['))
     assert_is(error, openai.BadRequestError, 400, "invalid_request_error/invalid_json")
@@ -87,20 +87,22 @@ def test_a_body_that_is_not_json(gateway: Gateway) -> None:
         ({"tools": {}}, "invalid_value", "tools"),
     ],
 )
-def test_a_field_that_is_missing_or_wrong(gateway: Gateway, parameters: dict[str, Any], code: str, param: str) -> None:
+def test_a_missing_or_wrong_field_is_a_400_that_names_the_field(
+    gateway: Gateway, parameters: dict[str, Any], code: str, param: str
+) -> None:
     with gateway.nothing_written():
         error = raised_for(gateway.post(json.dumps({"model": "gpt-4o", **asks(), **parameters}).encode()))
     assert_is(error, openai.BadRequestError, 400, f"invalid_request_error/{code}", param)
 
 
-def test_a_body_that_is_too_large(guarded_gateway: Gateway) -> None:
+def test_a_body_that_is_too_large_is_a_413(guarded_gateway: Gateway) -> None:
     client = guarded_gateway.client(api_key=guarded_gateway.key())
     with guarded_gateway.nothing_written():
         error = refused(guarded_gateway, "gpt-4o", client=client, **asks("x" * 1_100_000))
     assert_is(error, openai.APIStatusError, 413, "invalid_request_error/request_too_large")
 
 
-def test_an_unknown_alias(gateway: Gateway) -> None:
+def test_an_unknown_alias_is_a_404_that_lists_the_aliases(gateway: Gateway) -> None:
     with gateway.nothing_written():
         error = refused(gateway, "gpt-5-nano")
     assert_is(error, openai.NotFoundError, 404, "invalid_request_error/model_not_found", "model")
@@ -112,14 +114,14 @@ def test_an_unknown_alias(gateway: Gateway) -> None:
 # --- the key is wrong ---------------------------------------------------------------------------------------
 
 
-def test_no_key(guarded_gateway: Gateway) -> None:
+def test_a_request_without_a_key_is_a_401(guarded_gateway: Gateway) -> None:
     with guarded_gateway.nothing_written():
         error = raised_for(guarded_gateway.post(json.dumps({"model": "gpt-4o", **asks()}).encode()))
     assert_is(error, openai.AuthenticationError, 401, "invalid_request_error/invalid_api_key")
     assert error.response.headers["www-authenticate"] == "Bearer"
 
 
-def test_unknown_disabled_and_expired_keys(guarded_gateway: Gateway) -> None:
+def test_unknown_disabled_and_expired_keys_are_a_401_that_does_not_repeat_them(guarded_gateway: Gateway) -> None:
     past = datetime.now(UTC) - timedelta(seconds=1)
     secrets = ["dummy", guarded_gateway.key(enabled=False), guarded_gateway.key(expires_at=past)]
     for secret in secrets:
@@ -129,7 +131,7 @@ def test_unknown_disabled_and_expired_keys(guarded_gateway: Gateway) -> None:
         assert secret not in str(error.body)
 
 
-def test_a_key_that_may_not_use_the_alias(gateway: Gateway) -> None:
+def test_a_key_that_may_not_use_the_alias_is_a_403(gateway: Gateway) -> None:
     client = gateway.client(api_key=gateway.key(allowed_aliases=["gemini-flash"]))
     with gateway.nothing_written():
         error = refused(gateway, "gpt-4o", client=client)
@@ -137,10 +139,10 @@ def test_a_key_that_may_not_use_the_alias(gateway: Gateway) -> None:
     assert client.chat.completions.create(model="gemini-flash", **asks()).model == "gemini-flash"
 
 
-def test_a_rate_limit_of_ours(gateway: Gateway) -> None:
+def test_a_request_over_a_rate_limit_of_ours_is_a_429_that_says_when_to_retry(gateway: Gateway) -> None:
     route = gateway.route("openai")
     client = gateway.client(api_key=gateway.key(requests_per_minute=1))
-    # The minute may end between the two requests; it does not between these four.
+    # The minute may end once among these four requests, so at least two of them are over the limit.
     answers = [_outcome(client, route) for _ in range(4)]
     limited = [error for error in answers if error is not None]
     assert len(limited) >= 2
@@ -162,11 +164,11 @@ def _outcome(client: openai.OpenAI, route: Route) -> Any:
 # --- the money is not there -------------------------------------------------------------------------------
 
 
-def test_a_spent_budget(gateway: Gateway) -> None:
+def test_a_request_under_a_spent_budget_is_a_429_that_says_when_the_budget_resets(gateway: Gateway) -> None:
     route = gateway.route("openai", cap=100)
     budget = gateway.budget(route, "0.01")
     gateway.sim.behave(route.providers[0], Behaviour(text="Hi", usage=Usage(1000, 800)))
-    gateway.client().chat.completions.create(model=route.alias, **asks())  # 0.010566: more than is left for its like
+    gateway.client().chat.completions.create(model=route.alias, **asks())  # it costs 0.010566
     with gateway.nothing_written():
         error = refused(gateway, route.alias, client=gateway.client(max_retries=2))
     assert_is(
@@ -177,11 +179,11 @@ def test_a_spent_budget(gateway: Gateway) -> None:
     assert error.body["budget"] == budget
     assert (error.body["limit_usd"], error.body["spent_usd"], error.body["held_usd"]) == ("0.01", "0.010566", "0")
     assert datetime.fromisoformat(error.body["resets_at"]) == tomorrow()
-    # Its client was told not to try again: one line in the log, not three.
+    # The client was told not to retry, so the log has one line and not three.
     assert len(gateway.log_lines(event="budget refused a request", code="budget_exceeded", budget=budget)) == 1
 
 
-def test_a_budget_of_nothing(gateway: Gateway) -> None:
+def test_a_budget_of_nothing_refuses_every_request(gateway: Gateway) -> None:
     route = gateway.route("openai")
     gateway.budget(route, "0")
     with gateway.nothing_written():
@@ -189,7 +191,7 @@ def test_a_budget_of_nothing(gateway: Gateway) -> None:
     assert_is(error, openai.RateLimitError, 429, "insufficient_quota/budget_exceeded", x_should_retry="false")
 
 
-def test_a_request_that_fits_once_the_running_ones_settle(gateway: Gateway) -> None:
+def test_a_request_that_fits_once_the_running_ones_settle_may_be_retried(gateway: Gateway) -> None:
     route = gateway.route("openai")
     gateway.budget(route, "0.015")  # room for one hold of 0.0109, not for two
     gateway.sim.behave(route.providers[0], faults.slow_answer(1.5))
@@ -205,7 +207,7 @@ def test_a_request_that_fits_once_the_running_ones_settle(gateway: Gateway) -> N
         retry_after="1", x_should_retry=None,
     )  # fmt: skip
     assert Decimal(error.body["held_usd"]) == gateway.entries(route.alias)[0]["hold_usd"]
-    # The official client's own retries, one a second, get it through.
+    # The official client retries once a second, and succeeds.
     answer = gateway.client(max_retries=3).chat.completions.create(model=route.alias, **asks("second"))
     assert answer.choices[0].message.content == "You said: second"
     running.join()
@@ -229,7 +231,7 @@ def test_a_request_larger_than_the_whole_budget_learns_what_would_fit(gateway: G
     assert answer.choices[0].message.content == "You said: Say hello"
 
 
-def test_no_price_under_a_hard_budget(gateway: Gateway) -> None:
+def test_a_model_without_a_price_is_a_403_under_a_hard_budget(gateway: Gateway) -> None:
     route = gateway.route("openai", priced=False)
     with gateway.nothing_written():
         error = refused(gateway, route.alias)
@@ -244,7 +246,7 @@ def test_no_price_under_a_hard_budget(gateway: Gateway) -> None:
     ("status", "kind"),
     [(400, openai.BadRequestError), (413, openai.APIStatusError), (422, openai.UnprocessableEntityError)],
 )
-def test_a_provider_that_rejects_the_request_is_heard_as_it_spoke(
+def test_a_rejection_by_the_provider_reaches_the_client_in_the_provider_s_words(
     gateway: Gateway, status: int, kind: type[openai.APIStatusError]
 ) -> None:
     route = gateway.route("openai", "openai")
@@ -261,7 +263,7 @@ def test_a_provider_that_rejects_the_request_is_heard_as_it_spoke(
 
 
 @pytest.mark.parametrize("wire", ["anthropic", "gemini"])
-def test_a_rejection_in_another_format_becomes_openais(gateway: Gateway, wire: str) -> None:
+def test_a_rejection_in_another_format_becomes_an_openai_error(gateway: Gateway, wire: str) -> None:
     route = gateway.route(wire, "openai")
     gateway.sim.behave(route.providers[0], faults.context_length_exceeded())
     error = refused(gateway, route.alias)
@@ -273,7 +275,7 @@ def test_a_rejection_in_another_format_becomes_openais(gateway: Gateway, wire: s
 # --- every step failed ----------------------------------------------------------------------------------------
 
 
-def test_all_steps_failed(gateway: Gateway) -> None:
+def test_when_all_steps_fail_the_client_gets_a_502_with_all_attempts(gateway: Gateway) -> None:
     route = gateway.route("openai", "anthropic", retries=0)
     first, second = route.providers
     gateway.sim.behave(first, faults.unavailable())
@@ -294,7 +296,7 @@ def test_all_steps_failed(gateway: Gateway) -> None:
     assert (entry["state"], entry["http_status"], entry["cost_usd"]) == ("voided", 502, 0)
 
 
-def test_all_steps_timed_out(gateway: Gateway) -> None:
+def test_when_all_steps_time_out_the_client_gets_a_504(gateway: Gateway) -> None:
     route = gateway.route("openai", "gemini", total_timeout_s=0.3, first_token_timeout_s=0.3)
     for provider in route.providers:
         gateway.sim.behave(provider, faults.silent(5))
@@ -306,7 +308,7 @@ def test_all_steps_timed_out(gateway: Gateway) -> None:
     assert [attempt["kind"] for attempt in error.body["attempts"]] == ["timeout", "timeout"]
 
 
-def test_all_steps_rate_limited(gateway: Gateway) -> None:
+def test_when_all_steps_are_rate_limited_the_client_gets_a_429_with_the_shortest_wait(gateway: Gateway) -> None:
     route = gateway.route("openai", "anthropic", retries=0)
     gateway.sim.behave(route.providers[0], faults.rate_limited(retry_after_s=20))
     gateway.sim.behave(route.providers[1], faults.rate_limited(retry_after_s=7))
@@ -347,7 +349,7 @@ def test_a_broken_stream_ends_with_an_error_event_and_without_done(
     assert entry["cost_usd"] == cost(entry["input_tokens"], entry["output_tokens"]) > 0
 
 
-def test_a_broken_stream_as_bytes(gateway: Gateway) -> None:
+def test_the_bytes_of_a_broken_stream_end_with_the_error(gateway: Gateway) -> None:
     route = gateway.route("openai")
     gateway.sim.behave(route.providers[0], faults.cut_after(1).but(length=8))
     answer = gateway.post(json.dumps({"model": route.alias, "stream": True, **asks()}).encode())

@@ -1,9 +1,8 @@
 """The sixteen faults of the published failover benchmark, for all three wire formats, streamed and whole.
 
-Time limits, retries and breakers are the first start's; where a case needs another one to be over in a minute, it
-says so. Faults take their time (twelve seconds for a first token, fifteen between two events), so all of them happen at
-once, to requests that go out together: one test then looks at what one of them came to, for its caller, at the
-simulated provider, and in the books.
+Time limits, retries and breakers are the first start's. A case that would take over a minute sets its own limits.
+Faults take time (twelve seconds for a first token, fifteen between two events), so all requests go out together. Each
+test then looks at one of them: at what its caller got, what the simulated provider saw, and what the books say.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ WIRES = ("openai", "anthropic", "gemini")
 NEXT = {"openai": "anthropic", "anthropic": "gemini", "gemini": "openai"}
 TOKENS = tuple(f" word{number}" if number else "word0" for number in range(60))
 ANSWER = "".join(TOKENS)
-PRIMARY, FALLBACK = Usage(11, 60), Usage(13, 61)  # told apart in the books
+PRIMARY, FALLBACK = Usage(11, 60), Usage(13, 61)  # different, to tell them apart in the books
 GOOD = Behaviour(tokens=TOKENS, usage=PRIMARY)
 GOOD_FALLBACK = Behaviour(tokens=TOKENS, usage=FALLBACK)
 
 
 @dataclass
 class Outcome:
-    """What one request came to, for its caller and at the two providers."""
+    """The result of one request, for its caller and at the two providers."""
 
     route: Route
     wire: str
@@ -48,7 +47,7 @@ class Outcome:
     at_fallback: list[ReceivedRequest] = field(default_factory=list)
 
     def gaps_s(self) -> list[float]:
-        """Between the requests that the primary received."""
+        """The seconds between the requests that the primary received."""
         times = [request.received_at for request in self.at_primary]
         return [later - earlier for earlier, later in itertools.pairwise(times)]
 
@@ -58,8 +57,10 @@ class Outcome:
         return self.body.startswith(": keep-alive")
 
     def moved_on_after_s(self) -> float:
-        """From the last request at the primary to the first one at the fallback. Our clock runs from before the
-        provider has the request, so that this may be a little less than the limit."""
+        """The seconds from the last request at the primary to the first request at the fallback.
+
+        The gateway's limit begins before the provider has the request, so this may be a little less than the limit.
+        """
         return self.at_fallback[0].received_at - self.at_primary[-1].received_at
 
 
@@ -68,18 +69,20 @@ Expectation = Callable[[Gateway, Outcome], None]
 
 @dataclass(frozen=True)
 class Fault:
-    """``primary`` is what befalls the first requests, or ``forever`` each; else the provider is well. What has no
-    meaning for a whole answer is there in one mode only, with its counterpart beside it."""
+    """``primary`` are the faults of the first requests, and ``forever`` is the fault of every request.
+
+    After them the provider is well. A fault that has no meaning for whole answers has only one mode.
+    """
 
     expect: Expectation
     primary: tuple[Behaviour, ...] = ()
     forever: Behaviour = GOOD
     modes: tuple[str, ...] = ("streamed", "whole")
     fallback: Behaviour = GOOD_FALLBACK
-    fallback_wire: str = ""  # the next format's, unless the fault is one of a certain format
+    fallback_wire: str = ""  # the next format, unless the fault needs a certain format
     fallback_model: str = ""
     chain: ChainKind = ChainKind.GENERAL
-    whole_limits: dict[str, Any] = field(default_factory=dict)  # of the providers, where not the first start's
+    whole_limits: dict[str, Any] = field(default_factory=dict)  # of the providers, unlike the first start's
 
 
 # --- what must come of them --------------------------------------------------------------------------------
@@ -117,7 +120,7 @@ def answered_by_fallback(attempts: int, *, within_s: float, after_s: float = 0, 
 
 
 def rescued(*, within_s: float, after_s: float = 0, refusals: int = 0) -> Expectation:
-    """The caller has one whole answer, without a seam, and all that was consumed for it is on the books."""
+    """The caller gets one whole answer, and all that was consumed for it is on the books."""
 
     def expect(gateway: Gateway, seen: Outcome) -> None:
         assert_whole_answer(seen, "false", 1)  # the head was sent before the stream broke
@@ -205,7 +208,7 @@ def _counts_early(seen: Outcome) -> bool:
 #: A silent provider is left after twelve seconds when it was to stream. A whole answer may take ten minutes without a
 #: byte, as those of reasoning models do, so that its only limit is lowered here.
 SHORT_TOTAL: dict[str, Any] = {"total_timeout_s": 3.0}
-#: How each format says that it refuses a prompt: the code (ours, where it has none), and its own words.
+#: How each format refuses a prompt: the code (ours, where the format has no code), and the provider's words.
 REASONS = {
     "openai": ("invalid_prompt", "flagged as potentially violating our usage policy"),
     "anthropic": ("content_policy_violation", "Output blocked by content filtering policy"),
@@ -269,7 +272,7 @@ FAULTS = {
         answered_by_fallback(1, within_s=4), forever=faults.context_length_exceeded(), chain=ChainKind.CONTEXT_WINDOW
     ),
     "content filter": Fault(refused, forever=faults.content_filtered()),
-    # litellm's map says of this model that it goes on from a prefill.
+    # litellm's map says that this model goes on from a prefill.
     "cut, and the fallback refuses prefill": Fault(
         rescued(within_s=4, refusals=1), (faults.cut_after(40).but(tokens=TOKENS),), modes=("streamed",),
         fallback=faults.refuses_prefill().but(tokens=TOKENS[40:], usage=FALLBACK),
@@ -281,14 +284,14 @@ CASES = [(name, wire, mode) for name, fault in FAULTS.items() for wire in WIRES 
 
 @pytest.fixture(scope="module")
 def outcomes(shared_gateway: Gateway) -> Iterator[dict[tuple[str, str, str], Outcome]]:
-    """Of all cases, which run at once."""
+    """The outcomes of all cases, which run at once."""
     gateway = shared_gateway
     gateway.sim.reset()
     seen = {case: Outcome(_route(gateway, *case), case[1], case[2] == "streamed") for case in CASES}
     threads = [threading.Thread(target=_ask, args=(gateway, outcome)) for outcome in seen.values()]
     for thread in threads:
         thread.start()
-        time.sleep(0.02)  # how they wait for their faults is the test, not how fast this machine starts them
+        time.sleep(0.02)  # the tests measure the waits, so the starts must not crowd the machine
     for thread in threads:
         thread.join()
     for outcome in seen.values():
@@ -324,13 +327,15 @@ def _ask(gateway: Gateway, outcome: Outcome) -> None:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("case", CASES, ids=[", ".join(case) for case in CASES])
-def test_fault(
+def test_a_provider_s_fault_costs_the_caller_what_the_table_says(
     shared_gateway: Gateway, outcomes: dict[tuple[str, str, str], Outcome], case: tuple[str, str, str]
 ) -> None:
     FAULTS[case[0]].expect(shared_gateway, outcomes[case])
 
 
-def test_the_gateway_is_well_afterwards(shared_gateway: Gateway, outcomes: dict[tuple[str, str, str], Outcome]) -> None:
+def test_after_all_faults_the_gateway_is_healthy_and_holds_nothing(
+    shared_gateway: Gateway, outcomes: dict[tuple[str, str, str], Outcome]
+) -> None:
     assert http.get(f"{shared_gateway.url}/health").status_code == 200
     aliases = [outcome.route.alias for outcome in outcomes.values()]
     assert shared_gateway.rows("SELECT request_id FROM open_holds WHERE alias = ANY(%s)", aliases) == []
@@ -344,7 +349,7 @@ def test_the_gateway_is_well_afterwards(shared_gateway: Gateway, outcomes: dict[
 def test_a_primary_that_was_down_is_left_alone_probed_and_returned_to(
     gateway: Gateway, wire: str, streamed: bool
 ) -> None:
-    """A minute in the benchmark; here two seconds, with a cool-down of one."""
+    """The benchmark's primary is down for a minute, and ours for two seconds, with a cool-down of one second."""
     route = gateway.route(wire, NEXT[wire], retries=0, breaker_failures=2, breaker_cooldown_s=1)
     gateway.sim.behave(route.providers[0], faults.down_for(2), forever=GOOD)
     began = time.monotonic()
@@ -363,7 +368,7 @@ def test_a_primary_that_was_down_is_left_alone_probed_and_returned_to(
         time.sleep(0.05)
     down = [request for request in gateway.sim.requests_to(route.providers[0]) if request.status != 200]
     assert route.aliases[1] in served
-    # Two failures a worker open the breaker, then one probe a second: never a request's worth of attempts.
+    # Two failures a worker open the breaker. Then there is one probe a second, not an attempt a request.
     assert len(down) <= 7 < len(served)
     gateway.wait_settled(route.alias, len(served))
     assert {entry["state"] for entry in gateway.entries(route.alias)} == {"posted"}
@@ -371,7 +376,7 @@ def test_a_primary_that_was_down_is_left_alone_probed_and_returned_to(
     assert [attempt["cost_usd"] for attempt in failed] == [0] * len(down), "all are on the books, and cost nothing"
 
 
-def test_the_first_starts_limits_are_the_contracts(gateway: Gateway) -> None:
+def test_the_first_start_has_the_limits_of_the_contract(gateway: Gateway) -> None:
     route = gateway.route("openai")
     with gateway.orm():
         row = Provider.objects.get(name=route.providers[0])

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 
 import httpx
+import psycopg
 import pytest
 
+from gateway_project.embedded_postgres import EmbeddedPostgres
+from tests.clocks import eventually, within
 from tests.e2e.gateway import Gateway, asks, http
 
 ALIASES = ["claude-sonnet", "gpt-4o", "gemini-pro", "gemini-flash"]
@@ -19,7 +24,7 @@ CHAT_PATHS = [
 ]
 
 
-def test_health(gateway: Gateway) -> None:
+def test_health_live_and_ready_answer_without_calling_a_provider(gateway: Gateway) -> None:
     answer = http.get(f"{gateway.url}/health")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     assert answer.json() == {"status": "healthy", "models": ALIASES}
@@ -40,8 +45,47 @@ def test_looking_at_health_writes_nothing(gateway: Gateway) -> None:
             http.get(f"{gateway.url}/health")
 
 
+def test_health_says_that_somebody_holds_the_ledgers_lock(
+    guarded_gateway: Gateway, guarded_postgres: EmbeddedPostgres
+) -> None:
+    gateway = guarded_gateway
+    with psycopg.connect(guarded_postgres.dsn()) as other:
+        other.execute("SELECT pg_advisory_xact_lock(7234, 0)")
+        began = time.monotonic()
+        answer = http.get(f"{gateway.url}/health")
+        assert within(time.monotonic() - began, 4)
+    assert (answer.status_code, answer.json()["status"]) == (503, "unhealthy")
+    assert answer.json()["reason"].startswith("the ledger cannot be written")
+    assert http.get(f"{gateway.url}/health").status_code == 200
+
+
+def test_health_says_that_the_ledgers_writer_waits_for_a_row(
+    guarded_gateway: Gateway, guarded_postgres: EmbeddedPostgres
+) -> None:
+    gateway, route, secret = guarded_gateway, guarded_gateway.route("openai"), guarded_gateway.key()
+    gateway.budget(route, "10")
+    raw = json.dumps({"model": route.alias, **asks()}).encode()
+    assert gateway.post(raw, api_key=secret).status_code == 200
+    statuses: list[int] = []
+    chat = threading.Thread(target=lambda: statuses.append(gateway.post(raw, api_key=secret).status_code))
+    with psycopg.connect(guarded_postgres.dsn()) as other:
+        other.execute("SELECT id FROM accounting_budgetperiod FOR UPDATE")
+        chat.start()
+        assert eventually(lambda: http.get(f"{gateway.url}/health").status_code == 503, within_s=7)
+    chat.join()
+    assert statuses == [200]
+    assert http.get(f"{gateway.url}/health").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/", "/health/live", "/health/ready"])
+def test_health_can_only_be_looked_at(gateway: Gateway, path: str) -> None:
+    for method in ("PUT", "POST", "DELETE"):
+        answer = http.request(method, gateway.url + path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
+
+
 @pytest.mark.parametrize("path", ["/v1/models", "/models", "/v1/models/"])
-def test_the_models(gateway: Gateway, path: str) -> None:
+def test_the_models_are_listed_at_every_path(gateway: Gateway, path: str) -> None:
     answer = http.get(gateway.url + path)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     assert answer.json() == {
@@ -50,7 +94,7 @@ def test_the_models(gateway: Gateway, path: str) -> None:
     }
 
 
-def test_one_model(gateway: Gateway) -> None:
+def test_a_model_is_found_by_its_name_and_an_unknown_model_is_a_404(gateway: Gateway) -> None:
     for path in ("/v1/models/gemini-pro", "/models/gemini-pro"):
         assert http.get(gateway.url + path).json() == {
             "id": "gemini-pro", "object": "model", "created": 0, "owned_by": "gateway",
@@ -75,7 +119,7 @@ def test_an_alias_with_a_slash_has_a_path_too(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "text/html", "application/xml;q=0.5"])
-def test_whatever_a_client_accepts_it_is_answered(gateway: Gateway, accept: str) -> None:
+def test_a_client_is_answered_whatever_its_accept_header_says(gateway: Gateway, accept: str) -> None:
     route = gateway.route("openai")
     chat = {"model": route.alias, "messages": [{"role": "user", "content": "Hi"}]}
     headers = {"Accept": accept}
@@ -190,7 +234,7 @@ def exposed(answer: httpx.Response) -> set[str]:
     [
         ("POST", "/v1/chat/completions", {}, 401),
         ("GET", "/nothing", {}, 404),
-        ("POST", "/health", {}, 403),  # by Django's middleware against forged forms
+        ("POST", "/health", {}, 405),
         ("GET", "/v1/models", {"host": "evil.example"}, 400),  # by Django's own middleware
     ],
 )
@@ -232,13 +276,13 @@ def test_the_admin_is_for_no_other_page_to_read(guarded_gateway: Gateway, path: 
         assert [name for name in answer.headers if name.startswith("access-control-")] == []
 
 
-def test_options_that_are_no_preflight_are_answered_at_once(guarded_gateway: Gateway) -> None:
+def test_options_that_are_not_a_preflight_are_answered_at_once(guarded_gateway: Gateway) -> None:
     with guarded_gateway.nothing_written():
         answer = http.options(f"{guarded_gateway.url}/v1/chat/completions")
     assert (answer.status_code, answer.content) == (204, b"")
 
 
-def test_a_pages_cookies_are_no_key(guarded_gateway: Gateway) -> None:
+def test_a_page_s_cookies_do_not_count_as_a_key(guarded_gateway: Gateway) -> None:
     """`access-control-allow-credentials` is never given."""
     answer = http.options(
         f"{guarded_gateway.url}/v1/models",

@@ -70,7 +70,7 @@ class Image:
     def _from(self, rest: str) -> None:
         if rest.endswith(" AS build"):
             return
-        # The last stage starts from its base image again: of the build, only what it copies is there.
+        # The last stage starts from its base image again, and has only what it copies from the build.
         shutil.move(self.root, self.root.with_name("build"))
         self.root.mkdir()
         self.variables = {}
@@ -232,7 +232,7 @@ def test_the_image_serves_and_stops(image: Image, deployment: dict[str, str]) ->
         assert running.stop() == 0
     finally:
         running.close()
-    # An unprivileged user may run it: it wrote nothing of its own.
+    # The gateway wrote no file, so an unprivileged user may run it.
     assert image.files() == before
 
 

@@ -207,15 +207,13 @@ def test_the_price_at_the_time_stays_on_the_row(gateway: Gateway) -> None:
     gateway.sim.behave(route.providers[0], forever=Behaviour(text="Hi", usage=Usage(1_000_000, 0)))
     ask(gateway, route.alias)
     with gateway.orm():
-        price(
-            route.providers[0], "gpt-4o", effective_from=datetime.now(UTC) - timedelta(seconds=1), input_usd_per_mtok=5
-        )
-        price(route.providers[0], "gpt-4o", effective_from=datetime.now(UTC) + timedelta(days=1), input_usd_per_mtok=7)
+        price(route.providers[0], "gpt-4o", effective_from=datetime.now(UTC) - timedelta(seconds=1), input="5")
+        price(route.providers[0], "gpt-4o", effective_from=datetime.now(UTC) + timedelta(days=1), input="7")
     ask(gateway, route.alias)
     gateway.wait_settled(route.alias, 2)
     entries = gateway.entries(route.alias)
     assert [entry["cost_usd"] for entry in entries] == [Decimal("2.51"), Decimal(5)]
-    assert [Decimal(e["price"]["base"]["input_usd_per_mtok"]) for e in entries] == [Decimal("2.51"), Decimal(5)]
+    assert [Decimal(e["price"]["standard"]["input"]) for e in entries] == [Decimal("2.51"), Decimal(5)]
 
 
 def test_what_has_no_price_costs_null_and_never_nothing(guarded_gateway: Gateway) -> None:
@@ -321,13 +319,13 @@ def test_without_postgres_nothing_is_spent_and_it_recovers_by_itself(
             answer = http.get(gateway.url + path, headers={"api-key": secret})
             assert (answer.status_code, answer.json()["error"]["code"]) == (503, "ledger_unavailable")
         assert within(time.monotonic() - began, 5)
-        assert len(gateway.sim.requests) == 2  # nobody was called for money that cannot be recorded
+        assert len(gateway.sim.requests) == 2  # no provider was called while the cost could not be recorded
     finally:
         guarded_postgres.start()
         gateway.reconnect()
 
     assert eventually(lambda: http.get(f"{gateway.url}/health").status_code == 200, within_s=10)
-    # The official client's own retries are enough: the ledger's session comes back within a second of Postgres.
+    # The official client's own retries are enough: the ledger reconnects within a second after Postgres is back.
     client.with_options(max_retries=2).chat.completions.create(model=route.alias, **asks())
     cut.join()
     # What was running when Postgres went away is on the books too: once, at its cost.

@@ -61,7 +61,7 @@ def node() -> Run:
 
 
 @ALL
-def test_a_whole_answer(gateway: Gateway, node: Run, wire: str) -> None:
+def test_a_whole_answer_has_text_a_finish_reason_and_usage(gateway: Gateway, node: Run, wire: str) -> None:
     route = gateway.route(wire)
     assert node("create", gateway, route.alias) == {
         "content": "You said: Say hello",
@@ -73,7 +73,7 @@ def test_a_whole_answer(gateway: Gateway, node: Run, wire: str) -> None:
 
 
 @ALL
-def test_a_stream_with_usage(gateway: Gateway, node: Run, wire: str) -> None:
+def test_a_stream_ends_with_its_usage_once(gateway: Gateway, node: Run, wire: str) -> None:
     route = gateway.route(wire)
     seen = node("stream", gateway, route.alias)
     assert seen == {
@@ -86,14 +86,14 @@ def test_a_stream_with_usage(gateway: Gateway, node: Run, wire: str) -> None:
 
 
 @ALL
-def test_its_tool_loop(gateway: Gateway, node: Run, wire: str) -> None:
+def test_a_tool_s_result_comes_back_in_the_next_answer(gateway: Gateway, node: Run, wire: str) -> None:
     seen = node("tools", gateway, gateway.route(wire).alias)
     assert seen["asked"] == [{"city": "Paris"}]
     assert "21 degrees" in seen["content"]
 
 
 @ALL
-def test_tool_calls_assembled_from_a_stream(gateway: Gateway, node: Run, wire: str) -> None:
+def test_the_client_assembles_tool_calls_from_a_stream(gateway: Gateway, node: Run, wire: str) -> None:
     assert node("streamed_tools", gateway, gateway.route(wire).alias) == {
         "finish_reason": "tool_calls",
         "calls": [["get_weather", {"city": "Paris"}]],
@@ -107,7 +107,7 @@ def test_structured_output_is_parsed_by_its_schema(gateway: Gateway, node: Run, 
     assert (seen["name"], type(seen["age"])) == ("name", int)
 
 
-def test_the_models(gateway: Gateway, node: Run) -> None:
+def test_the_models_are_listed_in_their_order(gateway: Gateway, node: Run) -> None:
     assert node("models", gateway, "") == {"names": ["claude-sonnet", "gpt-4o", "gemini-pro", "gemini-flash"]}
 
 
@@ -119,7 +119,7 @@ def test_a_client_that_stops_reading_is_charged_for_what_it_got(gateway: Gateway
     assert (entry["state"], entry["error_code"], entry["usage_source"]) == ("posted", "client_closed", "estimated")
 
 
-def test_its_error_classes(gateway: Gateway, node: Run) -> None:
+def test_each_error_raises_the_client_s_own_class(gateway: Gateway, node: Run) -> None:
     route = gateway.route("openai", retries=0)
     gateway.sim.behave(
         route.providers[0], faults.content_filtered(), faults.unavailable(), faults.rate_limited(), faults.unavailable()

@@ -34,7 +34,7 @@ def ask(gateway: Gateway, route: Route) -> str:
 
 
 def ask_anew(gateway: Gateway, route: Route) -> None:
-    """On a connection of its own, so that each worker has its share."""
+    """Ask on a new connection, so that each worker gets requests."""
     gateway.client(http_client=http).chat.completions.create(model=route.alias, **asks())
 
 
@@ -81,7 +81,7 @@ def test_a_refused_key_is_out_and_its_reference_alerted_but_never_the_key(
     assert alert["key_reference"] in ("env:OPENAI_API_KEY", f"file:{tmp_path / 'key'}")
     assert SECOND not in gateway.running.output
     assert PROVIDER_KEYS["OPENAI_API_KEY"] not in gateway.running.output
-    # The worker that heard of it does not use the key again; the other one has not heard of it.
+    # The worker that got the refusal does not use the key again. The other worker has not got it.
     writer = gateway.rows(
         "SELECT e.writer_id FROM accounting_attempt a JOIN accounting_ledgerentry e ON e.id = a.entry_id"
         " WHERE a.provider = %s AND a.outcome = 'authentication'",

@@ -40,7 +40,7 @@ class Person(BaseModel):
 
 
 @ALL
-def test_a_whole_answer(gateway: Gateway, wire: str) -> None:
+def test_a_whole_answer_has_text_a_finish_reason_and_usage(gateway: Gateway, wire: str) -> None:
     route = gateway.route(wire)
     answer = gateway.client().chat.completions.create(model=route.alias, **asks("Say hello"))
     ChatCompletion.model_validate(answer.model_dump(), strict=True)
@@ -116,7 +116,7 @@ def test_the_cost_at_a_streams_end_has_all_its_digits_and_no_exponent(gateway: G
 
 
 @ALL
-def test_a_tool_loop(gateway: Gateway, wire: str) -> None:
+def test_a_tool_s_result_comes_back_in_the_next_answer(gateway: Gateway, wire: str) -> None:
     route, client = gateway.route(wire), gateway.client()
     messages: list[Any] = [{"role": "user", "content": 'call get_weather with {"city": "Paris"}'}]
     first = client.chat.completions.create(model=route.alias, messages=messages, tools=[WEATHER])  # type: ignore[list-item]
@@ -133,7 +133,7 @@ def test_a_tool_loop(gateway: Gateway, wire: str) -> None:
 
 
 @ALL
-def test_parallel_tool_calls_whole_and_streamed(gateway: Gateway, wire: str) -> None:
+def test_parallel_tool_calls_arrive_whole_and_streamed(gateway: Gateway, wire: str) -> None:
     route, client = gateway.route(wire), gateway.client()
     gateway.sim.behave(route.providers[0], TWO_CALLS, TWO_CALLS)
     question: dict[str, Any] = {"model": route.alias, "tools": [WEATHER], **asks("Rome and Oslo?")}
@@ -160,7 +160,7 @@ def test_structured_output_is_parsed_into_a_model(gateway: Gateway, wire: str) -
 
 
 @ALL
-def test_an_image_in_base64(gateway: Gateway, wire: str) -> None:
+def test_an_image_in_base64_reaches_the_provider(gateway: Gateway, wire: str) -> None:
     route = gateway.route(wire)
     content: list[Any] = [
         {"type": "text", "text": "What is this?"},
@@ -186,7 +186,7 @@ def test_an_image_by_url_is_left_to_the_provider_to_fetch(gateway: Gateway, wire
 
 
 @pytest.mark.parametrize("wire", ["openai", "gemini"])
-def test_several_choices(gateway: Gateway, wire: str) -> None:
+def test_several_choices_come_back_in_order(gateway: Gateway, wire: str) -> None:
     route = gateway.route(wire)
     answer = gateway.client().chat.completions.create(model=route.alias, n=2, **asks())
     assert [choice.index for choice in answer.choices] == [0, 1]
@@ -194,7 +194,7 @@ def test_several_choices(gateway: Gateway, wire: str) -> None:
 
 
 @ALL
-def test_a_stop_sequence(gateway: Gateway, wire: str) -> None:
+def test_a_stop_sequence_ends_the_answer(gateway: Gateway, wire: str) -> None:
     route = gateway.route(wire)
     answer = gateway.client().chat.completions.create(model=route.alias, stop=["three"], **asks("one two three four"))
     assert (answer.choices[0].message.content or "").strip() == "You said: one two"
@@ -210,7 +210,7 @@ def test_a_token_limit_ends_the_answer(gateway: Gateway, wire: str) -> None:
     assert answer.usage.completion_tokens == 3
 
 
-def test_logprobs(gateway: Gateway) -> None:
+def test_logprobs_cover_every_token_of_the_answer(gateway: Gateway) -> None:
     route = gateway.route("openai")
     answer = gateway.client().chat.completions.create(model=route.alias, logprobs=True, top_logprobs=2, **asks())
     assert answer.choices[0].logprobs is not None
@@ -232,7 +232,7 @@ def test_reasoning_effort_makes_the_model_think_and_the_thoughts_are_paid(gatewa
 
 
 @ALL
-def test_the_developer_role(gateway: Gateway, wire: str) -> None:
+def test_the_developer_s_message_reaches_the_provider(gateway: Gateway, wire: str) -> None:
     route = gateway.route(wire)
     answer = gateway.client().chat.completions.create(
         model=route.alias,
@@ -257,7 +257,7 @@ def test_every_parameter_reaches_a_provider_of_the_same_format_untouched(gateway
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_the_client_is_told_what_the_provider_was_not_asked(gateway: Gateway, streamed: bool) -> None:
+def test_a_header_names_the_parameters_that_the_provider_was_not_sent(gateway: Gateway, streamed: bool) -> None:
     route = gateway.route("openai")
     raw = gateway.client().chat.completions.with_raw_response.create(
         model=route.alias, stream=streamed, verbosity="low", extra_body={"thinking": {"type": "enabled"}}, **asks()
@@ -267,7 +267,7 @@ def test_the_client_is_told_what_the_provider_was_not_asked(gateway: Gateway, st
     assert "x-gateway-dropped-params" not in plain.headers
 
 
-def test_the_owners_snippet_from_the_service_that_this_replaces(gateway: Gateway) -> None:
+def test_a_client_of_the_service_that_this_replaces_needs_no_change(gateway: Gateway) -> None:
     client = openai.OpenAI(base_url=gateway.url, api_key="dummy")
     answer = client.chat.completions.create(model="claude-sonnet", messages=[{"role": "user", "content": "Hello"}])
     assert answer.choices[0].message.content == "You said: Hello"

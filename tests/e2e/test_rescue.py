@@ -40,7 +40,7 @@ def asked_of(gateway: Gateway, provider: str) -> dict[str, Any]:
 
 
 def assert_one_answer(received: list[Any], alias: str) -> None:
-    """No seam: one id, one model, one role, one finish reason, as of one stream."""
+    """The answer looks like one stream: one id, one model, one role, one finish reason."""
     assert len({chunk.id for chunk in received}) == 1
     assert {chunk.model for chunk in received} == {alias}
     deltas = [choice.delta for chunk in received for choice in chunk.choices]
@@ -76,7 +76,7 @@ def test_a_cut_stream_is_one_whole_answer(gateway: Gateway, first: str, second: 
 
 
 @pytest.mark.parametrize("fault", [faults.cut_after(4, "reset"), faults.error_after(4), faults.stall_after(4)])
-def test_whatever_breaks_the_stream(gateway: Gateway, fault: Behaviour) -> None:
+def test_a_stream_that_is_reset_fails_or_stalls_is_continued_too(gateway: Gateway, fault: Behaviour) -> None:
     route = gateway.route("openai", "anthropic", idle_timeout_s=0.5)
     gateway.sim.behave(route.providers[0], fault.but(tokens=WORDS))
     gateway.sim.behave(route.providers[1], Behaviour(tokens=WORDS[4:]))
@@ -174,7 +174,7 @@ def test_the_stream_that_goes_on_may_break_too(gateway: Gateway) -> None:
     assert gateway.entry(route.alias)["attempts"] == 3
 
 
-def test_when_nobody_can_go_on_the_interruption_is_what_the_caller_hears_of(gateway: Gateway) -> None:
+def test_when_no_step_can_go_on_the_caller_hears_of_the_interruption(gateway: Gateway) -> None:
     route = gateway.route("openai", "anthropic", retries=0)
     gateway.sim.behave(route.providers[0], faults.cut_after(4).but(tokens=WORDS))
     gateway.sim.behave(route.providers[1], faults.request_too_large())
@@ -190,7 +190,9 @@ def test_when_nobody_can_go_on_the_interruption_is_what_the_caller_hears_of(gate
 
 
 @pytest.mark.parametrize("parameters", [{}, {"n": 2}], ids=["switched off", "two answers"])
-def test_what_is_not_rescued(gateway: Gateway, parameters: dict[str, Any]) -> None:
+def test_a_stream_is_not_rescued_when_switched_off_or_with_two_choices(
+    gateway: Gateway, parameters: dict[str, Any]
+) -> None:
     route = gateway.route("openai", "anthropic")
     if not parameters:
         with gateway.orm():

@@ -36,7 +36,7 @@ def gateway(data_dir: Path, **variables: str) -> Iterator[RunningGateway]:
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Used by one start after the other; the first test makes it."""
+    """The data directory of all starts. The first test creates it."""
     return tmp_path_factory.mktemp("run") / "data"
 
 
@@ -46,7 +46,7 @@ def assert_all_gone(processes: list[psutil.Process], within_s: float) -> None:
 
 
 def sign_in(running: RunningGateway, username: str, password: str) -> str:
-    """Signs in to the admin as a browser does; the path it ends up on."""
+    """Sign in to the admin as a browser does. Returns the path of the last page."""
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
     page = browser.open(running.url + "/admin/login/?next=/admin/").read().decode()
     token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
@@ -99,7 +99,7 @@ def test_children_do_not_outlive_a_killed_launcher_and_the_next_start_recovers(d
         running.wait_until_ready()
         for process in [psutil.Process(running.process.pid), *running.descendants()]:
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()  # the whole of it at once, as when a machine loses its power
+                process.kill()  # all processes at once, as when a machine loses power
         running.process.wait()
         assert (data_dir / "postgres/postmaster.pid").exists()
     with gateway(data_dir) as running:
@@ -150,9 +150,10 @@ def test_manage_py_starts_the_database_for_itself_when_no_gateway_runs(data_dir:
     assert not EmbeddedPostgres(data_dir / "postgres").accepts_connections()
 
 
-def test_the_first_admin_may_be_given(tmp_path: Path) -> None:
+@pytest.mark.parametrize("worker_class", ["gthread", "stock-gevent"])
+def test_the_first_admin_may_be_given_and_the_worker_class_too(tmp_path: Path, worker_class: str) -> None:
     given = {"DJANGO_SUPERUSER_USERNAME": "ada", "DJANGO_SUPERUSER_PASSWORD": "a long enough one"}
-    with gateway(tmp_path / "data", GATEWAY_WORKER_CLASS="gthread", **given) as running:
+    with gateway(tmp_path / "data", GATEWAY_WORKER_CLASS=worker_class, **given) as running:
         running.wait_until_ready()
         assert "a long enough one" not in running.output
         assert sign_in(running, "ada", "a long enough one") == "/admin/"
@@ -168,7 +169,7 @@ def test_each_start_says_what_is_odd_about_its_settings_once(data_dir: Path) -> 
         assert running.stop() == 0
 
 
-def test_a_gunicorn_without_the_launcher_says_it_too(data_dir: Path, tmp_path: Path) -> None:
+def test_a_gunicorn_without_the_launcher_prints_the_system_checks_too(data_dir: Path, tmp_path: Path) -> None:
     environment = {
         "PATH": os.environ["PATH"],
         "GATEWAY_ENV_FILE": os.devnull,

@@ -1,4 +1,4 @@
-"""Clients that leave in mid-stream: the provider is let go of at once, and what was received is charged."""
+"""Clients that leave in mid-stream: the provider's call ends at once, and what was received is charged."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_client_that_leaves_while_the_provider_is_silent_is_noticed_within_a_s
     client.close()
     gateway.wait_settled(route.alias, within_s=5)
     took_s = time.monotonic() - left_at
-    # Twice the watch's own step, and what a busy machine adds to it.
+    # Twice the interval of the watch, and slack for a busy machine.
     assert within(took_s, 2.5)
     entry = gateway.entry(route.alias)
     assert (entry["http_status"], entry["error_code"], entry["state"]) == (499, "client_closed", "posted")

@@ -1,4 +1,4 @@
-"""Several gateways on one Postgres, a simulated provider behind them, under load: what the harder tests stand on."""
+"""Several gateways under load, on one Postgres, with a simulated provider. The harder tests use them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tests.e2e.launcher import ROOT, RunningGateway
 from tests.simulator import Behaviour, Simulator
 
 ALIAS = "gpt-4o"
-# Dear, so that a dollar is a hundred small answers: a tenth of a cent an output token, the input nearly nothing.
+# An output token costs a tenth of a cent, and input nearly nothing, so that a dollar pays a hundred small answers.
 OUTPUT_USD_PER_MTOK = 1000
 INPUT_USD_PER_MTOK = 1
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client saw of one request. ``status`` 0: the connection broke."""
+    """What a client saw of one request. ``status`` is 0 when the connection broke."""
 
     request_id: str
     status: int
@@ -72,10 +72,12 @@ class Cluster:
         self.execute("UPDATE routing_provider SET base_url = %s WHERE name = 'openai'", sim.base_url("openai"))
         self.execute("DELETE FROM routing_fallbackstep")
         self.execute("UPDATE accounting_budget SET limit_usd = 1000000")
-        self.execute(
-            "UPDATE accounting_price SET input_usd_per_mtok = %s, output_usd_per_mtok = %s WHERE model = 'gpt-4o'",
-            INPUT_USD_PER_MTOK, OUTPUT_USD_PER_MTOK,
-        )  # fmt: skip
+        for meter, usd in (("input", INPUT_USD_PER_MTOK), ("output", OUTPUT_USD_PER_MTOK)):
+            self.execute(
+                "UPDATE accounting_pricerate SET usd_per_unit = %s FROM accounting_price p WHERE p.id = price_id"
+                " AND p.model = 'gpt-4o' AND tier = 'standard' AND meter = %s",
+                usd, meter,
+            )  # fmt: skip
 
     def _launch(self, name: str, **variables: str) -> RunningGateway:
         return RunningGateway.in_tree(
@@ -84,7 +86,7 @@ class Cluster:
         )  # fmt: skip
 
     def close(self) -> None:
-        for _ in range(2):  # the second one says: do not wait for idle connections
+        for _ in range(2):  # the second signal says not to wait for idle connections
             for gateway in self.gateways:
                 gateway.process.terminate()
             time.sleep(0.2)
@@ -106,7 +108,7 @@ class Cluster:
         random.choice(self.workers()).kill()
 
     def kill_a_gateway(self) -> None:
-        """Launcher, gunicorn and workers at once; then start it again at its address."""
+        """Kill the launcher, gunicorn and the workers at once. Then start them again at the same address."""
         number = random.randrange(len(self.gateways))
         gateway = self.gateways[number]
         processes = gateway.descendants()
@@ -118,7 +120,7 @@ class Cluster:
         self.gateways[number].wait_until_ready()
 
     def kill_a_session(self) -> None:
-        """One of Postgres's own processes dies; Postgres then ends all sessions and recovers from its log."""
+        """Kill one of Postgres's own processes. Postgres then ends all sessions and recovers from its log."""
         sessions = self.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'gateway ledger writer'")
         psutil.Process(random.choice(sessions)[0]).kill()
 
@@ -155,7 +157,7 @@ class Cluster:
             return None
 
     def entries(self, user: str) -> dict[str, list[tuple[str, Decimal | None, Decimal]]]:
-        """State, cost and hold of every entry of the user's, by request id."""
+        """The state, cost and hold of each entry of the user, by request id."""
         found: dict[str, list[tuple[str, Decimal | None, Decimal]]] = {}
         rows = self.execute("SELECT request_id, state, cost_usd, hold_usd FROM ledger WHERE end_user = %s", user)
         for request_id, *rest in rows:
@@ -163,8 +165,10 @@ class Cluster:
         return found
 
     def assert_reconciles(self) -> None:
-        """Balances are the sums of their charges, and those are what the entries cost: by SQL of the test's own, and by
-        the command that an operator would run."""
+        """Balances are the sums of their charges, and charges are what the entries cost.
+
+        Checked by the test's own SQL, and by the command that an operator would run.
+        """
         off = self.execute(
             "SELECT p.id, p.posted_usd, p.held_usd, sum(c.posted_usd), sum(c.held_usd), sum(l.cost_usd)"
             " FROM accounting_budgetperiod p LEFT JOIN accounting_charge c ON c.period_id = p.id"
@@ -181,7 +185,7 @@ class Cluster:
 
 
 class Load:
-    """Clients that ask one thing after another, at gateways chosen by chance, until they are told to stop."""
+    """Clients that send one request after another, each to a random gateway, until they are told to stop."""
 
     def __init__(self, cluster: Cluster, clients: int, user: str) -> None:
         self.answers: list[Answer] = []
@@ -214,5 +218,5 @@ class Load:
 
 
 def slow_and_various() -> Behaviour:
-    """Answers of any length after any time, as providers give them."""
+    """Answers of random length after random times, as providers give them."""
     return Behaviour(latency_s=(0.02, 0.4), length=(1, 60))

@@ -1,4 +1,4 @@
-"""The cast of the ledger's tests: a writer of their own against a real Postgres, and short ways to say what happens."""
+"""The cast of the ledger's tests: their own writer on a real Postgres, and short ways to say what happens."""
 
 from __future__ import annotations
 
@@ -17,24 +17,26 @@ from accounting.ledger.writer import Writer
 from accounting.models import Budget, ConfigurationVersion
 from accounting.outcomes import Outcome
 from accounting.postgres import locks
-from accounting.pricing import PriceList, Rates
+from accounting.pricing import PriceList
 from accounting.usage import NO_USAGE, Usage
 from tests.clocks import eventually
 from tests.ledger.cluster import Cluster, slow_and_various
 from tests.simulator import Simulator
 
-PRICE = PriceList(base=Rates(input_usd_per_mtok=Decimal(3), output_usd_per_mtok=Decimal(15)))
+PRICE = PriceList.of({"standard": {"input": "3", "output": "15"}})
 
 
 class Book:
-    """A ledger writer, spoken to in sentences."""
+    """A ledger writer, with methods that read like sentences."""
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
 
     def lose_writer(self) -> None:
-        """The writer's process is gone, and Postgres has noticed: its session ends, and gives the lock back, a moment
-        after the connection."""
+        """The writer's process dies, and Postgres notices.
+
+        Its session ends a moment after the connection, and releases the lock.
+        """
         writer_id = self.writer._writer_id
         self.writer.stop()
         lock = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND objid = %s"
@@ -140,13 +142,13 @@ def book(transactional_db: None) -> Iterator[Book]:
     writer = Writer()
     yield Book(writer)
     writer.stop()
-    # Whatever a test did, the books must be right after it.
+    # After every test the books must be right.
     Book(writer).assert_reconciles()
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Two gateways of two workers on a Postgres of their own, with one simulated provider behind them."""
+    """Two gateways with two workers each, on their own Postgres, with one simulated provider."""
     with Simulator(default=slow_and_various()) as sim:
         running = Cluster(tmp_path_factory.mktemp("cluster"), sim)
         yield running

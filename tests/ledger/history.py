@@ -1,4 +1,4 @@
-"""A year of traffic, written by SQL at once: what the ledger must be as fast with as without."""
+"""A year of traffic, written by SQL at once. The ledger must be as fast with it as without it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-# The foreign keys hold by construction; checking each of three million would take longer than everything else.
+# The foreign keys hold by construction. Checking three million of them would take longer than all the rest.
 BEGIN = "SET LOCAL session_replication_role = replica"
 
 ENTRIES = """
@@ -73,9 +73,10 @@ ADJUSTMENTS = """
 
 
 def fill(session: psycopg.Connection[Any], rows: int, budget_id: int) -> None:
-    """That many settled requests over the year before today, each with its attempt and its charge to a daily budget.
+    """Write so many settled requests over the last year, each with its attempt and its charge to a daily budget.
 
-    Needs a superuser: the foreign keys are not checked."""
+    Needs a superuser, because the foreign keys are not checked.
+    """
     values = {"rows": rows, "budget_id": budget_id}
     with session.transaction():
         session.execute(BEGIN)

@@ -62,7 +62,7 @@ class ModelEntry:
         cost_usd = self.cost_usd or NOTHING
         if budget.scope != "provider":
             return cost_usd
-        if not self.attempts:  # its worker died: nobody knows better than that it was its provider's
+        if not self.attempts:  # its worker died, so its cost counts for its provider
             return cost_usd if self.provider == budget.value else NOTHING
         return sum((a.cost_usd for a in self.attempts if a.name == budget.value), NOTHING)
 
@@ -99,7 +99,7 @@ class Books:
     # --- admission ----------------------------------------------------------------------------------------
 
     def hold(self, entry_id: UUID, entry: ModelEntry, now: datetime) -> type[Refusal] | None:
-        """Admits the entry, or says which refusal must come."""
+        """Admits the entry, or returns the refusal that must come."""
         keys = self._windows(entry, entry.provider, now)
         for key in keys:
             refusal = self._refusal(key, self._held(key, entry.hold_usd))
@@ -113,8 +113,11 @@ class Books:
     def top_up(
         self, entry_id: UUID, more_usd: Decimal, provider: str, known: set[int], now: datetime
     ) -> type[Refusal] | None:
-        """More money for a running entry whose next attempt goes to that provider; ``known``: the budgets on its
-        receipt. A refusal of no particular kind: several budgets refuse, each in its way."""
+        """More money for a running entry whose next attempt goes to that provider.
+
+        ``known`` are the budgets on its receipt. The kind of a refusal is left open, because several budgets may
+        refuse, each in its own way.
+        """
         entry = self.entries[entry_id]
         further = self.top_up_windows(entry, provider, known, now)
         charged = [key for key in self.charges if entry_id in self.charges[key]]
@@ -153,7 +156,7 @@ class Books:
                 if entry_id in charges or not within or not any(budget.concerns(other, p) for p in providers):
                     continue
                 charges[entry_id] = self._late_charge(budget, other)
-            if key in self.changed:  # what runs is held as the budget is now
+            if key in self.changed:  # running requests hold as the budget's mode is now
                 self.changed.discard(key)
                 for entry_id, charge in charges.items():
                     if self.entries[entry_id].state == "held":
@@ -189,7 +192,7 @@ class Books:
         if entry.state not in ("held", "unknown"):
             return False
         others = {a.name for a in attempts if a.cost_usd} - {entry.provider}
-        for key, charges in self.charges.items():  # another provider's budgets, asked or not
+        for key, charges in self.charges.items():  # budgets of other providers, named in the settlement or not
             budget, (_, start, end) = self.budget_of(key), key
             within = start <= entry.created_at and (end is None or entry.created_at < end)
             if budget.enabled and budget.scope == "provider" and budget.value in others and within:
@@ -201,12 +204,12 @@ class Books:
         return True
 
     def expire(self, entry_id: UUID) -> None:
-        """To unknown, charged at the hold."""
+        """The entry becomes unknown, charged at the hold."""
         entry = self.entries[entry_id]
         entry.state, entry.cost_usd = "unknown", entry.hold_usd
         for key, charge in self._charges(entry_id):
             budget = self.budget_of(key)
-            # Another provider's budget is charged what it was to cover, every other one the whole.
+            # Another provider's budget is charged what it held. Every other budget is charged the whole hold.
             of_another = budget.scope == "provider" and budget.value != entry.provider
             charge.posted_usd = charge.held_usd if of_another else entry.hold_usd
             charge.held_usd = NOTHING
@@ -226,7 +229,7 @@ class Books:
                 charge.posted_usd += amount_usd
 
     def age(self, by: timedelta) -> None:
-        """Everything written so far is that much older; what counts for ever stays where it is."""
+        """Everything written so far becomes that much older. Windows without an end stay as they are."""
         for entry in self.entries.values():
             entry.created_at -= by
 

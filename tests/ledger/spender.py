@@ -1,4 +1,4 @@
-"""A process with a ledger writer of its own that spends against a budget: `python -m tests.ledger.spender HOLDS SEED`.
+"""A process that spends against a budget with its own ledger writer: `python -m tests.ledger.spender HOLDS SEED`.
 
 Its database is DATABASE_URL's. Prints as JSON how its requests ended, by outcome.
 """
@@ -22,7 +22,7 @@ THREADS = 16
 
 
 def environment() -> dict[str, str]:
-    """For a process that is to spend from the database that this one's Django is connected to."""
+    """The environment of a process that spends from the database of this process's Django."""
     from django.db import connection
 
     found = connection.settings_dict
@@ -40,7 +40,7 @@ def main() -> None:
 
     holds, seed = int(sys.argv[1]), sys.argv[2]
     book = Book(Writer())
-    # Read once: the threads need no connection of Django's.
+    # Read once, so that the threads need no connection of Django's.
     template = book.request("0.000000000001")
     outcomes: Counter[str] = Counter()
     in_flight: list[int] = []
@@ -56,8 +56,8 @@ def main() -> None:
                 return
             most = Decimal(chance.randint(1_000_000_000, 30_000_000_000)).scaleb(-12)
             hold = None
-            # As a client does: what only others' holds are in the way of is tried again. So how many requests end
-            # `BudgetExceeded` does not depend on how fast this machine happens to be.
+            # Retry, as a client does, when only others' holds are in the way. So the number of requests that end
+            # `BudgetExceeded` does not depend on how fast this machine is.
             while hold is None:
                 try:
                     request = replace(template, entry_id=new_entry_id(), request_id=f"{seed}-{number}", hold_usd=most)

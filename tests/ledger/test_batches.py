@@ -1,4 +1,4 @@
-"""Many requests in one transaction: what each must not notice of the others, nor of what their providers said."""
+"""Many requests in one transaction: no request notices the others, or what their providers said."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tests.ledger.conftest import Book
 
 
 def in_one_batch(book: Book, *operations: AnyOperation) -> list[object]:
-    """The operations' outcomes, when they are committed together by the book's own writer."""
+    """The operations' outcomes when the book's own writer commits them together."""
     writer = book.writer
-    writer.stop()  # its session ended; nobody else takes operations now
+    writer.stop()  # its session has ended, so that no other thread takes operations
     assert writer._reachable()
     assert writer._connection is not None
     assert writer._writer_id is not None
@@ -35,7 +35,7 @@ def in_one_batch(book: Book, *operations: AnyOperation) -> list[object]:
 
 
 def test_two_settlements_of_one_request_in_one_batch_count_once(book: Book) -> None:
-    """A request fails after it was settled, while Postgres is away: both settlements wait for it."""
+    """A request fails after it was settled, while Postgres is away, so both settlements wait for Postgres."""
     book.budget("10", period="total")
     hold, other = book.hold("1"), book.hold("2")
     first = Settling(book.settlement(hold, book.attempt("0.5")))
@@ -82,7 +82,7 @@ def test_a_top_up_weighs_in_a_budget_made_while_the_request_ran(book: Book) -> N
     book.budget("10", period="total")
     hold = book.hold("0.5")
     book.budget("1", name="late", period="total")
-    book.void(book.hold("0.1"))  # whoever comes next opens the new budget's window
+    book.void(book.hold("0.1"))  # the next request opens the new budget's window
     with pytest.raises(BudgetExceeded):
         book.writer.top_up(TopUpRequest(hold, Decimal(2), ()))
     assert book.balance("late") == (Decimal(0), Decimal("0.5"))
@@ -115,7 +115,7 @@ def test_what_is_spent_while_a_budget_is_another_is_not_forgotten(
 
 
 def test_a_request_that_gives_up_at_the_last_moment_has_either_its_hold_or_none(book: Book) -> None:
-    """The writer answers and the request gives up at the same time, over and over: one of the two is first."""
+    """The writer answers and the request gives up at the same time, again and again. One of the two comes first."""
     request = book.request("1")
     for _ in range(500):
         operation = Holding(request)

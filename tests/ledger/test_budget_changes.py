@@ -1,4 +1,4 @@
-"""A budget is made, or becomes another, while requests run: its balance knows of all of them."""
+"""A budget is made or changed while requests run, and its balance includes all of them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_budget_that_becomes_soft_holds_nothing_and_hard_again_everything(book
 
 
 def test_a_lost_request_is_charged_whole_to_a_budget_that_changed_under_it(book: Book) -> None:
-    """The budget holds what it did while it was hard, and nothing of the later top-up."""
+    """The budget holds what it held while it was hard, and nothing of the later top-up."""
     book.budget("10", period="total")
     running = book.hold("0.25")
     Budget.objects.update(mode="alert")
@@ -206,7 +206,7 @@ def test_no_request_and_no_adjustment_is_missing_in_a_budget_changed_meanwhile(
         thread.join()
     assert errors == []
     assert wrong == []
-    book.post(book.hold("0.002"), "0.001")  # whoever comes next opens and fills what is left to be
+    book.post(book.hold("0.002"), "0.001")  # this request opens and fills the windows that are left
     [(spent,)] = book.rows("SELECT sum(cost_usd) FROM ledger")
     assert book.rows("SELECT DISTINCT posted_usd, held_usd FROM budget_status WHERE period_end IS NULL") == [
         (spent, Decimal(0))

@@ -23,7 +23,7 @@ from tests.ledger.cluster import ALIAS, Answer, Cluster, ask, slow_and_various
 from tests.ledger.conftest import Book
 from tests.ledger.spender import environment
 
-# Writes every state that a balance goes through down, in the very transaction that brings it there.
+# Writes down every state of a balance, in the transaction that makes it.
 LOG_TRANSITIONS = """
     CREATE TABLE balance_log (budget_id bigint, weight_usd numeric);
     CREATE FUNCTION log_balance() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -42,7 +42,7 @@ WEIGHT = "SELECT coalesce(max(posted_usd + held_usd), 0) FROM budget_status WHER
 
 
 class Watch:
-    """An independent look at a budget, over and over, while others spend; and the log of its transitions."""
+    """Reads a budget again and again while others spend, and reads the log of its transitions."""
 
     def __init__(self, budget: str) -> None:
         self.budget = budget
@@ -78,12 +78,12 @@ def watching(dsn: str, budget: str) -> Iterator[Watch]:
 
 
 def spend_by_processes(book: Book, processes: int, holds: int) -> tuple[Watch, Counter[str]]:
-    """That many processes, sixteen threads each, share one dollar. Returns what was seen, and how requests ended."""
+    """So many processes with sixteen threads each share one dollar. Returns what was seen and how requests ended."""
     book.budget("1", period="total")
     variables = environment()
     outcomes: Counter[str] = Counter()
     with watching(variables["DATABASE_URL"], "global") as watch, contextlib.ExitStack() as stack:
-        # Files, not pipes: a process whose log nobody reads would stop in the midst, and hold what others wait for.
+        # Files, not pipes: a process whose log is not read would stop, and hold locks that others wait for.
         logs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(processes)]
         running = [
             subprocess.Popen(
@@ -121,7 +121,7 @@ def test_processes_and_threads_never_overspend_a_dollar(book: Book) -> None:
 
 
 def storm(cluster: Cluster, user: str, clients: int, budget_usd: str) -> tuple[Watch, list[Answer]]:
-    """All clients at once, each of which tries until it is answered or the budget is spent."""
+    """All clients at once. Each client tries until it is answered or the budget is spent."""
     cluster.sim.reset()
     cluster.sim.behave("openai", forever=slow_and_various())
     cluster.limit(user, budget_usd)
@@ -169,7 +169,7 @@ def assert_stormproof(cluster: Cluster, watch: Watch, answers: list[Answer], bud
     assert {request_id: [row[:2] for row in rows] for request_id, rows in entries.items()} == {
         request_id: [("posted", cost)] for request_id, cost in paid.items()
     }
-    # What was refused did not reach the provider.
+    # Refused requests did not reach the provider.
     assert len(cluster.sim.requests) == len(paid)
     cluster.assert_reconciles()
 

@@ -19,7 +19,7 @@ from tests.ledger.conftest import Book
 
 @pytest.fixture
 def lost(book: Book) -> Hold:
-    """Half a dollar, held at anthropic by a worker of which nobody heard again."""
+    """Half a dollar, held at anthropic by a worker that died."""
     book.budget("10", period="total")
     book.budget("10", name="anthropic", scope="provider", scope_value="anthropic", period="total")
     hold = book.hold("0.5", expires_after_s=0)
@@ -75,7 +75,7 @@ def test_adjustments_add_up_in_every_budget_the_entry_was_charged_to(book: Book)
     assert (made.author, made.reason, made.amount_usd) == ("bob", "the other way", Decimal("0.000000000001"))
     expected = (Decimal("0.200000000001"), Decimal(0))
     assert book.balance() == book.balance("anthropic") == book.balance("soft") == expected
-    # The entry itself is as it was; the reports tell both.
+    # The entry itself is unchanged, and the reports show both amounts.
     assert LedgerEntry.objects.get().cost_usd == Decimal("0.3")
     assert book.rows("SELECT cost_usd, posted_usd, adjusted_usd FROM ledger") == [
         (Decimal("0.200000000001"), Decimal("0.3"), Decimal("-0.099999999999"))
@@ -156,7 +156,7 @@ def test_amounts_that_mean_nothing_are_refused(book: Book, lost: Hold) -> None:
 
 
 def test_corrections_and_running_requests_do_not_stop_each_other(book: Book) -> None:
-    """Both lock entries first, then periods: two that meet wait for each other in turn, never in a circle."""
+    """Both lock entries first and then periods, so they wait for each other and never deadlock."""
     book.budget("100", period="total")
     settled = book.hold("0.5")
     book.post(settled, "0.3")

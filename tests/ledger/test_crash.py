@@ -1,4 +1,4 @@
-"""kill -9, at any instant, of anything: every admitted request is on the books exactly once afterwards."""
+"""kill -9 of any process at any moment: afterwards every admitted request is on the books exactly once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from tests.clocks import eventually
 from tests.ledger.cluster import Answer, Cluster, Load, ask, slow_and_various
 
-#: How long after a death its holds may stay held: the neighbours look once a second, and look twice.
+#: How long holds may stay held after a death. The other writers look once a second, and expire at the second look.
 NOTICED_WITHIN_S = 5.0
 _numbers = itertools.count(1)
 
@@ -20,7 +20,7 @@ def violence(cluster: Cluster) -> list[Callable[[], None]]:
 
 
 def survive(cluster: Cluster, kills: Sequence[Callable[[], None]], *, clients: int = 12) -> dict[str, int]:
-    """One round: load, a death in the midst of it, and the books compared with what clients and provider saw."""
+    """One round: load, a kill during the load, and the books compared with what clients and provider saw."""
     user = f"round-{next(_numbers)}"
     cluster.sim.reset()
     cluster.sim.behave("openai", forever=slow_and_various())
@@ -32,10 +32,10 @@ def survive(cluster: Cluster, kills: Sequence[Callable[[], None]], *, clients: i
     died_at, answered = time.monotonic(), len(load.answers)
     assert eventually(lambda: any(a.status == 200 for a in load.answers[answered:]), 15), load.statuses()
     answers = load.stop()
-    # What the dead left held is noticed by the living within seconds, without anybody's help.
+    # Living workers notice the holds of dead workers within seconds, without help.
     assert eventually(lambda: cluster.held() == 0, NOTICED_WITHIN_S + max(0, died_at + 1 - time.monotonic()))
     assert_on_the_books_once(cluster, user, answers)
-    # And no budget is blocked by it.
+    # They block no budget.
     after = ask(cluster.urls[0], user, f"{user}-after", 5)
     assert (after.status, after.code) == (200, "")
     states = [row[0] for rows in cluster.entries(user).values() for row in rows]
@@ -45,19 +45,19 @@ def survive(cluster: Cluster, kills: Sequence[Callable[[], None]], *, clients: i
 def assert_on_the_books_once(cluster: Cluster, user: str, answers: list[Answer]) -> None:
     entries = cluster.entries(user)
     assert {request_id: len(rows) for request_id, rows in entries.items()} == dict.fromkeys(entries, 1)
-    # What a client was answered is posted at the very cost that it was told.
+    # An answered request is posted at exactly the cost that the client was told.
     for answer in answers:
         if answer.status == 200:
             assert entries[answer.request_id][0][:2] == ("posted", answer.cost_usd)
         elif answer.status == 503:
-            # Nothing was spent: it was not admitted, or it was void before any provider was asked.
+            # Nothing was spent: the request was not admitted, or was voided before any provider was called.
             assert (answer.code, entries.get(answer.request_id, [("voided",)])[0][0]) == (
                 "ledger_unavailable",
                 "voided",
             )
         else:
             assert answer.status == 0, answer
-    # What reached the provider has a row, and none of those is given back: posted, or unknown at its hold.
+    # Each request that reached the provider has a row and is charged: posted, or unknown at its hold.
     reached = {str(request.body["messages"][0]["content"]) for request in cluster.sim.requests if request.body}
     assert {request_id: entries[request_id][0][0] in ("posted", "unknown") for request_id in reached} == dict.fromkeys(
         reached, True

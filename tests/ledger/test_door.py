@@ -1,4 +1,4 @@
-"""The ledger's door: one writer a process, whoever comes first."""
+"""The ledger's door: each process has one writer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.ledger.spender import environment
 
-#: Each writer says its name and the process that used it. The parent starts one, forks, and the child starts another.
+#: Each writer prints its name and its process. The parent starts a writer and forks; the child starts its own.
 FORKING = """
 import os, django
 django.setup()

@@ -1,4 +1,4 @@
-"""Holds that nobody settles: of writers that died, and of requests that run past their time."""
+"""Holds that are never settled, because their writer died or their request ran past its time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.e2e.launcher import ROOT
 from tests.ledger.conftest import Book
 from tests.ledger.spender import environment
 
-# A worker's whole life, until somebody kills it.
+# A worker's whole life, until the test kills it.
 HOLDER = """
 import time, django
 django.setup()
@@ -37,7 +37,7 @@ time.sleep(600)
 
 @pytest.fixture
 def other_process(book: Book) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds a quarter of a dollar, at openai, with a writer of its own."""
+    """A process that holds a quarter of a dollar at openai, with its own writer."""
     book.budget("10", period="total")
     book.budget("1", name="openai", scope="provider", scope_value="openai", period="total")
     book.budget("1", name="anthropic", scope="provider", scope_value="anthropic", period="total")
@@ -70,7 +70,7 @@ def test_the_holds_of_a_killed_process_are_unknown_within_seconds_and_nobody_els
     assert (lost.cost_usd, lost.error_code, lost.overrun) == (Decimal("0.25"), "worker_lost", False)
     assert lost.settled_at is not None
     assert LedgerEntry.objects.get(pk=ours.entry_id).state == "held"
-    # Charged at the hold wherever it counts, also where nothing was held.
+    # It is charged at the hold in every budget that it counts in, also in budgets that held nothing.
     assert book.balance() == (Decimal("0.25"), Decimal("0.1"))
     assert [book.balance(name)[0] for name in ("openai", "soft", "alert", "anthropic")] == [
         Decimal("0.25"), Decimal("0.25"), Decimal("0.25"), 0,
@@ -142,7 +142,7 @@ def test_a_request_that_settles_after_all_is_charged_what_it_cost(book: Book, co
     assert book.balance() == book.balance("soft") == (Decimal(cost), Decimal(0))
 
 
-def test_a_late_request_that_failed_is_void(book: Book) -> None:
+def test_a_late_settlement_of_a_failed_request_voids_it(book: Book) -> None:
     book.budget("10", period="total")
     hold = book.hold("0.5", expires_after_s=0)
     time.sleep(0.01)

@@ -184,7 +184,7 @@ def test_a_budget_made_late_begins_with_what_its_window_has_spent(book: Book) ->
     assert (refused.value.budget, refused.value.spent_usd, refused.value.held_usd) == (
         "month", Decimal("0.9"), Decimal("0.5"),
     )  # fmt: skip
-    # A request that began before the budget existed settles in it all the same.
+    # A request that began before the budget existed is charged to it all the same.
     book.post(running, "0.3")
     assert book.balance("month") == (Decimal("1.2"), Decimal(0))
 

@@ -71,7 +71,7 @@ def test_a_transaction_that_settles_tops_up_and_holds_locks_entries_then_periods
     book.budget("10", period="total")
     limited = {"key_id": 7, "limits": RateLimits(requests_per_minute=100)}
     ending, growing, windows = book.hold("1", **limited), book.hold("1"), Windows()
-    run(session, [Holding(book.request("1"))], windows, WRITER_ID)  # from now on it knows the open window
+    run(session, [Holding(book.request("1"))], windows, WRITER_ID)  # from now on the process knows the open window
     batch = (
         Holding(book.request("1", **limited)),
         ToppingUp(TopUpRequest(growing, Decimal("0.5"), ())),
@@ -108,7 +108,7 @@ def test_periods_that_were_not_expected_are_locked_after_the_entries_too(book: B
     with sent_to(session) as sent:
         run(session, [Settling(book.settlement(hold, book.attempt("0.25")))], windows, WRITER_ID)
     assert locks(sent) == [
-        *("share_ledger", "lock_entries", "lock_periods"),  # fewer periods than it needs: rolled back
+        *("share_ledger", "lock_entries", "lock_periods"),  # fewer periods than the transaction needs, so it rolls back
         *("share_ledger", "lock_entries", "lock_periods", "COMMIT"),
     ]
 
@@ -118,7 +118,7 @@ def test_a_windows_opening_locks_the_ledger_then_entries_then_the_period(book: B
     with sent_to(session) as sent:
         run(session, [Holding(book.request("1"))], Windows(), WRITER_ID)
     assert locks(sent) == [
-        "share_ledger",  # the window is not known: rolled back
+        "share_ledger",  # the window is not known, so it rolls back
         *("lock_ledger", "lock_entries_in_window", "lock_periods", "COMMIT"),
         *("share_ledger", "lock_periods", "COMMIT"),
     ]

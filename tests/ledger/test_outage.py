@@ -1,4 +1,4 @@
-"""Postgres stops, dies, freezes, refuses to write: requests are told at once, and what they owe is written later."""
+"""Postgres stops, dies, freezes or refuses to write: requests hear it at once, and their costs are written later."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.ledger.conftest import Book
 def server(
     tmp_path_factory: pytest.TempPathFactory, django_db_setup: None, django_db_blocker: DjangoDbBlocker
 ) -> Iterator[EmbeddedPostgres]:
-    """A Postgres that may be harmed. For the length of the module it is Django's."""
+    """A Postgres that tests may harm. Django uses it for the length of the module."""
     server = EmbeddedPostgres(tmp_path_factory.mktemp("outage") / "postgres")
     server.start()
     database = settings.DATABASES["default"]
@@ -93,14 +93,14 @@ def test_a_hold_is_refused_at_once_and_admitted_again_without_a_restart(book: Bo
     server.restart()
     assert eventually(lambda: admitted(book))
     assert LedgerEntry.objects.filter(state="held").count() == 1
-    # What was refused was not written, and needed no voiding later either.
+    # Refused requests were not written, so nothing needed voiding later.
     assert LedgerEntry.objects.count() == 2
 
 
 def test_a_restart_of_postgres_refuses_nobody_who_comes_after_it(
     book: Book, server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_writer, "TICK_S", 60.0)  # it is not the idle writer's own look that finds out
+    monkeypatch.setattr(ledger_writer, "TICK_S", 60.0)  # so that the idle writer's own check does not find out
     book.void(book.hold("1"))
     running = book.hold("1")
     stop(server)
@@ -135,7 +135,7 @@ def admitted(book: Book) -> bool:
 def test_what_a_running_request_owes_is_kept_and_written_when_postgres_is_back(
     book: Book, server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_writer, "SETTLE_WAIT_S", 0.5)  # how long the answer waits, which is not the question
+    monkeypatch.setattr(ledger_writer, "SETTLE_WAIT_S", 0.5)  # so that the test need not wait
     holds = [book.hold("1", request_id=f"req-{number}") for number in range(3)]
     stop(server)
     began = time.monotonic()
@@ -178,13 +178,13 @@ def test_a_frozen_postgres_hangs_no_request_and_keeps_no_hold(
         assert within(time.monotonic() - began, 2, least_s=0.9)
         time.sleep(0.1)
         began = time.monotonic()
-        with pytest.raises(LedgerUnavailable):  # those who come after do not wait as long
+        with pytest.raises(LedgerUnavailable):  # later requests do not wait as long
             book.writer.hold(request)
         assert within(time.monotonic() - began, 0.2)
     finally:
         for process in frozen:
             process.resume()
-    # It was being written when its request gave up: it is void, or was never written.
+    # The hold was being written when its request gave up, so it is voided, or was never written.
     assert eventually(lambda: book.balance() == (Decimal(0), Decimal(0)) and admitted(book))
     states = dict(LedgerEntry.objects.values_list("pk", "state"))
     assert states.pop(request.entry_id, "voided") == "voided"
@@ -242,7 +242,7 @@ def test_a_writer_that_reconnects_is_not_taken_for_dead(book: Book) -> None:
 
 
 def test_a_postgres_that_refuses_to_write_loses_no_settlement(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the standby that a failover left us with does."""
+    """Make Postgres read-only, as a standby is after a failover."""
     monkeypatch.setattr(ledger_writer, "SETTLE_WAIT_S", 0.5)
     hold, request = book.hold("1"), book.request("1")
     set_read_only("on")

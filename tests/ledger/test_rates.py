@@ -24,7 +24,7 @@ def limited(**limits: int) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _stay_within_a_minute(transactional_db: None) -> None:
-    """These tests count within one minute of the database's clock: begin early enough in one."""
+    """These tests count within one minute of the database's clock, so they begin early in a minute."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_sleep(CASE WHEN s > 50 THEN 60.05 - s ELSE 0 END) FROM extract(second FROM now()) s")
 

@@ -1,4 +1,4 @@
-"""Reconcile: silent about books that are right, however they came about, and exact about what is off in wrong ones."""
+"""Reconcile is silent about right books, whatever happened to them, and exact about wrong ones."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.ledger.conftest import Book
 
 
 def off() -> list[tuple[str, Decimal, Decimal]]:
-    """What is off: in words, what it should be, what it is."""
+    """Each discrepancy: its words, the expected amount, the found amount."""
     return [(d.what, d.expected_usd, d.found_usd) for d in reconcile().discrepancies]
 
 
 @contextmanager
 def tampering() -> Iterator[None]:
-    """As somebody with all rights in the database could, past every guard. Undone at the end."""
+    """Change rows past every guard, as a superuser could. Undone at the end."""
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL session_replication_role = replica")
@@ -46,7 +46,7 @@ def settled(book: Book, cost: str = "0.25") -> LedgerEntry:
 
 
 def lose(book: Book) -> None:
-    """The worker ends without settling; its holds are resolved as those of the dead are."""
+    """The worker ends without settling, and its holds expire as a dead worker's do."""
     book.writer.stop()
     sessions = (
         "SELECT count(*) FROM pg_stat_activity"
@@ -257,7 +257,7 @@ def test_a_lost_workers_entry_that_is_not_charged_its_hold_is_found(book: Book) 
 
 
 def test_it_sees_one_moment_whatever_is_written_meanwhile(book: Book) -> None:
-    """Balances and entries are read by several statements; an answer that is posted between them must not look off."""
+    """Several statements read balances and entries. An answer that is posted between them must not look wrong."""
     budget = book.budget("10")
     settled(book)
     seen: list[int] = []
@@ -274,6 +274,6 @@ def test_it_sees_one_moment_whatever_is_written_meanwhile(book: Book) -> None:
     with connection.execute_wrapper(writes_between):
         assert reconcile().discrepancies == ()
     assert seen == [1]
-    assert len(reconcile().discrepancies) == 2  # now it does see the balance, and the request that no budget knows
+    assert len(reconcile().discrepancies) == 2  # now it sees the balance, and the request that no budget was charged
     change("UPDATE accounting_budgetperiod SET posted_usd = 0.25")
     Budget.objects.all().update(enabled=False)  # the test's own request was admitted without it

@@ -1,4 +1,4 @@
-"""Postgres is there, writes, and refuses one settlement: the others do not notice, and it is not tried for ever."""
+"""Postgres refuses one settlement: the others are written, and it is not tried for ever."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.ledger.conftest import Book
 
 @pytest.fixture
 def grudge(book: Book, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A trigger of somebody else's refuses what has to do with the request `req-odd`, with an error of its own kind."""
+    """A foreign trigger refuses all writes about the request `req-odd`, with an error of its own kind."""
     monkeypatch.setattr(ledger_writer, "MAX_TRIES", 4)
     monkeypatch.setattr(ledger_writer, "RETRY_S", 0.05)
     monkeypatch.setattr(ledger_writer, "SETTLE_WAIT_S", 0.2)
@@ -62,7 +62,7 @@ def test_what_is_batched_with_a_refused_settlement_goes_on(book: Book, caplog: p
     book.writer = writer = Writer()
     together: tuple[AnyOperation, ...] = (posted, refused, held)
     for operation in together:
-        writer._queue.put(operation)  # it has not begun to work: they are its first batch
+        writer._queue.put(operation)  # the writer has not started, so they are its first batch
     writer.start()
     assert held.done.wait(5)
     assert isinstance(held.outcome, Hold)
@@ -73,7 +73,7 @@ def test_what_is_batched_with_a_refused_settlement_goes_on(book: Book, caplog: p
     assert [given_up[name] for name in ("entry", "cost_usd", "tries", "alert", "levelname")] == [
         str(odd.entry_id), "0.5", 4, True, "ERROR",
     ]  # fmt: skip
-    # Nobody tries it any more, and the writer works.
+    # The writer does not try it any more, and works.
     assert writer._suspects == []
     book.void(held.outcome)
     writer.stop()

@@ -1,4 +1,4 @@
-"""Reports: to the last digit what the ledger says, in the asked days; the document's questions rightly answered."""
+"""Reports equal the ledger to the last digit, in the asked days, and answer the document's questions rightly."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "sql-views.md").read_text(encod
 
 
 def move(book: Book, *times: str) -> None:
-    """Says of the ledger's entries, oldest first, when they were admitted: as nobody but time can."""
+    """Set when the ledger's entries were admitted, oldest first, which only a test may do."""
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE accounting_ledgerentry DISABLE TRIGGER USER")
         ids = list(LedgerEntry.objects.order_by("id").values_list("id", flat=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from decimal import Decimal
 from io import StringIO
 
@@ -10,8 +9,10 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from accounting.models import Adjustment, LedgerEntry, Price
-from accounting.usage import Usage
+from accounting.pricing import PriceList
+from accounting.usage import Tier, Usage
 from tests.ledger.conftest import Book
+from tests.prices import LONG_AGO, add_price
 
 SONNET = ("anthropic", "claude-sonnet-4-6")
 
@@ -23,12 +24,7 @@ def reprice(*arguments: str) -> str:
 
 
 def price(input_usd: str, output_usd: str) -> None:
-    Price.objects.update_or_create(
-        provider=SONNET[0],
-        model=SONNET[1],
-        effective_from=datetime(2026, 1, 1, tzinfo=UTC),
-        defaults={"input_usd_per_mtok": Decimal(input_usd), "output_usd_per_mtok": Decimal(output_usd)},
-    )
+    add_price(*SONNET, input=input_usd, output=output_usd)
 
 
 def serve(book: Book, cost: str | None) -> LedgerEntry:
@@ -75,6 +71,32 @@ def test_an_unpriced_entry_gets_its_cost_once_a_price_is_known(book: Book) -> No
     assert "unpriced -> 3  (+3)" in reprice("--apply", "--author", "ada", "--reason", "priced late")
     assert book.rows("SELECT cost_usd FROM ledger") == [(Decimal(3),)]
     assert book.balance() == (Decimal(3), Decimal(0))
+
+
+def test_an_attempt_is_repriced_in_its_tier_and_with_all_that_it_consumed(book: Book) -> None:
+    book.budget("10")
+    rates = {
+        "standard": {"input": "3", "output": "15", "search": "0.01", "search:high": "0.025"},
+        "flex": {"input": "1.5"},
+    }
+    Price.objects.add(*SONNET, LONG_AGO, PriceList.of(rates), "operator")
+    usage = Usage(
+        input_tokens=1_000_000, output_tokens=10_000, quantities={"search:high": Decimal(2), "search:low": Decimal(1)}
+    )
+    hold = book.hold("2")
+    assert book.writer.settle(book.settlement(hold, book.attempt("1", usage=usage, tier=Tier.FLEX)))
+    # 1.5 a million in, 15 out (flex has no rate of its own), two dear searches and one that costs as any other
+    assert "1 -> 1.71  (+0.71)" in reprice("--apply", "--author", "ada", "--reason", "searches were forgotten")
+    assert book.balance() == (Decimal("1.71"), Decimal(0))
+
+
+def test_an_attempt_that_consumed_what_has_no_rate_is_left_alone(book: Book) -> None:
+    book.budget("10")
+    price("3", "15")
+    usage = Usage(input_tokens=1_000_000, quantities={"search": Decimal(1)})
+    assert book.writer.settle(book.settlement(book.hold("5"), book.attempt("4", usage=usage)))
+    assert "nothing to do" in reprice("--apply", "--author", "ada", "--reason", "none")
+    assert not Adjustment.objects.exists()
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def session() -> psycopg.Connection[Any]:
 
 
 def hot_statements(book: Book) -> dict[str, dict[str, Any]]:
-    """Every statement of an ordinary request's way through the ledger, with the values of twenty at once."""
+    """Every statement of an ordinary request in the ledger, with the values of twenty requests at once."""
     holds: list[Hold] = [book.hold("0.05") for _ in range(20)]
     entry_ids = [hold.entry_id for hold in holds]
     settlements = [book.settlement(hold, book.attempt("0.01")) for hold in holds]
@@ -87,7 +87,7 @@ def hot_statements(book: Book) -> dict[str, dict[str, Any]]:
 
 
 def explain(session: psycopg.Connection[Any], statement: str, values: dict[str, Any]) -> str:
-    """The plan of a statement that really runs, and whose effects are undone."""
+    """The plan of a statement. The statement really runs, and its effects are undone."""
     with session.transaction(force_rollback=True):
         plan = session.execute("EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) " + statement, values)
         return "\n".join(row[0] for row in plan.fetchall())

@@ -40,7 +40,7 @@ USERS = st.sampled_from(("", "ann"))
 MODES = st.sampled_from(("hard", "hard", "hard", "soft", "alert"))
 PERIODS = st.sampled_from(("hour", "day", "week", "month", "total"))
 ZONES = st.sampled_from(("UTC", "Asia/Kolkata", "America/St_Johns", "Australia/Lord_Howe", "Pacific/Kiritimati"))
-# Round ones meet a limit exactly; the others use all twelve places.
+# Round amounts meet a limit exactly. The others use all twelve places.
 AMOUNTS = st.one_of(
     st.sampled_from([Decimal(text) for text in ("0.25", "0.5", "1", "0.000000000001")]),
     st.integers(1, 1_200_000_000_000).map(lambda n: Decimal(n).scaleb(-12)),
@@ -132,7 +132,7 @@ class Ledger(RuleBasedStateMachine):
         hold = self.book.writer.hold(request)
         entry.created_at = hold.created_at
         self.receipts[hold.entry_id], self.written_by[hold.entry_id] = hold, self.book.writer
-        # The promise: nothing that was admitted brings a hard budget above its limit.
+        # The promise: no admitted request brings a hard budget above its limit.
         limits = (
             "SELECT p.posted_usd + p.held_usd <= b.limit_usd FROM accounting_charge c"
             " JOIN accounting_budgetperiod p ON p.id = c.period_id JOIN accounting_budget b ON b.id = p.budget_id"
@@ -165,7 +165,7 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(entry_id=holds, first=st.none() | AMOUNTS, cost=AMOUNTS, fallback=PROVIDERS)
     def a_request_is_posted(self, entry_id: UUID, first: Decimal | None, cost: Decimal, fallback: str) -> None:
-        """At its own provider, or at another one after a first attempt that cost something: also when it is late."""
+        """Settle at the entry's provider, or at another after a first attempt that cost something. It may be late."""
         provider = self.model.entries[entry_id].provider
         attempts = (
             [Provider(provider, cost)] if first is None else [Provider(provider, first), Provider(fallback, cost)]
@@ -236,7 +236,7 @@ class Ledger(RuleBasedStateMachine):
     def all_windows_close(self) -> None:
         """More than a month passes: what was written moves into the past, as the clock cannot be moved."""
         self.ageings += 1
-        by = timedelta(days=40, minutes=self.ageings)  # never the same, or a window would meet an older one
+        by = timedelta(days=40, minutes=self.ageings)  # a new number each time, so that no window meets an older window
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("ALTER TABLE accounting_ledgerentry DISABLE TRIGGER accounting_entry_guard")
             cursor.execute("UPDATE accounting_ledgerentry SET created_at = created_at - %s::interval", [str(by)])
@@ -248,7 +248,7 @@ class Ledger(RuleBasedStateMachine):
                 [str(by), str(by)],
             )
         self.model.age(by)
-        # Only real time closes a window that a writer knows to be open.
+        # A window that a writer knows to be open closes only with real time.
         Budget.objects.filter(pk=0).update(limit_usd=1)
 
     # --- what must be true at every moment -----------------------------------------------------------------
@@ -286,7 +286,7 @@ def explore(examples: int, steps: int, *, derandomize: bool) -> None:
 
 
 def test_the_books_agree_with_a_model_whatever_happens(transactional_db: None) -> None:
-    # A history that is repeated must end the same way, and no window may close between the model's clock and ours.
+    # A repeated history must end the same way, and no window may close between the model's clock and ours.
     until_windows_close_s = 1800 - time.time() % 1800
     if until_windows_close_s < 20:
         time.sleep(until_windows_close_s + 1)

@@ -1,4 +1,4 @@
-"""Windows as the ledger opens them, against Postgres's own calendar: the other implementation of time zones at hand."""
+"""Compares the ledger's windows with Postgres's calendar, an independent implementation of time zones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CALENDAR = (
 
 
 def calendar(book: Book, period: str, at: datetime, zone: str) -> tuple[datetime, datetime]:
-    """The window's bounds, as Postgres reckons them."""
+    """The window's bounds, as Postgres computes them."""
     return book.rows(CALENDAR, period, zone, period, zone, period, zone, at)[0]
 
 
@@ -89,10 +89,10 @@ CLOCK = """
         # 02:00 becomes 03:00, and 02:00 becomes 01:00 again: two windows show the same hour.
         ("America/New_York", datetime(2026, 3, 8, 6, tzinfo=UTC), ["01:00 01:50", "03:00 03:50", "04:00 04:50"]),
         ("America/New_York", datetime(2026, 11, 1, 5, tzinfo=UTC), ["01:00 01:50", "01:00 01:50", "02:00 02:50"]),
-        # By thirty minutes: 02:00 becomes 02:30 at 15:30 UTC, and becomes 01:30 again at 15:00 UTC.
+        # Lord Howe changes by thirty minutes: 02:00 becomes 02:30 at 15:30 UTC, and becomes 01:30 again at 15:00 UTC.
         (LORD_HOWE, datetime(2026, 10, 3, 14, 30, tzinfo=UTC), ["01:00 01:50", "02:30 03:20", "03:30 04:20"]),
         (LORD_HOWE, datetime(2026, 4, 4, 13, 30, tzinfo=UTC), ["00:30 01:20", "01:30 01:50", "02:00 02:50"]),
-        # Never, but half an hour beside UTC.
+        # This clock never changes, and differs from UTC by half an hour.
         ("Asia/Kolkata", datetime(2026, 3, 29, 0, 30, tzinfo=UTC), ["06:00 06:50", "07:00 07:50", "08:00 08:50"]),
     ],
 )  # fmt: skip

@@ -28,7 +28,7 @@ PRICED = '{"input_usd_per_mtok": "3", "output_usd_per_mtok": "15"}'
 PROVIDER: Row = {
     "base_url": "", "api_version": "", "connect_timeout_s": 5.0, "first_token_timeout_s": 12.0, "idle_timeout_s": 15.0,
     "total_timeout_s": 600.0, "retries": 1, "breaker_failures": 5, "breaker_failure_rate": 0.5,
-    "breaker_cooldown_s": 30.0, "enabled": True,
+    "breaker_cooldown_s": 30.0, "enabled": True, "parameters": '{"organization": "org-1"}',
 }  # fmt: skip
 ALIAS: Row = {
     "output_cap_tokens": 4096,
@@ -51,7 +51,10 @@ NO_USAGE: Row = {
     "usage_source": "none",
 }  # fmt: skip
 USAGE: Row = NO_USAGE | {"input_tokens": 1000, "output_tokens": 200, "usage_source": "provider"}
-ENTRY: Row = USAGE | {
+TIER: Row = {"endpoint": "chat", "tier": "standard", "quantities": "{}"}
+RATE: Row = {"qualifier": "", "tier": "standard", "above_input_tokens": 0}
+LONG: Row = RATE | {"price_id": 1, "above_input_tokens": 200_000}
+ENTRY: Row = USAGE | TIER | {
     "created_at": NOON, "settled_at": NOON, "expires_at": NEXT_DAY, "writer_id": 7, "state": "posted", "key": "bot",
     "key_id": 1, "alias": "claude-sonnet", "served_alias": "claude-sonnet", "provider": "anthropic",
     "model": "claude-sonnet-4-6", "attempt_count": 1, "fallback": False, "streamed": True, "http_status": 200,
@@ -63,7 +66,8 @@ LOST: Row = NO_USAGE | {  # its worker died
     "settled_at": NEXT_DAY, "served_alias": "", "attempt_count": 0, "http_status": None, "provider_request_id": "",
     "price": None, "first_token_ms": None, "duration_ms": None,
 }  # fmt: skip
-ATTEMPT: Row = USAGE | {
+ATTEMPT: Row = USAGE | TIER | {
+    "key_reference": "", "at_most_usd": None, "next": "",
     "position": 1, "alias": "claude-sonnet", "provider": "anthropic", "model": "claude-sonnet-4-6",
     "outcome": "answered", "http_status": 200, "error": "", "started_at": NOON, "duration_ms": 880,
     "first_token_ms": 300, "cost_usd": None, "price": PRICED, "provider_request_id": "msg_1",
@@ -103,7 +107,7 @@ ROWS: dict[str, list[Row]] = {
         {
             "name": "bot", "prefix": "gw-abcd", "digest": "0" * 64, "enabled": True, "expires_at": NEXT_DAY,
             "allowed_aliases": ["claude-sonnet", "gpt"], "requests_per_minute": 60, "tokens_per_minute": None,
-            "concurrent_requests": None, "created_at": DAY,
+            "concurrent_requests": None, "created_at": DAY, "uses_wildcards": False,
         }
     ],
     "accounting_keyrate": [{"key_id": 1, "minute": NOON, "requests": 2, "tokens": 2400}],
@@ -118,6 +122,16 @@ ROWS: dict[str, list[Row]] = {
             "provider": "openai", "model": "gpt-5", "input_usd_per_mtok": Decimal("1.25"),
             "output_usd_per_mtok": Decimal(10),
         },
+    ],
+    "accounting_pricerate": [  # as the migration makes them of the rows above
+        RATE | {"price_id": 1, "meter": "input", "usd_per_unit": Decimal(3)},
+        RATE | {"price_id": 1, "meter": "cached_input", "usd_per_unit": Decimal("0.3")},
+        RATE | {"price_id": 1, "meter": "output", "usd_per_unit": Decimal(15)},
+        LONG | {"meter": "input", "usd_per_unit": Decimal(6)},
+        LONG | {"meter": "cached_input", "usd_per_unit": Decimal(6)},
+        LONG | {"meter": "output", "usd_per_unit": Decimal("22.5")},
+        RATE | {"price_id": 2, "meter": "input", "usd_per_unit": Decimal("1.25")},
+        RATE | {"price_id": 2, "meter": "output", "usd_per_unit": Decimal(10)},
     ],
     "accounting_budget": [
         BUDGET | {

@@ -14,7 +14,12 @@ STATES: tuple[State, ...] = (
     {"accounting": "0005_faster_views", "routing": "0005_provider_keys_and_weights"},
     {"accounting": "0006_budget_modes", "routing": "0005_provider_keys_and_weights"},
     {"accounting": "0006_budget_modes", "routing": "0006_plain_names"},
-    {"accounting": "0006_budget_modes", "routing": "0007_first_token_limits"},
+    {"accounting": "0007_quantities", "routing": "0006_plain_names"},
+    {"accounting": "0008_price_rates", "routing": "0006_plain_names"},
+    {"accounting": "0009_reader_limits", "routing": "0006_plain_names"},
+    {"accounting": "0009_reader_limits", "routing": "0007_first_token_limits"},
+    {"accounting": "0010_keys_and_wildcards", "routing": "0007_first_token_limits"},
+    {"accounting": "0010_keys_and_wildcards", "routing": "0008_names_and_parameters"},
 )
 NOW = STATES[-1]
 

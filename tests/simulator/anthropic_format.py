@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from tests.simulator import anthropic_rules
 from tests.simulator.model import Answer, Choice, fresh_id
 from tests.simulator.prompt import CacheMark, Prompt, Tool, count, pieces
 from tests.simulator.wire_format import Asked, Event, Failure, compact, html_page, retry_after
@@ -99,7 +100,12 @@ def refuse(asked: Asked) -> Failure | None:
         return _invalid("messages: Input should be a valid list")
     if not messages:
         return _invalid("messages: at least one message is required")
-    return _refuse_messages(messages)
+    return _refuse_messages(messages) or _refuse_combinations(body)
+
+
+def _refuse_combinations(body: Mapping[str, Any]) -> Failure | None:
+    message = anthropic_rules.broken(body)
+    return _invalid(message) if message else None
 
 
 def _refuse_messages(messages: list[Any]) -> Failure | None:  # noqa: C901 - one line a rule
@@ -327,7 +333,7 @@ def _event(name: str, data: dict[str, Any], token: bool = False, last: bool = Fa
 
 
 def _stop_reason(choice: Choice) -> str:
-    return "stop_sequence" if choice.stop_sequence else _STOP_REASONS[choice.finish]
+    return choice.end or ("stop_sequence" if choice.stop_sequence else _STOP_REASONS[choice.finish])
 
 
 def _call_id(given: str) -> str:

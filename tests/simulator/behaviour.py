@@ -89,8 +89,10 @@ class Behaviour:
     tool_calls: tuple[ToolCall, ...] = ()
     reasoning: str | None = None
     finish: Finish | None = None
+    end: str | None = None  # the provider's own word for the end, where `finish` has none: pause_turn, MALFORMED_…
     usage: Usage | None = None  # the counts reported, instead of those counted
     report_usage: bool = True
+    service_tier: str | None = None  # that it says it served; only OpenAI's format says it
 
     # A failure in the provider's own words.
     problem: Problem | None = None

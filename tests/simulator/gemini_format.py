@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from tests.simulator import gemini_rules
 from tests.simulator.behaviour import Behaviour, Problem, ToolCall, Usage
 from tests.simulator.model import Answer, Choice, fresh_id
 from tests.simulator.prompt import Prompt, Tool, count
@@ -72,7 +73,8 @@ def refuse(asked: Asked) -> Failure | None:
             f"* GenerateContentRequest.generation_config.candidate_count: candidate_count must be in the range [1, 8]: "
             f"{wanted}\n"
         )
-    return None
+    broken = gemini_rules.broken(asked.body, asked.model)
+    return _invalid(broken) if broken else None
 
 
 def read(asked: Asked) -> Prompt:
@@ -221,14 +223,15 @@ def _complete(call: ToolCall) -> bool:
 
 
 def _call_part(call: ToolCall) -> dict[str, Any]:
-    return {"functionCall": {"name": call.name, "args": json.loads(call.arguments)}}
+    arguments = json.loads(call.arguments)  # protocol buffers leave out what is empty
+    return {"functionCall": {"name": call.name, **({"args": arguments} if arguments else {})}}
 
 
 def _candidate(index: int, parts: list[dict[str, Any]], choice: Choice | None = None) -> dict[str, Any]:
     content: dict[str, Any] = {"parts": parts, "role": "model"} if parts else {"role": "model"}
     found: dict[str, Any] = {"content": content}
     if choice:
-        found["finishReason"] = _FINISH_REASONS[choice.finish]
+        found["finishReason"] = choice.end or _FINISH_REASONS[choice.finish]
     found["index"] = index
     if choice and choice.finish == "content_filter":
         found["safetyRatings"] = [

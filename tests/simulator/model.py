@@ -34,6 +34,7 @@ class Choice:
     tool_calls: tuple[ToolCall, ...]
     finish: Finish
     stop_sequence: str | None = None
+    end: str | None = None  # the provider's own word, instead of its word for `finish`
 
     @property
     def text(self) -> str:
@@ -49,6 +50,7 @@ class Answer:
     reasoning_scripted: bool
     choices: tuple[Choice, ...]
     usage: Usage | None
+    service_tier: str | None = None
 
 
 class PromptCache:
@@ -87,7 +89,7 @@ def answer(prompt: Prompt, behaviour: Behaviour, cache: PromptCache) -> Answer:
     usage = None
     if behaviour.report_usage:
         usage = behaviour.usage or _counted(prompt, reasoning, choices, cache)
-    return Answer(reasoning, behaviour.reasoning is not None, choices, usage)
+    return Answer(reasoning, behaviour.reasoning is not None, choices, usage, behaviour.service_tier)
 
 
 def _reasoning(prompt: Prompt, behaviour: Behaviour) -> tuple[str, ...]:
@@ -124,7 +126,7 @@ def _choice(prompt: Prompt, behaviour: Behaviour, index: int, room: int | None) 
             room -= len(parts)
             kept.append(call)
         calls = tuple(kept)
-    return Choice(tokens, calls, behaviour.finish or finish, stop_sequence)
+    return Choice(tokens, calls, behaviour.finish or finish, stop_sequence, behaviour.end)
 
 
 def _tokens(prompt: Prompt, behaviour: Behaviour, index: int, calls: tuple[ToolCall, ...]) -> tuple[str, ...]:

@@ -223,7 +223,7 @@ def whole(prompt: Prompt, answer: Answer) -> dict[str, Any]:
     }
     if answer.usage:
         found["usage"] = _usage(answer.usage)
-    return found | {"service_tier": "default", "system_fingerprint": "fp_50906f2aac"}
+    return found | {"service_tier": answer.service_tier or "default", "system_fingerprint": "fp_50906f2aac"}
 
 
 def _whole_choice(prompt: Prompt, answer: Answer, index: int) -> dict[str, Any]:
@@ -253,7 +253,7 @@ def events(prompt: Prompt, answer: Answer) -> Iterator[Event]:
         "object": "chat.completion.chunk",
         "created": int(time.time()),
         "model": prompt.model,
-        "service_tier": "default",
+        "service_tier": answer.service_tier or "default",
         "system_fingerprint": "fp_50906f2aac",
     }
     # With include_usage every chunk has the field, null until the last one.

@@ -51,7 +51,7 @@ def test_storm_after_storm_never_overspends(cluster: Cluster) -> None:
 def test_rounds_of_killing_lose_and_double_nothing(cluster: Cluster) -> None:
     seen: Counter[str] = Counter()
     for number in range(ROUNDS):
-        # Every kind in turn, and now and then two at once.
+        # Each kind in turn, and at times two at once.
         kinds = violence(cluster)
         kills = [kinds[number % len(kinds)]] + ([random.choice(kinds)] if number % 3 == 2 else [])
         states = survive(cluster, kills)
@@ -77,14 +77,14 @@ def test_a_soak_leaks_neither_memory_nor_holds(cluster: Cluster) -> None:
     answers = load.stop()
     assert eventually(lambda: cluster.held() == 0)
     assert {(answer.status, answer.code) for answer in answers} == {(200, "")}
-    # Never more held than clients: no queue of settlements grows behind the answers.
+    # There are never more holds than clients, so no queue of settlements grows behind the answers.
     assert max(held) <= 16
-    # The first quarter warms caches up; from then on it is flat.
+    # The first quarter warms up caches. After it, memory does not grow.
     quarter = max(1, len(samples) // 4)
     early, late = statistics.median(samples[quarter : 2 * quarter]), statistics.median(samples[-quarter:])
     print(f"{len(answers)} requests, {early / 2**20:.0f} MiB early, {late / 2**20:.0f} MiB late")  # noqa: T201
     assert late < early * 1.05 + 4 * 2**20
-    # Compared with all that clients were told: the simulator's log is too short for it.
+    # Compared only with what clients were told, because the simulator's log is too short.
     cluster.sim.reset()
     assert_on_the_books_once(cluster, "soak", answers)
 

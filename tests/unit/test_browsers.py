@@ -21,7 +21,7 @@ def met(request: HttpRequest) -> tuple[HttpRequest, HttpResponse]:
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models", "/health", "/nothing", "/administrator"])
-def test_the_api_s_paths_pass_by_all_of_it(path: str) -> None:
+def test_requests_to_the_api_skip_the_admin_s_middleware(path: str) -> None:
     request, response = met(RequestFactory().post(path))
     assert not hasattr(request, "session")
     assert not hasattr(request, "user")

@@ -1,4 +1,4 @@
-"""The system checks: each speaks of its own settings, and is silent where all is well."""
+"""Each system check reports its own settings, and is silent when they are fine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ON_LOOPBACK = {"HOST": "127.0.0.1", "ON_LOOPBACK": True, "HTTPS": False, "GATEWA
 
 @pytest.fixture
 def deployed(settings: Settings, tmp_path: Path) -> Settings:
-    """A deployment in which nothing is odd."""
+    """A deployment that no check reports."""
     return change(settings, DATA_DIR=tmp_path, **DEPLOYED)
 
 
@@ -86,7 +86,7 @@ def test_more_workers_than_the_database_has_connections_for_are_found(deployed: 
     assert found("default") == []
     deployed.WEB_CONCURRENCY = 256
     assert found("default") == ["gateway.W007"]
-    assert found() == []  # a check of the settings alone asks no database
+    assert found() == []  # without a database's name the checks look at the settings alone
 
 
 def test_a_warning_is_printed_in_a_line_and_lets_the_gateway_start(
@@ -95,8 +95,8 @@ def test_a_warning_is_printed_in_a_line_and_lets_the_gateway_start(
     deployed.GATEWAY_AUTH = "open"
     assert checks.passed() is True
     assert capsys.readouterr().err == (
-        "Warning gateway.W001: GATEWAY_AUTH=open while serving on 0.0.0.0: whoever reaches this port spends without a "
-        "key. Set GATEWAY_AUTH=required and make keys with `manage.py create_key`.\n"
+        "Warning gateway.W001: GATEWAY_AUTH=open while serving on 0.0.0.0: everybody who reaches it can spend without "
+        "a key. Set GATEWAY_AUTH=required and make keys with `manage.py create_key`.\n"
     )
 
 
@@ -107,7 +107,7 @@ def _an_error() -> Iterator[None]:
 
     django_checks.register(wrong, checks.TAG, deploy=True)
     yield
-    registry.deployment_checks.remove(wrong)  # type: ignore[arg-type]  # `register` has made it a check
+    registry.deployment_checks.remove(wrong)  # type: ignore[arg-type]  # `register` turned the function into a check
 
 
 @pytest.mark.usefixtures("_an_error")

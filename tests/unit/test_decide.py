@@ -14,7 +14,7 @@ K = FailureKind
 WINDOW, POLICY = ChainKind.CONTEXT_WINDOW, ChainKind.CONTENT_POLICY
 REFUSAL, ALL_FAILED = Stop(is_refusal=True), Stop()
 
-#: At the first step of a chain, at its first try, with nothing to spare but a further step.
+#: The first try of a chain's first step. There is a further step, and no further key or chain.
 FIRST = Position(
     is_first=True,
     is_adapted=False,
@@ -46,7 +46,7 @@ def failure(kind: FailureKind, retry_after_s: float | None = None) -> UpstreamEr
 
 
 TABLE: list[tuple[str, UpstreamError, Position, Decision]] = [
-    # The same deployment again: what may pass.
+    # A failure that may pass: the same deployment again.
     *((f"{k}: retried after our pause", failure(k), RETRIES, RetryAfter(0.25)) for k in RETRIED),
     ("the provider's own pause", failure(K.RATE_LIMITED, 2.0), RETRIES, RetryAfter(2.0)),
     ("a pause of five seconds", failure(K.OVERLOADED, 5.0), RETRIES, RetryAfter(5.0)),
@@ -57,7 +57,7 @@ TABLE: list[tuple[str, UpstreamError, Position, Decision]] = [
     ("the breaker is open now", failure(K.OVERLOADED), replace(RETRIES, is_breaker_open=True), NextStep()),
     ("the client waits for less", failure(K.OVERLOADED, 3.0), replace(RETRIES, left_s=3.0), NextStep()),
     ("a continuation is retried too", failure(K.CONNECTION), replace(ADAPTED, retries_left=1), RetryAfter(0.25)),
-    # The next step: what will not pass.
+    # A failure that will not pass: the next step.
     *(
         (f"{k}: not retried", failure(k), RETRIES, NextStep())
         for k in LEFT_ALONE
@@ -76,23 +76,23 @@ TABLE: list[tuple[str, UpstreamError, Position, Decision]] = [
     *((f"{k}: of the first step", failure(k), FIRST, REFUSAL) for k in REFUSALS),
     *((f"{k}: is not retried", failure(k), RETRIES, REFUSAL) for k in REFUSALS),
     *((f"{k}: whatever time is left", failure(k), replace(FIRST, left_s=0.0), REFUSAL) for k in REFUSALS),
-    # One of a later step is a reason to go on, and at the end the client hears of it.
+    # A refusal of a later step is a reason to go on. At the end the client hears of it.
     *((f"{k}: of a later step", failure(k), LATER, NextStep()) for k in REFUSALS),
     *((f"{k}: of the last step", failure(k), LAST, REFUSAL) for k in REFUSALS),
     *((f"{k}: of a later step, no time left", failure(k), OUT_OF_TIME, REFUSAL) for k in REFUSALS),
     *((f"{k}: after a refusal", failure(k), REFUSED_BEFORE, NextStep()) for k in LEFT_ALONE),
     *((f"{k}: last, after a refusal", failure(k), replace(REFUSED_BEFORE, has_steps_left=False), REFUSAL)
       for k in LEFT_ALONE),
-    # What one model cannot do another may.
+    # Another model may be able to do what this model cannot.
     ("cannot do that", failure(K.CAPABILITY), FIRST, NextStep()),
     ("cannot do that, nobody left", failure(K.CAPABILITY), replace(FIRST, has_steps_left=False), REFUSAL),
-    # An alias may have a chain for a refusal.
+    # An alias may have a chain for this kind of refusal.
     ("too long", failure(K.CONTEXT_WINDOW), CHAINS, TurnTo(WINDOW)),
     ("refused by a policy", failure(K.CONTENT_POLICY), CHAINS, TurnTo(POLICY)),
     ("wrong in itself", failure(K.BAD_REQUEST), CHAINS, REFUSAL),
     ("too long for a later step", failure(K.CONTEXT_WINDOW), replace(CHAINS, is_first=False), TurnTo(WINDOW)),
     ("too long, no time", failure(K.CONTEXT_WINDOW), replace(CHAINS, left_s=0.0), REFUSAL),
-    # What we have changed of a request is not the client's fault.
+    # The client is not to blame for what we changed in its request.
     *((f"{k}: of a continuation", failure(k), ADAPTED, NextStep()) for k in REFUSALS),
     ("a continuation turns nowhere", failure(K.CONTEXT_WINDOW), replace(ADAPTED, chains_left={WINDOW}), NextStep()),
     *((f"{k}: of the last", failure(k), replace(ADAPTED, has_steps_left=False), ALL_FAILED) for k in REFUSALS),
@@ -100,5 +100,7 @@ TABLE: list[tuple[str, UpstreamError, Position, Decision]] = [
 
 
 @pytest.mark.parametrize(("error", "position", "decision"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
-def test_what_comes_after_a_failure(error: UpstreamError, position: Position, decision: Decision) -> None:
+def test_each_failure_leads_to_the_decision_of_its_row(
+    error: UpstreamError, position: Position, decision: Decision
+) -> None:
     assert decide(error, position) == decision

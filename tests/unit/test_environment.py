@@ -236,7 +236,7 @@ def test_a_broken_line_is_named_by_its_number_and_the_file_changes_nothing(
     assert "X" not in os.environ
 
 
-def test_a_missing_file_is_no_error_and_an_unreadable_one_is(tmp_path: Path) -> None:
+def test_a_missing_file_is_ignored_and_an_unreadable_file_is_an_error(tmp_path: Path) -> None:
     load_env_file(tmp_path / "missing")
     (tmp_path / ".env").write_bytes(b"A=\xff")
     with pytest.raises(InvalidEnvironment, match="cannot be read"):
@@ -255,7 +255,7 @@ print(eval(sys.argv[1]))
 
 
 def settings_value(expression: str, tmp_path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Loads the settings in a process of their own, with these variables only, and prints an expression."""
+    """Loads the settings in a new process, with only these variables, and prints an expression."""
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, expression],
         cwd=ROOT,
@@ -289,7 +289,7 @@ def test_a_deployment_requires_keys_and_https_by_default(tmp_path: Path) -> None
     assert shown.stdout == "('required', True, True, None)\n"
 
 
-def test_railways_names_are_known(tmp_path: Path) -> None:
+def test_railway_s_host_names_are_allowed(tmp_path: Path) -> None:
     variables = {name: value for name, value in DEPLOYED.items() if name != "ALLOWED_HOSTS"}
     shown = settings_value(
         "settings.ALLOWED_HOSTS",

@@ -1,4 +1,4 @@
-"""A litellm that we cannot call is refused by name: when the server starts, and here."""
+"""A litellm that we cannot call is refused, and what does not fit is named: at the server's start, and here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.wire.upstream_calls import call
 
 
 class AnotherLitellm:
-    """What another release may have made of the methods that we call. They are not called, only looked at."""
+    """The methods that we call, as another release may have changed them. They are inspected, not called."""
 
     def as_before(self, messages: list[Any], model: str = "") -> None: ...
 
@@ -71,7 +71,7 @@ def test_all_that_does_not_fit_is_said_at_once_and_by_name() -> None:
 
 
 def _named_calls(module: ModuleType) -> Iterator[tuple[str, set[str]]]:
-    """Every call in the module that names its arguments: the last part of its name, and the arguments."""
+    """Every call in the module with named arguments: the last part of the function's name, and the arguments."""
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(node, ast.Call) and node.keywords:
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
@@ -93,7 +93,7 @@ def test_what_is_checked_is_what_is_called() -> None:
 
 
 class _CallsItWrongly:
-    """A format that calls litellm with the arguments of another release."""
+    """A format that calls litellm with another release's arguments."""
 
     def prepare(self, request: UpstreamRequest, *, streamed: bool) -> Prepared:
         litellm = load()
@@ -107,7 +107,7 @@ def test_a_wrong_call_of_litellm_is_ours_and_not_the_clients(monkeypatch: pytest
         Translate().whole(call("http://127.0.0.1:1", provider="anthropic"))
 
 
-def test_a_request_on_which_litellm_stumbles_stays_the_clients() -> None:
+def test_a_request_on_which_litellm_stumbles_is_not_taken_for_a_misfit() -> None:
     with pytest.raises(UpstreamError) as raised:
         Translate().whole(call("http://127.0.0.1:1", {"messages": ["a text"]}, provider="anthropic"))
-    assert raised.value.kind is FailureKind.BAD_REQUEST
+    assert (raised.value.kind, raised.value.client_status) == (FailureKind.CAPABILITY, 400)

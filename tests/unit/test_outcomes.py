@@ -1,4 +1,4 @@
-"""One list of outcomes: the enum's, the failures' of providers, and the one in the documentation."""
+"""The enum, the kinds of providers' failures and the documentation have the same outcomes."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_a_total_never_ends(at: datetime, zone: str) -> None:
         (Period.HOUR, "Asia/Kathmandu", "2026-11-23T13:16", "2026-11-23T13:15", "2026-11-23T14:15"),
     ],
 )
-def test_windows_of_the_calendar(period: Period, zone: str, at: str, start: str, end: str) -> None:
+def test_a_window_has_the_calendar_s_bounds(period: Period, zone: str, at: str, start: str, end: str) -> None:
     assert window(period, utc(at), zone) == Window(utc(start), utc(end))
 
 

@@ -1,4 +1,4 @@
-"""Which of a provider's keys a call takes, and what becomes of one that was refused or limited."""
+"""Which of a provider's keys a call takes, and what happens to a key that was refused or limited."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from routing.secrets.references import UnknownStore, find
 from routing.secrets.rotation import ProviderKey, another_is_well, choose, failed
 from routing.upstreams.base import FailureKind, UpstreamError
 
-_names = itertools.count()  # nothing is known of a provider that no other test has named
+_names = itertools.count()  # each test has a new provider, about which nothing is remembered
 REFUSED = UpstreamError(FailureKind.AUTHENTICATION, "no")
 
 
@@ -103,7 +103,7 @@ def test_a_single_key_is_taken_whatever_is_said_of_it(tmp_path: Path) -> None:
     assert not another_is_well(alone, set())
 
 
-def test_what_leads_to_nothing_is_no_key(three: Provider, tmp_path: Path) -> None:
+def test_a_reference_that_leads_to_nothing_is_skipped(three: Provider, tmp_path: Path) -> None:
     (tmp_path / "1").unlink()
     (tmp_path / "3").write_text("\n")
     assert take(three, 3) == ["secret 2"] * 3

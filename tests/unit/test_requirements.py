@@ -1,4 +1,4 @@
-"""The locks are what the sources say, and `make upgrade` reads and writes them as a person would."""
+"""The locks match their sources, and `make upgrade` edits them as a person would."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a continued answer is: the partial one and the rest, joined without a seam and without repetition."""
+"""A continued answer is the partial answer and the rest, joined without a gap or a repetition."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ prose = st.text(st.characters(codec="utf-8"), min_size=1, max_size=300)
 
 
 def joined(partial: str, said: str, size: int = 7, *, prefilled: bool = False) -> str:
-    """The whole answer when the continuing model says that, so many characters an event."""
+    """The whole answer when the continuing model sends this text, with so many characters an event."""
     seam = Seam(partial, prefilled=prefilled)
     rest = "".join(seam.add(said[at : at + size]) for at in range(0, len(said), size))
     return partial + rest + seam.end()

@@ -1,4 +1,4 @@
-"""No route is served that could spend money which nobody holds."""
+"""A route that could spend money without a hold is not served."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def echo_tokens(request: HttpRequest) -> HttpResponse:
 
 
 class OfItsOwn(SpendingView):
-    """Looks like the skeleton, and goes another way."""
+    """A view that looks like the skeleton and does not go through it."""
 
 
-#: The gateway's own table, and one route more.
+#: The gateway's own table, and another route.
 urlpatterns = [path("", include("gateway_project.urls")), path("v1/echo-tokens", echo_tokens)]
 
 
@@ -49,7 +49,7 @@ def test_a_route_of_its_own_is_refused_by_name(view: Callable[..., HttpResponseB
         refuse_unknown_routes([path("v1/", include([path("echo-tokens", view)]))])
 
 
-def test_gunicorn_does_not_serve_it_and_says_which(tmp_path: Path) -> None:
+def test_gunicorn_refuses_to_serve_an_unknown_route_and_names_it(tmp_path: Path) -> None:
     (tmp_path / "rogue_settings.py").write_text(
         "from gateway_project.settings import *\nROOT_URLCONF = 'tests.unit.test_routes'\n"
     )
@@ -68,7 +68,7 @@ def test_gunicorn_does_not_serve_it_and_says_which(tmp_path: Path) -> None:
     assert "'v1/echo-tokens'" in gunicorn.stderr
 
 
-def test_the_system_check_says_it_too(settings: Settings) -> None:
+def test_the_system_check_names_an_unknown_route_too(settings: Settings) -> None:
     assert checks.what_spends_holds() == []
     settings.ROOT_URLCONF = __name__
     (found,) = checks.what_spends_holds()

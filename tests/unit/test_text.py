@@ -1,4 +1,4 @@
-"""What may stand in a row: text from clients and providers, made storable."""
+"""Text from clients and providers is made storable."""
 
 from __future__ import annotations
 

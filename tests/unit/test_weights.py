@@ -1,4 +1,4 @@
-"""In which order a request tries the deployments of an alias that have weights."""
+"""The order in which a request tries an alias's weighted deployments."""
 
 from __future__ import annotations
 

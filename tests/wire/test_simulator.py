@@ -339,7 +339,7 @@ def test_litellm_reads_parallel_tool_calls_from_a_stream(sim: Simulator, wire: s
 
     sim.behave(
         wire,
-        Behaviour(tool_calls=(ToolCall("get_weather", '{"city": "Oslo"}'), ToolCall("get_time", "{}"))),
+        Behaviour(tool_calls=(ToolCall("get_weather", '{"city": "Oslo"}'), ToolCall("get_time", '{"zone": "CET"}'))),
     )
     asked = user("What is it like?")
     chunks = list(litellm_answer(sim, wire, "", messages=asked, tools=[WEATHER, CLOCK], stream=True, max_tokens=50))
@@ -348,7 +348,7 @@ def test_litellm_reads_parallel_tool_calls_from_a_stream(sim: Simulator, wire: s
     calls: Any = whole.choices[0].message.tool_calls  # type: ignore[union-attr]
     assert [(c.function.name, json.loads(c.function.arguments)) for c in calls] == [
         ("get_weather", {"city": "Oslo"}),
-        ("get_time", {}),
+        ("get_time", {"zone": "CET"}),
     ]
     assert whole.choices[0].finish_reason == "tool_calls"  # type: ignore[union-attr]
 

@@ -507,7 +507,7 @@ def test_only_public_addresses_are_public(address: str, public: bool) -> None:
     assert media.is_public(address) is public
 
 
-PICTURE = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 3\r\n\r\n\x89PN"
+PICTURE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 8\r\n\r\n\x89PNG\r\n\x1a\n"  # by its bytes
 
 
 def soon() -> float:
@@ -516,7 +516,7 @@ def soon() -> float:
 
 def test_a_picture_is_fetched_as_a_data_url() -> None:
     with Raw(PICTURE) as server:
-        assert media.fetch(server.url, soon(), allowed=lambda _: True) == "data:image/png;base64,iVBO"
+        assert media.fetch(server.url, soon(), allowed=lambda _: True) == "data:image/png;base64,iVBORw0KGgo="
 
 
 def test_a_picture_named_twice_is_fetched_once_and_put_in_its_place() -> None:
@@ -532,8 +532,8 @@ def test_a_picture_named_twice_is_fetched_once_and_put_in_its_place() -> None:
         assert server.connections == 1
     assert parts == [
         {"type": "text", "text": server.url},
-        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO", "detail": "low"}},
-        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO"}},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low"}},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
     ]
 
@@ -568,7 +568,9 @@ def test_a_redirect_to_an_address_of_ours_is_refused() -> None:
     ("answer", "reason"),
     [
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "status 404"),
-        (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nhi", "does not call it a picture"),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 2\r\n\r\nhi", "not a PNG"),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 8\r\n\r\n%PDF-1.4", "not a PNG"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nGIF89a\x0b\0\x01\0", "longer than ten times its width"),
         (b"HTTP/1.1 302 Found\r\nLocation: /again\r\nContent-Length: 0\r\n\r\n", "redirects too often"),
         (b"", "could not be fetched"),
     ],

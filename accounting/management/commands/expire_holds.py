@@ -1,4 +1,4 @@
-"""``manage.py expire_holds``: resolve the holds of dead workers. Workers do it by themselves each second."""
+"""``manage.py expire_holds``: resolve the holds of dead workers. Each worker also does this every second."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Command(BaseCommand):
         rows = spend(by, since, until, zone)
         name = by.partition(":")[2] or by
         if name in COLUMNS:
-            name = by  # a tag that is called like one of ours
+            name = by  # the tag has the name of one of our columns
         match options["format"]:
             case "json":
                 self.stdout.write(json.dumps([_values(name, row) for row in rows], indent=2))
@@ -60,7 +60,7 @@ class Command(BaseCommand):
 
 
 def _values(name: str, row: SpendRow) -> dict[str, Any]:
-    """Costs as text: a JSON number would be read into a float by most."""
+    """The row with costs as text, because most readers turn a JSON number into a float."""
     return {
         name: row.group,
         "requests": row.requests,
@@ -73,7 +73,7 @@ def _values(name: str, row: SpendRow) -> dict[str, Any]:
 
 
 def _printable(group: str | None) -> str:
-    """Users and tags are what clients sent: a line end or a terminal's escape codes must not act here."""
+    """The text with control characters escaped. Clients send users and tags, which must not control a terminal."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in group or "-")
 
 

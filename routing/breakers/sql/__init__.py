@@ -1,4 +1,4 @@
-"""The breakers' SQL: one statement a file, its header says purpose, locks taken and rows returned."""
+"""The breakers' SQL: one statement a file. Its header states the purpose, the locks taken and the rows returned."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
--- Purpose: of all who find a breaker half-open at once, let one be its probe.
--- Locks:   the breaker's row: the others wait for the winner, look again, and find it claimed.
--- Rows:    the probe's generation; none for whoever came too late.
+-- Purpose: claim the probe of a half-open breaker. When several processes try at once, one succeeds.
+-- Locks:   the breaker's row. The other processes wait for it, and then find the probe claimed.
+-- Rows:    one with the probe's generation when the claim succeeded, else no row.
 UPDATE routing_breakerstate SET
     probe_until = clock_timestamp() + make_interval(secs => %(lease_s)s), generation = generation + 1
 WHERE provider = %(provider)s AND model = %(model)s AND state = 'open' AND open_until <= clock_timestamp()

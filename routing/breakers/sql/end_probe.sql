@@ -1,7 +1,7 @@
--- Purpose: what a probe found out: the breaker closes, or stays open for so long. 0 s: it was never called, so the next
---          request may probe. Without a generation the probe was not claimed here, as Postgres was away.
+-- Purpose: write a probe's result: the breaker closes, or stays open for open_s. With 0 s the probe had no result, so
+--          the next request may probe at once. Without a generation, Postgres was away and the probe was not claimed.
 -- Locks:   the breaker's row.
--- Rows:    none; nothing is changed when an operator, or a later probe, has decided meanwhile.
+-- Rows:    none. Nothing changes when an operator or a later probe has decided meanwhile.
 UPDATE routing_breakerstate SET
     state = %(state)s::text,
     since = CASE state WHEN %(state)s::text THEN since ELSE clock_timestamp() END,

@@ -1,5 +1,5 @@
--- Purpose: tell the others that a breaker opened here, or that its provider asks for more patience. One that is open
---          already only stays so for longer: a probe that somebody has claimed meanwhile keeps its generation.
+-- Purpose: tell the other processes that this process opened a breaker, or keeps it open for longer. A breaker that is
+--          open already only stays open for longer, and a probe that was claimed meanwhile keeps its generation.
 -- Locks:   the breaker's row.
 -- Rows:    none.
 INSERT INTO routing_breakerstate AS b

@@ -1,7 +1,7 @@
--- Purpose: what all processes have decided, as each of them asks twice a second. What is not among it is closed.
+-- Purpose: the open breakers. Each process reads them twice a second. All other breakers are closed.
 -- Locks:   none.
--- Rows:    provider, model, the generation, how many seconds it stays open, how many seconds a probe has it (both
---          negative when over: the reader's own clock may be another one).
+-- Rows:    one a breaker: provider, model, generation, for how many seconds it stays open, for how many seconds a probe
+--          has it. Both are relative, because the reader's clock may differ, and negative when they have passed.
 SELECT provider, model, generation,
     extract(epoch FROM open_until - clock_timestamp())::float8,
     coalesce(extract(epoch FROM probe_until - clock_timestamp())::float8, -1)

@@ -1,10 +1,11 @@
 """How a broken stream is continued by another deployment: what it is asked, and how its words are joined.
 
-The caller has the beginning of an answer (:class:`PartialChat`). The next step is given that beginning, as an assistant
-message to go on from (*prefill*) where the model can do that, with an instruction to continue where it cannot, and
-:class:`Continued` joins what it says to what was said: no seam, no repetition. Where a model begins the answer anew
-with the same words, they are left out; where it begins anew with *other* words, joining would be a lie, and the step
-has failed. Nothing here calls anybody: that is the cascade's.
+The client has the beginning of an answer (:class:`PartialChat`), and the next step is given that beginning. A model
+that can go on from an assistant message gets it as such a message (*prefill*). Any other model gets it with an
+instruction to continue. :class:`Continued` joins the new words to the old ones, without a seam or a repetition.
+
+A model may begin the answer anew. When it uses the same words, they are left out. When it uses *other* words, the two
+texts are not one answer, and the step has failed. Nothing here calls a provider: the cascade does.
 
 Prefill: https://docs.anthropic.com/en/docs/build-with-claude/prompt-engineering/prefill-claudes-response
 """
@@ -26,11 +27,11 @@ INSTRUCTION = (
     "language, style and format. Write only what is missing: do not repeat anything of it, do not begin it again, do "
     "not apologise or comment. What you write is appended to it as it is, so begin with a space if one is missing."
 )
-MAX_HELD_CHARACTERS = 1024 * 1024  # of a tool call that waits for its end; a longer one is relayed as it comes
-ANEW_CHARACTERS = 40  # an answer that begins as the partial one does, for so long, has begun anew
-ANEW_JSON_CHARACTERS = 8  # a JSON document that opens again has begun anew sooner
-OVERLAP_CHARACTERS = 12  # fewer of the last words said again may be chance ("… had had …")
-_WINDOW_CHARACTERS = 400  # nobody repeats more than that of the end
+MAX_HELD_CHARACTERS = 1024 * 1024  # of a tool call that waits for its end; a longer call is relayed as it comes
+ANEW_CHARACTERS = 40  # a model that repeats this many of the first characters has begun the answer anew
+ANEW_JSON_CHARACTERS = 8  # the same for a JSON document: few characters show that it opens again
+OVERLAP_CHARACTERS = 12  # a shorter repetition of the last words may be chance ("… had had …")
+_WINDOW_CHARACTERS = 400  # no model repeats more of the end than this
 _REASONING = frozenset({"reasoning_content", "reasoning", "thinking_blocks"})
 
 #: Deployments that have refused to go on from an assistant message, though litellm's map says that they can.
@@ -39,17 +40,19 @@ _refusing: set[tuple[str, str]] = set()
 
 @dataclass
 class PartialChat:
-    """What the caller has been sent of a stream's only choice, and what is held back from it: a tool call is not sent
-    before it is whole, so that one cut in half can be begun anew by another model. `routing.serving.call.Partial`."""
+    """What the client was sent of a stream's only choice, and what is held back: a `routing.serving.call.Partial`.
+
+    A tool call is not sent before it is whole, so that another model can begin anew a call that was cut in half."""
 
     texts: list[str] = field(default_factory=list)
     held: list[Json] = field(default_factory=list)
     is_finished: bool = False
-    is_beyond_rescue: bool = False  # nobody can go on: there is no further step, or something of another kind was sent
-    head: Json = field(default_factory=dict)  # the fields that every chunk of one answer has in common
-    told: set[str] = field(default_factory=set)  # what is said once: the role, and thoughts before the answer
+    #: No step can go on: there is no further step, or the client was sent something that is not text.
+    is_beyond_rescue: bool = False
+    head: Json = field(default_factory=dict)  # the fields that all chunks of an answer share
+    told: set[str] = field(default_factory=set)  # what comes only once: the role, and thoughts before the answer
     _held_characters: int = 0
-    _received: list[str] = field(default_factory=list)  # of all choices, by the step that serves
+    _received: list[str] = field(default_factory=list)  # the text of all choices, from the step that serves now
 
     @property
     def text(self) -> str:
@@ -69,7 +72,7 @@ class PartialChat:
         self._received.clear()
 
     def receive(self, event: Json) -> Sequence[Json]:
-        """The events that may be sent now: this one, or nothing yet, or all that waited for it."""
+        """Take one more event. Returns what may be sent now: this event, nothing yet, or all events that were held."""
         self._note(event)
         if self.is_beyond_rescue:
             return (event,)
@@ -116,14 +119,14 @@ class PartialChat:
 
 
 class Rest:
-    """What one request asks for when the client has the beginning of its answer: the rest, of each step in the words
-    that it understands."""
+    """The rest of an answer whose beginning the client has. Each step is asked for it in words that it understands."""
 
     def __init__(self, partial: PartialChat, said_tokens: int) -> None:
         self.further_input_tokens = further_input_tokens(partial.text)
         self._partial = partial
         self._said_tokens = said_tokens
-        self._prefills: dict[Deployment, bool] = {}  # decided once: the answer must be read as it was asked for
+        # Decided once, because how the answer is read depends on how it was asked for.
+        self._prefills: dict[Deployment, bool] = {}
 
     def asked_of(self, deployment: Deployment, body: Mapping[str, Any]) -> Json:
         return continuation(body, self._partial.text, self._said_tokens, prefill=self._is_prefilled(deployment))
@@ -132,8 +135,9 @@ class Rest:
         return Continued(stream, self._partial, prefilled=self._is_prefilled(deployment))
 
     def ask_otherwise(self, deployment: Deployment) -> bool:
-        """A deployment that refused a prefill may go on when it is instructed: its refusal is not the client's fault,
-        and must not hide that."""
+        """Whether to ask the deployment once more, with an instruction in the place of a refused prefill.
+
+        The client is not to blame for a refused prefill."""
         if not self._is_prefilled(deployment):
             return False
         learn_refusal(deployment)
@@ -154,24 +158,25 @@ def can_prefill(deployment: Deployment) -> bool:
 
 
 def learn_refusal(deployment: Deployment) -> None:
-    """The deployment answered a prefill with a 400: from now on, in this process, it is instructed instead."""
+    """The deployment answered a prefill with a 400. From now on this process sends it an instruction instead."""
     _refusing.add((deployment.provider, deployment.model))
 
 
 def continuation(body: Mapping[str, Any], partial: str, said_tokens: int, *, prefill: bool) -> Json:
-    """The request that asks for the rest, within what is left of its output cap. Without any text so far it is the
-    client's own: the answer begins anew."""
+    """The request that asks for the rest, within what is left of its output cap.
+
+    When no text has come so far, it is the client's own request: the answer begins anew."""
     asked = dict(body)
     if not partial:
         return asked
     for name in ("max_tokens", "max_completion_tokens"):
         if asked.get(name) is not None:
             asked[name] = max(1, asked[name] - said_tokens)
-    # Half a JSON document is not one: asked for a whole one, a model would begin it anew.
+    # A model that must answer with a whole JSON document would begin it anew.
     asked.pop("response_format", None)
     said = {"role": "assistant", "content": partial}
     if prefill:
-        # Anthropic refuses a last message that ends in white space; Continued leaves out what is then said twice.
+        # Anthropic refuses a last message that ends in white space. If the model repeats it, Continued drops it.
         said["content"] = partial.rstrip()
         asked["messages"] = [*body["messages"], said]
     else:
@@ -180,12 +185,12 @@ def continuation(body: Mapping[str, Any], partial: str, said_tokens: int, *, pre
 
 
 def further_input_tokens(partial: str) -> int:
-    """The most tokens that a continuation's prompt has more than the client's: bytes bound tokens."""
+    """The most tokens that a continuation adds to the client's prompt: one for each byte."""
     return len(partial.encode("utf-8", "surrogatepass")) + len(INSTRUCTION) + 64 if partial else 0
 
 
 class Seam:
-    """Joins a continuation's text to the partial one. `add` and `end` answer with what the caller is to be sent."""
+    """Joins a continuation's text to the partial text. `add` and `end` return what the client is to be sent."""
 
     def __init__(self, partial: str, *, prefilled: bool) -> None:
         self._partial = partial
@@ -195,21 +200,21 @@ class Seam:
         self._decided = not partial
 
     def add(self, text: str) -> str:
-        """Raises UpstreamError when the model says the answer again, but differently."""
+        """Raises UpstreamError when the model begins the answer anew with other words."""
         if self._decided:
             return text
         self._held += text
         return "" if self._may_be_repetition() else self._decide()
 
     def end(self) -> str:
-        """What still waited: the model said no more than words that were said before."""
+        """The text that still waits when the model has said nothing but a repetition."""
         return "" if self._decided else self._decide()
 
     def _may_be_repetition(self) -> bool:
         held, partial = self._held, self._partial
         if len(held) < len(partial) and partial.startswith(held):
             return True
-        # In the partial's last words, and not yet longer than what follows there?
+        # Could these words still be a repetition of the partial text's end? Then wait for more.
         return not self._prefilled and held in partial[-_WINDOW_CHARACTERS:]
 
     def _decide(self) -> str:
@@ -218,7 +223,7 @@ class Seam:
         if held.startswith(partial) and (len(partial) >= OVERLAP_CHARACTERS or not self._prefilled):
             return held[len(partial) :]
         common = _common(held, partial)
-        # Words that come more than once are the text's own way (a refrain, a table), not a repetition.
+        # Words that come several times belong to the text (a refrain, a table): they are not a repetition.
         if common >= self._anew_characters and partial.find(held[: self._anew_characters], 1) == -1:
             raise UpstreamError(FailureKind.MALFORMED, "The model did not continue the answer but began another one")
         trailing = partial[len(partial.rstrip()) :]
@@ -231,7 +236,7 @@ class Seam:
 
 
 def _common(one: str, other: str) -> int:
-    """How many characters both begin with."""
+    """How many characters both texts share at their beginning."""
     for index, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:
             return index
@@ -239,7 +244,7 @@ def _common(one: str, other: str) -> int:
 
 
 def _overlap(before: str, after: str) -> int:
-    """The length of the longest end of one text with which the other begins."""
+    """The length of the longest end of the first text with which the second text begins."""
     for length in range(min(len(before), len(after)), 0, -1):
         if before.endswith(after[:length]):
             return length
@@ -247,7 +252,7 @@ def _overlap(before: str, after: str) -> int:
 
 
 class Continued:
-    """The rest of an answer as a stream (`AnswerStream`) that reads on from the first one's last chunk."""
+    """The rest of an answer as an `AnswerStream`. It goes on from the last chunk of the stream that broke."""
 
     def __init__(self, stream: AnswerStream, partial: PartialChat, *, prefilled: bool) -> None:
         self.http_status = stream.http_status
@@ -284,7 +289,7 @@ class Continued:
                 return joined
 
     def _joined(self, event: Json) -> Json | None:
-        """The event as the first stream's next one; None when there is nothing new in it."""
+        """The event as the next event of the stream that broke; None when there is nothing new in it."""
         event = {**event, **self._partial.head}
         choices = event.get("choices")
         if not choices:

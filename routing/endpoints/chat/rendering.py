@@ -21,7 +21,7 @@ _as_json = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would ma
 
 
 def whole(body: Json, alias: str, estimated: Usage | None) -> Json:
-    """The provider's answer under the alias's name. Usage is always there: estimated when nobody has counted."""
+    """The provider's answer under the alias's name. Its usage is an estimate when the provider gave no count."""
     body["model"] = alias
     if estimated is not None:
         body["usage"] = _totals(estimated)
@@ -36,7 +36,7 @@ class ChatFrames:
     """The frames of one answer: `routing.serving.relaying.Frames`."""
 
     def __init__(self, alias: str, *, include_usage: bool) -> None:
-        self._alias = alias  # of every chunk: one answer has one model
+        self._alias = alias  # the model of every chunk, even when several deployments answer
         self._include_usage = include_usage
         self._last: Json = {}
         self._reported: Json | None = None  # the provider's last chunk, with its count
@@ -48,7 +48,7 @@ class ChatFrames:
             return None
         event["model"] = self._alias
         if self._include_usage:
-            event.setdefault("usage", None)  # as OpenAI does once usage was asked for
+            event.setdefault("usage", None)  # as OpenAI does when a client asked for usage
         elif "usage" in event:
             del event["usage"]
         self._last = event

@@ -1,7 +1,8 @@
-"""What is validated of a chat request. Everything else passes through as it came, unknown parameters included.
+"""Reads and validates a chat request.
 
-Validated is what the gateway itself reads: the model, the shape of the messages, whether it streams, and whatever
-bounds its cost. The rest is for the provider to judge.
+The gateway validates what it reads itself: the model, the shape of the messages, whether the answer is streamed, and
+all that bounds the cost. Everything else passes through as it came, unknown parameters included: the provider judges
+it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from routing.endpoints.chat.ceiling import InputCeiling, input_ceiling
 from routing.endpoints.chat.continuing import PartialChat, Rest
 from routing.exceptions import InvalidRequest, MissingParameter
 from routing.serving.call import Partial, Quantities, Received, Unbounded
+from routing.upstreams import tiers
 from routing.upstreams.base import AnswerStream, Json
 from routing.upstreams.estimate import estimated_usage
+from routing.upstreams.extras import Suspects, asked_search, extras, suspects
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 MAX_CHOICES = 128  # OpenAI's own limit of `n`
@@ -33,7 +36,7 @@ MAX_END_USER_CHARACTERS = 200
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """A valid chat request: a `routing.serving.call.Call`. ``body`` is what the client sent; nobody changes it."""
+    """A valid chat request: a `routing.serving.call.Call`. ``body`` is what the client sent, and is never changed."""
 
     endpoint: ClassVar[str] = "chat"
 
@@ -42,12 +45,13 @@ class ChatCall:
     streamed: bool
     include_usage: bool  # the client asked for the usage chunk of a stream
     choices: int
-    output_cap_tokens: int | None  # the client's own, per choice
+    output_cap_tokens: int | None  # of each choice, when the client sent a cap
     end_user: str
     tags: Mapping[str, str]
-    input: InputCeiling | Unbounded
+    input: InputCeiling
+    suspects: Suspects
     deadline: float | None = None  # monotonic: when the client no longer wants an answer
-    rest: Rest | None = None  # only the rest of an answer is asked for: the client has its beginning
+    rest: Rest | None = None  # set when the client has the beginning of its answer, and only the rest is asked for
 
     @property
     def is_adapted(self) -> bool:
@@ -59,18 +63,33 @@ class ChatCall:
     def ceiling(self, step: Step) -> Quantities:
         cap_tokens = self.output_cap_tokens or step.output_cap_tokens
         further_tokens = 0 if self.rest is None else self.rest.further_input_tokens
-        if isinstance(self.input, Unbounded):
-            bounded = Quantities(further_tokens, cap_tokens, self.choices)
-            raise Unbounded(self.input.param, str(self.input), bounded)
-        input_tokens = self.input.tokens_for(step.deployment.model) + further_tokens
-        return Quantities(input_tokens, cap_tokens, self.choices)
+        tier, possible = tiers.asked(self.body, step.deployment)
+        provider, model = step.deployment.litellm_provider, step.deployment.model
+        more = extras(self.body, self.suspects, step.deployment)
+        input_tokens = self.input.tokens_for(provider, model) + further_tokens
+        most = Quantities(
+            input_tokens=input_tokens * more.readings + more.further_input_tokens,
+            output_cap_tokens=cap_tokens,
+            answers=self.choices,
+            predicted_tokens=self.input.predicted_tokens,
+            tier=tier,
+            tiers=possible,
+            units=more.units,
+            needs=more.needs,
+        )
+        unbounded = self.input.unbounded_at(provider) or more.unbounded
+        if unbounded is not None:
+            raise Unbounded(unbounded.param, unbounded.why, most)
+        return most
 
     def request_for(self, step: Step) -> Json:
         body = dict(self.body)
         if self.output_cap_tokens is None:
-            # The hold counts with this cap, so the provider must know it.
+            # The hold was computed with this cap, so the provider must be sent it.
             name = "max_completion_tokens" if step.deployment.litellm_provider in ("openai", "azure") else "max_tokens"
             body[name] = step.output_cap_tokens
+        if "web_search_options" in body:
+            body["web_search_options"] = asked_search(body["web_search_options"], step.deployment)
         return body if self.rest is None else self.rest.asked_of(step.deployment, body)
 
     def ask_otherwise(self, step: Step) -> bool:
@@ -92,7 +111,7 @@ class ChatCall:
 
 
 def parse_chat(body: Any, alias_in_path: str | None = None, deadline: float | None = None) -> ChatCall:
-    """Validate a chat request. Raises InvalidRequest whose ``param`` names the field."""
+    """Validate a chat request. Raises InvalidRequest, whose ``param`` names the field."""
     if not isinstance(body, dict):
         raise InvalidRequest("The request body must be a JSON object.")
     if alias_in_path is not None:
@@ -124,21 +143,14 @@ def parse_chat(body: Any, alias_in_path: str | None = None, deadline: float | No
         ),
         end_user=storable(_optional(body, "user", str, "a string") or "", MAX_END_USER_CHARACTERS),
         tags=_tags(body),
-        input=_input(body),
+        input=input_ceiling(body),
+        suspects=suspects(body),
         deadline=deadline,
     )
 
 
-def _input(body: Mapping[str, Any]) -> InputCeiling | Unbounded:
-    """The bound of the input, counted once: what nobody can bound is refused only where something must be."""
-    try:
-        return input_ceiling(body)
-    except Unbounded as unbounded:
-        return unbounded
-
-
 def _text_of(answer: Json) -> str:
-    """All that a whole answer says."""
+    """All text of a whole answer."""
     texts = []
     for choice in answer["choices"]:
         message = choice["message"]
@@ -170,7 +182,7 @@ def _whole_number(body: Mapping[str, Any], name: str, *, most: int) -> int | Non
 
 
 def _check_cap_agreement(body: Mapping[str, Any]) -> None:
-    # Both at once would leave it to the provider which of them bounds the cost.
+    # If both were set, the provider would choose which of them bounds the cost.
     if body.get("max_tokens") is not None and body.get("max_completion_tokens") is not None:
         raise InvalidRequest("Set either 'max_tokens' or 'max_completion_tokens', not both.", param="max_tokens")
 
@@ -194,7 +206,7 @@ def _check_content(message: Mapping[str, Any], role: str, where: str) -> None:
     content = message.get("content")
     if content is None:
         if role in ("assistant", "function", "tool"):
-            return  # tool calls come without content; an empty tool result is for the provider to judge
+            return  # tool calls come without content; whether an empty tool result is allowed, the provider says
         raise MissingParameter(f"'{where}' is required.", param=where)
     if isinstance(content, str):
         return

@@ -15,7 +15,7 @@ from accounting.management import instants
 from accounting.models import ApiKey, Budget, BudgetMode, BudgetPeriodLength, BudgetScope
 from routing.models import ModelAlias
 
-#: What the columns are called here, for messages.
+#: The command's name for each column, for error messages.
 _OPTIONS = {
     "name": "NAME:",
     "requests_per_minute": "--rpm:",
@@ -32,9 +32,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", help="who uses it; the ledger shows this name")
         parser.add_argument(
-            "--alias", action="append", default=[], metavar="A", help="may use only this one; repeatable"
+            "--alias", action="append", default=[], metavar="A", help="the key may use only this alias; repeatable"
         )
-        parser.add_argument("--budget", metavar="USD", help="a hard budget of the key's own")
+        parser.add_argument("--budget", metavar="USD", help="a hard budget for the key")
         parser.add_argument("--period", choices=BudgetPeriodLength.values, help="of the budget; default: day")
         parser.add_argument("--time-zone", default="UTC", help="of the budget; default: UTC")
         parser.add_argument("--rpm", type=int, metavar="N", help="requests a minute")

@@ -1,10 +1,10 @@
-"""Connections that know their deadline: what urllib3 and http.client leave open is closed here.
+"""Connections with a deadline, which urllib3 and http.client do not have.
 
 - **Deadlines, not pauses.** urllib3's read timeout starts again with every `recv`, so a provider that trickles one
   byte a second never runs into it. Our connections read through :class:`_TimedSocket`, which gives each `recv`
   only what is left until the deadline of the phase: headers, chunk sizes and trailers included.
-- **Idle connections.** A connection that the provider has closed is noticed when it is taken from the pool and
-  replaced without a word. Connections that have been idle longer than usual servers keep them (:data:`_IDLE_HTTPS_S`,
+- **Idle connections.** A connection that the provider has closed is noticed when it is taken from the pool, and it is
+  replaced. Connections that have been idle longer than usual servers keep them (:data:`_IDLE_HTTPS_S`,
   :data:`_IDLE_HTTP_S`) are not used again.
 
 Bounds: `http.client`'s 100 headers of 64 KiB.
@@ -30,7 +30,7 @@ from urllib3.util.wait import wait_for_read
 from accounting.postgres.sockets import has_ended
 from routing.upstreams.base import Leash
 
-#: The leash of the call that this thread or greenlet is making; urllib3 has no way through for it.
+#: The leash of the call that this thread or greenlet makes. urllib3 cannot pass it on, so it goes around urllib3.
 leash_of_call: ContextVar[Leash | None] = ContextVar("leash", default=None)
 
 #: The large providers keep idle connections for a minute and more; local servers (uvicorn, Node) for five seconds.
@@ -42,7 +42,7 @@ _MAX_HEADERS, _MAX_HEADER_BYTES = 100, 65536  # http.client's own bounds
 
 
 class Watch:
-    """What a connection's current answer is read against. `sock` stays when urllib3 lets go of it."""
+    """The deadline and the socket of a connection's current answer. Keeps `sock` after urllib3 has dropped it."""
 
     __slots__ = ("buffer", "deadline", "is_peeking", "last_byte_at", "sock")
 
@@ -99,17 +99,19 @@ class _TimedSocket(io.RawIOBase):
 class _TimedResponse(http.client.HTTPResponse):
     def __init__(self, sock: Any, watch: Watch, method: str | None = None) -> None:
         super().__init__(sock, method=method)
-        # The socket carries the limit that urllib3 was given for the head of the answer.
+        # The socket's timeout is the limit that urllib3 was given for the head of the answer.
         watch.sock = sock
         watch.deadline = monotonic() + (sock.gettimeout() or 0.0)
         leash = leash_of_call.get()
-        if leash is not None:  # the request is sent, its answer may be long in coming
+        if leash is not None:  # the request is sent, and the answer may take long
             leash.on_gone(lambda: _shut(sock))
         self.fp = watch.buffer = io.BufferedReader(_TimedSocket(self.fp.detach(), watch), READ_BYTES)
 
     def begin(self) -> None:
-        """http.client's own, but for :func:`read_headers`: the e-mail package, which parses them there, takes as long
-        as sending the request."""
+        """http.client's method, but with :func:`read_headers`.
+
+        http.client parses headers with the e-mail package, which takes as long as sending the request.
+        """
         while True:
             version, status, reason = self._read_status()  # type: ignore[attr-defined]  # there since Python 2
             if status != http.HTTPStatus.CONTINUE:
@@ -133,8 +135,10 @@ class _TimedResponse(http.client.HTTPResponse):
 
 
 def read_headers(fp: io.BufferedIOBase) -> http.client.HTTPMessage:
-    """At most 100 lines of 64 KiB. https://www.rfc-editor.org/rfc/rfc9112#section-5; a line without a colon is no field
-    and is passed over, as browsers do."""
+    """The headers, at most 100 lines of 64 KiB. https://www.rfc-editor.org/rfc/rfc9112#section-5
+
+    A line without a colon is not a field and is skipped, as browsers do.
+    """
     fields: list[list[str]] = []
     for _ in range(_MAX_HEADERS):
         line = fp.readline(_MAX_HEADER_BYTES + 1)
@@ -144,7 +148,7 @@ def read_headers(fp: io.BufferedIOBase) -> http.client.HTTPMessage:
         if not text:
             break
         name, colon, value = text.partition(":")
-        if text[0] in " \t" and fields:  # a folded value goes on
+        if text[0] in " \t" and fields:  # the line continues a folded value
             fields[-1][1] += f" {text.strip()}"
         elif colon:
             fields.append([name, value.strip(" \t")])
@@ -157,7 +161,7 @@ def read_headers(fp: io.BufferedIOBase) -> http.client.HTTPMessage:
 
 
 def _shut(sock: Any) -> None:
-    """Wakes whoever reads from it; the descriptor stays theirs."""
+    """Wakes the thread that reads from the socket. The descriptor stays open, because that thread still uses it."""
     with suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
 
@@ -174,7 +178,7 @@ class Connection(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        """urllib3 asks when it takes a connection from the pool, and replaces one that says no."""
+        """urllib3 asks this when it takes a connection from the pool, and replaces the connection if not."""
         return _is_reusable(self)
 
 

@@ -31,17 +31,17 @@ _MAX_ERROR_BYTES: Final = 1024 * 1024
 #: What :meth:`EventReader.next_event` returns when there was no event for `beat_s`.
 SILENCE: Final = b": silence"
 
-#: How long the end of the HTTP message may be behind the last event for its connection to be worth keeping.
+#: How long to wait, after the last event, for the end of the HTTP message, so that the connection can be kept.
 _END_GRACE_S: Final = 0.01
 
 
 def post_stream(
     url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts, leash: Leash | None = None
 ) -> EventReader | Whole:
-    """One POST whose answer is to be a stream of server-sent events.
+    """One POST that asks for a stream of server-sent events.
 
-    An answer that is none comes back whole: one that is not 200, a page, or the answer as JSON that some servers give
-    though a stream was asked for.
+    An answer that is not a stream comes back whole: a status other than 200, an HTML page, or the JSON that some
+    servers send although a stream was asked for.
     """
     limits = Limits(timeouts, streamed=True)
     response = open_call(url, headers, body, limits, leash)
@@ -60,7 +60,7 @@ def post_stream(
 
 
 def is_stream(answer: Whole) -> bool:
-    """Whether a body that came whole is a stream of events, though none was asked for."""
+    """Whether a whole body is a stream of events, although no stream was asked for."""
     begins = answer.body[:100].removeprefix(codecs.BOM_UTF8).lstrip()
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     return begins.startswith((b"data:", b"event:")) or (kind == "text/event-stream" and not begins.startswith(b"{"))
@@ -81,12 +81,14 @@ def replayed(answer: Whole) -> EventReader:
 
 
 class EventReader:
-    """The data of one event after the other. Not for two readers at once; `close()` is for everybody.
+    """Reads the data of one event after the other. Only one thread may read; any thread may `close()`.
 
-    Lines may end in LF, CRLF or CR; data of several lines is joined; comments and events without data are
-    skipped; a last event without its blank line counts. Beyond the standard: a byte-order mark is left out, a line that
-    is a JSON object without `data:` is an event (servers write errors so), and so is each data line of a server that
-    leaves out the blank lines. JSON tells: an object that has ended cannot be followed by another one.
+    Lines may end in LF, CRLF or CR. Data of several lines is joined. Comments and events without data are skipped. A
+    last event without its blank line counts.
+
+    Beyond the standard: a byte-order mark at the beginning is skipped. A line that is a JSON object without `data:` is
+    an event, because servers write errors so. When a server leaves out the blank lines, each data line is an event. We
+    notice that when a data line begins an object after another object has ended.
     """
 
     def __init__(self, response: urllib3.HTTPResponse, watch: Watch, limits: Limits) -> None:
@@ -100,7 +102,7 @@ class EventReader:
         self._watch = watch
         self._decode = "content-encoding" in response.headers
         self._lines: deque[bytes] = deque()
-        self._rest: list[bytes] = []  # the beginning of a line whose end has not come
+        self._rest: list[bytes] = []  # the beginning of a line whose end has not arrived
         self._rest_bytes = 0
         self._after_cr = False  # a CR was the last byte: an LF that follows belongs to it
         self._unseparated = False  # this server ends its events with the line
@@ -152,7 +154,7 @@ class EventReader:
                     self.event_name = name
                     return data
                 else:
-                    name = ""  # an event without data is none
+                    name = ""  # an event without data is not dispatched, and its name is dropped
             if self._ended:
                 if data is not None:
                     self.event_name = name
@@ -185,7 +187,7 @@ class EventReader:
                 with ANSWERING:
                     chunk = self._response.read1(READ_BYTES, decode_content=self._decode)
         except Exception:
-            if not self._closed:  # else it is whatever a socket says that somebody has shut
+            if not self._closed:  # after `close()` any error of the socket is expected
                 raise
         finally:
             self._reading = False
@@ -222,7 +224,7 @@ class EventReader:
             chunk = chunk.removeprefix(b"\n")
         if not chunk.endswith((b"\n", b"\r")):
             if b"\n" not in chunk and b"\r" not in chunk:
-                rest.append(chunk)  # joined once, when the line's end comes: joining each time is quadratic
+                rest.append(chunk)  # joined when the line ends; joining each time would be quadratic
                 self._rest_bytes += len(chunk)
                 if self._rest_bytes > MAX_EVENT_BYTES:
                     raise self._too_long()
@@ -256,14 +258,14 @@ class EventReader:
     def close(self) -> None:
         """Ends the connection now, unless it has been read to its end. Wakes a reader that waits.
 
-        A reader in another thread still uses the descriptor, so it is the one who gives it back.
+        A reader in another thread still uses the descriptor, so that reader closes it.
         """
         if self._closed:
             return
         self._closed = True
         if self._ended or self._watch.sock is None:
-            return  # back in the pool, perhaps in use by somebody else; or replayed, from no connection
-        with suppress(OSError):  # the provider was faster
+            return  # it is back in the pool, and perhaps another call uses it; or replayed, from no connection
+        with suppress(OSError):  # the provider has closed it already
             self._watch.sock.shutdown(socket.SHUT_RDWR)
         if not self._reading:
             self._response.close()

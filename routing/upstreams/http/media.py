@@ -1,8 +1,12 @@
-"""Pictures that a request names by URL, for providers that want them inside the request.
+"""Fetches pictures that a request names by URL, for providers that need them inside the request.
 
-A client says where we are to go, so: public addresses only, decided on the address that is then connected to (a
-name that resolves twice cannot answer differently), at most three redirects under the same rule, a size, a time,
-and a media type. What is refused is the client's error and names the parameter.
+The client chooses the URL, so each fetch is bounded:
+
+- only public addresses, checked on the very address that is then connected to, so that a name cannot resolve to another
+- at most three redirects, under the same rule
+- a size, a time, and the first bytes of a picture
+
+A refused picture is the client's error, and the error names the parameter.
 """
 
 from __future__ import annotations
@@ -20,18 +24,19 @@ from urllib3.util import Url, parse_url
 
 from routing.upstreams.base import FailureKind, UpstreamError
 from routing.upstreams.http.transport import get
+from routing.upstreams.inline_media import MAX_ELONGATION, measured, picture_type
 
 MAX_MEDIA_BYTES: Final = 20 * 1024 * 1024
 _MAX_REDIRECTS: Final = 3
 _TIMEOUT_S: Final = 10.0
 _MAX_FETCHES: Final = 10
-_MEDIA_TYPES: Final = ("image/", "audio/", "video/", "application/pdf", "text/plain")
-#: IPv4 behind a translator: the last 32 bits are where it really goes.
+_HEAD_BYTES: Final = 48
+#: IPv4 addresses behind a translator. The last 32 bits are the real address.
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the public internet."""
+    """Whether an IP address belongs to the public internet."""
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
         embedded = ip.ipv4_mapped or ip.sixtofour
@@ -48,9 +53,9 @@ def inlined(
     deadline: float,
     allowed: Callable[[str], bool] = is_public,
 ) -> list[Any]:
-    """The messages with the wanted remote pictures as data URLs. `messages` is ours to change.
+    """The messages with the wanted remote pictures as data URLs. Changes `messages` in place.
 
-    `wanted`: whether the provider's translation needs this URL's bytes.
+    `wanted` says whether the provider's translation needs this URL's bytes.
     """
     fetched: dict[str, str] = {}
     for part in _image_parts(messages):
@@ -95,10 +100,14 @@ def fetch(url: str, deadline: float, allowed: Callable[[str], bool] = is_public)
             continue
         if answer.status != 200:
             raise _refused(f"its server answered with status {answer.status}")
-        media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if not media_type.startswith(_MEDIA_TYPES):
-            raise _refused("its server does not call it a picture, a sound, a film or a PDF")
-        return f"data:{media_type};base64,{base64.b64encode(answer.body).decode('ascii')}"
+        # The hold was made for a picture, whatever the server calls it.
+        media_type = picture_type(answer.body[:_HEAD_BYTES])
+        if media_type is None:
+            raise _refused("it is not a PNG, JPEG, WebP, GIF or HEIC")
+        encoded = base64.b64encode(answer.body).decode("ascii")
+        if measured(media_type, encoded).amount > MAX_ELONGATION:
+            raise _refused("it is longer than ten times its width")
+        return f"data:{media_type};base64,{encoded}"
     raise _refused("it redirects too often")
 
 

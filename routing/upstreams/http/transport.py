@@ -1,8 +1,7 @@
-"""HTTP to the providers: one POST, exact limits, bounded reads, and a `close()` that works from anywhere.
+"""HTTP to the providers: one POST, exact limits, bounded reads, and a `close()` that works from any thread.
 
-urllib3 carries the bytes, over connections that know their deadline (connections.py). Two things are outside of all
-limits: the name look-up, which the operating system bounds, and that the connect limit holds for each address of
-a name.
+urllib3 carries the bytes, over connections with a deadline (connections.py). Two things are outside the limits: the
+name look-up, which only the operating system bounds, and that the connect limit applies to each address of a name.
 
 - **Nothing is sent twice.** A connection that the provider closes in the very moment in which we send cannot be told
   from a provider that read the request and died, and the request may have been billed: it is a CONNECTION failure,
@@ -61,14 +60,14 @@ _SOCKET_OPTIONS: Final = [
 # --- one pool a process ---------------------------------------------------------------------------------
 
 _lock = threading.Lock()
-_managers: dict[int, urllib3.PoolManager] = {}  # by process id: one, and after a fork the parent's beside it
+_managers: dict[int, urllib3.PoolManager] = {}  # by process id; after a fork the parent's manager stays beside our own
 
 
 @lru_cache(maxsize=2)
 def _tls(pid: int) -> ssl.SSLContext:
     """One context for all connections: reading the authorities' certificates takes 15 ms.
 
-    certifi's list, because a slim image has none of its own; `SSL_CERT_FILE` names another.
+    Uses certifi's list, because a slim image has no list. `SSL_CERT_FILE` names another list.
     """
     context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
     context.load_verify_locations(os.environ.get("SSL_CERT_FILE") or certifi.where())
@@ -76,13 +75,13 @@ def _tls(pid: int) -> ssl.SSLContext:
 
 
 def _pool_manager() -> urllib3.PoolManager:
-    """The process's own: sockets that a fork shares would mix two workers' answers."""
+    """The process's own manager: sockets that are shared across a fork would mix two workers' answers."""
     pid = os.getpid()
     manager = _managers.get(pid)
     if manager is None:
         with _lock:
             if pid not in _managers:
-                # maxsize is what is kept when idle; block=False: more are opened as needed.
+                # maxsize is how many idle connections are kept. With block=False more are opened as needed.
                 made = urllib3.PoolManager(
                     num_pools=200,
                     maxsize=256,
@@ -118,7 +117,7 @@ class Whole:
 
 
 class Limits:
-    """The moments at which one attempt's limits run out; it starts when this is made."""
+    """The moments at which an attempt's limits run out. The attempt starts when this object is made."""
 
     __slots__ = (
         "_content_seen",
@@ -153,7 +152,7 @@ class Limits:
             self.first_token_at = min(self._since + self._first_token_s, self._living_at)
 
     def content_seen(self) -> None:
-        """The first content event has come: from here on the idle limit runs, from one sign of life to the next."""
+        """The first content event has come: from now on the idle limit applies, from one sign of life to the next."""
         self._content_seen = True
 
     def next_byte_at(self) -> float:
@@ -236,7 +235,7 @@ def open_call(
 
 
 def read_bounded(response: urllib3.HTTPResponse, watch: Watch, deadline: float, limit: int) -> bytes:
-    """The decompressed body, at most `limit` bytes of it; the connection returns to its pool at the end."""
+    """The decompressed body, at most `limit` bytes. The connection returns to its pool at the end of the body."""
     watch.deadline = deadline
     parts: list[bytes] = []
     size = 0
@@ -258,17 +257,17 @@ def read_bounded(response: urllib3.HTTPResponse, watch: Watch, deadline: float, 
 
 
 def post(url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> Whole:
-    """One POST, its answer read to the end, whatever its status. Raises UpstreamError for all else."""
+    """One POST whose answer, of any status, is read to the end. Raises UpstreamError when there is no whole answer."""
     limits = Limits(timeouts, streamed=False)
     response = open_call(url, headers, body, limits)
-    if response.connection is None:  # an answer without a body (204, 304) has left its connection already
+    if response.connection is None:  # an answer without a body (204, 304) has given its connection back already
         return Whole(response.status, response.headers, b"")
     content = read_bounded(response, watch_of(response), limits.total_at, MAX_BODY_BYTES)
     return Whole(response.status, response.headers, content)
 
 
 def get(url: Url, address: str, deadline: float, limit: int) -> Whole:
-    """One GET at exactly this IP address of the URL's host, on a connection of its own. Raises UpstreamError."""
+    """One GET at exactly this IP address of the URL's host, on a new connection. Raises UpstreamError."""
     left = max(0.001, deadline - monotonic())
     timeout = Timeout(connect=left, read=left, total=left)
     pool: HTTPConnectionPool
