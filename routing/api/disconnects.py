@@ -74,7 +74,7 @@ class ClientConnection:
         if raw is not None:
             self._timeout_before = raw.gettimeout()
             raw.settimeout(SEND_TIMEOUT_S)
-            self._ticket = _watch.add(raw, self._gone)
+            self._ticket = _watch.add(raw, self.leave)
 
     def on_gone(self, end: Callable[[], None] | None) -> None:
         """Call ``end`` when the client has gone, from another thread. It replaces what was to be called before."""
@@ -82,7 +82,7 @@ class ClientConnection:
         if self.is_gone and end is not None:  # the client left before there was anything to end
             end()
 
-    def _gone(self) -> None:
+    def leave(self) -> None:
         self.is_gone = True
         if self._end is not None:
             self._end()

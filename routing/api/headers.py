@@ -67,6 +67,15 @@ def headers_of(served: Served[Any]) -> dict[str, str]:
     }
 
 
+def headers_so_far(alias: str, attempts: int, rate: RateStatus | None) -> dict[str, str]:
+    """Those of an answer that begins before anybody has answered: the alias is the one that was asked for."""
+    return {
+        **(_rate_headers(rate) if rate else {}),
+        "x-gateway-alias": in_ascii(alias),
+        "x-gateway-attempts": str(attempts),
+    }
+
+
 def in_ascii(name: str) -> str:
     """A header's value for any name: other letters, and ``%`` itself, are percent-encoded as in RFC 8187's UTF-8."""
     return quote(name, safe=_PLAIN)

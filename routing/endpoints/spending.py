@@ -10,22 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar, cast
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from accounting.ledger.records import AttemptRecord
 from accounting.money import plain_usd
 from accounting.usage import Usage
 from routing.api.authentication import Caller, KeyAuthentication
 from routing.api.disconnects import ClientConnection
-from routing.api.headers import TIMEOUT_HEADER, headers_of, note_failure, parse_timeout_s, request_id
+from routing.api.headers import TIMEOUT_HEADER, headers_of, headers_so_far, note_failure, parse_timeout_s, request_id
 from routing.exceptions import InternalError
 from routing.serving import admission, books, cascade
 from routing.serving.admission import Admission
-from routing.serving.attempts import Clock, Failed, counted
+from routing.serving.attempts import Clock, Failed, OpenStream, Served, counted
 from routing.serving.books import Ending
 from routing.serving.call import Call
-from routing.serving.relaying import Frames, LiveAnswer
+from routing.serving.relaying import BEGIN_AFTER_S, Frames, LateAnswer, LiveAnswer
+from routing.serving.waiting import Waited
 from routing.upstreams.base import Json
 
 C = TypeVar("C", bound=Call)
@@ -106,15 +108,30 @@ def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering:
 
 def _streamed(
     call: C, admitted: Admission, began: Clock, client: ClientConnection, rendering: Rendering[C]
-) -> HttpResponse | StreamingHttpResponse:
-    try:
-        served = cascade.stream(admitted, client)
-    except BaseException:
-        client.release()
-        raise
+) -> StreamingHttpResponse:
+    """An answer that begins with its first content, whose step the headers name; without it, when that takes long."""
+    failed: list[AttemptRecord] = []
+    opening = Waited(lambda: cascade.stream(admitted, client, failed))
+
+    def opened(served: Served[OpenStream]) -> LiveAnswer:
+        return LiveAnswer(served, began, client, rendering.frames(call, served.step.alias))
+
+    answer: LiveAnswer | LateAnswer
+    if opening.is_over(BEGIN_AFTER_S):
+        try:
+            served = opening.result()
+        except BaseException:
+            client.release()
+            raise
+        answer, headers = opened(served), headers_of(served)
+    else:
+        rate = admitted.hold.rate
+        headers = headers_so_far(call.alias, len(failed) + 1, rate.status if rate else None)
+        frames = rendering.frames(call, call.alias)
+        answer = LateAnswer(opening, opened, admitted, began, client=client, frames=frames)
     return StreamingHttpResponse(
-        # The live answer settles itself. Django calls its close() at the end, however the answer ends.
-        LiveAnswer(served, began, client, rendering.frames(call, served.step.alias)),
+        # The answer settles itself. Django calls its close() at the end, however the answer ends.
+        answer,
         content_type="text/event-stream",
-        headers={**headers_of(served), "Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+        headers={**headers, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )

@@ -73,6 +73,9 @@ class Client(Leash, Protocol):
     @property
     def is_gone(self) -> bool: ...
 
+    def leave(self) -> None:
+        """It is gone, says somebody who was about to write to it."""
+
     def release(self) -> None:
         """The answer is over, so stop watching its client."""
 

@@ -66,9 +66,10 @@ def whole(admission: Admission) -> Served[WholeAnswer]:
     return _Cascade(admission, admission.steps, ask).run()
 
 
-def stream(admission: Admission, client: Client) -> Served[OpenStream]:
-    """Call until a step's stream has given its first content event. Raises Failed, also when its client has left."""
-    return _streaming(admission, admission.steps, client).run()
+def stream(admission: Admission, client: Client, failed: list[AttemptRecord]) -> Served[OpenStream]:
+    """Call until a step's stream has given its first content event. Raises Failed, also when its client has left.
+    Failed attempts are put on the list as they come."""
+    return _streaming(admission, admission.steps, client, failed).run()
 
 
 def resume(
@@ -95,7 +96,7 @@ def _is_clients_word(step: Step, error: UpstreamError) -> bool:
 
 
 def _streaming(
-    admission: Admission, steps: Iterable[Step], client: Client, attempts: Iterable[AttemptRecord] = ()
+    admission: Admission, steps: Iterable[Step], client: Client, attempts: list[AttemptRecord]
 ) -> _Cascade[OpenStream]:
     call: Call = admission.call
 
@@ -149,13 +150,13 @@ class _Cascade(Generic[Answer]):
         steps: Iterable[Step],
         ask: Callable[[Upstream, UpstreamRequest, Step], Answer],
         client: Client | None = None,
-        attempts: Iterable[AttemptRecord] = (),
+        attempts: list[AttemptRecord] | None = None,
     ) -> None:
         self._admission = admission
         self._queue = list(steps)
         self._ask: Callable[[Upstream, UpstreamRequest, Step], Answer] = ask
         self._client = client
-        self._failed = list(attempts)
+        self._failed = [] if attempts is None else attempts
         self._turned_to: set[ChainKind] = set()
         self._is_first = not self._failed
         self._refusal: UpstreamError | None = None  # the first of what the client sent

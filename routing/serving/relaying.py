@@ -3,13 +3,16 @@
 The last frame is sent only after the ledger's commit. A client that vanishes closes the generator (the server calls
 ``close()``, which raises GeneratorExit at the ``yield``), or is noticed while nothing is sent: the provider's
 connection is closed and what was received is charged. A stream that breaks off is continued by the chain's next step
-when the call can ask for the rest honestly. What the client is sent is the business of a dialect's :class:`Frames`.
+when the call can ask for the rest honestly. While there is nothing to send, because a provider thinks, a tool call is
+held back or another step is asked, comments keep the client's connection. What the client is sent is the business of a
+dialect's :class:`Frames`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from itertools import chain
 from typing import Protocol
@@ -19,15 +22,22 @@ from accounting.ledger.records import AttemptRecord
 from accounting.outcomes import Outcome
 from accounting.usage import NO_USAGE, Usage, UsageSource
 from routing.breakers import breaker
+from routing.exceptions import ClientClosed, GatewayError, InternalError
 from routing.serving import books, cascade
+from routing.serving.admission import Admission
 from routing.serving.attempts import Clock, Failed, OpenStream, Served, counted
 from routing.serving.books import Ending
 from routing.serving.call import Client, Consumed
 from routing.serving.decisions import REFUSED
-from routing.upstreams.base import AnswerStream, Json, UpstreamError
+from routing.serving.waiting import Waited
+from routing.upstreams.base import QUIET, AnswerStream, Json, UpstreamError
 
 COUNT_GRACE_S = 2.0  # how long a provider is read on for a client that has left, once the answer was complete,
 NEAR_S = 0.25  # and before: it may just have said its last word
+
+
+BEGIN_AFTER_S = 8.0  # an answer that has no content by then begins with comments
+COMMENT_EVERY_S = 2.0  # while a stream that has begun has nothing to send: some clients give up after a few seconds
 
 
 class Frames(Protocol):
@@ -38,6 +48,12 @@ class Frames(Protocol):
 
     def end(self, consumed: Consumed) -> bytes:
         """What follows the last event of a complete answer."""
+
+    def comment(self) -> bytes:
+        """What keeps the connection, and is no event."""
+
+    def failed(self, error: GatewayError) -> bytes:
+        """The only event of an answer that has begun and that nobody gave."""
 
     def interrupted(self, error: UpstreamError) -> bytes:
         """What follows the last event of an answer that broke and that nobody went on with."""
@@ -59,6 +75,7 @@ class LiveAnswer:
         self._is_rescued = False
         self._consumed = Consumed(NO_USAGE, None, is_counted=False)  # known once it is settled
         self._bytes = self._relay()
+        served.answer.stream.beat(COMMENT_EVERY_S)
         client.on_gone(self._client_left)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -82,15 +99,21 @@ class LiveAnswer:
     def _relay(self) -> Generator[bytes, None, None]:
         outcome, status, code = Outcome.CLIENT_CLOSED, 499, "client_closed"
         interrupted: bytes | None = None
+        sent_at = time.monotonic()
+        events = self._events()
         try:
             try:
-                for event in self._events():
+                for event in events:
                     if self._client.is_gone:
                         self._read_on()
                         return
-                    frame = self._frames.event(event)
-                    if frame is not None:
-                        yield frame
+                    frame = None if event is QUIET else self._frames.event(event)
+                    if frame is None:
+                        if time.monotonic() - sent_at < COMMENT_EVERY_S:
+                            continue
+                        frame = self._frames.comment()
+                    yield frame
+                    sent_at = time.monotonic()
             except UpstreamError as error:
                 if self._client.is_gone:
                     return  # we closed the stream, as its client has left; the provider is not to blame
@@ -104,14 +127,17 @@ class LiveAnswer:
             self._end(outcome, status, code)
             yield interrupted or self._frames.end(self._consumed)
         finally:
+            events.close()  # what it asked for is over before it is settled
             self._end(outcome, status, code)
 
-    def _events(self) -> Iterator[Json]:
-        """The answer's events, whoever they come from. Raises UpstreamError when nobody goes on."""
+    def _events(self) -> Generator[Json]:
+        """The answer's events, whoever they come from, and QUIET while there is nothing to send. Raises UpstreamError
+        when nobody goes on."""
         while True:
             try:
                 for event in chain(self._served.answer.head, self._served.answer.stream):
-                    yield from self._partial.receive(event)
+                    released = () if event is QUIET else self._partial.receive(event)
+                    yield from released or (QUIET,)
                 return
             except UpstreamError as error:
                 if self._client.is_gone:
@@ -119,27 +145,41 @@ class LiveAnswer:
                 if not cascade.is_of_the_client(self._served.admission, error):
                     breaker.failed(self._served.step, error)
                 facts.stream_interrupted(self._served.admission.request_id, error.kind.value)
-                if not self._rescue(error):
+                is_rescued = yield from self._rescue(error)
+                if not is_rescued:
                     raise
 
-    def _rescue(self, error: UpstreamError) -> bool:
+    def _rescue(self, error: UpstreamError) -> Generator[Json, None, bool]:
         """Whether a further step goes on with the answer; then it is the one that is served from now on."""
         broken = self._served
         if not self._partial.can_be_continued or error.kind in REFUSED:
             return False
         broken.answer.stream.close()
         interrupted = self._attempt(Outcome(error.kind), "stream_interrupted")
+        resuming = Waited(lambda: cascade.resume(broken, interrupted, self._partial, self._client))
         try:
-            self._served = cascade.resume(broken, interrupted, self._partial, self._client)
-        except Failed as failed:
-            self._given_up = failed
+            while not resuming.is_over(COMMENT_EVERY_S):
+                yield QUIET
+        finally:
+            if not resuming.is_over(0):  # we are left by our client, at the `yield`
+                self._client.leave()
+            self._take_over(resuming)
+        if self._given_up is not None:
             return False
-        self._client.on_gone(self._client_left)
-        self._partial.begin_anew()
-        self._is_rescued = True
         if self._client.is_gone:  # while we asked around, when there was no stream to close
             raise error
         return True
+
+    def _take_over(self, resuming: Waited[Served[OpenStream]]) -> None:
+        try:
+            self._served = resuming.result()
+        except Failed as failed:
+            self._given_up = failed
+            return
+        self._served.answer.stream.beat(COMMENT_EVERY_S)
+        self._client.on_gone(self._client_left)
+        self._partial.begin_anew()
+        self._is_rescued = True
 
     def _end(self, outcome: Outcome, status: int, code: str) -> None:
         if self._settled:
@@ -183,7 +223,8 @@ class LiveAnswer:
         closing = self._closing or _Closing(stream, self._grace_s())
         try:
             for event in stream:
-                self._partial.receive(event)
+                if event is not QUIET:
+                    self._partial.receive(event)
                 if self._partial.is_finished:
                     closing.defer(COUNT_GRACE_S)
         except UpstreamError:
@@ -212,6 +253,71 @@ class LiveAnswer:
 
     def _estimated(self) -> Usage:
         return self._served.admission.call.estimate(self._partial.received, self._served.step)
+
+
+class LateAnswer:
+    """An answer that has begun before anybody spoke: comments keep its client until a step does, or until none is left,
+    which then is an event, as the status was sent. Settles exactly once, however it ends."""
+
+    def __init__(
+        self,
+        opening: Waited[Served[OpenStream]],
+        opened: Callable[[Served[OpenStream]], LiveAnswer],
+        admission: Admission,
+        began: Clock,
+        *,
+        client: Client,
+        frames: Frames,
+    ) -> None:
+        self._opening = opening
+        self._opened = opened
+        self._admission = admission
+        self._began = began
+        self._client = client
+        self._frames = frames  # until somebody speaks
+        self._answer: LiveAnswer | None = None
+        self._settled = False
+        self._bytes = self._relay()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._bytes
+
+    def close(self) -> None:
+        """Called by the server at the end of every response, and when its client is gone."""
+        self._bytes.close()
+        if self._answer is None and not self._settled:
+            self._client.leave()  # ends the call that is waited for
+            self._end()
+        if self._answer is not None:
+            self._answer.close()
+
+    def _relay(self) -> Generator[bytes, None, None]:
+        yield self._frames.comment()
+        while not self._opening.is_over(COMMENT_EVERY_S):
+            yield self._frames.comment()
+        error = self._end()
+        if self._answer is not None:
+            yield from self._answer
+        elif error is not None:
+            yield self._frames.failed(error)
+
+    def _end(self) -> GatewayError | None:
+        """Of the waiting: there is an answer from now on, or the error that is in the books."""
+        try:
+            self._answer = self._opened(self._opening.result())
+        except Failed as failed:
+            return self._settle(failed)
+        except Exception:
+            self._settle(Failed(InternalError("The gateway failed."), [], self._admission))
+            raise
+        return None
+
+    def _settle(self, failed: Failed) -> GatewayError:
+        self._settled = True
+        self._client.release()
+        ending = Ending.of_failure(failed, self._began)
+        books.settle(ending if isinstance(failed.error, ClientClosed) else replace(ending, http_status=200))
+        return failed.error
 
 
 class _Closing:

@@ -88,6 +88,10 @@ class UpstreamRequest:
     leash: Leash | None = None  # streams only: a whole answer is waited for, because only its end says what was billed
 
 
+#: What a stream gives that was asked to :meth:`AnswerStream.beat` when there is nothing to hand on.
+QUIET: Final[Json] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class WholeAnswer:
     """A complete ``chat.completion`` object. ``usage`` is None when the provider reported no usage."""
@@ -126,6 +130,10 @@ class AnswerStream(Protocol):
     def __iter__(self) -> Iterator[Json]: ...
 
     def __next__(self) -> Json: ...
+
+    def beat(self, every_s: float) -> None:
+        """From now on the stream gives :data:`QUIET` when it had no event for so long, whether its provider is silent
+        or sends pings. Streams of litellm's SDK cannot."""
 
     def close(self) -> None: ...
 

@@ -27,10 +27,10 @@ from routing.upstreams.answers import (
     whole_answer,
     why_failed,
 )
-from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.base import QUIET, FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.deployment_parameters import resolved
 from routing.upstreams.dialects import Spoken, learn, refused_words, spoken
-from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
+from routing.upstreams.http.events import SILENCE, EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
 from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.streams import LiveStream, Progress, collected, completed, next_event, says_something
@@ -181,6 +181,9 @@ class Chunks:
     def usage(self) -> Usage | None:
         return usage_of(self._usage)
 
+    def beat(self, every_s: float) -> None:
+        self._reader.beat_s = every_s
+
     def close(self) -> None:
         self._reader.close()
 
@@ -197,6 +200,9 @@ class Chunks:
             data = next_event(self._reader, finished=finished, counted=self._usage is not None)
             if data is None or data == b"[DONE]":
                 break
+            if data is SILENCE:
+                yield QUIET
+                continue
             chunk = self._read(data)
             if chunk is None:
                 continue

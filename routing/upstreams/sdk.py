@@ -261,6 +261,9 @@ class Answering:
     def _reported(self) -> bool:
         return any(getattr(chunk, "usage", None) for chunk in getattr(self._stream, "chunks", ()))
 
+    def beat(self, every_s: float) -> None:
+        """Its reads are litellm's, and cannot be interrupted."""
+
     def close(self) -> None:
         """Ends the call at once. While another thread reads the stream, the call ends at its next event."""
         self._closed = True

@@ -64,7 +64,10 @@ class Source(Protocol):
     def service_tier(self) -> str | None: ...
 
     def chunks(self) -> Iterator[Json]:
-        """The answer's chunks to its end. Raises UpstreamError."""
+        """The answer's chunks to its end, and QUIET in between. Raises UpstreamError."""
+
+    def beat(self, every_s: float) -> None:
+        """As :meth:`~routing.upstreams.base.AnswerStream.beat`."""
 
     def close(self) -> None:
         """Ends the provider's connection at once. From anywhere."""
@@ -123,6 +126,9 @@ class LiveStream:
         error.provider_request_id = error.provider_request_id or self.provider_request_id
         self._failure = error
         return error
+
+    def beat(self, every_s: float) -> None:
+        self._source.beat(every_s)
 
     def close(self) -> None:
         self._source.close()

@@ -13,9 +13,9 @@ from typing import Any, Final
 from accounting.usage import Usage
 from routing.upstreams import errors
 from routing.upstreams.answers import cleaned, dumps, ends_empty, loads, may_be_empty, speaks, whole_answer
-from routing.upstreams.base import FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.base import QUIET, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.formats import Anthropic, Gemini, Prepared, WireFormat, dropped_params
-from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
+from routing.upstreams.http.events import SILENCE, EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
 from routing.upstreams.mends.capability import cannot
 from routing.upstreams.mends.endings import as_function_call
@@ -219,6 +219,9 @@ class Translated:
     def usage(self) -> Usage | None:
         return usage_of(self._usage_dict())
 
+    def beat(self, every_s: float) -> None:
+        self._reader.beat_s = every_s
+
     def close(self) -> None:
         self._reader.close()
 
@@ -238,6 +241,9 @@ class Translated:
             data = next_event(self._reader, finished=bool(self._finish), counted=counted)
             if data is None:
                 break
+            if data is SILENCE:
+                yield QUIET
+                continue
             try:
                 event = loads(data)
             except ValueError:
@@ -245,7 +251,12 @@ class Translated:
             if not isinstance(event, dict):
                 self.progress.malformed = True
                 continue
-            yield from self._read(event)
+            is_said = False
+            for chunk in self._read(event):
+                is_said = True
+                yield chunk
+            if not is_said and self._reader.beat_s is not None:
+                yield QUIET  # a ping, or a thought that is not shown
             if self._wire.is_end(event):
                 self._reader.finish()
                 break

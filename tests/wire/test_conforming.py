@@ -411,6 +411,9 @@ class Surprising:
         yield {"choices": []}
         raise KeyError("delta")
 
+    def beat(self, every_s: float) -> None:
+        pass
+
     def close(self) -> None:
         self.is_closed = True
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from accounting.usage import Usage
 from routing.upstreams.answers import speaks
-from routing.upstreams.base import AnswerStream, Deployment, FailureKind, Json, UpstreamError
+from routing.upstreams.base import QUIET, AnswerStream, Deployment, FailureKind, Json, UpstreamError
 from routing.upstreams.price_map import continues_prefill
 
 INSTRUCTION = (
@@ -270,6 +270,9 @@ class Continued:
     def service_tier(self) -> str | None:
         return self._stream.service_tier
 
+    def beat(self, every_s: float) -> None:
+        self._stream.beat(every_s)
+
     def close(self) -> None:
         self._stream.close()
 
@@ -278,9 +281,12 @@ class Continued:
 
     def __next__(self) -> Json:
         while True:
-            event = self._joined(next(self._stream))
-            if event is not None:
+            event = next(self._stream)
+            if event is QUIET:
                 return event
+            joined = self._joined(event)
+            if joined is not None:
+                return joined
 
     def _joined(self, event: Json) -> Json | None:
         """The event as the next event of the stream that broke; None when there is nothing new in it."""

@@ -10,10 +10,12 @@ import json
 from accounting.money import plain_usd
 from accounting.usage import Usage
 from routing.endpoints.chat.request import ChatCall
+from routing.exceptions import GatewayError
 from routing.serving.call import Consumed
 from routing.upstreams.base import FailureKind, Json, UpstreamError
 
 _OF_EVERY_CHUNK = ("id", "object", "created", "system_fingerprint")
+COMMENT = b": keep-alive\n\n"  # no client takes it for an event
 DONE = b"data: [DONE]\n\n"
 _as_json = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make an encoder for every event
 
@@ -67,6 +69,12 @@ class ChatFrames:
         cost_usd = "null" if consumed.cost_usd is None else plain_usd(consumed.cost_usd)
         text = f'{_as_json(chunk)[:-1]},"usage":{_as_json(usage)[:-1]},"cost_usd":{cost_usd}}}}}'
         return b"data: " + text.encode("ascii") + b"\n\n"
+
+    def comment(self) -> bytes:
+        return COMMENT
+
+    def failed(self, error: GatewayError) -> bytes:
+        return b"data: " + _as_json(error.envelope()).encode("ascii") + b"\n\n"
 
     def interrupted(self, error: UpstreamError) -> bytes:
         why = "stalled" if error.kind == FailureKind.TIMEOUT else "broke off"

@@ -28,6 +28,9 @@ MAX_EVENT_BYTES: Final = MAX_BODY_BYTES  # a picture comes in one event, as big 
 MAX_STREAM_BYTES: Final = 4 * MAX_EVENT_BYTES
 _MAX_ERROR_BYTES: Final = 1024 * 1024
 
+#: What :meth:`EventReader.next_event` returns when there was no event for `beat_s`.
+SILENCE: Final = b": silence"
+
 #: How long to wait, after the last event, for the end of the HTTP message, so that the connection can be kept.
 _END_GRACE_S: Final = 0.01
 
@@ -93,6 +96,8 @@ class EventReader:
         self.headers: Mapping[str, str] = response.headers
         self.limits = limits
         self.event_name = ""  # of the event returned last
+        self.beat_s: float | None = None  # an event that does not come for so long is SILENCE; None: it is waited for
+        self._is_silent = False
         self._response = response
         self._watch = watch
         self._decode = "content-encoding" in response.headers
@@ -116,7 +121,12 @@ class EventReader:
         size = 0
         name = ""
         lines = self._lines
-        ends_at = None if within_s is None else monotonic() + within_s
+        now = monotonic()
+        ends_at = None if within_s is None else now + within_s
+        beats_at = None if self.beat_s is None or within_s is not None else now + self.beat_s
+        if not self._is_silent:
+            self.limits.asked()
+        self._is_silent = False
         while True:
             while lines:
                 line = lines.popleft()
@@ -150,7 +160,16 @@ class EventReader:
                     self.event_name = name
                 return data
             deadline = self.limits.next_byte_at()
+            if beats_at is not None and data is None and not name and self._beats(beats_at, deadline):
+                self._is_silent = True
+                return SILENCE
             self._receive(deadline if ends_at is None else min(deadline, ends_at))
+
+    def _beats(self, at: float, deadline: float) -> bool:
+        """Whether nothing is there to read until that moment, or it has passed over pings."""
+        is_ready = self.is_ready(min(at, deadline) - monotonic())
+        now = monotonic()
+        return now < deadline and (not is_ready or now >= at)
 
     def is_ready(self, within_s: float) -> bool:
         """Whether the next bytes, or the end, come in that time. Nothing is read, and nothing is lost by asking."""

@@ -119,7 +119,16 @@ class Whole:
 class Limits:
     """The moments at which an attempt's limits run out. The attempt starts when this object is made."""
 
-    __slots__ = ("_content_seen", "_first_token_s", "_living_at", "connect_s", "first_token_at", "idle_s", "total_at")
+    __slots__ = (
+        "_content_seen",
+        "_first_token_s",
+        "_living_at",
+        "_since",
+        "connect_s",
+        "first_token_at",
+        "idle_s",
+        "total_at",
+    )
 
     def __init__(self, timeouts: Timeouts, *, streamed: bool) -> None:
         now = monotonic()
@@ -130,11 +139,17 @@ class Limits:
         self._first_token_s = timeouts.first_token_s
         self._living_at = now + timeouts.living_s
         self._content_seen = False
+        self._since = now  # of the idle limit
+
+    def asked(self) -> None:
+        """An event is waited for from now on: until then it was the client that was slow."""
+        self._since = monotonic()
 
     def heard(self) -> None:
         """A byte of the stream has come: a ping or a comment too says that the provider lives."""
+        self._since = monotonic()
         if not self._content_seen:
-            self.first_token_at = min(monotonic() + self._first_token_s, self._living_at)
+            self.first_token_at = min(self._since + self._first_token_s, self._living_at)
 
     def content_seen(self) -> None:
         """The first content event has come: from now on the idle limit applies, from one sign of life to the next."""
@@ -142,7 +157,7 @@ class Limits:
 
     def next_byte_at(self) -> float:
         if self._content_seen:
-            return min(monotonic() + self.idle_s, self.total_at)
+            return min(self._since + self.idle_s, self.total_at)
         return self.first_token_at
 
 
