@@ -289,7 +289,8 @@ def test_a_provider_that_ignores_the_newer_name_of_the_cap_cannot_cost_more_than
         base_url = gateway.sim.base_url("openai", deaf)
         Provider.objects.filter(name=route.providers[0]).update(litellm_provider="deepseek", base_url=base_url)
     gateway.sim.behave(deaf, Behaviour(length=20_000))
-    ask(gateway, route, **{word: 3})
+    parameters: dict[str, Any] = {word: 3}
+    ask(gateway, route, **parameters)
     entry = gateway.entry(route.alias)
     assert entry["output_tokens"] == 3
     assert entry["cost_usd"] <= entry["hold_usd"]

@@ -17,6 +17,7 @@ STATES: tuple[State, ...] = (
     {"accounting": "0007_quantities", "routing": "0006_plain_names"},
     {"accounting": "0008_price_rates", "routing": "0006_plain_names"},
     {"accounting": "0009_reader_limits", "routing": "0006_plain_names"},
+    {"accounting": "0009_reader_limits", "routing": "0007_optional_output_cap"},
 )
 NOW = STATES[-1]
 
