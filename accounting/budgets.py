@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
+from accounting import wildcards
 from accounting.models import Budget, BudgetMode, BudgetScope
 from accounting.periods import Period
 from accounting.refusals import BudgetExceeded, BudgetInFlight, RequestExceedsBudget
@@ -36,7 +37,7 @@ class BudgetRule:
             case BudgetScope.KEY:
                 return key_id is not None and key_id == self.key_id
             case BudgetScope.ALIAS:
-                return alias == self.scope_value
+                return alias == self.scope_value or wildcards.is_of(self.scope_value, alias)
             case BudgetScope.PROVIDER:
                 return provider == self.scope_value
             case BudgetScope.USER:

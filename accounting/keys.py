@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from accounting import wildcards
 from accounting.models import ANONYMOUS, ApiKey
 from accounting.rates import RateLimits
 
@@ -29,9 +30,14 @@ class Key:
     expires_at: datetime | None
     allowed_aliases: frozenset[str]  # empty: all
     limits: RateLimits
+    uses_wildcards: bool = True
 
-    def may_use(self, alias: str) -> bool:
-        return not self.allowed_aliases or alias in self.allowed_aliases
+    def may_use(self, alias: str, wildcard: str = "") -> bool:
+        """``wildcard``: the one that answers to the alias, when it is no alias of its own."""
+        if wildcard and not self.uses_wildcards:
+            return False
+        allowed = self.allowed_aliases
+        return not allowed or alias in allowed or any(wildcards.is_of(pattern, alias) for pattern in allowed)
 
 
 #: The key that a request without a key of ours is accounted to when GATEWAY_AUTH is open.
@@ -71,6 +77,7 @@ def load_keys() -> dict[str, Key]:
             expires_at=row.expires_at,
             allowed_aliases=frozenset(row.allowed_aliases),
             limits=RateLimits(row.requests_per_minute, row.tokens_per_minute, row.concurrent_requests),
+            uses_wildcards=row.uses_wildcards,
         )
         for row in ApiKey.objects.all()
     }

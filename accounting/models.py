@@ -8,7 +8,7 @@ that history survives renames and deletes. Money is US dollars, NUMERIC(20,12), 
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
@@ -83,6 +83,12 @@ class ApiKey(models.Model):
         default=list,
         blank=True,
         help_text="The aliases that this key may use. Empty: all of them.",
+    )
+    uses_wildcards = models.BooleanField(
+        "may use wildcards",
+        default=True,
+        db_default=True,
+        help_text="Models that no alias names and that a wildcard such as openai/* answers to.",
     )
     requests_per_minute = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: no limit.")
     tokens_per_minute = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: no limit.")
@@ -214,9 +220,16 @@ class PriceQuerySet(models.QuerySet["Price"]):
 
     def dated(self) -> Mapping[tuple[str, str], tuple[tuple[datetime, PriceList], ...]]:
         """All prices as pure values, by provider and model, newest first."""
+        rates: dict[int, list[Rate]] = {}
+        for price_id, meter, usd, qualifier, tier, above in PriceRate.objects.order_by("pk").values_list(
+            "price_id", "meter", "usd_per_unit", "qualifier", "tier", "above_input_tokens"
+        ):
+            rates.setdefault(price_id, []).append(Rate(Meter(meter), usd, qualifier, Tier(tier), above))
         dated: dict[tuple[str, str], list[tuple[datetime, PriceList]]] = {}
-        for price in self.order_by("-effective_from").prefetch_related("rates"):
-            dated.setdefault((price.provider, price.model), []).append((price.effective_from, price.price_list()))
+        for pk, provider, model, since in self.order_by("-effective_from").values_list(
+            "pk", "provider", "model", "effective_from"
+        ):
+            dated.setdefault((provider, model), []).append((since, PriceList(tuple(rates.get(pk, ())))))
         return {model: tuple(prices) for model, prices in dated.items()}
 
     def with_token_rates(self) -> Self:
@@ -229,10 +242,19 @@ class PriceQuerySet(models.QuerySet["Price"]):
             }
         )
 
-    @transaction.atomic
     def add(self, provider: str, model: str, effective_from: datetime, prices: PriceList, source: str) -> Price:
         """Write a price and its rates, to the places that the database keeps."""
-        price = self.create(provider=provider, model=model, effective_from=effective_from, source=source)
+        (price,) = self.add_all([(provider, model, prices, source)], effective_from)
+        return price
+
+    @transaction.atomic
+    def add_all(self, rows: Iterable[tuple[str, str, PriceList, str]], effective_from: datetime) -> list[Price]:
+        """Write many prices (provider, model, price, source) in two statements."""
+        priced = [
+            (Price(provider=provider, model=model, effective_from=effective_from, source=source), prices)
+            for provider, model, prices, source in rows
+        ]
+        self.bulk_create([price for price, _ in priced])
         PriceRate.objects.bulk_create(
             PriceRate(
                 price=price,
@@ -242,9 +264,10 @@ class PriceQuerySet(models.QuerySet["Price"]):
                 above_input_tokens=rate.above_input_tokens,
                 usd_per_unit=rate.usd_per_unit,
             )
+            for price, prices in priced
             for rate in prices.rounded().rates
         )
-        return price
+        return [price for price, _ in priced]
 
 
 class Price(models.Model):

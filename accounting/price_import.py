@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from django.db import transaction
-
 from accounting.models import Price
 from accounting.money import plain_usd
 from accounting.pricing import PriceList
@@ -26,24 +24,27 @@ class PriceChange:
     after: PriceList
 
 
+def in_force(at: datetime) -> dict[tuple[str, str], PriceList]:
+    """What every provider's model costs at that moment, by provider and model."""
+    rows = Price.objects.in_force(at).prefetch_related("rates")
+    return {(row.provider, row.model): row.price_list() for row in rows}
+
+
 def changes(offered: Iterable[tuple[str, str, PriceList]], at: datetime | None = None) -> list[PriceChange]:
     """The offered prices (provider, model, price) that differ from those in force. Nothing is written."""
-    now = at or datetime.now(UTC)
+    known = in_force(at or datetime.now(UTC))
     found = []
     for provider, model, prices in offered:
-        after = prices.rounded()  # as it will be read back
-        row = Price.objects.filter(provider=provider, model=model).in_force(now).first()
-        before = row.price_list() if row else None
+        before, after = known.get((provider, model)), prices.rounded()  # as it will be read back
         if before != after:
             found.append(PriceChange(provider, model, before, after))
     return found
 
 
-@transaction.atomic
 def apply(found: Iterable[PriceChange], source: str, at: datetime | None = None) -> list[Price]:
     """Write the changes, effective from now. The rows written."""
-    now = at or datetime.now(UTC)
-    return [Price.objects.add(change.provider, change.model, now, change.after, source) for change in found]
+    rows = [(change.provider, change.model, change.after, source) for change in found]
+    return Price.objects.add_all(rows, at or datetime.now(UTC))
 
 
 def differences(change: PriceChange) -> list[str]:

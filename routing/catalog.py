@@ -12,20 +12,22 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property
 
 from django.db import connection, transaction
 
+from accounting import wildcards
 from accounting.budgets import BudgetRule, load_rules
 from accounting.keys import Key, load_keys
 from accounting.models import ConfigurationVersion, Price
 from accounting.pricing import PriceList
-from routing.models import ChainKind, ModelAlias
+from routing.models import ALIAS_CHARACTERS, ChainKind, Fallback, FurtherDeployment, ModelAlias, ProviderKey
 from routing.models import Provider as ProviderRow
-from routing.upstreams.base import Deployment, Timeouts
+from routing.upstreams import price_map
+from routing.upstreams.base import Deployment, Timeouts, thinking_limit_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Step:
     provider: Provider
     deployment: Deployment
     weight: int | None = None  # its share among the alias's weighted deployments; None: tried after them, in order
+    is_of_wildcard: bool = False  # the client has named the model, not the operator
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Alias:
     rescues_streams: bool  # whether the next step continues a stream that breaks off
     own: tuple[Step, ...]  # the alias's own deployments, in order
     chains: Mapping[str, tuple[str, ...]]  # ChainKind → names of aliases
+    wildcard: str = ""  # the wildcard that answers to this name; empty: the name is an alias's own
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,31 @@ class Catalog:
     def enabled_aliases(self) -> tuple[str, ...]:
         return tuple(alias.name for alias in self.aliases.values() if alias.enabled)
 
+    def alias(self, name: str) -> Alias | None:
+        """The alias of that name; else what the longest wildcard that answers to it makes of it."""
+        found = self.aliases.get(name)
+        if found is not None:
+            return None if wildcards.is_wildcard(name) else found
+        if not self._wildcards or len(name) > ALIAS_CHARACTERS or not name.isprintable():
+            return None
+        return next(self._made_from_wildcards(name), None)
+
+    def models(self, may_use: Callable[[str, str], bool]) -> list[str]:
+        """The names that a client may send: the aliases, and in the place of a wildcard the models that the price map
+        has of its provider. ``may_use`` is asked with a name and the wildcard that it comes from."""
+        names: dict[str, None] = {}
+        for alias in self.aliases.values():
+            if not alias.enabled:
+                continue
+            if not wildcards.is_wildcard(alias.name):
+                names |= {alias.name: None} if may_use(alias.name, "") else {}
+                continue
+            for name in self._listed[alias.name]:
+                found = self.alias(name)
+                if found is not None and found.wildcard == alias.name and may_use(name, alias.name):
+                    names[name] = None
+        return list(names)
+
     def chain(
         self, name: str, kind: str = ChainKind.GENERAL, chance: Callable[[], float] = random.random
     ) -> tuple[Step, ...]:
@@ -81,18 +110,86 @@ class Catalog:
         Chains of the other kinds have only the fallbacks' deployments. Disabled aliases and providers are left out.
         Among the deployments of one alias, the weighted ones come first, in an order that is drawn for this request.
         """
-        alias = self.aliases[name]
+        alias = self.alias(name)
+        if alias is None:
+            return ()
         steps = _drawn(alias.own, chance) if kind == ChainKind.GENERAL else []
         for target in alias.chains.get(kind, ()):
-            steps.extend(_drawn(self.aliases[target].own, chance) if self.aliases[target].enabled else ())
+            fallback = self.alias(target)
+            steps.extend(_drawn(fallback.own, chance) if fallback is not None and fallback.enabled else ())
         return tuple(step for step in steps if step.provider.enabled)
 
     def price(self, provider: str, model: str, at: datetime) -> PriceList | None:
-        """What the provider charges for the model at that time; None when the model has no price."""
+        """What the provider charges for the model at that time; None when the model has no price.
+
+        A model that nobody has priced, and that a wildcard may ask for, has the wildcard's price or else litellm's."""
+        found = self._written_price(provider, model, at)
+        if found is None:
+            for litellm_provider, pattern in self._open_to.get(provider, ()):
+                if wildcards.stands_for(pattern, model) is not None:
+                    return self._written_price(provider, pattern, at) or price_map.chat_price_of(
+                        litellm_provider, model
+                    )
+        return found
+
+    def _written_price(self, provider: str, model: str, at: datetime) -> PriceList | None:
         for effective_from, price in self.prices.get((provider, model), ()):
             if effective_from <= at:
                 return price
         return None
+
+    # --- wildcards ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _wildcards(self) -> tuple[Alias, ...]:
+        """The enabled ones, the longest first."""
+        found = (alias for alias in self.aliases.values() if alias.enabled and wildcards.is_wildcard(alias.name))
+        return tuple(sorted(found, key=lambda alias: wildcards.specificity(alias.name), reverse=True))
+
+    @cached_property
+    def _open_to(self) -> Mapping[str, tuple[tuple[str, str], ...]]:
+        """By provider: its wire format, and the patterns of the models that wildcards may ask it for."""
+        found: dict[str, dict[tuple[str, str], None]] = {}
+        for alias in self._wildcards:
+            for step in alias.own:
+                if wildcards.is_wildcard(step.deployment.model):
+                    place = (step.provider.litellm_provider, step.deployment.model)
+                    found.setdefault(step.provider.name, {})[place] = None
+        return {provider: tuple(places) for provider, places in found.items()}
+
+    @cached_property
+    def _listed(self) -> Mapping[str, tuple[str, ...]]:
+        """By wildcard: the names that stand for models of the price map."""
+        return {alias.name: tuple(dict.fromkeys(_names_of_models(alias))) for alias in self._wildcards}
+
+    def _made_from_wildcards(self, name: str) -> Iterator[Alias]:
+        now = datetime.now(UTC)
+        for alias in self._wildcards:
+            parts = wildcards.stands_for(alias.name, name)
+            if parts is None:
+                continue
+            steps = (
+                replace(
+                    step,
+                    alias=name,
+                    deployment=replace(step.deployment, model=wildcards.filled(step.deployment.model, parts)),
+                    is_of_wildcard=wildcards.is_wildcard(step.deployment.model),
+                )
+                for step in alias.own
+            )
+            own = tuple(step for step in steps if self.price(step.provider.name, step.deployment.model, now))
+            if own:
+                yield replace(alias, name=name, own=own, wildcard=alias.name)
+
+
+def _names_of_models(wildcard: Alias) -> Iterator[str]:
+    for step in wildcard.own:
+        pattern = step.deployment.model
+        if wildcards.is_wildcard(pattern):
+            for model in price_map.chat_models_of(step.provider.litellm_provider):
+                parts = wildcards.stands_for(pattern, model)
+                if parts is not None:
+                    yield wildcards.filled(wildcard.name, parts)
 
 
 def _drawn(own: tuple[Step, ...], chance: Callable[[], float]) -> list[Step]:
@@ -147,61 +244,81 @@ def _load() -> Catalog:
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         version = _version()
-        rows = ModelAlias.objects.select_related("provider").prefetch_related(
-            "provider__further_keys", "deployments__provider__further_keys", "fallbacks__target"
-        )
         return Catalog(
             version=version,
-            aliases={row.name: _alias(row) for row in rows},
+            aliases=_aliases(),
             keys=load_keys(),
             budgets=load_rules(),
             prices=Price.objects.dated(),
         )
 
 
-def _alias(row: ModelAlias) -> Alias:
-    own = [(row.provider, row.upstream_model, row.weight)]
-    own += [(further.provider, further.upstream_model, further.weight) for further in row.deployments.all()]
-    chains: dict[str, list[str]] = {}
-    for step in row.fallbacks.all():
-        chains.setdefault(step.kind, []).append(step.target.name)
-    return Alias(
+def _aliases() -> dict[str, Alias]:
+    """All aliases. Rows are put together here: Django's own way makes a query object for each row, which takes seconds
+    for thousands of aliases, and requests wait for it."""
+    further_keys: dict[int, list[str]] = {}
+    for provider_id, reference in (
+        ProviderKey.objects.filter(enabled=True).order_by("pk").values_list("provider_id", "key_reference")
+    ):
+        further_keys.setdefault(provider_id, []).append(reference)
+    providers = {row.pk: (row, _provider(row, further_keys.get(row.pk, ()))) for row in ProviderRow.objects.all()}
+    further: dict[int, list[tuple[int, str, int | None]]] = {}
+    for row in FurtherDeployment.objects.order_by("position"):
+        further.setdefault(row.alias_id, []).append((row.provider_id, row.upstream_model, row.weight))
+    chains: dict[int, dict[str, list[str]]] = {}
+    for alias_id, kind, target in Fallback.objects.order_by("position").values_list("alias_id", "kind", "target__name"):
+        chains.setdefault(alias_id, {}).setdefault(kind, []).append(target)
+    return {
+        alias.name: Alias(
+            name=alias.name,
+            enabled=alias.enabled,
+            output_cap_tokens=alias.output_cap_tokens,
+            rescues_streams=alias.rescues_streams,
+            own=tuple(
+                _step(alias, *providers[provider_id], model, weight)
+                for provider_id, model, weight in (
+                    (alias.provider_id, alias.upstream_model, alias.weight),
+                    *further.get(alias.pk, ()),
+                )
+            ),
+            chains={kind: tuple(names) for kind, names in chains.get(alias.pk, {}).items()},
+        )
+        for alias in ModelAlias.objects.all()
+    }
+
+
+def _provider(row: ProviderRow, further_keys: Iterable[str]) -> Provider:
+    return Provider(
         name=row.name,
+        litellm_provider=row.litellm_provider,
         enabled=row.enabled,
-        output_cap_tokens=row.output_cap_tokens,
-        rescues_streams=row.rescues_streams,
-        own=tuple(_step(row, provider, model, weight) for provider, model, weight in own),
-        chains={kind: tuple(names) for kind, names in chains.items()},
+        key_references=tuple(dict.fromkeys((row.key_reference, *further_keys))),
+        retries=row.retries,
+        breaker_failures=row.breaker_failures,
+        breaker_failure_rate=row.breaker_failure_rate,
+        breaker_cooldown_s=row.breaker_cooldown_s,
     )
 
 
-def _step(alias: ModelAlias, provider: ProviderRow, model: str, weight: int | None) -> Step:
-    further_keys = [key.key_reference for key in provider.further_keys.all() if key.enabled]
+def _step(alias: ModelAlias, row: ProviderRow, provider: Provider, model: str, weight: int | None) -> Step:
     return Step(
         alias=alias.name,
         weight=weight,
         output_cap_tokens=alias.output_cap_tokens,
-        provider=Provider(
-            name=provider.name,
-            litellm_provider=provider.litellm_provider,
-            enabled=provider.enabled,
-            key_references=tuple(dict.fromkeys((provider.key_reference, *further_keys))),
-            retries=provider.retries,
-            breaker_failures=provider.breaker_failures,
-            breaker_failure_rate=provider.breaker_failure_rate,
-            breaker_cooldown_s=provider.breaker_cooldown_s,
-        ),
+        provider=provider,
         deployment=Deployment(
-            provider=provider.name,
-            litellm_provider=provider.litellm_provider,
+            provider=row.name,
+            litellm_provider=row.litellm_provider,
             model=model,
-            base_url=provider.base_url or None,
-            api_version=provider.api_version or None,
+            base_url=row.base_url or None,
+            api_version=row.api_version or None,
+            parameters=tuple(sorted(row.parameters.items())),
             timeouts=Timeouts(
-                connect_s=provider.connect_timeout_s,
-                first_token_s=provider.first_token_timeout_s,
-                idle_s=provider.idle_timeout_s,
-                total_s=provider.total_timeout_s,
+                connect_s=row.connect_timeout_s,
+                first_token_s=alias.first_token_timeout_s or row.first_token_timeout_s,
+                idle_s=row.idle_timeout_s,
+                total_s=row.total_timeout_s,
+                thinking_s=alias.first_token_timeout_s or thinking_limit_s(row.first_token_timeout_s),
             ),
         ),
     )

@@ -237,9 +237,15 @@ class AllModelsFailed(GatewayError):
     code = "all_models_failed"
 
     def __init__(
-        self, message: str, *, status: int, attempts: Sequence[Mapping[str, Any]], retry_after_s: int | None
+        self,
+        message: str,
+        *,
+        status: int,
+        attempts: Sequence[Mapping[str, Any]],
+        retry_after_s: int | None,
+        may_retry: bool = False,
     ) -> None:
-        headers = dict(NO_RETRY)
+        headers = {} if may_retry else dict(NO_RETRY)
         if retry_after_s is not None:
             headers["Retry-After"] = str(retry_after_s)
         super().__init__(message, headers=headers, extra={"attempts": list(attempts)})

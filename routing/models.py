@@ -14,13 +14,39 @@ from django.core.validators import MaxValueValidator, MinValueValidator, RegexVa
 from django.db import models
 from django.db.models import Deferrable, F, Q
 
+from accounting import wildcards
 from routing.secrets.references import validate_key_reference
 
-# Safe in a URL path and a log line: letters, digits and . _ : / - (LiteLLM's names use all of them).
+# What may stand in a log line and a header as it is. litellm's names of providers use all of it.
 NAME = RegexValidator(
     re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._:/-]*\Z"),
     "Use letters, digits and . _ : / - only, and begin with a letter or digit.",
 )
+
+
+def validate_alias_name(name: str) -> None:
+    """Any name that people give to models: "GPT o3", "modèle", "模型". A ``*`` makes it a wildcard."""
+    if name != name.strip() or not name.isprintable():
+        raise ValidationError("Use printable characters only, and neither begin nor end with a space.")
+    if len(name) > ALIAS_CHARACTERS:
+        raise ValidationError(f"Use at most {ALIAS_CHARACTERS} characters.")
+    if not any(character.isalnum() or character == "*" for character in name):
+        raise ValidationError("Use at least one letter or digit.")
+
+
+def validate_parameters(parameters: object) -> None:
+    """What litellm is called with beside model, key and address. No secret is stored: its value is a reference."""
+    if not isinstance(parameters, dict) or not all(
+        re.fullmatch(r"[a-z][a-z0-9_]*", str(name)) and isinstance(value, str | int | float | bool)
+        for name, value in parameters.items()
+    ):
+        raise ValidationError('Write names and values, such as {"vertex_location": "europe-west1"}.')
+    taken = {"model", "messages", "api_key", "api_base", "base_url", "api_version", "timeout", "custom_llm_provider"}
+    for name in taken & parameters.keys():
+        raise ValidationError(f"“{name}” has a field of its own, or is the request's.")
+
+
+ALIAS_CHARACTERS = 100
 MAX_WEIGHT = 1_000_000
 _WEIGHT = (MinValueValidator(1), MaxValueValidator(MAX_WEIGHT))
 _SECONDS = (MinValueValidator(0.1), MaxValueValidator(3600))
@@ -64,9 +90,22 @@ class Provider(models.Model):
         validators=[validate_key_reference],
         help_text="env:NAME or file:/path, read at each use. Empty: the provider needs no key.",
     )
+    parameters = models.JSONField(
+        default=dict,
+        db_default={},
+        blank=True,
+        validators=[validate_parameters],
+        help_text="What else litellm is called with, for providers that it calls itself: "
+        '{"vertex_project": "…", "aws_region_name": "…"}. A value os.environ/NAME is read at each use; so write what '
+        "is secret. OpenAI takes organization.",
+    )
     connect_timeout_s = models.FloatField(default=5, validators=_SECONDS)
-    first_token_timeout_s = models.FloatField(default=12, validators=_SECONDS, help_text="Streams only.")
-    idle_timeout_s = models.FloatField(default=15, validators=_SECONDS, help_text="Between two stream events.")
+    first_token_timeout_s = models.FloatField(
+        default=12, validators=_SECONDS, help_text="Streams only. Silent thinkers have more: see the alias."
+    )
+    idle_timeout_s = models.FloatField(
+        default=15, validators=_SECONDS, help_text="Between two signs of life of a stream."
+    )
     total_timeout_s = models.FloatField(default=600, validators=_SECONDS)
     retries = models.PositiveSmallIntegerField(
         default=1,
@@ -118,9 +157,17 @@ class ProviderKey(models.Model):
 class ModelAlias(models.Model):
     """The public name that a client sends as ``model``, and the deployment that answers it first."""
 
-    name = models.CharField(max_length=100, unique=True, validators=[NAME])
+    name = models.CharField(
+        max_length=ALIAS_CHARACTERS,
+        unique=True,
+        validators=[validate_alias_name],
+        help_text="What clients send as model. With a *, such as openai/*, it answers to every name of that form whose "
+        "price is known, unless an alias or a longer wildcard has the name.",
+    )
     provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="aliases")
-    upstream_model = models.CharField(max_length=200, help_text="The model's name at the provider.")
+    upstream_model = models.CharField(
+        max_length=200, help_text="The model's name at the provider. A * is what the * of the alias stands for."
+    )
     weight = models.PositiveIntegerField(
         null=True,
         blank=True,
@@ -133,6 +180,13 @@ class ModelAlias(models.Model):
         validators=[MinValueValidator(1)],
         help_text="Empty: the model's own maximum, less where a hard budget is small. Sent upstream when the "
         "client sets no limit, and what a hold counts with.",
+    )
+    first_token_timeout_s = models.FloatField(
+        null=True,
+        blank=True,
+        validators=_SECONDS,
+        help_text="Streams only. Empty: the provider's, or ten times that (120 s at most) where a model thinks in "
+        "silence.",
     )
     rescues_streams = models.BooleanField(
         "rescues broken streams",
@@ -150,6 +204,10 @@ class ModelAlias(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        if not wildcards.can_fill(self.name, self.upstream_model):
+            raise ValidationError({"upstream_model": "The alias does not say what its * stands for."})
 
 
 class FurtherDeployment(models.Model):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from accounting import price_import
+from accounting import price_import, wildcards
 from accounting.price_import import PriceChange
 from routing.models import FurtherDeployment, ModelAlias
 from routing.upstreams.price_map import price_of
@@ -38,9 +38,9 @@ def offer(models: list[tuple[str, str, str]]) -> Offer:
 
 
 def configured() -> list[tuple[str, str, str]]:
-    """Every model in use: provider, its wire format, model."""
+    """Every model in use: provider, its wire format, model. Models of wildcards have litellm's price as it is."""
     rows = {
         *ModelAlias.objects.values_list("provider__name", "provider__litellm_provider", "upstream_model"),
         *FurtherDeployment.objects.values_list("provider__name", "provider__litellm_provider", "upstream_model"),
     }
-    return sorted(rows)
+    return sorted(row for row in rows if not wildcards.is_wildcard(row[2]))

@@ -28,7 +28,8 @@ WITH scope AS (
       AND CASE s.scope
             WHEN 'global' THEN true
             WHEN 'key' THEN e.key_id = s.api_key_id
-            WHEN 'alias' THEN e.alias = s.scope_value
+            WHEN 'alias' THEN e.alias = s.scope_value OR strpos(s.scope_value, '*') > 0 AND e.alias LIKE replace(
+                replace(replace(replace(s.scope_value, '\', '\\'), '%%', '\%%'), '_', '\_'), '*', '_%%')
             WHEN 'user' THEN e.end_user = s.scope_value
             WHEN 'tag' THEN e.tags ->> split_part(s.scope_value, '=', 1)
                             = substr(s.scope_value, strpos(s.scope_value, '=') + 1)

@@ -18,9 +18,12 @@ from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 from unfold.forms import PaginationInlineFormSet
 
+from accounting import wildcards
 from accounting.models import ApiKey, Budget, BudgetScope, Price
 from accounting.money import plain_usd
-from routing.models import ChainKind, Fallback, FurtherDeployment, ModelAlias
+from routing.models import ChainKind, Fallback, FurtherDeployment, ModelAlias, Provider
+from routing.upstreams.base import thinking_limit_s
+from routing.upstreams.thinking import reasons, reasons_unasked
 
 _KIND_WORDS = {ChainKind.CONTEXT_WINDOW: "prompt too long", ChainKind.CONTENT_POLICY: "content refused"}
 
@@ -42,6 +45,8 @@ class StepForm(OrderedForm):
         target: ModelAlias = self.cleaned_data["target"]
         if target.pk == self.instance.alias_id:
             raise forms.ValidationError("An alias cannot fall back to itself.")
+        if wildcards.is_wildcard(target.name):
+            raise forms.ValidationError("A wildcard is no model: make an alias for the one that is meant.")
         return target
 
 
@@ -110,10 +115,13 @@ class ModelAliasAdmin(ModelAdmin):
         "upstream_model",
         "weight",
         "output_cap_tokens",
+        "first_token_timeout_s",
+        "first_token_limits",
         "rescues_streams",
         "enabled",
         "position",
     )
+    readonly_fields = ("first_token_limits",)
     inlines = (FallbackInline, DeploymentInline)
     warn_unsaved_form = True
     delete_confirmation_template = "routing/delete_confirmation.html"
@@ -142,6 +150,15 @@ class ModelAliasAdmin(ModelAdmin):
         more = f" + {further} more" if further else ""
         return f"{alias.provider.name}{off} · {alias.upstream_model}{more}"
 
+    @display(description="First-token limits in force", empty_value="shown once the alias is saved")
+    def first_token_limits(self, alias: ModelAlias) -> str | None:
+        """Of each deployment, as requests meet it."""
+        if alias._state.adding:
+            return None
+        own = [(alias.provider, alias.upstream_model)]
+        own += [(further.provider, further.upstream_model) for further in alias.deployments.all()]
+        return "; ".join(f"{p.name} · {model}: {_first_token_limit(alias, p, model)}" for p, model in own)
+
     @display(description="fallback chain", empty_value="none")
     def chain(self, alias: ModelAlias) -> str | None:
         chains: dict[str, list[str]] = {}
@@ -154,6 +171,8 @@ class ModelAliasAdmin(ModelAdmin):
     @display(description="USD per million in / out", label={"unpriced": "warning"})
     def price(self, alias: ModelAlias) -> Any:
         row: Any = alias  # annotated by get_queryset
+        if wildcards.is_wildcard(alias.upstream_model) and row.input_usd is None:
+            return "each model's"
         if row.input_usd is None or row.output_usd is None:
             return "unpriced"
         return f"{plain_usd(row.input_usd)} / {plain_usd(row.output_usd)}"
@@ -189,6 +208,18 @@ class ModelAliasAdmin(ModelAdmin):
         return answer
 
 
+def _first_token_limit(alias: ModelAlias, provider: Provider, model: str) -> str:
+    if alias.first_token_timeout_s is not None:
+        return f"{alias.first_token_timeout_s:g} s"
+    usual_s = provider.first_token_timeout_s
+    thinking_s = thinking_limit_s(usual_s)
+    if reasons_unasked(provider.litellm_provider, model):
+        return f"{thinking_s:g} s, as it thinks in silence"
+    if reasons(provider.litellm_provider, model):
+        return f"{usual_s:g} s, or {thinking_s:g} s when it is asked to think"
+    return f"{usual_s:g} s"
+
+
 def _follow_rename(request: HttpRequest, before: str, name: str) -> None:
     keys = ApiKey.objects.filter(allowed_aliases__contains=[before]).update(
         allowed_aliases=Func(F("allowed_aliases"), Value(before), Value(name), function="array_replace")
@@ -202,6 +233,8 @@ def _follow_rename(request: HttpRequest, before: str, name: str) -> None:
 
 
 def _warn_when_unpriced(request: HttpRequest, alias: ModelAlias) -> None:
+    if wildcards.is_wildcard(alias.upstream_model):
+        return  # each model has its own price, and only those that have one are asked
     deployment = {"provider": alias.provider.name, "model": alias.upstream_model}
     if Price.objects.filter(**deployment).in_force(datetime.now(UTC)).exists():
         return

@@ -15,6 +15,7 @@ from django.db.models import Count, Q, Sum
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
+from accounting import wildcards
 from accounting.models import Adjustment, Budget, EntryState, LedgerEntry
 from accounting.money import dollars
 from accounting.reports import statuses
@@ -153,7 +154,8 @@ def _unpriced() -> list[Problem]:
     unpriced = {
         (step.alias, step.provider.name, step.deployment.model): None
         for step in _steps()
-        if snapshot.price(step.provider.name, step.deployment.model, now) is None
+        if not wildcards.is_wildcard(step.deployment.model)
+        and snapshot.price(step.provider.name, step.deployment.model, now) is None
     }
     return [
         Problem(

@@ -52,7 +52,7 @@ class ApiKeyAdmin(ModelAdmin):
     delete_confirmation_template = "routing/delete_confirmation.html"
     delete_selected_confirmation_template = "routing/delete_selected_confirmation.html"
     fieldsets = (
-        (None, {"fields": ("name", "enabled", "expires_at", "allowed_aliases")}),
+        (None, {"fields": ("name", "enabled", "expires_at", "allowed_aliases", "uses_wildcards")}),
         ("Limits", {"fields": (("requests_per_minute", "tokens_per_minute", "concurrent_requests"),)}),
         ("The key", {"fields": ("shown_prefix", "created_at")}),
     )
@@ -64,7 +64,7 @@ class ApiKeyAdmin(ModelAdmin):
 
     @display(description="may use")
     def may_use(self, key: ApiKey) -> str:
-        return ", ".join(key.allowed_aliases) or "all aliases"
+        return (", ".join(key.allowed_aliases) or "all aliases") + ("" if key.uses_wildcards else ", no wildcards")
 
     @display(description="limits", empty_value="none")
     def limits(self, key: ApiKey) -> str | None:

@@ -122,7 +122,7 @@ class ProviderAdmin(ModelAdmin):
     delete_confirmation_template = "routing/delete_confirmation.html"
     delete_selected_confirmation_template = "routing/delete_selected_confirmation.html"
     fieldsets = (
-        (None, {"fields": ("name", "litellm_provider", "base_url", "api_version", "enabled")}),
+        (None, {"fields": ("name", "litellm_provider", "base_url", "api_version", "parameters", "enabled")}),
         (
             "Key",
             {

@@ -6,6 +6,7 @@ import math
 import re
 import uuid
 from typing import Any
+from urllib.parse import quote
 
 from django.http import HttpRequest
 
@@ -15,6 +16,7 @@ from routing.serving.attempts import Failed, Served
 from routing.serving.call import CappedBy
 
 TIMEOUT_HEADER = "x-gateway-timeout"
+_PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 MIN_TIMEOUT_S, MAX_TIMEOUT_S = 0.1, 3600.0  # the range of the providers' own limits
 
 
@@ -55,14 +57,19 @@ def headers_of(served: Served[Any]) -> dict[str, str]:
     most = served.admission.ceiling(served.step).most
     return {
         **(_rate_headers(rate.status) if rate else {}),
-        "x-gateway-alias": served.step.alias,
+        "x-gateway-alias": in_ascii(served.step.alias),
         "x-gateway-provider": served.step.provider.name,
-        "x-gateway-model": served.step.deployment.model,
+        "x-gateway-model": in_ascii(served.step.deployment.model),
         "x-gateway-attempts": str(len(served.failed) + 1),
         "x-gateway-fallback": "true" if served.is_fallback else "false",
         **({} if most.capped_by is CappedBy.CLIENT else {"x-gateway-output-cap": str(most.output_cap_tokens)}),
         **({"x-gateway-dropped-params": ", ".join(dropped)} if dropped else {}),
     }
+
+
+def in_ascii(name: str) -> str:
+    """A header's value for any name: other letters, and ``%`` itself, are percent-encoded as in RFC 8187's UTF-8."""
+    return quote(name, safe=_PLAIN)
 
 
 def _rate_headers(status: RateStatus) -> dict[str, str]:
@@ -82,9 +89,9 @@ def _rate_headers(status: RateStatus) -> dict[str, str]:
 def note_failure(failed: Failed) -> None:
     """Write into the error's headers what was tried."""
     headers = failed.error.headers
-    headers["x-gateway-alias"] = failed.admission.call.alias
+    headers["x-gateway-alias"] = in_ascii(failed.admission.call.alias)
     headers["x-gateway-attempts"] = str(len(failed.attempts))
     headers["x-gateway-fallback"] = "false"
     if failed.attempts:
         headers["x-gateway-provider"] = failed.attempts[-1].provider
-        headers["x-gateway-model"] = failed.attempts[-1].model
+        headers["x-gateway-model"] = in_ascii(failed.attempts[-1].model)

@@ -5,7 +5,8 @@
 - **Open**, for ``breaker_cooldown_s`` or for as long as the provider's Retry-After asks: requests skip the deployment.
   To skip it costs one look into a dictionary.
 - **Half-open**: one request, the probe, calls the deployment, and the others still skip it. The probe's success closes
-  the breaker. Its failure opens the breaker again.
+  the breaker. Its failure opens the breaker again. A request that has nobody else to go to waits for
+  the probe's result (:meth:`Breakers.admits`).
 
 Each process counts and decides by itself, in memory. The other processes learn of its decisions within a second through
 `routing.breakers.sharing`, and only one process gets the probe. When the processes do not share, or Postgres is away,
@@ -49,6 +50,11 @@ RATE_SLOT_S = 5
 RATE_CALLS = 20
 MAX_PATIENCE_S = 3600.0  # a longer Retry-After is a mistake, and nobody would call the deployment and find out
 MAX_PROBE_S = 60.0  # after this time without a result, another request may probe
+MAX_WAITING = 1000  # requests that wait for the probe of one deployment, in one process
+LOOK_AGAIN_S = 0.02  # a waiting request looks no sooner again, unless it is woken
+LATER_S = (
+    0.25  # a probe has failed when `open_until` moved by more than this; the database's time comes with some delay
+)
 
 Name = tuple[str, str]  # provider, model
 
@@ -131,10 +137,18 @@ class _Breaker:
     open_until: float | None = None  # monotonic; None: closed
     probed_until: float = 0.0  # monotonic: until then another process has the probe
     probe: Probe | None = None  # set when this process has the probe, or asks for it
+    waiting: int = 0  # requests that have nobody else to go to
+    changed: threading.Condition | None = None  # what they wait for; made by the first of them
 
     def close(self) -> None:
         self.failures, self.last_minute, self.asked_until = 0, _LastMinute(), 0.0
         self.open_until, self.probed_until, self.probe = None, 0.0, None
+        self.wake()
+
+    def wake(self) -> None:
+        """Those that wait look again. With the lock held."""
+        if self.waiting and self.changed is not None:
+            self.changed.notify_all()
 
     def is_closed(self) -> bool:
         """Without the lock the answer may change at once, so callers ask again when they hold the lock."""
@@ -146,6 +160,10 @@ class _Breaker:
         if open_until is None:
             return False
         return now < open_until or now < self.probed_until or (probe is not None and now < probe.until)
+
+    def passed_by_until(self) -> float:
+        """Monotonic: when that ends, if nothing is heard until then."""
+        return max(self.open_until or 0.0, self.probed_until, 0.0 if self.probe is None else self.probe.until)
 
     def own_probe(self) -> Probe | None:
         """The probe, if the caller runs it. Other callers report calls that began before the breaker opened."""
@@ -187,7 +205,36 @@ class Breakers:
                 return breaker.is_closed()  # another process or an operator may have closed it meanwhile
             if not probe.is_granted:
                 breaker.probe = None
+                breaker.wake()
             return probe.is_granted
+
+    def admits(self, step: Step, wait_s: float) -> bool:
+        """`lets_through` for a request that has nobody else to go to: it waits, within the time, for what becomes of
+        the next probe, or is the probe. False: the probe has failed, or will not come or report in time."""
+        ends_at = time.monotonic() + wait_s
+        fails_at: float | None = None  # when `open_until` is later than that, a probe has failed since we wait
+        while not self.lets_through(step):
+            with self._lock:
+                breaker, now = self._of(_name(step)), time.monotonic()
+                if breaker.open_until is None:
+                    continue
+                fails_at = fails_at or breaker.open_until + LATER_S
+                if max(now, breaker.open_until) >= ends_at or breaker.open_until > fails_at:
+                    return False
+                if breaker.waiting >= MAX_WAITING:
+                    return False
+                breaker.changed = breaker.changed or threading.Condition(self._lock)
+                breaker.waiting += 1
+                try:
+                    breaker.changed.wait(max(LOOK_AGAIN_S, min(ends_at, breaker.passed_by_until()) - now))
+                finally:
+                    breaker.waiting -= 1
+        return True
+
+    def open_s(self, step: Step) -> float:
+        """For how long it is not asked at all; 0 when it is closed or half-open."""
+        breaker = self._table.get(_name(step))
+        return 0.0 if breaker is None else max(0.0, (breaker.open_until or 0.0) - time.monotonic())
 
     def is_open(self, step: Step) -> bool:
         """Whether requests skip the deployment now. Unlike `lets_through`, it never makes the caller the probe."""
@@ -228,6 +275,7 @@ class Breakers:
             if probe is None:
                 return
             breaker.probe = None
+            breaker.wake()
             if probe.generation is not None:
                 self._tell(name, ProbeEnded(probe.generation, is_closed=False))
 
@@ -240,6 +288,7 @@ class Breakers:
                 # The call began before the breaker opened, but its Retry-After may last longer.
                 if breaker.asked_until > breaker.open_until:
                     breaker.open_until = breaker.asked_until
+                    breaker.wake()
                     self._tell(name, Opened(breaker.open_until, breaker.failures, error.kind))
                 return
             was_open, probe = breaker.open_until is not None, breaker.probe
@@ -250,6 +299,7 @@ class Breakers:
                 return
             open_until = breaker.open_until = max(now + provider.breaker_cooldown_s, breaker.asked_until)
             breaker.probe = None
+            breaker.wake()
             failures = max(breaker.failures, too_often)
             if was_open and probe is not None and probe.generation is not None:
                 self._tell(name, ProbeEnded(probe.generation, False, open_until, error.kind))
@@ -319,6 +369,7 @@ class Breakers:
                     probe = breaker.probe = None  # the probe took too long, and another request has been let through
                 is_own = probe is not None and probe.generation == state.generation
                 breaker.probed_until = 0.0 if is_own else now + state.probe_s
+                breaker.wake()
 
 
 def _name(step: Step) -> Name:
@@ -328,6 +379,8 @@ def _name(step: Step) -> Name:
 #: The breakers of this process.
 breakers = Breakers()
 lets_through = breakers.lets_through
+admits = breakers.admits
+open_s = breakers.open_s
 is_open = breakers.is_open
 succeeded = breakers.succeeded
 failed = breakers.failed

@@ -12,7 +12,7 @@ from routing.upstreams.base import Json
 
 
 class ModelsView(APIView):
-    """``GET /v1/models``: the aliases that the caller may use."""
+    """``GET /v1/models``: the aliases that the caller may use, and the models that a wildcard stands for."""
 
     authentication_classes = (KeyAuthentication,)
 
@@ -21,7 +21,7 @@ class ModelsView(APIView):
         return JsonResponse(
             {
                 "object": "list",
-                "data": [_model(name) for name in snapshot.enabled_aliases if key.may_use(name)],
+                "data": [_model(name) for name in snapshot.models(key.may_use)],
             }
         )
 
@@ -33,9 +33,9 @@ class ModelView(APIView):
 
     def get(self, request: Request, alias: str) -> HttpResponse:
         snapshot, key = caller_now(request)
-        usable = [name for name in snapshot.enabled_aliases if key.may_use(name)]
-        if alias not in usable:
-            raise ModelNotFound(alias, usable)
+        found = snapshot.alias(alias)
+        if found is None or not found.enabled or not key.may_use(alias, found.wildcard):
+            raise ModelNotFound(alias, [name for name in snapshot.enabled_aliases if key.may_use(name)])
         return JsonResponse(_model(alias))
 
 

@@ -22,7 +22,7 @@ from routing.api.headers import TIMEOUT_HEADER, headers_of, note_failure, parse_
 from routing.exceptions import InternalError
 from routing.serving import admission, books, cascade
 from routing.serving.admission import Admission
-from routing.serving.attempts import Clock, Failed
+from routing.serving.attempts import Clock, Failed, counted
 from routing.serving.books import Ending
 from routing.serving.call import Call
 from routing.serving.relaying import Frames, LiveAnswer
@@ -76,7 +76,7 @@ def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering:
             return _streamed(call, admitted, began, client, rendering)
         served = cascade.whole(admitted)
         answer = served.answer
-        usage = answer.usage or call.estimate(answer.body, served.step)
+        usage = counted(answer.usage, lambda: call.estimate(answer.body, served.step))
         attempt = served.record(usage, answer.http_status, answer.provider_request_id)
     except Failed as failed:
         note_failure(failed)
@@ -97,7 +97,7 @@ def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering:
             error_code="",
         )
     )
-    body = rendering.whole(answer.body, served.step.alias, usage if answer.usage is None else None)
+    body = rendering.whole(answer.body, served.step.alias, None if usage == answer.usage else usage)
     response = JsonResponse(body, headers=headers_of(served))
     if settlement.cost_usd is not None:
         response["x-gateway-cost-usd"] = plain_usd(settlement.cost_usd)

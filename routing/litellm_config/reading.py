@@ -2,333 +2,361 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
 
-from django.core.exceptions import ValidationError
-
-from routing.litellm_config import values
+from accounting import wildcards
+from routing.litellm_config import document
+from routing.litellm_config.entries import Defaults, EntryReader, ModelEntry, NotServed
 from routing.litellm_config.key_references import KeyReferences
-from routing.litellm_config.values import InvalidConfig
-from routing.models import MAX_WEIGHT, NAME, ChainKind
-from routing.upstreams import price_map
-from routing.upstreams.providers import is_known_provider, needs_base_url
+from routing.litellm_config.remarks import Remark
+from routing.litellm_config.settings import BudgetEntry, Settings, budget, count, seconds
+from routing.litellm_config.values import Found, InvalidConfig
+from routing.models import ChainKind
 
-#: The provider of a model name without a prefix. litellm's price map knows the provider of other names.
-_BARE_NAMES = (("gpt-", "openai"), ("chatgpt-", "openai"), ("o1", "openai"), ("o3", "openai"), ("o4", "openai"),
-               ("claude-", "anthropic"), ("gemini-", "gemini"))  # fmt: skip
+T = TypeVar("T")
+
 _CHAINS = {
     "fallbacks": ChainKind.GENERAL,
     "context_window_fallbacks": ChainKind.CONTEXT_WINDOW,
     "content_policy_fallbacks": ChainKind.CONTENT_POLICY,
 }
-_SETTINGS = frozenset(
+_SHARED = frozenset(
     {*_CHAINS, "default_fallbacks", "num_retries", "timeout", "stream_timeout", "request_timeout", "allowed_fails",
      "cooldown_time"}
 )  # fmt: skip
-_PARAMS = frozenset(
-    {"model", "custom_llm_provider", "api_key", "api_base", "base_url", "api_version", "timeout", "stream_timeout",
-     "max_tokens", "weight"}
+_SECTIONS = frozenset(
+    {"model_list", "litellm_settings", "router_settings", "general_settings", "environment_variables",
+     "credential_list"}
 )  # fmt: skip
-_INFO = frozenset({"mode", "base_model"})
-_CHAT_MODES = frozenset({"", "chat", "responses"})
-#: Beginnings of names of models that do not chat and that the price map does not list without a prefix.
-_NOT_CHAT = ("dall-e", "gpt-image-", "whisper", "tts-", "text-embedding-", "text-moderation-")
-PERIODS = {"1h": "hour", "1d": "day", "24h": "day", "7d": "week", "30d": "month", "1mo": "month"}
-DEAREST_USD = 99_000_000  # for a million tokens, or for one image: the most that fits into a price
-ANY_MODEL = "*"  # in a list of fallbacks: every model that has no fallbacks by name
+_NOT_TAKEN = "the model itself is not taken over"
 
 
 @dataclass(frozen=True, slots=True)
-class ModelEntry:
-    """One element of ``model_list``."""
+class ChainEntry:
+    """``place`` and ``line`` are where the file says it."""
 
-    alias: str
-    litellm_provider: str
-    model: str
-    base_url: str
-    api_version: str
-    key_reference: str
-    total_timeout_s: float | None
-    first_token_timeout_s: float | None
-    output_cap_tokens: int | None
-    costs: Mapping[str, Any]  # LiteLLM's names; exact USD a token, an image, …
-    weight: Decimal | None  # as in the file: LiteLLM also takes fractions
-    base_model: str  # the model whose price applies, which an Azure deployment's name does not tell
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetEntry:
-    limit_usd: Decimal
-    period: str
+    targets: tuple[str, ...]
+    place: str
+    line: str
 
 
 @dataclass(frozen=True)
 class Config:
     models: tuple[ModelEntry, ...]
-    chains: Mapping[tuple[str, ChainKind], tuple[str, ...]]  # (alias, kind) → targets
+    chains: Mapping[tuple[str, ChainKind], ChainEntry]  # by alias and kind
     retries: int | None
     breaker_failures: int | None
     breaker_cooldown_s: float | None
     budget: BudgetEntry | None
+    provider_budgets: tuple[BudgetEntry, ...]  # by litellm's name of the provider
     master_key: str | None
-    unsupported: tuple[str, ...]  # dotted names of keys, never values
-    notes: tuple[str, ...]  # what a person should know about the entries that were taken over
+    left_out: tuple[Remark, ...]  # what is wrong, or cannot be what the file says
+    unsupported: tuple[Remark, ...]  # keys that have no counterpart here, and entries that are not for chat
+    notes: tuple[Remark, ...]  # what a person should know about the entries that were taken over
 
 
-def read(text: str, environment: Mapping[str, str]) -> Config:
-    """``environment`` resolves ``os.environ/NAME``; providers' keys stay references. Raises InvalidConfig."""
-    return _Reader(values.document(text), environment).read()
-
-
-class _Skipped(Exception):
-    """The gateway cannot serve this entry, and the text says why. The rest of the file is taken over."""
+def read(text: str, environment: Mapping[str, str], path: Path | None = None) -> Config:
+    """``environment`` resolves ``os.environ/NAME``; providers' keys stay references. ``path`` is where the file lies,
+    beside those that it includes. Raises InvalidConfig when the file cannot be read at all."""
+    left_out: list[Remark] = []
+    root = document.read(text, environment, path, left_out)
+    return _Reader(root, environment, left_out).read()
 
 
 @dataclass
 class _Reader:
-    document: dict[str, Any]
-    environment: Mapping[str, str]
-    unsupported: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    root: Found
+    process_environment: Mapping[str, str]
+    left_out: list[Remark]
+    unsupported: list[Remark] = field(default_factory=list)
+    notes: list[Remark] = field(default_factory=list)
     #: Aliases without any entry that was taken over.
     skipped: set[str] = field(default_factory=set)
-    keys: KeyReferences = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.keys = KeyReferences(self.environment, self.notes)
 
     def read(self) -> Config:
-        known = {"model_list", "litellm_settings", "router_settings", "general_settings"}
-        self.unsupported += [name for name in self.document if name not in known]
-        litellm = self._section("litellm_settings", _SETTINGS | {"max_budget", "budget_duration"})
-        router = self._section("router_settings", _SETTINGS)
-        general = self._section("general_settings", {"master_key"})
-        # When both sections have a setting, the router's wins.
-        settings = {**{n: ("litellm_settings", v) for n, v in litellm.items()},
-                    **{n: ("router_settings", v) for n, v in router.items()}}  # fmt: skip
-        total_s = self._setting_seconds(settings, "timeout") or self._setting_seconds(settings, "request_timeout")
-        first_token_s = self._setting_seconds(settings, "stream_timeout")
-        models = tuple(self._models(total_s, first_token_s))
+        self.root = replace(self.root, environment=self._environment())
+        sections = self.root.fields()
+        self.unsupported += [Remark(name, value.line) for name, value in sections.items() if name not in _SECTIONS]
+        litellm = self._section("litellm_settings", _SHARED | {"max_budget", "budget_duration"})
+        router = self._section("router_settings", _SHARED | {"model_group_alias", "provider_budget_config"})
+        general = self._section("general_settings", frozenset({"master_key"}))
+        settings = litellm | router  # when both sections have a setting, the router's wins
+        total_s = self._seconds(settings, "timeout") or self._seconds(settings, "request_timeout")
+        models = self._models(Defaults(total_s, self._seconds(settings, "stream_timeout")))
+        models = self._named_otherwise(models, router.get("model_group_alias"))
         self.skipped -= {model.alias for model in models}
+        chains = self._chains(settings, models)
+        models, chains = self._by_order(self._made_from_wildcards(models, chains), chains)
         allowed = self._count(settings, "allowed_fails", most=1000)
         return Config(
-            models=models,
-            chains=self._chains(settings, models),
+            models=tuple(models),
+            chains=chains,
             retries=self._count(settings, "num_retries", most=10),
             breaker_failures=None if allowed is None else allowed + 1,
-            breaker_cooldown_s=self._setting_seconds(settings, "cooldown_time"),
-            budget=self._budget(litellm),
-            master_key=self._master_key(general.get("master_key")),
+            breaker_cooldown_s=self._seconds(settings, "cooldown_time"),
+            budget=self._or_leave_out(lambda: self._budget(litellm)),
+            provider_budgets=tuple(self._provider_budgets(router.get("provider_budget_config"))),
+            master_key=self._or_leave_out(lambda: self._master_key(general.get("master_key"))),
+            left_out=tuple(self.left_out),
             unsupported=tuple(self.unsupported),
             notes=tuple(self.notes),
         )
 
-    def _section(self, name: str, known: set[str] | frozenset[str]) -> dict[str, Any]:
-        section = values.mapping(values.or_empty(self.document.get(name), {}), name)
-        self.unsupported += [f"{name}.{key}" for key in section if key not in known]
-        return {key: value for key, value in section.items() if key in known and value is not None}
+    def _or_leave_out(self, read: Callable[[], T], name: str = "") -> T | None:
+        """What `read` gives; None, and a remark, when the file is wrong there."""
+        try:
+            return read()
+        except InvalidConfig as error:
+            self.left_out.append(Remark.of(error, name))
+            return None
+
+    def _environment(self) -> Mapping[str, str]:
+        """The process's, and the file's own variables, which win as in LiteLLM. They are not stored: what the gateway
+        needs at each request must be in its own environment."""
+        section = self.root.fields().get("environment_variables")
+        if section is None:
+            return self.process_environment
+        own: dict[str, str] = {}
+        for name, value in (self._or_leave_out(section.fields) or {}).items():
+            if value.raw in (None, ""):
+                continue
+            found = self._or_leave_out(partial(_plain, value))
+            if found is None:
+                continue
+            own[name] = found
+            if self.process_environment.get(name) != found:
+                why = "is used to read this file and not stored: set it in the gateway's own environment"
+                self.notes.append(Remark(value.path, value.line, why))
+        return {**self.process_environment, **own}
+
+    def _section(self, name: str, known: frozenset[str]) -> dict[str, Found]:
+        section = self.root.fields().get(name)
+        fields = {} if section is None else self._or_leave_out(section.fields) or {}
+        self.unsupported += [Remark(value.path, value.line) for key, value in fields.items() if key not in known]
+        return {key: value for key, value in fields.items() if key in known and not value.is_empty}
+
+    def _items(self, value: Found | None) -> list[Found]:
+        return [] if value is None else self._or_leave_out(lambda: list(value.items())) or []
 
     # --- model_list -------------------------------------------------------------------------------------------
 
-    def _models(self, total_s: float | None, first_token_s: float | None) -> list[ModelEntry]:
-        entries = []
-        for index, value in enumerate(
-            values.sequence(values.or_empty(self.document.get("model_list"), []), "model_list")
-        ):
-            where = f"model_list[{index}]"
-            item = values.mapping(value, where)
-            alias = values.text(item.get("model_name"), f"{where}.model_name")
+    def _models(self, defaults: Defaults) -> list[ModelEntry]:
+        keys = KeyReferences(self.process_environment, self.notes)
+        reader = EntryReader(defaults, keys, self._credentials(), self.left_out, self.unsupported, self.notes)
+        entries: list[ModelEntry] = []
+        for item in self._items(self.root.fields().get("model_list")):
+            alias = ""
             try:
-                entries.append(self._model(item, alias, where, total_s, first_token_s))
-            except _Skipped as skipped:
-                self.unsupported.append(f"{where} ({alias}: {skipped})")
-                self.skipped.add(alias)
+                alias = reader.alias(item)
+                entries += reader.entries(item, alias)
+            except NotServed as why:
+                self.unsupported.append(Remark(item.path, item.line, str(why), alias))
+            except InvalidConfig as error:
+                self.left_out.append(Remark(error.place, error.line or item.line, error.problem, alias))
+            else:
+                continue
+            self.skipped.add(alias)
         return entries
 
-    def _model(
-        self, item: dict[str, Any], alias: str, where: str, total_s: float | None, first_token_s: float | None
-    ) -> ModelEntry:
-        place = f"{where}.litellm_params"
-        params = values.mapping(item.get("litellm_params"), place)
-        info = values.mapping(values.or_empty(item.get("model_info"), {}), f"{where}.model_info")
-        model = self._resolved(values.text(params.get("model"), f"{place}.model"), f"{place}.model")
-        if "*" in alias or "*" in model:
-            raise _Skipped("a wildcard; name each model")
-        if model.rpartition("/")[2].startswith(_NOT_CHAT):
-            raise _Skipped("not a chat model")
-        provider, model = self._provider(params, model, place)
-        mode = str(values.or_empty(info.get("mode"), "") or price_map.mode_of(provider, model))
-        if mode not in _CHAT_MODES:
-            raise _Skipped(f"{mode}, not chat")
-        try:
-            NAME(alias)
-        except ValidationError as error:
-            raise InvalidConfig(f"{where}.model_name", f"{alias!r} is not usable. {error.message}") from None
-        self.unsupported += [
-            f"{where}.{key}" for key in item if key not in ("model_name", "litellm_params", "model_info")
-        ]
-        self.unsupported += [f"{place}.{key}" for key in params if key not in _PARAMS and not price_map.is_price(key)]
-        self.unsupported += [
-            f"{where}.model_info.{key}" for key in info if key not in _INFO and not price_map.is_price(key)
-        ]
-        base_url = self._resolved(params.get("api_base") or params.get("base_url"), f"{place}.api_base")
-        if needs_base_url(provider) and not base_url:
-            raise InvalidConfig(place, f"the provider {provider} needs an api_base")
-        costs = {
-            name: self._cost(value, name, f"{place}.{name}")
-            for name, value in {**info, **params}.items()
-            if price_map.is_price(name) and value is not None
-        }
-        cap = params.get("max_tokens")
-        return ModelEntry(
-            alias=alias,
-            litellm_provider=provider,
-            model=model,
-            base_url=base_url,
-            api_version=self._resolved(params.get("api_version"), f"{place}.api_version"),
-            key_reference=self.keys.reference(params.get("api_key"), provider, base_url, f"{place}.api_key"),
-            total_timeout_s=self._seconds(params.get("timeout"), f"{place}.timeout") or total_s,
-            first_token_timeout_s=(
-                self._seconds(params.get("stream_timeout"), f"{place}.stream_timeout") or first_token_s
-            ),
-            output_cap_tokens=None if cap is None else values.whole(cap, f"{place}.max_tokens", least=1),
-            costs=costs,
-            weight=self._weight(params.get("weight"), f"{place}.weight"),
-            base_model=str(values.or_empty(info.get("base_model"), "")),
-        )
+    def _credentials(self) -> dict[str, dict[str, Found]]:
+        """``credential_list``: values of ``litellm_params`` that several entries share under a name."""
+        found: dict[str, dict[str, Found]] = {}
+        for item in self._items(self.root.fields().get("credential_list")):
+            fields = self._or_leave_out(item.fields) or {}
+            name = fields.get("credential_name")
+            values = fields.get("credential_values")
+            text = None if name is None else self._or_leave_out(name.text)
+            if text is not None and values is not None:
+                found[text] = self._or_leave_out(values.fields) or {}
+        return found
 
-    def _cost(self, value: Any, name: str, where: str) -> Any:
-        if name == price_map.SEARCHES:
-            sizes = values.mapping(value, where)
-            return {size: self._cost(usd, "input_cost_per_query", f"{where}.{size}") for size, usd in sizes.items()}
-        usd, most = values.number(value, where), Decimal(DEAREST_USD) / price_map.unit_size(name)
-        if usd > most:
-            unit = "a token" if "token" in name else "a unit"
-            raise InvalidConfig(where, f"must be a price {unit}, at most {most:f} USD")
-        return usd
+    def _named_otherwise(self, models: list[ModelEntry], value: Found | None) -> list[ModelEntry]:
+        """``model_group_alias``: a further name for an alias of the file. It wins over an entry of that name."""
+        fields = {} if value is None else self._or_leave_out(value.fields) or {}
+        for name, item in fields.items():
+            target = self._or_leave_out(partial(self._meant, item), name)
+            if target is None:
+                continue
+            meant = [model for model in models if model.alias == target]
+            meant = meant or _from_wildcards(models, target)
+            if not meant:
+                why = _NOT_TAKEN if target in self.skipped else f"{target!r} is in no model_list entry"
+                self.left_out.append(Remark(item.path, item.line, why))
+                self.skipped.add(name)
+                continue
+            models = [model for model in models if model.alias != name]
+            models += [replace(model, alias=name, stands_for=target, line=item.line) for model in meant]
+        return models
 
-    def _weight(self, value: Any, where: str) -> Decimal | None:
-        if value is None:
-            return None
-        weight = values.number(value, where)
-        if weight and not 1 / Decimal(MAX_WEIGHT) <= weight <= MAX_WEIGHT:
-            raise InvalidConfig(where, f"must be 0, or 0.000001 to {MAX_WEIGHT}")
-        return weight
+    def _meant(self, item: Found) -> str:
+        if not isinstance(item.value, dict):
+            return item.text()
+        fields = item.fields()
+        if "model" not in fields:
+            raise item.refused("has no model")
+        if fields.get("hidden") and fields["hidden"].value is True:
+            self.notes.append(Remark(item.path, item.line, "hidden at LiteLLM, listed here as every alias"))
+        return fields["model"].text()
 
-    def _provider(self, params: dict[str, Any], model: str, where: str) -> tuple[str, str]:
-        given = params.get("custom_llm_provider")
-        prefix, slash, rest = model.partition("/")
-        if given is not None:
-            provider = values.text(given, f"{where}.custom_llm_provider")
-            model = rest if slash and prefix == provider else model
-        elif slash and is_known_provider(prefix):
-            provider, model = prefix, rest
-        elif slash and price_map.is_litellm_provider(prefix):
-            provider = prefix
-        else:
-            provider = next((name for begin, name in _BARE_NAMES if model.startswith(begin)), "")
-            provider = provider or price_map.provider_of(model)
-        if not is_known_provider(provider):
-            if price_map.is_litellm_provider(provider):
-                raise _Skipped(f"the provider {provider} has no chat API here")
-            raise InvalidConfig(f"{where}.model", f"no provider is known for {model!r}; write provider/model")
-        if not model:
-            raise _Skipped(f"no model is named after {provider}/")
-        if len(model) > 200:
-            raise InvalidConfig(f"{where}.model", "must have at most 200 characters after the provider")
-        return provider, model
+    def _made_from_wildcards(
+        self, models: list[ModelEntry], chains: Mapping[tuple[str, ChainKind], ChainEntry]
+    ) -> list[ModelEntry]:
+        """A chain is between aliases: a model that it names and that only a wildcard answers becomes one."""
+        named = dict.fromkeys(name for (owner, _), chain in chains.items() for name in (owner, *chain.targets))
+        aliases = {model.alias for model in models}
+        for name in named:
+            if name not in aliases and not wildcards.is_wildcard(name):
+                models = [*models, *_from_wildcards(models, name)]
+        return models
+
+    def _by_order(
+        self, models: list[ModelEntry], chains: dict[tuple[str, ChainKind], ChainEntry]
+    ) -> tuple[list[ModelEntry], dict[tuple[str, ChainKind], ChainEntry]]:
+        """``order``: who is asked only after the others failed is an alias of its own, first in the chain, so that
+        weights hold among those of one order."""
+        orders: dict[str, dict[Decimal, None]] = {}
+        for model in models:
+            orders.setdefault(model.alias, {})[model.order] = None
+        placed: list[ModelEntry] = []
+        chains = dict(chains)
+        for alias, of_alias in orders.items():
+            first, *later = sorted(of_alias)
+            names = {first: alias, **{order: _spare_name(alias, order) for order in later}}
+            placed += [replace(m, alias=names[m.order]) for m in models if m.alias == alias] if later else []
+            if later:
+                own = chains.get((alias, ChainKind.GENERAL), ChainEntry((), "model_list", ""))
+                spares = tuple(names[order] for order in later)
+                chains[alias, ChainKind.GENERAL] = replace(own, targets=(*spares, *own.targets))
+        split = {alias for alias, of_alias in orders.items() if len(of_alias) > 1}
+        return [*(model for model in models if model.alias not in split), *placed], chains
 
     # --- settings ---------------------------------------------------------------------------------------------
 
     def _chains(
-        self, settings: Mapping[str, tuple[str, Any]], models: tuple[ModelEntry, ...]
-    ) -> dict[tuple[str, ChainKind], tuple[str, ...]]:
-        chains: dict[tuple[str, ChainKind], tuple[str, ...]] = {}
-        defaults: dict[ChainKind, tuple[str, ...]] = {}
-        for name, kind in _CHAINS.items():
-            section, value = settings.get(name, ("", []))
-            for index, item in enumerate(values.sequence(value, f"{section}.{name}")):
-                where = f"{section}.{name}[{index}]"
-                for alias, listed in values.mapping(item, where).items():
-                    targets = self._targets(listed, f"{where}.{alias}")
-                    if alias == ANY_MODEL:
-                        defaults[kind] = targets
-                    elif alias in self.skipped:
-                        self.unsupported.append(f"{where}.{alias} (the model itself is not taken over)")
-                    elif not (listed and not targets):  # all its targets were left out, which `_targets` has noted
-                        chains.setdefault((alias, kind), targets)  # of several, the first counts, as in LiteLLM
+        self, settings: Mapping[str, Found], models: list[ModelEntry]
+    ) -> dict[tuple[str, ChainKind], ChainEntry]:
+        chains: dict[tuple[str, ChainKind], ChainEntry] = {}
+        defaults: dict[ChainKind, ChainEntry] = {}
+        for kind, listed in self._listed_chains(settings):
+            alias = self._or_leave_out(listed.name)
+            chain = self._chain(listed)
+            if alias is None or chain is None:
+                continue
+            if alias == wildcards.ANY:
+                defaults[kind] = chain
+            elif alias in self.skipped:
+                self.unsupported.append(Remark(listed.path, listed.line, _NOT_TAKEN))
+            else:
+                chains.setdefault((alias, kind), chain)  # of several, the first counts, as in LiteLLM
         if "default_fallbacks" in settings:
-            section, value = settings["default_fallbacks"]
-            defaults[ChainKind.GENERAL] = self._targets(value, f"{section}.default_fallbacks")
-        for kind, default in defaults.items():
-            for alias in dict.fromkeys(model.alias for model in models):
-                if targets := tuple(target for target in default if target != alias):
-                    chains.setdefault((alias, kind), targets)
+            chain = self._chain(settings["default_fallbacks"])
+            if chain is not None:
+                defaults[ChainKind.GENERAL] = chain
+        _inherit(chains, defaults, {model.alias: model.stands_for for model in models})
         return chains
 
-    def _targets(self, value: Any, where: str) -> tuple[str, ...]:
-        targets = [values.text(target, where) for target in values.sequence(value, where)]
-        self.unsupported += [
-            f"{where}: {target} (the model itself is not taken over)" for target in targets if target in self.skipped
-        ]
-        return tuple(target for target in targets if target not in self.skipped)
+    def _listed_chains(self, settings: Mapping[str, Found]) -> Iterator[tuple[ChainKind, Found]]:
+        for name, kind in _CHAINS.items():
+            section = settings.get(name)
+            is_mapping = section is not None and isinstance(section.raw, dict)  # one mapping in the place of a list
+            for item in [section] if section is not None and is_mapping else self._items(section):
+                for listed in (self._or_leave_out(item.fields) or {}).values():
+                    yield kind, listed
 
-    def _budget(self, settings: Mapping[str, Any]) -> BudgetEntry | None:
-        if "max_budget" not in settings:
-            if "budget_duration" in settings:
-                self.unsupported.append("litellm_settings.budget_duration (without max_budget)")
-            return None
-        limit_usd = values.number(settings["max_budget"], "litellm_settings.max_budget")
-        duration = settings.get("budget_duration")
-        if duration is not None and duration not in PERIODS:
-            raise InvalidConfig("litellm_settings.budget_duration", f"{duration!r} is not one of {', '.join(PERIODS)}")
-        if not limit_usd:
-            self.notes.append("litellm_settings.max_budget 0 means no budget to LiteLLM: no budget was changed")
-            return None
-        return BudgetEntry(limit_usd, "total" if duration is None else PERIODS[duration])
+    def _chain(self, value: Found) -> ChainEntry | None:
+        """None when all its targets are left out."""
+        targets, said = [], self._items(value)
+        for item in said:
+            target = self._or_leave_out(item.text)
+            if target in self.skipped:
+                self.unsupported.append(Remark(value.path, item.line, f"{target} ({_NOT_TAKEN})"))
+            elif target is not None:
+                targets.append(target)
+        is_said = not said and isinstance(value.value, list)  # an empty list takes the chain away
+        return ChainEntry(tuple(dict.fromkeys(targets)), value.path, value.line) if targets or is_said else None
 
-    def _master_key(self, value: Any) -> str | None:
+    def _budget(self, settings: Mapping[str, Found]) -> BudgetEntry | None:
+        limit, duration = settings.get("max_budget"), settings.get("budget_duration")
+        if limit is None:
+            if duration is not None:
+                self.unsupported.append(Remark(duration.path, duration.line, "without max_budget"))
+            return None
+        found = budget(limit, duration)
+        if found is None:
+            why = "0 means no budget to LiteLLM: no budget was changed"
+            self.notes.append(Remark(limit.path, limit.line, why))
+        return found
+
+    def _provider_budgets(self, value: Found | None) -> Iterator[BudgetEntry]:
+        for name, item in ({} if value is None else self._or_leave_out(value.fields) or {}).items():
+            fields = self._or_leave_out(item.fields) or {}
+            limit = fields.get("budget_limit") or fields.get("max_budget")
+            duration = fields.get("time_period") or fields.get("budget_duration")
+            if limit is None:
+                self.left_out.append(Remark(item.path, item.line, "has no budget_limit"))
+                continue
+            found = self._or_leave_out(partial(budget, limit, duration))
+            if found is not None:
+                yield replace(found, scope_value=name)
+
+    def _master_key(self, value: Found | None) -> str | None:
         if value is None:
             return None
-        text = values.text(value, "general_settings.master_key")
-        variable = values.variable(text)
-        if variable is None:
-            return text
-        if not self.environment.get(variable):
-            self.notes.append(
-                f"general_settings.master_key: {variable} is not set in this environment; no key was made"
-            )
-        return self.environment.get(variable) or None
+        if value.variable is not None and not value.environment.get(value.variable):
+            why = f"{value.variable} is not set in this environment; no key was made"
+            self.notes.append(Remark(value.path, value.line, why))
+            return None
+        return value.text()
 
-    def _setting_seconds(self, settings: Mapping[str, tuple[str, Any]], name: str) -> float | None:
-        section, value = settings.get(name, ("", None))
-        return self._seconds(value, f"{section}.{name}")
+    def _seconds(self, settings: Settings, name: str) -> float | None:
+        return self._or_leave_out(lambda: seconds(settings.get(name), self.notes))
 
-    def _seconds(self, value: Any, where: str) -> float | None:
-        return None if value is None else float(self._bounded(values.number(value, where), where, "0.1", "3600"))
+    def _count(self, settings: Settings, name: str, *, most: int) -> int | None:
+        return self._or_leave_out(lambda: count(settings.get(name), self.notes, most=most))
 
-    def _count(self, settings: Mapping[str, tuple[str, Any]], name: str, *, most: int) -> int | None:
-        section, value = settings.get(name, ("", None))
-        where = f"{section}.{name}"
-        return None if value is None else int(self._bounded(values.whole(value, where, least=0), where, "0", str(most)))
 
-    def _bounded(self, value: Decimal | int, where: str, least: str, most: str) -> Decimal:
-        """The nearest number that we take. LiteLLM takes any number (its own request_timeout is 6000 s)."""
-        taken = min(max(Decimal(value), Decimal(least)), Decimal(most))
-        if taken != value:
-            self.notes.append(f"{where} may be {least} to {most} here: taken as {taken}")
-        return taken
+def _inherit(
+    chains: dict[tuple[str, ChainKind], ChainEntry],
+    defaults: Mapping[ChainKind, ChainEntry],
+    aliases: Mapping[str, str],
+) -> None:
+    """An alias without a chain has that of the alias that it stands for, or else the default one."""
+    for alias, stands_for in aliases.items():
+        for kind in ChainKind:
+            if stands_for and (stands_for, kind) in chains:
+                chains.setdefault((alias, kind), chains[stands_for, kind])
+    for kind, default in defaults.items():
+        for alias in aliases:
+            if targets := tuple(target for target in default.targets if target != alias):
+                chains.setdefault((alias, kind), replace(default, targets=targets))
 
-    def _resolved(self, value: Any, where: str) -> str:
-        if value is None:
-            return ""
-        text = values.text(value, where)
-        variable = values.variable(text)
-        if variable is None:
-            return text
-        if not self.environment.get(variable):
-            raise InvalidConfig(where, f"the environment variable {variable} is not set")
-        return self.environment[variable]
+
+def _plain(value: Found) -> str:
+    return str(value.value)
+
+
+def _from_wildcards(models: list[ModelEntry], name: str) -> list[ModelEntry]:
+    """The entries of the longest wildcard that answers to the name, as entries of that name."""
+    patterns = sorted(
+        {model.alias for model in models if wildcards.is_wildcard(model.alias)},
+        key=wildcards.specificity,
+        reverse=True,
+    )
+    for pattern in patterns:
+        parts = wildcards.stands_for(pattern, name)
+        if parts is not None:
+            return [
+                replace(model, alias=name, model=wildcards.filled(model.model, parts), is_from_wildcard=True)
+                for model in models
+                if model.alias == pattern
+            ]
+    return []
+
+
+def _spare_name(alias: str, order: Decimal) -> str:
+    return f"{alias} (order {order:f})" if order.is_finite() else f"{alias} (without order)"

@@ -2,77 +2,148 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-import yaml
+_MOST_DIGITS = 40  # before or after the point: what is beyond is a slip, and may take hours to compute with
+_VARIABLE = "os.environ/"
 
 
 class InvalidConfig(Exception):
-    """The file is wrong at the named place. Nothing was applied."""
+    """The file is wrong at the named place."""
 
-    def __init__(self, place: str, problem: str) -> None:
+    def __init__(self, place: str, problem: str, line: str = "") -> None:
         super().__init__(f"{place}: {problem}")
+        self.place = place
+        self.problem = problem
+        self.line = line
 
 
-def document(text: str) -> dict[str, Any]:
-    """The file's sections. Raises InvalidConfig."""
+class Fields(dict[str, Any]):
+    """A mapping of the file. ``lines`` says where each value stands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: dict[str, str] = {}
+
+
+class Items(list[Any]):
+    """A list of the file. ``lines`` says where each element stands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A value of the file, and where it stands. ``os.environ/NAME`` is what the environment has under that name."""
+
+    raw: Any
+    path: str
+    line: str  # "line 12", "line 3 of more.yaml"
+    environment: Mapping[str, str] = field(repr=False)
+    key: str = ""  # by which a mapping has it
+
+    def refused(self, problem: str) -> InvalidConfig:
+        return InvalidConfig(self.path, problem, self.line)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is YAML's null, which a name without a value has."""
+        return self.raw is None
+
+    @property
+    def variable(self) -> str | None:
+        """The name in ``os.environ/NAME``."""
+        is_one = isinstance(self.raw, str) and self.raw.strip().startswith(_VARIABLE)
+        return self.raw.strip().removeprefix(_VARIABLE) if is_one else None
+
+    @property
+    def value(self) -> Any:
+        """Raises InvalidConfig when a variable is not set."""
+        variable = self.variable
+        if variable is None:
+            return self.raw
+        if not self.environment.get(variable):
+            raise self.refused(f"the environment variable {variable} is not set")
+        return self.environment[variable]
+
+    # --- its parts ----------------------------------------------------------------------------------------------
+
+    def fields(self) -> dict[str, Found]:
+        """The values of a mapping by their names. A name without a value is no field."""
+        found = self.value
+        if isinstance(found, str) and self.variable is not None:
+            found = _from_json(found)
+        if found is None:
+            return {}
+        if not isinstance(found, dict):
+            raise self.refused("must be a mapping (name: value)")
+        lines = found.lines if isinstance(found, Fields) else {}
+        return {
+            str(name): Found(
+                item,
+                f"{self.path}.{name}" if self.path else str(name),
+                lines.get(name, self.line),
+                self.environment,
+                key=str(name),
+            )
+            for name, item in found.items()
+        }
+
+    def items(self) -> Iterator[Found]:
+        found = self.value
+        if isinstance(found, str) and self.variable is not None:  # a list in a variable: JSON, or with commas
+            found = _from_json(found) if found.strip().startswith("[") else found.split(",")
+        if found is None:
+            return
+        if not isinstance(found, list):
+            raise self.refused("must be a list")
+        lines = found.lines if isinstance(found, Items) else [self.line] * len(found)
+        for index, (item, line) in enumerate(zip(found, lines, strict=True)):
+            yield Found(item, f"{self.path}[{index}]", line, self.environment)
+
+    def name(self) -> str:
+        """The last part of the path, which may be ``os.environ/NAME`` too. Raises InvalidConfig."""
+        return Found(self.key, self.path, self.line, self.environment).text()
+
+    # --- what it must be ----------------------------------------------------------------------------------------
+
+    def text(self) -> str:
+        found = self.value
+        if isinstance(found, dt.date):  # an api_version without quotes
+            found = found.isoformat()
+        if not isinstance(found, str) or not found.strip():
+            raise self.refused("must be text, and not empty")
+        if not found.strip().isprintable():  # also NUL and lone surrogates, which the database refuses
+            raise self.refused("must not have control characters")
+        return found.strip()
+
+    def number(self) -> Decimal:
+        found = self.value
+        try:
+            number = Decimal(str(found))
+        except (InvalidOperation, ValueError):
+            number = Decimal(-1)
+        is_within = number.is_finite() and number >= 0 and abs(number.adjusted()) <= _MOST_DIGITS
+        if isinstance(found, bool) or not is_within:
+            raise self.refused("must be a number, 0 or more")
+        return number
+
+    def whole(self, *, least: int) -> int:
+        found = self.number()
+        if found != int(found) or found < least:
+            raise self.refused(f"must be a whole number, {least} or more")
+        return int(found)
+
+
+def _from_json(text: str) -> Any:
     try:
-        value = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        # The error's own text would quote the line, which may hold a key.
-        mark = error.problem_mark
-        place = "" if mark is None else f" at line {mark.line + 1}, column {mark.column + 1}"
-        raise InvalidConfig("the file", f"is not YAML{place}") from None
-    except yaml.YAMLError:
-        raise InvalidConfig("the file", "is not YAML: it has characters that YAML does not allow") from None
-    except (ValueError, RecursionError):
-        raise InvalidConfig("the file", "is not YAML: it has a value that cannot be read") from None
-    return mapping(or_empty(value, {}), "the file")
-
-
-def variable(text: str) -> str | None:
-    """The name in ``os.environ/NAME``."""
-    return text.removeprefix("os.environ/") if text.startswith("os.environ/") else None
-
-
-def or_empty(value: Any, empty: Any) -> Any:
-    """The value, or ``empty`` for YAML's null, which a name without a value has. Callers refuse other wrong types."""
-    return empty if value is None else value
-
-
-def mapping(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InvalidConfig(where, "must be a mapping (name: value)")
-    return {str(name): item for name, item in value.items()}
-
-
-def sequence(value: Any, where: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise InvalidConfig(where, "must be a list")
-    return value
-
-
-def text(value: Any, where: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise InvalidConfig(where, "must be text, and not empty")
-    if not value.strip().isprintable():  # also NUL and lone surrogates, which the database refuses
-        raise InvalidConfig(where, "must not have control characters")
-    return value.strip()
-
-
-def number(value: Any, where: str) -> Decimal:
-    try:
-        found = Decimal(str(value))
-    except InvalidOperation:
-        found = Decimal(-1)
-    if isinstance(value, bool) or not found.is_finite() or found < 0:
-        raise InvalidConfig(where, "must be a number, 0 or more")
-    return found
-
-
-def whole(value: Any, where: str, *, least: int) -> int:
-    found = number(value, where)
-    if found != int(found) or found < least:
-        raise InvalidConfig(where, f"must be a whole number, {least} or more")
-    return int(found)
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -9,10 +9,11 @@ from typing import Any
 
 import yaml
 
+from accounting import wildcards
 from accounting.models import Budget, BudgetMode, BudgetScope, Price
 from accounting.money import plain_usd
 from routing.litellm_config.applying import GLOBAL
-from routing.litellm_config.reading import PERIODS
+from routing.litellm_config.settings import PERIODS
 from routing.models import ChainKind, ModelAlias, Provider
 from routing.upstreams import price_map
 
@@ -54,6 +55,11 @@ def write() -> str:
         for name in sorted({p.name for p in _providers(aliases) if p.further_keys.exists()})
     ]
     unsaid += [f"alias {alias.name} does not rescue broken streams" for alias in aliases if not alias.rescues_streams]
+    unsaid += [
+        f"alias {alias.name} has a first-token limit of its own"
+        for alias in aliases
+        if alias.first_token_timeout_s is not None
+    ]
     budget = Budget.objects.filter(name=GLOBAL, scope=BudgetScope.GLOBAL).first()
     if budget is not None and budget.enabled and budget.mode == BudgetMode.HARD and budget.limit_usd:
         settings["max_budget"] = _plain_number(budget.limit_usd)
@@ -67,6 +73,7 @@ def write() -> str:
         f"{entry['litellm_params']['model']} has no price here; loading takes litellm's, if it has one"
         for entry in document["model_list"]
         if "input_cost_per_token" not in entry["litellm_params"]
+        and not wildcards.is_wildcard(entry["litellm_params"]["model"])
     ]
     deployments = {(alias.provider, alias.upstream_model) for alias in aliases}
     deployments |= {(row.provider, row.upstream_model) for alias in aliases for row in alias.deployments.all()}
@@ -84,6 +91,7 @@ def _model(alias: ModelAlias, provider: Provider, model: str, weight: int | None
         params["api_base"] = provider.base_url
     if provider.api_version:
         params["api_version"] = provider.api_version
+    params |= provider.parameters
     params["timeout"] = provider.total_timeout_s
     params["stream_timeout"] = provider.first_token_timeout_s
     if alias.output_cap_tokens is not None:

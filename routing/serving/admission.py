@@ -203,10 +203,10 @@ def _budget_refused(refusal: refusals.BudgetRefusal, ceiling: Ceiling) -> except
 
 def _steps(snapshot: Catalog, call: Call, key: Key) -> tuple[Step, ...]:
     """The call's chain. Raises a GatewayError when the alias is not there, or is not for this key."""
-    alias = snapshot.aliases.get(call.alias)
+    alias = snapshot.alias(call.alias)
     if alias is None or not alias.enabled:
         raise exceptions.ModelNotFound(call.alias, [name for name in snapshot.enabled_aliases if key.may_use(name)])
-    if not key.may_use(call.alias):
+    if not key.may_use(call.alias, alias.wildcard):
         raise exceptions.ModelNotAllowed(
             f"The API key '{key.name}' may not use the model '{call.alias}'.", param="model"
         )

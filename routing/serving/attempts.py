@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Generic, TypeVar
@@ -87,6 +88,17 @@ class Failed(Exception):
         self.error = error
         self.attempts = attempts
         self.admission = admission
+
+
+def counted(reported: Usage | None, estimate: Callable[[], Usage]) -> Usage:
+    """The provider's count, or ours where it gave none. No request is without input: servers that copy Anthropic's
+    format leave it out, and such a zero is not believed."""
+    if reported is not None and reported.input_tokens:
+        return reported
+    estimated = estimate()
+    if reported is None or reported == Usage():
+        return estimated
+    return replace(reported, input_tokens=estimated.input_tokens, source=estimated.source)
 
 
 def record_attempt(

@@ -58,6 +58,15 @@ class Unbounded(ValueError):
         self.bounded = bounded
 
 
+@dataclass(frozen=True, slots=True)
+class Consumed:
+    """What a streamed answer has come to, as the books have it."""
+
+    usage: Usage
+    cost_usd: Decimal | None  # of all attempts; None: no price is known
+    is_counted: bool  # the usage is what the provider reported, and its report may be handed on as it is
+
+
 class Client(Leash, Protocol):
     """Who waits for a streamed answer."""
 
@@ -74,6 +83,10 @@ class Partial(Protocol):
     @property
     def received(self) -> str:
         """The text that the serving step has sent, for an estimate of its usage."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the answer has said that it ends: only its count may follow."""
 
     @property
     def can_be_continued(self) -> bool:

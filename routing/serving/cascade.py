@@ -9,6 +9,7 @@ whose first content event has arrived) with the attempts behind it, or :class:`F
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -19,7 +20,7 @@ from typing import Generic
 from accounting import facts, refusals
 from accounting.ledger.records import AttemptRecord
 from accounting.outcomes import Outcome
-from accounting.usage import NO_USAGE
+from accounting.usage import NO_USAGE, Usage
 from routing.breakers import breaker
 from routing.catalog import Step
 from routing.exceptions import AllModelsFailed, ClientClosed, GatewayError, HoldLost, LedgerUnavailable, ProviderRefused
@@ -28,7 +29,7 @@ from routing.secrets import rotation
 from routing.secrets.references import UnknownStore
 from routing.secrets.rotation import ProviderKey
 from routing.serving.admission import Admission
-from routing.serving.attempts import Answer, Clock, Failed, OpenStream, Served, record_attempt
+from routing.serving.attempts import Answer, Clock, Failed, OpenStream, Served, counted, record_attempt
 from routing.serving.call import Call, Client, Partial, Unbounded
 from routing.serving.decisions import (
     CHAIN_OF,
@@ -47,8 +48,10 @@ from routing.serving.decisions import (
 from routing.upstreams.answers import has_content
 from routing.upstreams.base import AnswerStream, FailureKind, Upstream, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.registry import upstream_for
+from routing.upstreams.thinking import may_think
 
 BACKOFF_S = 0.25  # before the first retry; doubles, with jitter
+PROBE_WAIT_S = 10.0  # the longest that a request with no other step waits for a breaker's probe
 DEADLINE_SLACK_S = 0.05  # timers may fire this early: a failure so close to the client's deadline is the deadline's
 #: Failures that mean that our configuration is wrong: an operator must hear of them.
 ALERTS = frozenset({FailureKind.AUTHENTICATION, FailureKind.NOT_FOUND, FailureKind.NO_KEY, FailureKind.UNPRICED})
@@ -85,6 +88,12 @@ def is_of_the_client(admission: Admission, error: UpstreamError) -> bool:
     return error.kind is FailureKind.TIMEOUT and admission.call.left_s() <= DEADLINE_SLACK_S
 
 
+def _is_clients_word(step: Step, error: UpstreamError) -> bool:
+    """Whether the provider does not know a model that the client, and not the operator, has named: a wildcard answered
+    to the name. Nobody else's requests suffer from that, and no operator has to hear of it."""
+    return step.is_of_wildcard and error.kind is FailureKind.NOT_FOUND
+
+
 def _streaming(
     admission: Admission, steps: Iterable[Step], client: Client, attempts: Iterable[AttemptRecord] = ()
 ) -> _Cascade[OpenStream]:
@@ -108,7 +117,14 @@ def _opened(events: AnswerStream) -> OpenStream:
         events.close()
         raise
     events.close()
-    raise UpstreamError(FailureKind.EMPTY, "the stream ended without content", http_status=events.http_status)
+    raise UpstreamError(
+        FailureKind.EMPTY,
+        "the stream ended without content",
+        http_status=events.http_status,
+        provider_request_id=events.provider_request_id,
+        usage=events.usage,
+        consumed=True,
+    )
 
 
 @dataclass
@@ -180,6 +196,8 @@ class _Cascade(Generic[Answer]):
             for kind, chain in CHAIN_OF.items()
             if kind is error.kind and chain not in self._turned_to and self._admission.chain(chain)
         }
+        if _is_clients_word(step, error) and self._refusal is None:
+            self._refusal = error
         position = Position(
             is_first=self._is_first,
             is_adapted=self._admission.call.is_adapted,
@@ -209,10 +227,11 @@ class _Cascade(Generic[Answer]):
             if self._client is not None:
                 self._client.on_gone(None)
                 if self._client.is_gone:
-                    raise self._client_left(step, started) from error
+                    raise self._client_left(step, started, error) from error
             if visit.key is not None:
                 rotation.failed(step.provider, visit.key, error)
-            if not visit.has_another_key_for(error) and not is_of_the_client(self._admission, error):
+            is_of_client = is_of_the_client(self._admission, error) or _is_clients_word(step, error)
+            if not visit.has_another_key_for(error) and not is_of_client:
                 breaker.failed(step, error)
             self._note(visit, started, error)
             raise
@@ -254,33 +273,62 @@ class _Cascade(Generic[Answer]):
             raise UpstreamError(FailureKind.NO_KEY, f"the provider's key ({references}) is not there")
         visit.key = key
         visit.tried_keys.add(key.reference)
-        if not breaker.lets_through(step):
-            raise UpstreamError(FailureKind.BREAKER_OPEN, "the breaker is open")
+        self._pass_breaker(step)
+        body = self._admission.call.request_for(step, self._admission.ceiling(step).most)
+        timeouts = step.deployment.timeouts
+        if may_think(step.deployment, body):
+            timeouts = timeouts.for_a_thinker()
         return UpstreamRequest(
             deployment=step.deployment,
             api_key=key.secret,
-            body=self._admission.call.request_for(step, self._admission.ceiling(step).most),
-            timeouts=step.deployment.timeouts.within(self._admission.call.left_s()),
+            body=body,
+            timeouts=timeouts.within(self._admission.call.left_s()),
             leash=self._client,
         )
 
-    def _client_left(self, step: Step, started: Clock) -> Failed:
-        """The provider was asked, for nobody: what it may bill is estimated, as for every stream that is cut."""
-        usage = self._admission.call.estimate("", step)
+    def _pass_breaker(self, step: Step) -> None:
+        """Raises UpstreamError when the deployment is not to be called now. With no other step left that is a refusal
+        of the request, and the provider may be well again: so it waits for the probe."""
+        if breaker.lets_through(step):
+            return
+        if not self._queue:
+            wait_s = min(PROBE_WAIT_S, step.deployment.timeouts.first_token_s, self._admission.call.left_s())
+            is_admitted = breaker.admits(step, wait_s)
+            if self._client is not None and self._client.is_gone:
+                raise self._failure(ClientClosed())
+            if is_admitted:
+                return
+        raise UpstreamError(FailureKind.BREAKER_OPEN, "the breaker is open", retry_after_s=breaker.open_s(step))
+
+    def _client_left(self, step: Step, started: Clock, error: UpstreamError) -> Failed:
+        """The provider was asked, for nobody."""
         left = record_attempt(
-            self._admission, step, started, Outcome.CLIENT_CLOSED, usage, http_status=None, provider_request_id=None
+            self._admission,
+            step,
+            started,
+            Outcome.CLIENT_CLOSED,
+            self._consumed(step, error),
+            http_status=None,
+            provider_request_id=error.provider_request_id,
         )
         return Failed(ClientClosed(), [*self._failed, left], self._admission)
 
+    def _consumed(self, step: Step, error: UpstreamError) -> Usage:
+        """What the failed attempt may be billed for."""
+        if not error.consumed:
+            return error.usage or NO_USAGE
+        return counted(error.usage, lambda: self._admission.call.estimate("", step))
+
     def _note(self, visit: _Visit, started: Clock, error: UpstreamError) -> None:
         step = visit.step
+        is_alert = error.kind in ALERTS and not _is_clients_word(step, error)
         self._failed.append(
             record_attempt(
                 self._admission,
                 step,
                 started,
                 Outcome(error.kind),
-                error.usage or NO_USAGE,
+                self._consumed(step, error),
                 http_status=error.http_status,
                 provider_request_id=error.provider_request_id,
                 error=error.message,
@@ -295,7 +343,7 @@ class _Cascade(Generic[Answer]):
                 kind=error.kind.value,
                 key_reference=None if visit.key is None else visit.key.reference,
                 status=error.http_status,
-                alert=error.kind in ALERTS,
+                alert=is_alert,
             )
         )
 
@@ -304,12 +352,14 @@ class _Cascade(Generic[Answer]):
 
     def _all_failed(self, last: UpstreamError | None) -> GatewayError:
         kinds = {attempt.outcome for attempt in self._failed}
-        status, retry_after_s = 502, None
+        status, retry_after_s, may_retry = 502, None, False
         if kinds == {FailureKind.TIMEOUT.value}:
             status = 504
         elif kinds == {FailureKind.RATE_LIMITED.value}:
             status = 429
             retry_after_s = max(1, round((last.retry_after_s if last else None) or 1))
+        if last is not None and last.kind is FailureKind.BREAKER_OPEN:
+            retry_after_s, may_retry = max(1, math.ceil(last.retry_after_s or 0)), True
         attempts = [
             {"alias": a.alias, "provider": a.provider, "kind": a.outcome, "status": a.http_status} for a in self._failed
         ]
@@ -319,13 +369,15 @@ class _Cascade(Generic[Answer]):
             status=status,
             attempts=attempts,
             retry_after_s=retry_after_s,
+            may_retry=may_retry,
         )
 
 
 def _refused(error: UpstreamError) -> GatewayError:
     return ProviderRefused(
         error.message,
-        status=error.client_status,
+        # The model is one that the client has named (a wildcard answered), so its status is the client's, too.
+        status=404 if error.kind is FailureKind.NOT_FOUND else error.client_status,
         error_type=error.error_type,
         code=error.code,
         param=error.param,

@@ -8,7 +8,8 @@ when the call can ask for the rest honestly. What the client is sent is the busi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+import threading
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from itertools import chain
 from typing import Protocol
@@ -16,14 +17,17 @@ from typing import Protocol
 from accounting import facts
 from accounting.ledger.records import AttemptRecord
 from accounting.outcomes import Outcome
-from accounting.usage import NO_USAGE, Usage
+from accounting.usage import NO_USAGE, Usage, UsageSource
 from routing.breakers import breaker
 from routing.serving import books, cascade
-from routing.serving.attempts import Clock, Failed, OpenStream, Served
+from routing.serving.attempts import Clock, Failed, OpenStream, Served, counted
 from routing.serving.books import Ending
-from routing.serving.call import Client
+from routing.serving.call import Client, Consumed
 from routing.serving.decisions import REFUSED
-from routing.upstreams.base import Json, UpstreamError
+from routing.upstreams.base import AnswerStream, Json, UpstreamError
+
+COUNT_GRACE_S = 2.0  # how long a provider is read on for a client that has left, once the answer was complete,
+NEAR_S = 0.25  # and before: it may just have said its last word
 
 
 class Frames(Protocol):
@@ -32,10 +36,7 @@ class Frames(Protocol):
     def event(self, event: Json) -> bytes | None:
         """The event's frame; None when the client is sent nothing of it."""
 
-    def rescued(self, usage_of_all: Callable[[], Usage]) -> None:
-        """Another step goes on with the answer: its usage is that of all its steps together."""
-
-    def end(self) -> bytes:
+    def end(self, consumed: Consumed) -> bytes:
         """What follows the last event of a complete answer."""
 
     def interrupted(self, error: UpstreamError) -> bytes:
@@ -53,9 +54,12 @@ class LiveAnswer:
         self._partial = served.admission.call.partial(is_rescuable=_has_rescuers(served))
         self._settled = False
         self._given_up: Failed | None = None  # no step could go on
+        self._closing: _Closing | None = None  # once the client has left
+        self._is_read_on = False
+        self._is_rescued = False
+        self._consumed = Consumed(NO_USAGE, None, is_counted=False)  # known once it is settled
         self._bytes = self._relay()
-        # A silent provider must not be kept waiting for a client that has left: closing wakes our reader.
-        client.on_gone(self._close_upstream)
+        client.on_gone(self._client_left)
 
     def __iter__(self) -> Iterator[bytes]:
         return self._bytes
@@ -66,14 +70,24 @@ class LiveAnswer:
         # A generator that was never started runs no `finally`: the client left before the first event.
         self._end(Outcome.CLIENT_CLOSED, 499, "client_closed")
 
-    def _close_upstream(self) -> None:
-        self._served.answer.stream.close()  # of the step that is served now, which is not always the first
+    def _client_left(self) -> None:
+        """A silent provider must not be kept waiting for a client that has left: closing wakes our reader. Not at once,
+        as the count of what it has said may be on its way."""
+        stream = self._served.answer.stream  # of the step that is served now, which is not always the first
+        self._closing = _Closing(stream, self._grace_s())
+
+    def _grace_s(self) -> float:
+        return COUNT_GRACE_S if self._partial.is_finished else NEAR_S
 
     def _relay(self) -> Generator[bytes, None, None]:
         outcome, status, code = Outcome.CLIENT_CLOSED, 499, "client_closed"
+        interrupted: bytes | None = None
         try:
             try:
                 for event in self._events():
+                    if self._client.is_gone:
+                        self._read_on()
+                        return
                     frame = self._frames.event(event)
                     if frame is not None:
                         yield frame
@@ -81,15 +95,14 @@ class LiveAnswer:
                 if self._client.is_gone:
                     return  # we closed the stream, as its client has left; the provider is not to blame
                 outcome, status, code = Outcome(error.kind), 200, "stream_interrupted"
-                last = self._frames.interrupted(error)
+                interrupted = self._frames.interrupted(error)
             except Exception:
                 outcome, status, code = Outcome.GATEWAY_FAILED, 500, "internal_error"
                 raise
             else:
                 outcome, status, code = Outcome.ANSWERED, 200, ""
-                last = self._frames.end()
             self._end(outcome, status, code)
-            yield last
+            yield interrupted or self._frames.end(self._consumed)
         finally:
             self._end(outcome, status, code)
 
@@ -121,9 +134,9 @@ class LiveAnswer:
         except Failed as failed:
             self._given_up = failed
             return False
-        self._client.on_gone(self._close_upstream)
+        self._client.on_gone(self._client_left)
         self._partial.begin_anew()
-        self._frames.rescued(self._usage_of_all)
+        self._is_rescued = True
         if self._client.is_gone:  # while we asked around, when there was no stream to close
             raise error
         return True
@@ -134,6 +147,10 @@ class LiveAnswer:
         self._settled = True
         self._client.release()
         served = self._served
+        if outcome == Outcome.CLIENT_CLOSED:
+            self._read_on()
+        elif self._closing is not None:
+            self._closing.cancel()
         served.answer.stream.close()
         if self._given_up is not None:
             admission, attempts = self._given_up.admission, self._given_up.attempts
@@ -141,7 +158,7 @@ class LiveAnswer:
         else:
             attempt = self._attempt(outcome, "" if outcome == Outcome.ANSWERED else code)
             admission, attempts = served.admission, [*served.failed, attempt]
-        books.settle(
+        settlement = books.settle(
             Ending(
                 admission,
                 self._began,
@@ -152,6 +169,27 @@ class LiveAnswer:
                 error_code=code,
             )
         )
+        # What one step has said is the answer of all that were asked only when they said it together.
+        usage = settlement.usage if self._is_rescued else attempt.usage
+        is_counted = not self._is_rescued and usage.source is UsageSource.PROVIDER
+        self._consumed = Consumed(usage, settlement.cost_usd, is_counted)
+
+    def _read_on(self) -> None:
+        """The client has left. What it was given last may be the end of the answer, whose count is on its way."""
+        if self._is_read_on:
+            return
+        self._is_read_on = True
+        stream = self._served.answer.stream
+        closing = self._closing or _Closing(stream, self._grace_s())
+        try:
+            for event in stream:
+                self._partial.receive(event)
+                if self._partial.is_finished:
+                    closing.defer(COUNT_GRACE_S)
+        except UpstreamError:
+            pass  # it is closed, or has failed: its client hears of neither
+        finally:
+            closing.cancel()
 
     def _attempt(self, outcome: Outcome, error: str) -> AttemptRecord:
         """The attempt in hand, as it ends."""
@@ -164,27 +202,48 @@ class LiveAnswer:
         """The provider's count; for a stream cut before its final count, at least what was received."""
         answer = self._served.answer
         reported = answer.stream.usage
-        if reported is not None and outcome == Outcome.ANSWERED:
-            return reported
+        if outcome == Outcome.ANSWERED or (reported is not None and self._partial.is_finished):
+            return counted(reported, self._estimated)
         received = self._partial.received
         if not received and not answer.head:
             return reported or NO_USAGE
-        estimated = self._served.admission.call.estimate(received, self._served.step)
+        estimated = self._estimated()
         return estimated if reported is None else _at_least(reported, estimated)
 
-    def _usage_of_all(self) -> Usage:
-        """What the answer consumed at all its providers: it is what the books say."""
-        total = self._usage(Outcome.ANSWERED)
-        for attempt in self._served.failed:
-            if attempt.usage != NO_USAGE:
-                total = total + attempt.usage
-        return total
+    def _estimated(self) -> Usage:
+        return self._served.admission.call.estimate(self._partial.received, self._served.step)
+
+
+class _Closing:
+    """Ends a stream after a while, from another thread."""
+
+    def __init__(self, stream: AnswerStream, after_s: float) -> None:
+        self._stream = stream
+        self._is_deferred = False
+        self._timer = self._started(after_s)
+
+    def defer(self, after_s: float) -> None:
+        """Once, from now on."""
+        if not self._is_deferred:
+            self._is_deferred = True
+            self._timer.cancel()
+            self._timer = self._started(after_s)
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+
+    def _started(self, after_s: float) -> threading.Timer:
+        timer = threading.Timer(after_s, self._stream.close)
+        timer.daemon = True
+        timer.start()
+        return timer
 
 
 def _has_rescuers(served: Served[OpenStream]) -> bool:
     """Whether the alias wants its streams rescued, and a further step is there to do it."""
     admission = served.admission
-    return bool(served.rest) and admission.catalog.aliases[admission.call.alias].rescues_streams
+    alias = admission.catalog.alias(admission.call.alias)
+    return bool(served.rest) and alias is not None and alias.rescues_streams
 
 
 def _at_least(reported: Usage, estimated: Usage) -> Usage:

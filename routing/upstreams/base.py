@@ -8,9 +8,9 @@ touches no database, and turns every failure into one :class:`UpstreamError`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from accounting.usage import Usage
 
@@ -19,14 +19,26 @@ from accounting.usage import Usage
 Json = dict[str, Any]
 
 
+#: So many first-token limits is a provider waited for that sends pings or comments and no content ...
+LIVING_FACTOR: Final = 10
+#: ... and a model that thinks in silence, but no longer than this, unless the limit itself is longer.
+MAX_THINKING_S: Final = 120.0
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """The four limits of one attempt, in seconds."""
+    """The four limits of one attempt, in seconds. Any byte of a stream is a sign of life."""
 
     connect_s: float = 5.0
-    first_token_s: float = 12.0  # streams only: from the call to the first content event
-    idle_s: float = 15.0  # streams only: between two events
+    first_token_s: float = 12.0  # streams only: to the first content event, from the call or the last sign of life
+    idle_s: float = 15.0  # streams only: between two signs of life, once there was content
     total_s: float = 600.0  # the whole attempt; for whole answers the only limit after connect
+    thinking_s: float = 120.0  # what first_token_s is for a model that thinks in silence
+
+    @property
+    def living_s(self) -> float:
+        """Streams only: from the call to the first content event of a provider that shows that it lives."""
+        return min(self.total_s, LIVING_FACTOR * self.first_token_s)
 
     def within(self, left_s: float) -> Timeouts:
         """The same limits, each of them at most ``left_s``."""
@@ -34,6 +46,14 @@ class Timeouts:
             return self
         left_s = max(0.001, left_s)
         return Timeouts(min(self.connect_s, left_s), min(self.first_token_s, left_s), min(self.idle_s, left_s), left_s)
+
+    def for_a_thinker(self) -> Timeouts:
+        return replace(self, first_token_s=self.thinking_s)
+
+
+def thinking_limit_s(first_token_s: float) -> float:
+    """The first-token limit of a model that thinks in silence, where others have this one."""
+    return max(first_token_s, min(LIVING_FACTOR * first_token_s, MAX_THINKING_S))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +66,7 @@ class Deployment:
     base_url: str | None  # None: the provider's own default
     timeouts: Timeouts
     api_version: str | None = None
+    parameters: tuple[tuple[str, str | int | float | bool], ...] = ()  # names are litellm's; os.environ/NAME as written
 
 
 class Leash(Protocol):

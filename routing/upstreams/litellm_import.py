@@ -28,6 +28,7 @@ def load() -> Any:
     settings.suppress_debug_info = True
     settings.drop_params = True  # what a provider cannot do is left out (docs/translation.md)
     settings.modify_params = True  # what a provider insists on is filled in, e.g. the tools of earlier tool calls
+    settings.disable_hf_tokenizer_download = True  # it would ask huggingface.co for the tokenizer of a Llama
     settings.num_retries = 0
     settings.disable_streaming_logging = True  # nobody reads these logs, and each chunk would be work for a thread
     # When a call fails, litellm's loggers write requests, and addresses that hold keys. Our UpstreamError says what

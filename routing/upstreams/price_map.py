@@ -67,16 +67,35 @@ _INCLUSIVE = frozenset({"xai"})
 _CACHED_SHARE = {"fireworks_ai": Decimal("0.5")}
 
 
+#: What litellm lets stand between a provider and its model: by which of its APIs the model is asked, and where it is.
+_ROUTE = re.compile(
+    r"(?:converse|converse_like|invoke|responses|global|global-standard|eu|us|[a-z]{2}(?:-gov)?-[a-z]+-\d)/"
+)
+#: Before the name of a model of Bedrock: in which regions it may be answered.
+_REGIONS = re.compile(r"(?:us|us-gov|eu|apac|au|ca|jp|global)\.")
+
+
 def costs_of(litellm_provider: str, model: str) -> Mapping[str, Any]:
     """The map's entry for a provider's model; empty when the model is not in the map.
 
     The map names a model with its provider (``gemini/gemini-2.5-pro``) or, for the oldest providers, without it.
+    litellm takes off a route (``converse/…``) and a region for which the map has no entry of its own, and so do we.
     """
     prices = litellm_import.load().model_cost
-    entry: Mapping[str, Any] | None = prices.get(f"{litellm_provider}/{model}") or prices.get(model)
-    if entry is None or not str(entry.get("litellm_provider", "")).startswith(litellm_provider):
-        return {}
-    return entry
+    for name in _names_of(litellm_provider, model):
+        entry: Mapping[str, Any] | None = prices.get(f"{litellm_provider}/{name}") or prices.get(name)
+        if entry is not None and str(entry.get("litellm_provider", "")).startswith(litellm_provider):
+            return entry
+    return {}
+
+
+def _names_of(litellm_provider: str, model: str) -> Iterator[str]:
+    yield model
+    while found := _ROUTE.match(model):
+        model = model[found.end() :]
+        yield model
+    if litellm_provider.startswith("bedrock") and (found := _REGIONS.match(model)):
+        yield model[found.end() :]
 
 
 @lru_cache(maxsize=4096)
@@ -113,6 +132,23 @@ def price_of(litellm_provider: str, model: str) -> PriceList | None:
     return PriceList(tuple(rates.values())) if rates else None
 
 
+@lru_cache(maxsize=4096)
+def chat_price_of(litellm_provider: str, model: str) -> PriceList | None:
+    """The list price of a provider's model in a chat; the same object each time. None when the map does not know it."""
+    return chat_price(costs_of(litellm_provider, model), litellm_provider)
+
+
+def chat_models_of(litellm_provider: str) -> Iterator[str]:
+    """The models of a provider that chat and whose price is known, by their names at the provider."""
+    prefix = f"{litellm_provider}/"
+    for name, entry in litellm_import.load().model_cost.items():
+        model = name.removeprefix(prefix)
+        is_its = str(entry.get("litellm_provider", "")).startswith(litellm_provider)
+        is_chat = str(entry.get("mode") or "chat") in ("chat", "responses")
+        if is_its and is_chat and costs_of(litellm_provider, model) is entry and chat_price_of(litellm_provider, model):
+            yield model
+
+
 def continues_prefill(litellm_provider: str, model: str) -> bool:
     """Whether the model continues an assistant message at the end of the request, as far as litellm knows.
 
@@ -145,6 +181,27 @@ def read(entry: Mapping[str, Any], litellm_provider: str) -> PriceList | None:
     _bill_text_as_images(rates)
     _count_images_made(rates, str(entry.get("mode") or ""))
     return PriceList(tuple(rates.values())) if rates else None
+
+
+def chat_price(entry: Mapping[str, Any], litellm_provider: str) -> PriceList | None:
+    """As :func:`read`; None when the entry does not say what the tokens of a chat cost. Tokens for nothing beside any
+    other cost mean that the model is billed by something else: that is unpriced, and not free."""
+    prices = read(entry, litellm_provider)
+    rates = {} if prices is None else prices.rates_of(Tier.STANDARD, 0)
+    if prices is None or Meter.INPUT not in rates or Meter.OUTPUT not in rates:
+        return None
+    return None if _is_billed_otherwise(entry, prices) else prices
+
+
+def _is_billed_otherwise(entry: Mapping[str, Any], prices: PriceList) -> bool:
+    """Whether tokens cost nothing because a clip, a picture or a request does. A fee for a search is beside that."""
+    usd = {rate.place: rate.usd_per_unit for rate in prices.rates if rate.meter not in (Meter.SEARCH, Meter.TOOL_CALL)}
+    if any(rate.usd_per_unit for rate in prices.rates if rate.meter in (Meter.INPUT, Meter.OUTPUT)):
+        return False
+    return any(usd.values()) or any(
+        "cost" in name and not is_price(name) and isinstance(value, int | float | Decimal) and value > 0
+        for name, value in entry.items()
+    )
 
 
 def write(prices: PriceList, litellm_provider: str) -> tuple[dict[str, Any], list[Rate]]:

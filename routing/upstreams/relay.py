@@ -28,6 +28,7 @@ from routing.upstreams.answers import (
     why_failed,
 )
 from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.deployment_parameters import resolved
 from routing.upstreams.dialects import Spoken, learn, refused_words, spoken
 from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
@@ -39,6 +40,9 @@ log = logging.getLogger("gateway.upstreams")
 
 #: How often a request is sent until the server calls no part of it unknown. Most servers name one part at a time.
 _MAX_MENDS: Final = 4
+
+#: How long a stream's last words are held back for the count that follows them.
+_COUNT_WAIT_S: Final = 0.25
 
 Answer = TypeVar("Answer", Whole, EventReader | Whole)
 
@@ -111,6 +115,8 @@ def _address(request: UpstreamRequest, accept: str) -> tuple[str, dict[str, str]
     }
     if request.api_key:
         headers["Authorization"] = f"Bearer {errors.authorization(request.api_key)}"
+    if organization := resolved(deployment.parameters).get("organization"):
+        headers["OpenAI-Organization"] = str(organization)
     path, question, query = base_url.partition("?")
     if deployment.litellm_provider in ("ollama", "ollama_chat") and path.rstrip("/").count("/") == 2:
         path = f"{path.rstrip('/')}/v1"  # litellm's configurations give the address of Ollama's own API
@@ -179,9 +185,14 @@ class Chunks:
         self._reader.close()
 
     def chunks(self) -> Iterator[Json]:
-        held: list[Json] = []  # chunks with the finish reason of an answer that is still empty
+        held: list[Json] = []  # finish reasons of an answer that is still empty
+        last: list[Json] = []  # of an answer that is complete but for its count: a client may leave once it has them
+        count_due_at = 0.0
         while True:
-            # Some servers give one choice where several were asked for. The choices that have begun are the answer.
+            if last and (self._usage is not None or not self._reader.is_ready(count_due_at - monotonic())):
+                yield from last
+                last.clear()
+            # Some servers give one choice where several were asked for: those that have begun are the answer.
             finished = len(self._finished) >= self._asked_choices
             data = next_event(self._reader, finished=finished, counted=self._usage is not None)
             if data is None or data == b"[DONE]":
@@ -196,7 +207,15 @@ class Chunks:
             if held:
                 yield from held
                 held.clear()
+            if not count_due_at and self._usage is None and len(self._finished) >= self._asked_choices:
+                count_due_at = monotonic() + _COUNT_WAIT_S
+                last.append(chunk)
+                continue
+            if last:
+                last.append(chunk)
+                continue
             yield chunk
+        yield from last
         yield from self._end(announced=data is not None)
 
     def _read(self, data: bytes) -> Json | None:

@@ -34,6 +34,7 @@ from routing.upstreams.answers import (
     why_failed,
 )
 from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.deployment_parameters import resolved
 from routing.upstreams.formats import PARAMETERS, dropped_params
 from routing.upstreams.litellm_import import load
 from routing.upstreams.scrubbing import scrubbed
@@ -72,6 +73,7 @@ def _complete(request: UpstreamRequest, *, streamed: bool) -> Any:
     litellm = load()
     given = {name: request.body[name] for name in PARAMETERS if request.body.get(name) is not None}
     given = copy.deepcopy({**given, "messages": request.body.get("messages")})
+    parameters = resolved(deployment.parameters)
     if streamed:
         given |= {"stream": True, "stream_options": {"include_usage": True}}
     try:
@@ -84,8 +86,8 @@ def _complete(request: UpstreamRequest, *, streamed: bool) -> Any:
             timeout=_timeout(request.timeouts, streamed=streamed),
             num_retries=0,
             max_retries=0,
-            _skip_mcp_handler=True,  # otherwise litellm looks for MCP servers in the client's tools
-            **given,
+            _skip_mcp_handler=True,  # litellm would look for servers of its own in the client's tools
+            **{**given, **parameters},
         )
     except Exception as error:
         raise _mapped(error, request.api_key) from error
@@ -123,7 +125,15 @@ def _mapped(error: Exception, secret: str) -> UpstreamError:
         error_type="invalid_request_error" if kind in errors.REFUSALS else None,
         code=code,
         provider_request_id=errors.request_id(headers),
+        consumed=kind in _OUR_WORDS and not _was_never_sent(error),
     )
+
+
+def _was_never_sent(error: Exception) -> bool:
+    import httpx
+
+    unconnected = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+    return any(isinstance(link, unconnected) for link in _chain(error))
 
 
 def _kind(error: Exception, status: int | None, message: str) -> FailureKind:

@@ -20,6 +20,18 @@ _USAGE_GRACE_S: Final = 2.0
 _END_GRACE_S: Final = 0.25
 
 
+#: Failures of a stream that had begun and before its first content: no refusal of the provider, which may bill them.
+_BILLED_UNSPOKEN: Final = frozenset(
+    {
+        FailureKind.MALFORMED,
+        FailureKind.EMPTY,
+        FailureKind.TIMEOUT,
+        FailureKind.CONNECTION,
+        FailureKind.INTERRUPTED,
+    }
+)
+
+
 @dataclass(slots=True)
 class Progress:
     """How far an answer has come, and so what it means when its stream ends."""
@@ -107,7 +119,7 @@ class LiveStream:
         if error.kind not in (FailureKind.TIMEOUT, FailureKind.CONNECTION):  # of these the status says nothing
             error.http_status = error.http_status or self.http_status
         error.usage = self.usage
-        error.consumed = spoken or error.kind in (FailureKind.MALFORMED, FailureKind.EMPTY)
+        error.consumed = spoken or error.kind in _BILLED_UNSPOKEN
         error.provider_request_id = error.provider_request_id or self.provider_request_id
         self._failure = error
         return error

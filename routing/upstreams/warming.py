@@ -6,6 +6,7 @@ import json
 from typing import Any, Final
 
 from routing.upstreams.base import Deployment, Timeouts, UpstreamRequest
+from routing.upstreams.estimate import estimated_usage
 from routing.upstreams.formats import WireFormat
 from routing.upstreams.http.transport import Whole
 from routing.upstreams.litellm_fit import LitellmMisfit, check
@@ -50,6 +51,8 @@ def warm_translation() -> None:
         except Exception as error:
             reason = f"it cannot translate for {name} ({type(error).__name__}: {error})"
             raise LitellmMisfit([reason]) from error
+    for model in ("gpt-4o", "claude-sonnet-4-6"):  # the tokenizers: loading one would hold all requests up for a second
+        estimated_usage(_REQUEST, "-", model)
 
 
 def _warm(name: str, wire: WireFormat) -> None:

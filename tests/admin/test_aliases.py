@@ -162,10 +162,24 @@ def test_two_aliases_may_fall_back_to_each_other(operator: Operator) -> None:
     assert (chain("gemini-pro"), chain("gemini-flash")) == (["gemini-flash"], ["gemini-pro"])
 
 
-def test_a_name_that_no_url_can_carry_is_refused(operator: Operator) -> None:
+def test_a_name_may_have_spaces_and_any_letters_but_nothing_that_is_not_seen(operator: Operator) -> None:
+    operator.post(page_of("gpt-4o"), operator.form(page_of("gpt-4o")), name="GPT 4o für alle")
     before = version()
-    page = operator.post(page_of("gpt-4o"), operator.form(page_of("gpt-4o")), name="gpt 4o?")
-    assert "Use letters, digits and . _ : / - only" in page
+    page = operator.post(page_of("GPT 4o für alle"), operator.form(page_of("GPT 4o für alle")), name="gpt\u200b4o")
+    assert "Use printable characters only" in page
+    assert version() == before
+
+
+def test_a_wildcard_must_say_what_the_star_of_its_model_is_and_is_no_step_of_a_chain(operator: Operator) -> None:
+    before = version()
+    page = operator.post(page_of("gpt-4o"), operator.form(page_of("gpt-4o")), upstream_model="gpt-*")
+    assert "The alias does not say what its * stands for." in page
+    assert version() == before
+    operator.post(page_of("gpt-4o"), operator.form(page_of("gpt-4o")), name="openai/*", upstream_model="*")
+    assert "each model&#x27;s" in operator.get(LIST)
+    before = version()
+    page = operator.post(page_of("gemini-flash"), new_step(operator.form(page_of("gemini-flash")), "openai/*"))
+    assert "A wildcard is no model" in page
     assert version() == before
 
 
@@ -236,3 +250,15 @@ def test_an_alias_is_deleted_with_its_own_chain_and_deployments(operator: Operat
     operator.post(f"{LIST}{alias('claude-sonnet').pk}/delete/", {"post": "yes"})
     assert list(ModelAlias.objects.values_list("name", flat=True)) == ["gpt-4o", "gemini-pro", "gemini-flash"]
     assert (Fallback.objects.count(), FurtherDeployment.objects.count()) == (2, 0)
+
+
+def test_the_page_shows_how_long_the_first_token_of_each_deployment_is_waited_for(operator: Operator) -> None:
+    FurtherDeployment.objects.create(alias=alias("gemini-pro"), provider=provider("openai"), upstream_model="gpt-4o")
+    page = operator.get(page_of("gemini-pro"))
+    assert "google · gemini-2.5-pro: 120 s, as it thinks in silence; openai · gpt-4o: 12 s" in page
+    assert "12 s, or 120 s when it is asked to think" in operator.get(page_of("claude-sonnet"))
+    operator.post(page_of("gemini-pro"), operator.form(page_of("gemini-pro")), first_token_timeout_s="45")
+    assert "gemini-2.5-pro: 45 s; openai · gpt-4o: 45 s" in operator.get(page_of("gemini-pro"))
+    steps = catalog.fresh().aliases["gemini-pro"].own
+    assert [step.deployment.timeouts.for_a_thinker().first_token_s for step in steps] == [45, 45]
+    assert [step.deployment.timeouts.first_token_s for step in steps] == [45, 45]

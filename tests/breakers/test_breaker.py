@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from routing.breakers.breaker import Breakers
 from routing.catalog import Provider, Step
 from routing.upstreams.base import Deployment, FailureKind, Timeouts, UpstreamError
+from tests.clocks import eventually, within
 
 COOLDOWN_S = 0.2
 UNAVAILABLE = UpstreamError(FailureKind.OVERLOADED, "unavailable", http_status=503)
@@ -174,3 +176,68 @@ def test_a_retry_after_of_years_counts_as_an_hour(breakers: Breakers) -> None:
     fail(breakers, step(), 3, UpstreamError(FailureKind.RATE_LIMITED, "never again", retry_after_s=1e9))
     ((_, news),) = breakers.news()
     assert 3590 < news.open_until - time.monotonic() <= 3600
+
+
+def test_who_has_nobody_else_to_go_to_waits_for_the_probe_and_goes_on_when_it_succeeds(breakers: Breakers) -> None:
+    fail(breakers, step(), 3)
+    began = time.monotonic()
+    with ThreadPoolExecutor(20) as pool:
+        calling = threading.Semaphore(0)
+
+        def request() -> float:
+            assert breakers.admits(step(), wait_s=10)
+            admitted_s = time.monotonic() - began
+            if breakers.is_open(step()):  # only the probe's own request sees it so
+                calling.acquire()
+                breakers.succeeded(step())
+            return admitted_s
+
+        requests = [pool.submit(request) for _ in range(20)]
+        assert eventually(lambda: time.monotonic() - began > COOLDOWN_S + 0.3)
+        assert not any(request.done() for request in requests)
+        calling.release()
+        waited_s = sorted(request.result() for request in requests)
+    assert within(waited_s[0], COOLDOWN_S + 0.1, least_s=COOLDOWN_S)
+    assert within(waited_s[-1], COOLDOWN_S + 0.5, least_s=COOLDOWN_S + 0.3)
+
+
+def test_who_waits_is_refused_when_the_probe_fails(breakers: Breakers) -> None:
+    long = step(cooldown_s=1.0)
+    fail(breakers, long, 3)
+    time.sleep(1.0)
+    assert breakers.admits(long, wait_s=10)
+    with ThreadPoolExecutor(5) as pool:
+        waiting = [pool.submit(breakers.admits, long, 10) for _ in range(5)]
+        time.sleep(0.3)
+        assert not any(request.done() for request in waiting)
+        began = time.monotonic()
+        fail(breakers, long)
+        assert [request.result() for request in waiting] == [False] * 5
+        assert within(time.monotonic() - began, 0.3)
+    assert within(breakers.open_s(long), 1.0, least_s=0.5)
+
+
+def test_who_waits_becomes_the_probe_when_the_first_one_was_never_sent(breakers: Breakers) -> None:
+    fail(breakers, step(), 3)
+    time.sleep(COOLDOWN_S)
+    assert breakers.admits(step(), wait_s=10)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(breakers.admits, step(), 10)
+        time.sleep(0.1)
+        assert not waiting.done()
+        breakers.probe_ended(step())
+        assert waiting.result(timeout=2)
+
+
+def test_nobody_waits_longer_than_it_may(breakers: Breakers) -> None:
+    late = step(cooldown_s=30)
+    fail(breakers, late, 3)
+    began = time.monotonic()
+    assert not breakers.admits(late, wait_s=10)  # there will be no probe within that
+    assert within(time.monotonic() - began, 0.1)
+    fail(breakers, step("n"), 3)
+    time.sleep(COOLDOWN_S)
+    assert breakers.admits(step("n"), wait_s=10)
+    began = time.monotonic()
+    assert not from_another_thread(lambda: breakers.admits(step("n"), wait_s=0.4))  # the probe takes longer
+    assert within(time.monotonic() - began, 0.5, least_s=0.4)

@@ -110,18 +110,16 @@ def test_it_says_what_it_did_and_what_it_does_not_support_by_name() -> None:
         "  budget global: limit_usd 10.000000000000 → 25",
         "  alias gpt-4o",
         "  hosted_vllm qwen-3",
-        "  GROQ_API_KEY is not set in this environment; the provider has no key until it is",
+        "  GROQ_API_KEY: is not set in this environment; the provider has no key until it is",
     ):
         assert line in said.splitlines(), said
     unsupported = said.split("not supported:\n")[1].splitlines()
     assert [line.strip() for line in unsupported] == [
-        "environment_variables",
-        "litellm_settings.drop_params",
-        "litellm_settings.success_callback",
-        "router_settings.routing_strategy",
-        "general_settings.database_url",
-        "model_list[1].litellm_params.rpm",
-        "model_list[5] (openai/*: a wildcard; name each model)",
+        "litellm_settings.drop_params, line 37",
+        "litellm_settings.success_callback, line 38",
+        "router_settings.routing_strategy, line 46",
+        "general_settings.database_url, line 54",
+        "model_list[1].litellm_params.rpm, line 14",
     ]
     for secret in ENVIRONMENT.values():
         assert secret == ENVIRONMENT["AZURE_API_BASE"] or secret not in said
@@ -168,7 +166,7 @@ def test_a_key_in_clear_is_neither_stored_nor_echoed(tmp_path: Path) -> None:
         tmp_path, "model_list: [{model_name: m, litellm_params: {model: openai/gpt-4o, api_key: sk-in-clear-123}}]"
     )
     said = load(path)
-    assert "model_list[0].litellm_params.api_key is a key in clear, which is not stored" in said
+    assert "model_list[0].litellm_params.api_key, line 1: a key in clear, which is not stored" in said
     assert "sk-in-clear-123" not in said + repr(snapshot())
     assert ModelAlias.objects.get(name="m").provider.key_reference == "env:OPENAI_API_KEY"
 
@@ -183,7 +181,7 @@ def test_a_short_master_key_is_not_kept_in_what_people_see_of_it(tmp_path: Path)
 def test_a_master_key_that_is_a_client_s_key_already_is_reported(tmp_path: Path) -> None:
     ApiKey.objects.create(name="bot", **keys.fields_for("sk-of-the-bot"))
     said = load(write(tmp_path, "general_settings: {master_key: sk-of-the-bot}"))
-    assert "  general_settings.master_key is the API key bot already" in said.splitlines()
+    assert "  general_settings.master_key: is the API key bot already" in said.splitlines()
     assert ApiKey.objects.count() == 1
 
 
@@ -198,8 +196,8 @@ def test_disabled_rows_stay_disabled_and_are_reported(tmp_path: Path) -> None:
     Provider.objects.filter(name="openai").update(enabled=False)
     ModelAlias.objects.filter(name="gpt-4o").update(enabled=False)
     said = load(write(tmp_path, "model_list: [{model_name: gpt-4o, litellm_params: {model: openai/gpt-4o}}]"))
-    assert "  the provider openai is disabled, and stays so" in said.splitlines()
-    assert "  the alias gpt-4o is disabled, and stays so" in said.splitlines()
+    assert "  the provider openai: is disabled, and stays so" in said.splitlines()
+    assert "  the alias gpt-4o: is disabled, and stays so" in said.splitlines()
     assert not ModelAlias.objects.get(name="gpt-4o").enabled
 
 
@@ -220,7 +218,7 @@ model_list:
   - {model_name: a, litellm_params: {model: openai/own, input_cost_per_token: 1e-6, output_cost_per_token: 2e-6}}
   - {model_name: b, litellm_params: {model: openai/own, input_cost_per_token: 3e-6, output_cost_per_token: 4e-6}}
 """)  # fmt: skip
-    assert "  openai own has two different prices in the file; the first is taken" in load(path).splitlines()
+    assert "  openai own: has two different prices in the file; the first is taken" in load(path).splitlines()
     assert rate(Price.objects.get(model="own")) == 1
     assert load(path).splitlines()[-1] == "nothing changed"
 
@@ -278,8 +276,10 @@ def test_costs_of_every_tier_threshold_and_unit_move_over(tmp_path: Path) -> Non
             "batch": {"output": "1"},
         }
     )  # fmt: skip
-    # Costs that our prices cannot hold are named, as all unsupported keys are.
-    assert "  model_list[0].litellm_params.cache_read_input_token_cost_ultrafast" in said.splitlines()
+    # What no price here has room for is named, as every key that is not supported.
+    assert (
+        "  model_list[0].litellm_params.cache_read_input_token_cost_ultrafast, line 21: a price that is not carried"
+    ) in said.splitlines()
     assert load(write(tmp_path, ALL_COSTS)).splitlines()[-1] == "nothing changed"
     before = snapshot()
     assert load(write(tmp_path, export())).splitlines()[-1] == "nothing changed"
@@ -288,8 +288,8 @@ def test_costs_of_every_tier_threshold_and_unit_move_over(tmp_path: Path) -> Non
 
 def test_a_cost_of_searches_is_checked_size_by_size(tmp_path: Path) -> None:
     before = snapshot()
-    with pytest.raises(CommandError, match=r"cost_per_query\.search_context_size_low: must be a number"):
-        load(write(tmp_path, ALL_COSTS.replace("size_low: 0.01", "size_low: cheap")))
+    with pytest.raises(CommandError, match=r"cost_per_query\.search_context_size_low, line 19: must be a number"):
+        load(write(tmp_path, ALL_COSTS.replace("size_low: 0.01", "size_low: cheap")), "--strict")
     assert snapshot() == before
 
 
@@ -315,7 +315,7 @@ def test_providers_that_differ_in_their_timeouts_alone_keep_apart_in_any_order(t
 def test_a_budget_of_another_scope_that_has_the_name_is_not_overwritten(tmp_path: Path) -> None:
     Budget.objects.update(scope="alias", scope_value="gpt-4o")
     before = snapshot()
-    with pytest.raises(CommandError, match="the budget named 'global' here has the scope alias; rename it first"):
+    with pytest.raises(CommandError, match="nothing could be taken over"):
         load(write(tmp_path, "litellm_settings: {max_budget: 5}"))
     assert snapshot() == before
 
@@ -471,14 +471,14 @@ def test_an_export_names_what_the_schema_cannot_say() -> None:
     [
         ("model_list: [", "the file: is not YAML"),
         ("- a\n- b", "the file: must be a mapping"),
-        ("model_list: {}", "model_list: must be a list"),
-        ("model_list: [{model_name: m}]", r"model_list\[0\].litellm_params: must be a mapping"),
-        ("model_list: [{litellm_params: {model: openai/x}}]", r"model_list\[0\].model_name: must be text"),
+        ("model_list: {}", "model_list, line 1: must be a list"),
+        ("model_list: [{model_name: m}]", r"model_list\[0\].litellm_params \(m\), line 1: must be a mapping"),
+        ("model_list: [{litellm_params: {model: openai/x}}]", r"model_list\[0\].model_name, line 1: must be text"),
         ("model_list: [{model_name: m, litellm_params: {model: nobody/x}}]", "no provider is known for 'nobody/x'"),
-        ("model_list: [{model_name: 'a b', litellm_params: {model: openai/x}}]", "'a b' is not usable"),
+        ("model_list: [{model_name: '...', litellm_params: {model: openai/x}}]", "Use at least one letter or digit"),
         (
             "model_list: [{model_name: m, litellm_params: {model: openai/x, timeout: soon}}]",
-            "timeout: must be a number",
+            "timeout, line 1: must be a number",
         ),
         ("model_list: [{model_name: m, litellm_params: {model: hosted_vllm/x}}]", "needs an api_base"),
         (
@@ -487,43 +487,44 @@ def test_an_export_names_what_the_schema_cannot_say() -> None:
         ),
         (
             "model_list: [{model_name: m, litellm_params: {model: openai/x, input_cost_per_token: 100}}]",
-            r"model_list\[0\].litellm_params.input_cost_per_token: must be a price a token, at most 99 USD",
+            r"model_list\[0\].litellm_params.input_cost_per_token, line 1: must be a price a token, at most 99 USD",
         ),
         (
             "model_list: [{model_name: m, litellm_params: {model: openai/x}}, "
             f"{{model_name: m, litellm_params: {{model: openai/{'x' * 201}}}}}]",
-            r"model_list\[1\].litellm_params.model: must have at most 200 characters",
+            r"model_list\[1\].litellm_params.model \(m\), line 1: must have at most 200 characters",
         ),
         (
             r'model_list: [{model_name: m, litellm_params: {model: "openai/a\0b"}}]',
-            r"model_list\[0\].litellm_params.model: must not have control characters",
+            r"model_list\[0\].litellm_params.model \(m\), line 1: must not have control characters",
         ),
         (
             r'model_list: [{model_name: m, litellm_params: {model: "openai/\ud800"}}]',
-            r"model_list\[0\].litellm_params.model: must not have control characters",
+            "is not YAML at line 1, column 64",
         ),
         (
             "model_list: [{model_name: m, litellm_params: {model: openai/x, api_key: os.environ/a-b}}]",
-            r"model_list\[0\].litellm_params.api_key: what follows os.environ/ is not the name",
+            r"model_list\[0\].litellm_params.api_key \(m\), line 1: what follows os.environ/ is not the name",
         ),
-        ("litellm_settings: {max_budget: lots}", "litellm_settings.max_budget: must be a number"),
-        ("litellm_settings: {max_budget: 1, budget_duration: 3d}", "'3d' is not one of 1h, 1d"),
+        ("litellm_settings: {max_budget: lots}", "litellm_settings.max_budget, line 1: must be a number"),
+        ("litellm_settings: {max_budget: 1, budget_duration: 3d}", "budget_duration, line 1: must be one of 1h, 1d"),
         ("litellm_settings: {fallbacks: [{claude-sonnet: [gone]}]}", "'gone' is in no model_list entry"),
         ("litellm_settings: {fallbacks: [{gpt-4o: [gpt-4o]}]}", "cannot fall back to itself"),
-        ("router_settings: {num_retries: 1.5}", "router_settings.num_retries: must be a whole number"),
-        ("general_settings: {master_key: 1234}", "general_settings.master_key: must be text"),
-        ("litellm_settings: {fallbacks: [gpt-4o]}", r"litellm_settings.fallbacks\[0\]: must be a mapping"),
-        ("litellm_settings: {fallbacks: [{gpt-4o: gemini-pro}]}", r"fallbacks\[0\].gpt-4o: must be a list"),
+        ("router_settings: {num_retries: 1.5}", "router_settings.num_retries, line 1: must be a whole number"),
+        ("general_settings: {master_key: 1234}", "general_settings.master_key, line 1: must be text"),
+        ("litellm_settings: {fallbacks: [gpt-4o]}", r"litellm_settings.fallbacks\[0\], line 1: must be a mapping"),
+        ("litellm_settings: {fallbacks: [{gpt-4o: gemini-pro}]}", r"fallbacks\[0\].gpt-4o, line 1: must be a list"),
         (
             "model_list: [{model_name: m, litellm_params: {model: openai/x, api_base: 'http://user:pass@host/v1'}}]",
             "without user, password",
         ),
     ],
 )
-def test_a_wrong_file_is_told_where_and_changes_nothing(tmp_path: Path, text: str, says: str) -> None:
+def test_a_wrong_file_is_told_where_and_strictly_changes_nothing(tmp_path: Path, text: str, says: str) -> None:
+    good = "model_list: [{model_name: good, litellm_params: {model: openai/gpt-4o}}]"
     before = snapshot()
     with pytest.raises(CommandError, match=says) as refused:
-        load(write(tmp_path, text))
+        load(write(tmp_path, text if "model_list" in text or text.startswith("-") else f"{text}\n{good}"), "--strict")
     assert str(refused.value).endswith("Nothing was changed.")
     assert snapshot() == before
 
@@ -537,3 +538,85 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     before = snapshot()
     assert load(write(tmp_path, "")).splitlines()[-1] == "nothing changed"
     assert snapshot() == before
+
+
+TWO_FOLD = """
+model_list:
+  - {model_name: dear, litellm_params: {model: openai/gpt-4o, input_cost_per_token: 2.5, output_cost_per_token: 10}}
+  - {model_name: own, litellm_params: {model: openai/own, input_cost_per_token: 0.15, output_cost_per_token: 0.6}}
+"""
+
+
+def test_a_price_a_million_that_stands_as_a_price_a_token_is_asked_about(tmp_path: Path) -> None:
+    Price.objects.all().delete()
+    said = load(write(tmp_path, TWO_FOLD)).splitlines()
+    place, asked = "  model_list[0].litellm_params.input_cost_per_token", "It is taken with --accept-prices alone"
+    assert any(line.startswith(f"{place} (dear), line 3: 1,000,000 times litellm's price") for line in said)
+    assert sum(line.endswith(asked) for line in said) == 4
+    dear = Price.objects.get(provider="openai", model="gpt-4o")
+    assert (dear.source, rate(dear), rate(dear, Meter.OUTPUT)) == ("litellm price map", Decimal("2.5"), Decimal(10))
+    assert "  openai own" in said
+    assert not Price.objects.filter(model="own").exists()
+    load(write(tmp_path, TWO_FOLD), "--accept-prices")
+    assert rate(Price.objects.get(model="own")) == 150_000
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["input_cost_per_second: 0.001", "input_cost_per_request: 0.01", "model_info_cost: 1, output_cost_per_image: 0.04"],
+)
+def test_tokens_for_nothing_beside_another_cost_are_unpriced_and_not_free(tmp_path: Path, other: str) -> None:
+    free = "model: openai/own, input_cost_per_token: 0, output_cost_per_token: 0"
+    said = load(write(tmp_path, f"model_list: [{{model_name: m, litellm_params: {{{free}, {other}}}}}]"))
+    assert "  openai own" in said.splitlines()
+    assert not Price.objects.filter(model="own").exists()
+    load(write(tmp_path, f"model_list: [{{model_name: m, litellm_params: {{{free}}}}}]"))
+    assert rate(Price.objects.get(model="own")) == 0
+
+
+def test_nothing_that_could_be_taken_over_is_an_error_that_says_why(tmp_path: Path) -> None:
+    before, out = snapshot(), StringIO()
+    text = "model_list: [{model_name: m, litellm_params: {model: nobody/x}}]"
+    with pytest.raises(CommandError, match=r"nothing could be taken over\. Nothing was changed"):
+        call_command("load_config", str(write(tmp_path, text)), stdout=out)
+    assert "  model_list[0].litellm_params.model (m), line 1: no provider is known for 'nobody/x'" in out.getvalue()
+    assert snapshot() == before
+
+
+def test_what_is_said_of_many_entries_is_said_once_with_their_number_and_names(tmp_path: Path) -> None:
+    lines = ["model_list:"]
+    lines += [f"  - {{model_name: a{n}, litellm_params: {{model: openai/gpt-4o, rpm: {n}}}}}" for n in range(30)]
+    lines += [f"  - {{model_name: b{n}, litellm_params: {{model: nobody/x}}}}" for n in range(2)]
+    said = load(write(tmp_path, "\n".join(lines))).splitlines()
+    assert "  model_list[].litellm_params.rpm (30 times, first in line 2)" in said
+    assert (
+        "  model_list[].litellm_params.model (2 times: b0 in line 32, b1 in line 33): "
+        "no provider is known for 'nobody/x'; write provider/model"
+    ) in said
+
+
+def test_a_wildcard_of_all_providers_is_one_for_each_whose_key_is_here(tmp_path: Path) -> None:
+    load(write(tmp_path, 'model_list: [{model_name: "*", litellm_params: {model: "*"}}]'))
+    made = set(ModelAlias.objects.filter(name__contains="*").values_list("name", "provider__litellm_provider"))
+    assert {
+        ("openai/*", "openai"),
+        ("anthropic/*", "anthropic"),
+        ("gpt-*", "openai"),
+        ("claude-*", "anthropic"),
+    } <= made
+    assert not any(provider == "groq" for _, provider in made)
+    assert ModelAlias.objects.get(name="gpt-*").upstream_model == "gpt-*"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["max_budget: 1, budget_duration: [1d]", "num_retries: 1e9999999", "num_retries: {a: 1}", "request_timeout: [1]",
+     "max_budget: 1e-9999999", "allowed_fails: .nan", "fallbacks: [[a]]", "max_budget: {}", "cooldown_time: 2026-01-01",
+     "fallbacks: {m: {m: m}}", "default_fallbacks: m", "budget_duration: 3"],
+)  # fmt: skip
+def test_an_odd_setting_is_left_out_in_a_line_and_the_models_are_taken(tmp_path: Path, setting: str) -> None:
+    text = f"model_list: [{{model_name: m, litellm_params: {{model: openai/gpt-4o}}}}]\nlitellm_settings: {{{setting}}}"
+    said = load(write(tmp_path, text))
+    assert "  alias m (openai gpt-4o)" in said.splitlines()
+    assert "left out:\n  litellm_settings." in said or "not supported:\n  litellm_settings." in said
+    assert Budget.objects.get().limit_usd == 10

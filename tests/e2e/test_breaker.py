@@ -14,7 +14,7 @@ import pytest
 from pytest_django.plugin import DjangoDbBlocker
 
 from gateway_project.embedded_postgres import EmbeddedPostgres
-from tests.clocks import eventually
+from tests.clocks import eventually, within
 from tests.e2e.gateway import PROVIDER_KEYS, Gateway, Route, asks, http
 from tests.e2e.launcher import RunningGateway
 from tests.simulator import Behaviour, Simulator, faults
@@ -156,6 +156,60 @@ def test_of_all_workers_requests_one_probes_and_none_of_the_others_waits(gateway
     recover(one, route)
     time.sleep(KNOWN_S)
     assert ask_all(gateways, route) == {first}
+
+
+def burst(gateways: tuple[Gateway, ...], route: Route, requests: int) -> list[httpx.Response]:
+    """The answers to that many requests at once, whole and streamed in turn."""
+    with ThreadPoolExecutor(requests) as pool:
+        return list(
+            pool.map(
+                lambda n: http.post(
+                    f"{gateways[n % len(gateways)].url}/v1/chat/completions",
+                    json={"model": route.alias, "stream": n % 3 == 0, **asks()},
+                ),
+                range(requests),
+            )
+        )
+
+
+def test_after_an_outage_a_burst_with_nobody_else_to_go_to_waits_for_the_probe(
+    gateways: tuple[Gateway, Gateway],
+) -> None:
+    one, _ = gateways
+    route = one.route("openai", retries=0, breaker_failures=2, breaker_cooldown_s=2)
+    (only,) = route.providers
+    one.sim.behave(only, forever=faults.unavailable())
+    assert eventually(lambda: burst(gateways, route, 4) and is_open(one, route))
+    recover(one, route, faults.slow_answer(1))
+    time.sleep(KNOWN_S)
+    began = time.monotonic()
+    answers = burst(gateways, route, 30)
+    assert [answer.status_code for answer in answers] == [200] * 30
+    assert within(time.monotonic() - began, 5)
+    arrivals = [request.received_at for request in one.sim.requests_to(only)]
+    assert len(arrivals) == 30
+    assert arrivals[1] - arrivals[0] > 0.9  # one probed, and nobody else called before its answer
+
+
+def test_a_burst_whose_probe_fails_is_told_when_to_try_again(gateways: tuple[Gateway, Gateway]) -> None:
+    one, _ = gateways
+    route = one.route("openai", retries=0, breaker_failures=2, breaker_cooldown_s=2)
+    (only,) = route.providers
+    one.sim.behave(only, forever=faults.unavailable())
+    assert eventually(lambda: burst(gateways, route, 4) and is_open(one, route))
+    recover(one, route, faults.unavailable().but(latency_s=1))
+    time.sleep(2 + KNOWN_S)
+    entries = len(one.entries(route.alias))
+    answers = burst(gateways, route, 30)
+    assert [answer.status_code for answer in answers] == [502] * 30
+    assert len(one.sim.requests_to(only)) == 1
+    probes = [answer for answer in answers if answer.headers.get("x-should-retry") == "false"]
+    assert [answer.json()["error"]["attempts"][0]["kind"] for answer in probes] == ["server_error"]
+    for answer in (answer for answer in answers if answer not in probes):
+        assert answer.json()["error"]["attempts"][0]["kind"] == "breaker_open"
+        assert 1 <= int(answer.headers["retry-after"]) <= 2
+    rows = one.entries(route.alias)[entries:]
+    assert {(row["state"], row["cost_usd"]) for row in rows} == {("voided", 0)}
 
 
 def test_a_retry_after_longer_than_the_cooldown_is_honoured_by_all(gateways: tuple[Gateway, Gateway]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,6 +15,7 @@ from accounting.models import LedgerEntry
 from routing.models import Fallback, ModelAlias, Provider
 from tests.clocks import eventually
 from tests.e2e.gateway import Gateway, Route, asks, cost, text_of
+from tests.media import wav
 from tests.simulator import Behaviour, Usage, faults
 
 STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
@@ -104,6 +106,25 @@ def test_a_refused_connection_is_followed_by_the_next_step(gateway: Gateway, str
 
 
 @FORMATS
+def test_a_provider_that_thinks_for_long_and_shows_that_it_lives_is_waited_for(gateway: Gateway, wire: str) -> None:
+    route = gateway.route(wire, "openai", first_token_timeout_s=0.5)
+    gateway.sim.behave(route.providers[0], faults.slow_first_token(2).but(ping_s=0.2))
+    text, headers = ask(gateway, route, stream=True)
+    assert (text, headers["provider"], headers["attempts"]) == ("You said: Say hello", route.providers[0], "1")
+    assert gateway.entry(route.alias)["usage_source"] == "provider"
+
+
+@pytest.mark.parametrize(("model", "answers"), [("gpt-5", True), ("gpt-4o", False)])
+def test_a_model_that_thinks_in_silence_is_waited_for_longer_than_others(
+    gateway: Gateway, model: str, answers: bool
+) -> None:
+    route = gateway.route("openai", "anthropic", model=model, first_token_timeout_s=0.5)
+    gateway.sim.behave(route.providers[0], faults.slow_answer(1.5))
+    _, headers = ask(gateway, route, stream=True)
+    assert (headers["provider"] == route.providers[0]) is answers
+
+
+@FORMATS
 @pytest.mark.parametrize(
     "fault", [faults.cut_after(0), faults.stall_after(0), faults.slow_first_token(5), faults.error_after(0)]
 )
@@ -141,7 +162,7 @@ _SOUND: list[Any] = [
         "role": "user",
         "content": [
             {"type": "text", "text": "What is said?"},
-            {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
+            {"type": "input_audio", "input_audio": {"data": base64.b64encode(wav(1)).decode(), "format": "wav"}},
         ],
     }
 ]

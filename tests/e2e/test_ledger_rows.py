@@ -14,6 +14,7 @@ import pytest
 
 from accounting.models import Price
 from gateway_project.embedded_postgres import EmbeddedPostgres
+from routing.models import Provider
 from tests.clocks import eventually, within
 from tests.e2e.gateway import Gateway, asks, cost, http, price, text_of
 from tests.simulator import Behaviour, Usage, faults
@@ -153,6 +154,52 @@ def test_usage_that_no_provider_reported_is_estimated_and_marked(gateway: Gatewa
     assert entry["output_tokens"] == 5
     assert 2 <= entry["input_tokens"] <= 20
     assert entry["cost_usd"] == cost(entry["input_tokens"], 5)
+
+
+@STREAMED
+def test_a_count_without_input_is_not_believed_for_the_input(gateway: Gateway, stream: bool) -> None:
+    route = gateway.route("anthropic")
+    gateway.sim.behave(route.providers[0], Behaviour(usage=Usage(0, 700)))
+    ask(gateway, route.alias, stream=stream)
+    entry = gateway.entry(route.alias)
+    assert (entry["usage_source"], entry["output_tokens"]) == ("estimated", 700)
+    assert 2 <= entry["input_tokens"] <= 20
+    assert entry["cost_usd"] == cost(entry["input_tokens"], 700)
+
+
+@pytest.mark.parametrize(
+    ("fault", "stream", "outcome"),
+    [
+        (faults.reset_before_headers(), False, "connection"),
+        (faults.silent(), False, "timeout"),
+        (faults.silent(), True, "timeout"),
+        (faults.malformed_body(), False, "malformed"),
+        (faults.empty_answer().but(report_usage=False), True, "empty"),
+    ],
+    ids=["reset", "silent, whole", "silent, streamed", "malformed", "empty"],
+)
+def test_what_a_provider_may_have_worked_for_is_estimated_and_never_free(
+    gateway: Gateway, fault: Behaviour, stream: bool, outcome: str
+) -> None:
+    route = gateway.route("openai", "openai", retries=0, total_timeout_s=0.6, first_token_timeout_s=0.5)
+    gateway.sim.behave(route.providers[0], fault)
+    ask(gateway, route.alias, stream=stream)
+    entry = gateway.entry(route.alias)
+    first, second = gateway.attempts(route.alias)
+    assert (first["outcome"], second["outcome"]) == (outcome, "answered")
+    assert first["cost_usd"] == cost(first["input_tokens"], first["output_tokens"]) > 0
+    assert (entry["usage_source"], entry["cost_usd"]) == ("estimated", first["cost_usd"] + second["cost_usd"])
+
+
+def test_what_never_reached_a_provider_or_was_refused_by_it_is_free(gateway: Gateway) -> None:
+    route = gateway.route("openai", "openai", "openai", retries=0)
+    with gateway.orm():
+        Provider.objects.filter(name=route.providers[0]).update(base_url="http://127.0.0.1:1/v1")
+    gateway.sim.behave(route.providers[1], faults.server_error())
+    ask(gateway, route.alias, stream=False)
+    free = [(a["outcome"], a["input_tokens"], a["cost_usd"]) for a in gateway.attempts(route.alias)][:2]
+    assert free == [("connection", 0, 0), ("server_error", 0, 0)]
+    assert gateway.entry(route.alias)["usage_source"] == "provider"
 
 
 def test_the_price_at_the_time_stays_on_the_row(gateway: Gateway) -> None:

@@ -75,11 +75,13 @@ def test_a_whole_answer_has_text_a_finish_reason_and_usage(gateway: Gateway, nod
 @ALL
 def test_a_stream_ends_with_its_usage_once(gateway: Gateway, node: Run, wire: str) -> None:
     route = gateway.route(wire)
-    assert node("stream", gateway, route.alias) == {
+    seen = node("stream", gateway, route.alias)
+    assert seen == {
         "content": "You said: Say hello",
         "finish_reasons": ["stop"],
         "usages": 1,
         "completion_tokens": 4,
+        "cost_usd": float(gateway.entry(route.alias)["cost_usd"]),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from decimal import Decimal
 from typing import Any
 
 import openai
@@ -11,8 +12,8 @@ import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import BaseModel
 
-from tests.e2e.gateway import Gateway, asks, cost, text_of
-from tests.simulator import Behaviour, ToolCall, Usage
+from tests.e2e.gateway import Gateway, asks, cost, http, text_of
+from tests.simulator import Behaviour, ToolCall, Usage, faults
 
 ALL = pytest.mark.parametrize("wire", ["openai", "anthropic", "gemini"])
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -83,6 +84,35 @@ def test_a_stream_ends_with_its_usage_when_asked(gateway: Gateway, wire: str) ->
     assert last.usage.prompt_tokens_details is not None
     assert last.usage.prompt_tokens_details.cached_tokens == 40
     assert gateway.entry(route.alias)["cost_usd"] == cost(100, 20, cached=40)
+    assert (last.usage.model_extra or {})["cost_usd"] == float(cost(100, 20, cached=40))
+
+
+@ALL
+def test_a_stream_whose_provider_counts_nothing_ends_with_our_estimate_when_asked(gateway: Gateway, wire: str) -> None:
+    route = gateway.route(wire)
+    gateway.sim.behave(route.providers[0], faults.without_usage().but(text="Hello to you"))
+    *chunks, last = gateway.client().chat.completions.create(
+        model=route.alias, stream=True, stream_options={"include_usage": True}, **asks()
+    )
+    assert text_of(chunks) == "Hello to you"
+    entry = gateway.entry(route.alias)
+    assert (last.choices, last.id, last.model) == ([], chunks[0].id, route.alias)
+    assert last.usage is not None
+    counted = (last.usage.prompt_tokens, last.usage.completion_tokens)
+    assert counted == (entry["input_tokens"], entry["output_tokens"])
+    assert entry["usage_source"] == "estimated"
+    assert (last.usage.model_extra or {})["cost_usd"] == float(entry["cost_usd"]) > 0
+
+
+def test_the_cost_at_a_streams_end_has_all_its_digits_and_no_exponent(gateway: Gateway) -> None:
+    route = gateway.route("openai")
+    gateway.sim.behave(route.providers[0], Behaviour(text="Hi", usage=Usage(1, 0)))
+    body = {"model": route.alias, "stream": True, "stream_options": {"include_usage": True}, **asks()}
+    answer = http.post(f"{gateway.url}/v1/chat/completions", json=body)
+    *_, last, done = answer.text.strip().split("\n\n")
+    assert last.endswith('"cost_usd":0.00000251}}')
+    assert done == "data: [DONE]"
+    assert gateway.entry(route.alias)["cost_usd"] == Decimal("0.00000251")
 
 
 @ALL

@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from tests.clocks import within
-from tests.e2e.gateway import Gateway, asks, text_of
+from tests.e2e.gateway import Gateway, asks, cost, text_of
 from tests.simulator import Behaviour, faults
 
 
@@ -29,7 +29,8 @@ def test_a_silent_provider_is_waited_for_no_longer_than_the_client_waits(gateway
     assert [a["outcome"] for a in gateway.attempts(route.alias)] == ["timeout"], "no time is left for another step"
     assert gateway.sim.requests_to(route.providers[1]) == []
     entry = gateway.entry(route.alias)
-    assert (entry["state"], entry["http_status"]) == ("voided", 504)
+    assert (entry["state"], entry["http_status"], entry["usage_source"]) == ("posted", 504, "estimated")
+    assert entry["cost_usd"] == cost(entry["input_tokens"], 0) > 0, "the provider has the prompt, and bills it"
 
 
 def test_a_retry_that_would_come_too_late_is_not_waited_for(gateway: Gateway) -> None:

@@ -28,9 +28,15 @@ PRICED = '{"input_usd_per_mtok": "3", "output_usd_per_mtok": "15"}'
 PROVIDER: Row = {
     "base_url": "", "api_version": "", "connect_timeout_s": 5.0, "first_token_timeout_s": 12.0, "idle_timeout_s": 15.0,
     "total_timeout_s": 600.0, "retries": 1, "breaker_failures": 5, "breaker_failure_rate": 0.5,
-    "breaker_cooldown_s": 30.0, "enabled": True,
+    "breaker_cooldown_s": 30.0, "enabled": True, "parameters": '{"organization": "org-1"}',
 }  # fmt: skip
-ALIAS: Row = {"output_cap_tokens": 4096, "enabled": True, "rescues_streams": True, "weight": None}
+ALIAS: Row = {
+    "output_cap_tokens": 4096,
+    "enabled": True,
+    "rescues_streams": True,
+    "weight": None,
+    "first_token_timeout_s": None,
+}
 BUDGET: Row = {"api_key_id": None, "time_zone": "UTC", "enabled": True, "created_at": DAY}
 PRICE: Row = {
     "effective_from": EPOCH, "cached_input_usd_per_mtok": None, "cache_write_usd_per_mtok": None,
@@ -101,7 +107,7 @@ ROWS: dict[str, list[Row]] = {
         {
             "name": "bot", "prefix": "gw-abcd", "digest": "0" * 64, "enabled": True, "expires_at": NEXT_DAY,
             "allowed_aliases": ["claude-sonnet", "gpt"], "requests_per_minute": 60, "tokens_per_minute": None,
-            "concurrent_requests": None, "created_at": DAY,
+            "concurrent_requests": None, "created_at": DAY, "uses_wildcards": False,
         }
     ],
     "accounting_keyrate": [{"key_id": 1, "minute": NOON, "requests": 2, "tokens": 2400}],

@@ -17,7 +17,10 @@ STATES: tuple[State, ...] = (
     {"accounting": "0007_quantities", "routing": "0006_plain_names"},
     {"accounting": "0008_price_rates", "routing": "0006_plain_names"},
     {"accounting": "0009_reader_limits", "routing": "0006_plain_names"},
-    {"accounting": "0009_reader_limits", "routing": "0007_optional_output_cap"},
+    {"accounting": "0009_reader_limits", "routing": "0007_first_token_limits"},
+    {"accounting": "0010_keys_and_wildcards", "routing": "0007_first_token_limits"},
+    {"accounting": "0010_keys_and_wildcards", "routing": "0008_names_and_parameters"},
+    {"accounting": "0010_keys_and_wildcards", "routing": "0009_optional_output_cap"},
 )
 NOW = STATES[-1]
 

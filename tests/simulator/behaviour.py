@@ -118,6 +118,7 @@ class Behaviour:
     latency_s: float | tuple[float, float] = 0.0  # before the response's head
     first_token_s: float | tuple[float, float] = 0.0  # between the head and the first content token
     token_s: float = 0.0  # between content tokens
+    ping_s: float = 0.0  # how often a stream shows that it lives, while it waits for the next token; 0: never
     seed: int | None = None
     window_s: float | None = None  # holds for every request during that time, not for one request only
 

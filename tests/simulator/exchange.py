@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.simulator.prompt import Prompt
 
 _PIECE = b"x" * 65536
+_PINGS = {"anthropic": b'event: ping\ndata: {"type": "ping"}\n\n'}  # elsewhere a comment, as OpenRouter's
 
 
 class Exchange:
@@ -103,9 +104,9 @@ class Exchange:
                     return self._end()
                 if self.tokens_sent == behaviour.stall_after and not stalled:
                     stalled = True
-                    connection.wait(behaviour.seconds)
+                    self._wait(behaviour.seconds, behaviour)
             if event.token:
-                connection.wait(behaviour.token_s if self.tokens_sent else float_of(behaviour.first_token_s))
+                self._wait(behaviour.token_s if self.tokens_sent else float_of(behaviour.first_token_s), behaviour)
                 if self.tokens_sent == behaviour.malformed_event_at:
                     connection.send_chunk(event.data[: len(event.data) * 2 // 3] + b"\n\n")
             if event.last and behaviour.without_done:
@@ -115,6 +116,14 @@ class Exchange:
         if behaviour.without_done:
             connection.wait(behaviour.seconds)
         return self._end()
+
+    def _wait(self, seconds: float, behaviour: Behaviour) -> None:
+        """As a provider that thinks: silent, or with signs of life."""
+        while behaviour.ping_s and seconds > behaviour.ping_s:
+            self._connection.wait(behaviour.ping_s)
+            self._connection.send_chunk(_PINGS.get(self._wire.NAME, b": processing\n\n"))
+            seconds -= behaviour.ping_s
+        self._connection.wait(seconds)
 
     def _stream_one(self, event: bytes, behaviour: Behaviour) -> bool:
         self._head(200, self._wire.STREAM_TYPE, dict(behaviour.headers))

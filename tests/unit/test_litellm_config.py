@@ -6,7 +6,9 @@ from decimal import Decimal
 
 import pytest
 
-from routing.litellm_config.reading import BudgetEntry, Config, ModelEntry, read
+from routing.litellm_config.entries import ModelEntry
+from routing.litellm_config.reading import Config, read
+from routing.litellm_config.remarks import said_once
 from routing.litellm_config.values import InvalidConfig
 from routing.litellm_config.weights import whole_weights
 from routing.models import ChainKind
@@ -23,11 +25,16 @@ def entry(params: str, info: str = "{}") -> ModelEntry:
     return only
 
 
-def left_out(params: str, info: str = "{}") -> str:
+def chains(found: Config) -> dict[tuple[str, ChainKind], tuple[str, ...]]:
+    return {place: chain.targets for place, chain in found.chains.items()}
+
+
+def not_served(params: str, info: str = "{}") -> str:
     text = f"model_list: [{{model_name: m, litellm_params: {{{params}}}, model_info: {info}}}]"
     found = config(text)
     assert found.models == ()
-    (named,) = found.unsupported
+    assert found.left_out == ()
+    (named,) = said_once(found.unsupported)
     return named
 
 
@@ -61,7 +68,6 @@ def test_a_provider_is_read_from_the_name_or_beside_it(params: str, provider: st
         ("model: dall-e-3", "{}", "not a chat model"),
         ("model: openai/whisper-1", "{}", "not a chat model"),
         ("model: azure/", "{}", "no model is named after azure/"),
-        ("model: 'openai/*'", "{}", "a wildcard; name each model"),
         (
             "model: text-completion-openai/gpt-3.5-turbo-instruct",
             "{}",
@@ -70,7 +76,7 @@ def test_a_provider_is_read_from_the_name_or_beside_it(params: str, provider: st
     ],
 )
 def test_what_cannot_be_served_is_named_and_the_rest_is_read(params: str, info: str, says: str) -> None:
-    assert left_out(params, info) == f"model_list[0] (m: {says})"
+    assert not_served(params, info) == f"model_list[0] (m), line 1: {says}"
 
 
 @pytest.mark.parametrize(
@@ -111,13 +117,11 @@ model_list:
         "env:OPENAI_API_KEY",
         "env:OPENAI_API_KEY_2",
     ]
-    assert found.notes[0] == (
-        "model_list[0].litellm_params.api_key is a key in clear, which is not stored: put it into the environment "
-        "variable LLM_EXAMPLE_COM_API_KEY, or write os.environ/NAME or file:/path"
-    )
-    assert found.notes[1] == (
-        "LLM_EXAMPLE_COM_API_KEY is not set in this environment; the provider has no key until it is"
-    )
+    assert said_once(found.notes)[:2] == [
+        "model_list[].litellm_params.api_key (2 times, first in line 3): a key in clear, which is not stored: put it "
+        "into the environment variable LLM_EXAMPLE_COM_API_KEY, or write os.environ/NAME or file:/path",
+        "LLM_EXAMPLE_COM_API_KEY: is not set in this environment; the provider has no key until it is",
+    ]
     assert not any(f"sk-{which}" in repr(found) for which in ("first", "second", "third", "fourth", "fifth"))
 
 
@@ -155,12 +159,12 @@ def test_what_is_out_of_bounds_is_brought_into_them_and_said() -> None:
     (model,) = found.models
     assert (model.total_timeout_s, model.first_token_timeout_s) == (3600, 0.1)
     assert (found.retries, found.breaker_cooldown_s) == (10, 0.1)
-    assert found.notes == (
-        "litellm_settings.request_timeout may be 0.1 to 3600 here: taken as 3600",
-        "model_list[0].litellm_params.stream_timeout may be 0.1 to 3600 here: taken as 0.1",
-        "litellm_settings.num_retries may be 0 to 10 here: taken as 10",
-        "litellm_settings.cooldown_time may be 0.1 to 3600 here: taken as 0.1",
-    )
+    assert said_once(found.notes) == [
+        "litellm_settings.request_timeout, line 2: may be 0.1 to 3600 here: taken as 3600",
+        "model_list[0].litellm_params.stream_timeout, line 1: may be 0.1 to 3600 here: taken as 0.1",
+        "litellm_settings.num_retries, line 2: may be 0 to 10 here: taken as 10",
+        "litellm_settings.cooldown_time, line 2: may be 0.1 to 3600 here: taken as 0.1",
+    ]
 
 
 def test_the_routers_settings_win() -> None:
@@ -169,7 +173,7 @@ def test_the_routers_settings_win() -> None:
         "router_settings: {num_retries: 0, timeout: 30, fallbacks: [{a: [c]}]}"
     )
     assert (found.retries, found.breaker_failures) == (0, 4)
-    assert found.chains == {("a", ChainKind.GENERAL): ("c",)}
+    assert chains(found) == {("a", ChainKind.GENERAL): ("c",)}
 
 
 def test_an_entrys_timeouts_win_over_the_files() -> None:
@@ -194,7 +198,7 @@ model_list:
 def test_fallbacks_of_any_model_are_those_of_every_model_without_its_own() -> None:
     found = config(MODELS + 'litellm_settings: {fallbacks: [{"*": [b]}, {b: [a]}], '
                    'context_window_fallbacks: [{"*": [b]}]}')  # fmt: skip
-    assert found.chains == {
+    assert chains(found) == {
         ("a", ChainKind.GENERAL): ("b",),
         ("b", ChainKind.GENERAL): ("a",),
         ("a", ChainKind.CONTEXT_WINDOW): ("b",),
@@ -202,80 +206,86 @@ def test_fallbacks_of_any_model_are_those_of_every_model_without_its_own() -> No
 
 
 def test_default_fallbacks_leave_a_model_that_would_fall_back_to_itself_alone() -> None:
-    assert config(MODELS + "litellm_settings: {default_fallbacks: [b]}").chains == {("a", ChainKind.GENERAL): ("b",)}
+    assert chains(config(MODELS + "litellm_settings: {default_fallbacks: [b]}")) == {("a", ChainKind.GENERAL): ("b",)}
 
 
 def test_of_two_chains_of_one_model_the_first_is_taken_as_litellm_does() -> None:
-    assert config("litellm_settings: {fallbacks: [{a: [b]}, {a: [c]}]}").chains == {("a", ChainKind.GENERAL): ("b",)}
+    assert chains(config("litellm_settings: {fallbacks: [{a: [b]}, {a: [c]}]}")) == {("a", ChainKind.GENERAL): ("b",)}
 
 
 def test_a_chain_is_taken_over_without_the_models_that_are_not() -> None:
     found = config(MODELS + "litellm_settings: {fallbacks: [{a: [picture, b]}, {picture: [a]}, {b: [picture]}]}")
-    assert found.chains == {("a", ChainKind.GENERAL): ("b",)}
-    assert found.unsupported == (
-        "model_list[2] (picture: not a chat model)",
-        "litellm_settings.fallbacks[0].a: picture (the model itself is not taken over)",
-        "litellm_settings.fallbacks[1].picture (the model itself is not taken over)",
-        "litellm_settings.fallbacks[2].b: picture (the model itself is not taken over)",
-    )
+    assert chains(found) == {("a", ChainKind.GENERAL): ("b",)}
+    assert said_once(found.unsupported) == [
+        "model_list[2] (picture), line 5: not a chat model",
+        "litellm_settings.fallbacks[0].a, line 6: picture (the model itself is not taken over)",
+        "litellm_settings.fallbacks[1].picture, line 6: the model itself is not taken over",
+        "litellm_settings.fallbacks[2].b, line 6: picture (the model itself is not taken over)",
+    ]
 
 
 @pytest.mark.parametrize(
     ("settings", "budget"),
     [
-        ("max_budget: 10, budget_duration: 1d", BudgetEntry(Decimal(10), "day")),
-        ("max_budget: 0.1, budget_duration: 7d", BudgetEntry(Decimal("0.1"), "week")),
-        ("max_budget: 10, budget_duration: 30d", BudgetEntry(Decimal(10), "month")),
-        ("max_budget: 10, budget_duration: 1mo", BudgetEntry(Decimal(10), "month")),
-        ("max_budget: '12345678.123456789012'", BudgetEntry(Decimal("12345678.123456789012"), "total")),
+        ("max_budget: 10, budget_duration: 1d", (Decimal(10), "day")),
+        ("max_budget: 0.1, budget_duration: 7d", (Decimal("0.1"), "week")),
+        ("max_budget: 10, budget_duration: 30d", (Decimal(10), "month")),
+        ("max_budget: 10, budget_duration: 1mo", (Decimal(10), "month")),
+        ("max_budget: '12345678.123456789012'", (Decimal("12345678.123456789012"), "total")),
         ("max_budget: 0", None),
     ],
 )
-def test_a_budget_is_exact_and_of_a_calendar_period(settings: str, budget: BudgetEntry | None) -> None:
-    assert config(f"litellm_settings: {{{settings}}}").budget == budget
+def test_a_budget_is_exact_and_of_a_calendar_period(settings: str, budget: tuple[Decimal, str] | None) -> None:
+    found = config(f"litellm_settings: {{{settings}}}").budget
+    assert (found and (found.limit_usd, found.period)) == budget
 
 
 def test_a_budget_of_0_is_no_budget_to_litellm_and_said_so() -> None:
-    assert config("litellm_settings: {max_budget: 0}").notes == (
-        "litellm_settings.max_budget 0 means no budget to LiteLLM: no budget was changed",
-    )
+    assert said_once(config("litellm_settings: {max_budget: 0}").notes) == [
+        "litellm_settings.max_budget, line 1: 0 means no budget to LiteLLM: no budget was changed",
+    ]
 
 
 def test_a_master_key_may_come_from_the_environment_and_is_missed_when_it_does_not() -> None:
     assert config("general_settings: {master_key: os.environ/MINE}").master_key == "sk-m"
     missing = config("general_settings: {master_key: os.environ/GONE}")
     assert missing.master_key is None
-    assert missing.notes == ("general_settings.master_key: GONE is not set in this environment; no key was made",)
+    assert said_once(missing.notes) == [
+        "general_settings.master_key, line 1: GONE is not set in this environment; no key was made"
+    ]
 
 
 def test_every_unknown_key_is_named_by_its_place() -> None:
     found = config("""
 model_list:
   - model_name: m
-    litellm_params: {model: openai/x, rpm: 3, aws_secret_access_key: abc}
+    litellm_params: {model: openai/x, rpm: 3, drop_params: true}
     model_info: {id: "1", mode: chat}
     tags: []
 litellm_settings: {success_callback: [langfuse]}
 router_settings: {redis_password: hunter2}
-environment_variables: {A: b}
+own_section: {A: b}
 files_settings: []
 """)
-    assert found.unsupported == (
-        "environment_variables",
-        "files_settings",
-        "litellm_settings.success_callback",
-        "router_settings.redis_password",
-        "model_list[0].tags",
-        "model_list[0].litellm_params.rpm",
-        "model_list[0].litellm_params.aws_secret_access_key",
-        "model_list[0].model_info.id",
-    )
+    assert said_once(found.unsupported) == [
+        "own_section, line 9",
+        "files_settings, line 10",
+        "litellm_settings.success_callback, line 7",
+        "router_settings.redis_password, line 8",
+        "model_list[0].tags, line 6",
+        "model_list[0].litellm_params.rpm, line 4",
+        "model_list[0].litellm_params.drop_params, line 4",
+        "model_list[0].model_info.id, line 5",
+    ]
 
 
 @pytest.mark.parametrize("weight", ["-1", "many", "nan", "true", "0.0000001", "1000001", "1e400"])
 def test_a_weight_is_a_number_within_reason(weight: str) -> None:
-    with pytest.raises(InvalidConfig, match=r"model_list\[0\]\.litellm_params\.weight: must be"):
-        entry(f"model: gpt-4o, weight: {weight}")
+    found = config(f"model_list: [{{model_name: m, litellm_params: {{model: gpt-4o, weight: {weight}}}}}]")
+    (wrong,) = found.left_out
+    assert wrong.place == "model_list[0].litellm_params.weight"
+    assert wrong.why.startswith("must be")
+    assert found.models[0].weight is None
 
 
 @pytest.mark.parametrize(

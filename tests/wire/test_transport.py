@@ -111,14 +111,39 @@ def test_headers_that_trickle_do_not_outlast_the_first_token_limit() -> None:
     assert within(took_s, 0.7, least_s=0.3)
 
 
-def test_pings_do_not_hold_back_the_first_token_limit() -> None:
+def test_a_provider_that_shows_that_it_lives_is_waited_for_beyond_the_first_token_limit() -> None:
+    with Raw(SSE_HEAD, *[b": ping\n\n"] * 20, b"data: x\n\n", pause_s=0.05) as server:
+        reader = post_stream(server.url, HEADERS, STREAMED, Timeouts(1, 0.4, 0.3, 10))
+        assert isinstance(reader, EventReader)
+        assert drain(reader) == [b"x"]
+
+
+def test_signs_of_life_hold_back_the_first_token_limit_ten_times_its_length_and_no_longer() -> None:
     with Raw(SSE_HEAD, *[b": ping\n\n"] * 100, pause_s=0.05) as server:
-        reader = post_stream(server.url, HEADERS, STREAMED, QUICK)
+        reader = post_stream(server.url, HEADERS, STREAMED, Timeouts(1, 0.1, 0.3, 10))
         assert isinstance(reader, EventReader)
         kind, took_s = failure(reader.next_event)
         reader.close()
     assert kind is FailureKind.TIMEOUT
-    assert within(took_s, 0.7, least_s=0.3)
+    assert within(took_s, 1.3, least_s=0.9)
+
+
+def test_a_provider_that_falls_silent_after_a_ping_is_left_at_the_first_token_limit() -> None:
+    with Raw(SSE_HEAD, b": ping\n\n", pause_s=0.2, linger_s=3) as server:
+        reader = post_stream(server.url, HEADERS, STREAMED, Timeouts(1, 0.4, 0.3, 10))
+        assert isinstance(reader, EventReader)
+        kind, took_s = failure(reader.next_event)
+        reader.close()
+    assert kind is FailureKind.TIMEOUT
+    assert within(took_s, 0.8, least_s=0.35)
+
+
+def test_in_mid_stream_signs_of_life_hold_back_the_idle_limit() -> None:
+    with Raw(SSE_HEAD, b"data: x\n\n", *[b": ping\n\n"] * 12, b"data: y\n\n", pause_s=0.05) as server:
+        reader = post_stream(server.url, HEADERS, STREAMED, Timeouts(1, 5, 0.3, 10))
+        assert isinstance(reader, EventReader)
+        reader.limits.content_seen()
+        assert drain(reader) == [b"x", b"y"]
 
 
 def test_after_the_first_content_the_idle_limit_runs_from_event_to_event(sim: Simulator) -> None:

@@ -54,10 +54,12 @@ def read(stream: AnswerStream) -> list[dict[str, Any]]:
 
 
 class Raw:
-    """A server that sends exactly these pieces to every connection, with pauses, then closes."""
+    """A server that sends exactly these pieces to every connection, with pauses, then lingers and closes."""
 
-    def __init__(self, *pieces: bytes, pause_s: float = 0.0, tls: ssl.SSLContext | None = None) -> None:
-        self._pieces, self._pause_s = pieces, pause_s
+    def __init__(
+        self, *pieces: bytes, pause_s: float = 0.0, linger_s: float = 0.0, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._pieces, self._pause_s, self._linger_s = pieces, pause_s, linger_s
         self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1/chat/completions"
@@ -87,6 +89,7 @@ class Raw:
                 for piece in self._pieces:
                     connection.sendall(piece)
                     time.sleep(self._pause_s)
+                time.sleep(self._linger_s)
             except OSError:
                 return  # the client has had enough
 

@@ -82,7 +82,6 @@ class PartialChat:
         choice = choices[0]
         delta = choice.get("delta") or {}
         if choice.get("finish_reason"):
-            self.is_finished = True
             return self._release(event)
         if self.held or delta.get("tool_calls") or delta.get("function_call"):
             self.held.append(event)
@@ -110,6 +109,7 @@ class PartialChat:
     def _note(self, event: Json) -> None:
         for choice in event.get("choices") or ():
             delta = choice.get("delta") or {}
+            self.is_finished = self.is_finished or bool(choice.get("finish_reason"))
             for part in ("content", "reasoning_content", "refusal"):
                 if isinstance(delta.get(part), str):
                     self._received.append(delta[part])

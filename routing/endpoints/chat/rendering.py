@@ -6,12 +6,14 @@ https://platform.openai.com/docs/api-reference/chat-streaming
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
+from accounting.money import plain_usd
 from accounting.usage import Usage
 from routing.endpoints.chat.request import ChatCall
+from routing.serving.call import Consumed
 from routing.upstreams.base import FailureKind, Json, UpstreamError
 
+_OF_EVERY_CHUNK = ("id", "object", "created", "system_fingerprint")
 DONE = b"data: [DONE]\n\n"
 _as_json = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make an encoder for every event
 
@@ -34,27 +36,37 @@ class ChatFrames:
     def __init__(self, alias: str, *, include_usage: bool) -> None:
         self._alias = alias  # the model of every chunk, even when several deployments answer
         self._include_usage = include_usage
-        self._usage_of_all: Callable[[], Usage] | None = None
+        self._last: Json = {}
+        self._reported: Json | None = None  # the provider's last chunk, with its count
 
     def event(self, event: Json) -> bytes | None:
-        """The event as its client sees it: the alias as the model, usage only when asked for."""
+        """The event as its client sees it: the alias as the model. The count comes at the end, with the cost."""
         if not event.get("choices") and event.get("usage"):
-            if not self._include_usage:
-                return None
-            if self._usage_of_all is not None:
-                event["usage"] = _detailed(self._usage_of_all())
+            self._reported = event
+            return None
         event["model"] = self._alias
         if self._include_usage:
             event.setdefault("usage", None)  # as OpenAI does when a client asked for usage
         elif "usage" in event:
             del event["usage"]
+        self._last = event
         return b"data: " + _as_json(event).encode("ascii") + b"\n\n"
 
-    def rescued(self, usage_of_all: Callable[[], Usage]) -> None:
-        self._usage_of_all = usage_of_all
+    def end(self, consumed: Consumed) -> bytes:
+        return self._usage(consumed) + DONE if self._include_usage else DONE
 
-    def end(self) -> bytes:
-        return DONE
+    def _usage(self, consumed: Consumed) -> bytes:
+        """The chunk that OpenAI sends last when it is asked for usage: the provider's own as long as it says all, else
+        ours."""
+        reported = self._reported if consumed.is_counted else None
+        usage = _detailed(consumed.usage) if reported is None else reported["usage"]
+        like = self._reported or {name: self._last[name] for name in _OF_EVERY_CHUNK if name in self._last}
+        chunk = {**like, "choices": [], "model": self._alias}
+        chunk.pop("usage", None)
+        # A number with all its digits: neither a float nor, as `json` would have it, a text.
+        cost_usd = "null" if consumed.cost_usd is None else plain_usd(consumed.cost_usd)
+        text = f'{_as_json(chunk)[:-1]},"usage":{_as_json(usage)[:-1]},"cost_usd":{cost_usd}}}}}'
+        return b"data: " + text.encode("ascii") + b"\n\n"
 
     def interrupted(self, error: UpstreamError) -> bytes:
         why = "stalled" if error.kind == FailureKind.TIMEOUT else "broke off"

@@ -16,6 +16,7 @@ import http
 import http.client
 import io
 import socket
+import ssl
 from contextlib import suppress
 from contextvars import ContextVar
 from time import monotonic
@@ -24,6 +25,7 @@ from typing import Any, Final
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util.wait import wait_for_read
 
 from accounting.postgres.sockets import has_ended
 from routing.upstreams.base import Leash
@@ -42,12 +44,29 @@ _MAX_HEADERS, _MAX_HEADER_BYTES = 100, 65536  # http.client's own bounds
 class Watch:
     """The deadline and the socket of a connection's current answer. Keeps `sock` after urllib3 has dropped it."""
 
-    __slots__ = ("deadline", "last_byte_at", "sock")
+    __slots__ = ("buffer", "deadline", "is_peeking", "last_byte_at", "sock")
 
     def __init__(self) -> None:
         self.deadline = 0.0
         self.last_byte_at = monotonic()
         self.sock: Any = None
+        self.buffer: io.BufferedReader | None = None  # between the socket and http.client
+        self.is_peeking = False
+
+    def has_bytes(self, within_s: float) -> bool:
+        """Whether something of the body comes in that time. Reads nothing of it."""
+        if self.sock is None or self.buffer is None or self.sock.fileno() == -1:
+            return True  # whoever reads hears at once what is the matter
+        self.is_peeking = True
+        try:
+            buffered = self.buffer.peek(1)
+        finally:
+            self.is_peeking = False
+        if buffered.strip(b"\r\n"):  # the end of a chunk, whose next has not come, is nothing to read
+            return True
+        if isinstance(self.sock, ssl.SSLSocket) and self.sock.pending():
+            return True
+        return wait_for_read(self.sock, timeout=max(0.0, within_s))
 
 
 class _TimedSocket(io.RawIOBase):
@@ -62,6 +81,8 @@ class _TimedSocket(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         watch = self._watch
+        if watch.is_peeking:
+            return None  # nothing is there without waiting
         left = watch.deadline - monotonic()
         if left <= 0:
             raise TimeoutError("deadline passed")
@@ -84,7 +105,7 @@ class _TimedResponse(http.client.HTTPResponse):
         leash = leash_of_call.get()
         if leash is not None:  # the request is sent, and the answer may take long
             leash.on_gone(lambda: _shut(sock))
-        self.fp = io.BufferedReader(_TimedSocket(self.fp.detach(), watch), READ_BYTES)
+        self.fp = watch.buffer = io.BufferedReader(_TimedSocket(self.fp.detach(), watch), READ_BYTES)
 
     def begin(self) -> None:
         """http.client's method, but with :func:`read_headers`.

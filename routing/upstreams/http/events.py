@@ -52,6 +52,7 @@ def post_stream(
     if response.status != 200 or kind == "text/html":
         content = read_bounded(response, watch, limits.first_token_at, _MAX_ERROR_BYTES)
         return Whole(response.status, response.headers, content)
+    limits.heard()
     return EventReader(response, watch, limits)
 
 
@@ -108,15 +109,14 @@ class EventReader:
     def next_event(self, within_s: float | None = None) -> bytes | None:  # noqa: C901, PLR0912 - runs for every line
         """The next event's data, or None when the body has ended. Raises UpstreamError.
 
-        Waits until the limit of the phase (first token, then idle), or `within_s` if that is less.
+        Waits until the limit of the phase (first token, then idle), which every byte moves, or `within_s` if that is
+        less.
         """
         data: bytes | None = None
         size = 0
         name = ""
         lines = self._lines
-        deadline = self.limits.next_event_at()
-        if within_s is not None:
-            deadline = min(deadline, monotonic() + within_s)
+        ends_at = None if within_s is None else monotonic() + within_s
         while True:
             while lines:
                 line = lines.popleft()
@@ -149,7 +149,14 @@ class EventReader:
                 if data is not None:
                     self.event_name = name
                 return data
-            self._receive(deadline)
+            deadline = self.limits.next_byte_at()
+            self._receive(deadline if ends_at is None else min(deadline, ends_at))
+
+    def is_ready(self, within_s: float) -> bool:
+        """Whether the next bytes, or the end, come in that time. Nothing is read, and nothing is lost by asking."""
+        if self._lines or self._ended or self._closed or self._decode:
+            return True
+        return self._watch.has_bytes(within_s)
 
     def _receive(self, deadline: float) -> None:
         """One read from the socket, split into lines."""
@@ -175,6 +182,7 @@ class EventReader:
                 self._lines.extend(b"".join(self._rest).splitlines())
                 self._rest.clear()
             return
+        self.limits.heard()
         if self._bytes < len(codecs.BOM_UTF8):
             chunk = self._without_mark(chunk)
         self._bytes += len(chunk)

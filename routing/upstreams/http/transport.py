@@ -119,7 +119,7 @@ class Whole:
 class Limits:
     """The moments at which an attempt's limits run out. The attempt starts when this object is made."""
 
-    __slots__ = ("_content_seen", "connect_s", "first_token_at", "idle_s", "total_at")
+    __slots__ = ("_content_seen", "_first_token_s", "_living_at", "connect_s", "first_token_at", "idle_s", "total_at")
 
     def __init__(self, timeouts: Timeouts, *, streamed: bool) -> None:
         now = monotonic()
@@ -127,13 +127,20 @@ class Limits:
         self.idle_s = timeouts.idle_s
         self.total_at = now + timeouts.total_s
         self.first_token_at = min(now + timeouts.first_token_s, self.total_at) if streamed else self.total_at
+        self._first_token_s = timeouts.first_token_s
+        self._living_at = now + timeouts.living_s
         self._content_seen = False
 
+    def heard(self) -> None:
+        """A byte of the stream has come: a ping or a comment too says that the provider lives."""
+        if not self._content_seen:
+            self.first_token_at = min(monotonic() + self._first_token_s, self._living_at)
+
     def content_seen(self) -> None:
-        """The first content event has come: from now on the idle limit applies, from event to event."""
+        """The first content event has come: from now on the idle limit applies, from one sign of life to the next."""
         self._content_seen = True
 
-    def next_event_at(self) -> float:
+    def next_byte_at(self) -> float:
         if self._content_seen:
             return min(monotonic() + self.idle_s, self.total_at)
         return self.first_token_at
@@ -142,8 +149,9 @@ class Limits:
 class MappedErrors:
     """Context manager: urllib3's exceptions → one UpstreamError, without the URL that they carry.
 
-    `answering` says that the answer had begun, so the errors are about the answer, not about reaching the provider. The
-    manager is entered for every event of a stream, so it is not a generator: two instances serve all calls.
+    Once the request may have been read, it may be billed, whatever then goes wrong: `consumed`.
+    `answering`: the answer had begun, so a broken connection is the answer's and not the route's. It is entered for
+    every event of a stream, hence no generator: two instances serve all calls.
     """
 
     __slots__ = ("_answering",)
@@ -172,14 +180,14 @@ class MappedErrors:
                 return UpstreamError(FailureKind.TIMEOUT, "No connection to the provider in time")
             case ReadTimeoutError() | TimeoutError():
                 message = "The provider's answer stopped" if self._answering else "The provider did not answer in time"
-                return UpstreamError(FailureKind.TIMEOUT, message)
+                return UpstreamError(FailureKind.TIMEOUT, message, consumed=True)
             case SSLError():
                 return UpstreamError(FailureKind.CONNECTION, "No trusted TLS connection to the provider")
             case DecodeError() | InvalidHeader():
-                return UpstreamError(FailureKind.MALFORMED, "The provider's answer cannot be decoded")
+                return UpstreamError(FailureKind.MALFORMED, "The provider's answer cannot be decoded", consumed=True)
             case HTTPError() | http.client.HTTPException() | OSError():
                 message = "The provider's answer broke off" if self._answering else "The provider closed the connection"
-                return UpstreamError(FailureKind.CONNECTION, message)
+                return UpstreamError(FailureKind.CONNECTION, message, consumed=True)
         return None
 
 
@@ -222,7 +230,9 @@ def read_bounded(response: urllib3.HTTPResponse, watch: Watch, deadline: float, 
             while part := response.read(READ_BYTES, decode_content=True):
                 size += len(part)
                 if size > limit:
-                    raise UpstreamError(FailureKind.MALFORMED, f"The provider's answer is larger than {limit} bytes")
+                    raise UpstreamError(
+                        FailureKind.MALFORMED, f"The provider's answer is larger than {limit} bytes", consumed=True
+                    )
                 parts.append(part)
         done = True
     finally:

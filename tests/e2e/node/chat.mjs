@@ -31,7 +31,7 @@ const scenarios = {
     const stream = await client.chat.completions.create({
       model, messages, stream: true, stream_options: { include_usage: true },
     });
-    const seen = { content: "", finish_reasons: [], usages: 0, completion_tokens: null };
+    const seen = { content: "", finish_reasons: [], usages: 0, completion_tokens: null, cost_usd: null };
     for await (const chunk of stream) {
       for (const choice of chunk.choices) {
         seen.content += choice.delta.content ?? "";
@@ -40,6 +40,7 @@ const scenarios = {
       if (chunk.usage) {
         seen.usages += 1;
         seen.completion_tokens = chunk.usage.completion_tokens;
+        seen.cost_usd = chunk.usage.cost_usd;
       }
     }
     return seen;

@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
 
-    dependencies = [("routing", "0006_plain_names")]
+    dependencies = [("routing", "0008_names_and_parameters")]
 
     operations = [
         migrations.AlterField(

@@ -1,0 +1,41 @@
+"""Which models may think for long before the first word of a stream, and say nothing meanwhile.
+
+OpenAI's reasoning models send no byte for half a minute and more; Gemini's think by themselves. From outside that looks
+like a dead provider, so only the model's name tells: litellm's price map says which models reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+from routing.upstreams.base import Deployment
+from routing.upstreams.price_map import costs_of
+
+#: Parts of the names of models that reason only when they are asked to.
+#: https://docs.claude.com/en/docs/build-with-claude/extended-thinking
+#: https://ai.google.dev/gemini-api/docs/thinking ("2.5 Flash Lite: model does not think" by default)
+_ONLY_WHEN_ASKED: Final = ("claude", "2.5-flash-lite")
+_OFF: Final = ("none", "disable", "disabled")
+
+
+@lru_cache(maxsize=4096)
+def reasons(litellm_provider: str, model: str) -> bool:
+    """Whether the model can think before it answers, as far as litellm knows."""
+    return bool(costs_of(litellm_provider, model).get("supports_reasoning"))
+
+
+def reasons_unasked(litellm_provider: str, model: str) -> bool:
+    return reasons(litellm_provider, model) and not any(part in model.lower() for part in _ONLY_WHEN_ASKED)
+
+
+def may_think(deployment: Deployment, body: Mapping[str, Any]) -> bool:
+    """Whether this request may be thought about in silence."""
+    if not reasons(deployment.litellm_provider, deployment.model):
+        return False
+    thinking = body.get("thinking")
+    asked = body.get("reasoning_effort") or (thinking.get("type") if isinstance(thinking, dict) else None)
+    if asked is None:
+        return reasons_unasked(deployment.litellm_provider, deployment.model)
+    return asked not in _OFF
