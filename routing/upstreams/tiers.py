@@ -75,4 +75,4 @@ def _is_sent(word: object, deployment: Deployment) -> bool:
         return True  # litellm decides, by model
     facts = facts_of(deployment.litellm_provider, deployment.model, deployment.base_url)
     values = facts.values.get("service_tier")
-    return "service_tier" in facts.takes and (values is None or word in values)
+    return "service_tier" in facts.takes and (values is None or (isinstance(word, str) and word in values))

@@ -105,7 +105,7 @@ def test_it_says_what_it_did_and_what_it_does_not_support_by_name() -> None:
     said = load()
     for line in (
         "  alias fast (groq llama-3.3-70b-versatile)",
-        "  alias claude-sonnet: output_cap_tokens none → 2048",
+        "  alias claude-sonnet: output_cap_tokens None → 2048",
         "  alias claude-sonnet: fallbacks gpt-4o → gemini-pro becomes fast → gpt-4o",
         "  budget global: limit_usd 10.000000000000 → 25",
         "  alias gpt-4o",

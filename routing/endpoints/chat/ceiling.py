@@ -28,6 +28,8 @@ TOKENS_A_MESSAGE: Final = 16
 TOKENS_A_REQUEST: Final = 64
 #: Anthropic adds a system prompt of 290 to 810 tokens to a request with tools (its documentation, "Tool use, pricing").
 TOKENS_WITH_TOOLS: Final = 1024
+#: Calls of earlier turns are offered as tools again where a provider insists: a name, and a schema without fields.
+TOKENS_A_CALL: Final = 128
 #: An image at most: OpenAI's tiles (a 768x2048 image of eight, 85 + 8 x 170 = 1,445), its patches (1,536 x 2.46),
 #: Anthropic's high-resolution images (4,784), Gemini's tiles of 258 up to an image ten times as long as wide.
 TOKENS_AN_IMAGE: Final = 8_192
@@ -118,8 +120,6 @@ def input_ceiling(body: Mapping[str, Any]) -> InputCeiling:
     if rest:
         text = _json(rest)
         count.tokens += _bytes(text)
-        if any(rest.get(name) for name in _SCHEMAS):
-            count.tokens += TOKENS_WITH_TOOLS
         if '"$ref"' in text:
             for name in _SCHEMAS:
                 count.add_references(rest.get(name), name)
@@ -128,6 +128,8 @@ def input_ceiling(body: Mapping[str, Any]) -> InputCeiling:
     messages = body.get("messages")
     for index, message in enumerate(messages if isinstance(messages, list) else ()):
         count.add_message(message, f"messages[{index}]")
+    if count.calls or any(rest.get(name) for name in _SCHEMAS):
+        count.tokens += TOKENS_WITH_TOOLS + count.calls * TOKENS_A_CALL
     return InputCeiling(
         tokens=count.tokens,
         pictures=count.pictures,
@@ -169,6 +171,7 @@ class _Count:
     pictures: int = 0
     pages: int = 0
     predicted_tokens: int = 0
+    calls: int = 0
     links: list[Link] = field(default_factory=list)
     unbounded: Unlimited | None = None
     reference_tokens: int = 0
@@ -183,6 +186,9 @@ class _Count:
             self.tokens += _bytes(message)
             return
         content, images = message.get("content"), message.get("images")
+        calls = message.get("tool_calls")
+        self.calls += len(calls) if isinstance(calls, list) else 0
+        self.calls += message.get("role") in ("tool", "function") or message.get("function_call") is not None
         if not isinstance(content, list) and not images and not message.get("audio"):
             self.tokens += _bytes(message)  # nearly every message is so
             return
