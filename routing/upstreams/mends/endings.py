@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from routing.upstreams.base import Json
 
@@ -49,6 +49,25 @@ def with_whole_calls(event: Json, names: Mapping[str, str]) -> Json:
     return event
 
 
+#: Gemini's ends of an answer that was stopped halfway for its content. Of such an answer litellm leaves out what was said,
+#: the other candidates, and a part of the count.
+_STOPPED: Final = frozenset(
+    {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT"}
+)
+
+
+def with_what_was_said(event: Json) -> Json:
+    """A Gemini answer or event whose end litellm calls `content_filter`, as it should, without emptying the answer."""
+    candidates = event.get("candidates")
+    if not any(candidate.get("finishReason") in _STOPPED for candidate in _listed(candidates)):
+        return event
+    known = [
+        {**candidate, "finishReason": "OTHER"} if candidate.get("finishReason") in _STOPPED else candidate
+        for candidate in _listed(candidates)
+    ]
+    return {**event, "candidates": known}
+
+
 def _calls(event: Json) -> Iterator[Json]:
     for candidate in _listed(event.get("candidates")):
         for part in _parts(candidate):
@@ -87,3 +106,11 @@ def as_function_call(message: Json) -> Json:
             name: function[name] for name in ("name", "arguments") if function.get(name) is not None
         }
     return old
+
+
+def write_function_calls(choices: list[Json], holder: Literal["message", "delta"]) -> None:
+    """Writes the calls of an answer's choices, or of a chunk's, the old way."""
+    for choice in choices:
+        choice[holder] = as_function_call(choice[holder])
+        if choice.get("finish_reason") == "tool_calls":
+            choice["finish_reason"] = "function_call"
