@@ -455,7 +455,7 @@ def test_old_functions_are_asked_for_and_answered_the_old_way(sim: Simulator, wi
         function_call="auto",
         max_tokens=50,
     )
-    sim.behave(wire, Behaviour(tool_calls=(ToolCall("get_weather", '{"city":"Rome"}'),)))
+    sim.behave(wire, Behaviour(reasoning="Hm.", tool_calls=(ToolCall("get_weather", '{"city":"Rome"}'),)))
     request = call_to(sim, wire, body)
     if streamed:
         choices = [chunk["choices"][0] for chunk in read(Translate().stream(request)) if chunk["choices"]]

@@ -178,8 +178,8 @@ def _refuse_unread_file(part: Json, param: str, heard: Heard) -> None:
 
 
 def call_functions_as_tools(messages: list[Json]) -> None:
-    """OpenAI's old `function_call` and role `function` as tool calls, with ids that match: litellm's do not. The messages
-    are changed in place."""
+    """OpenAI's old `function_call` and role `function` as tool calls, with ids that match; litellm's do not. The
+    messages are changed in place."""
     waiting: deque[tuple[object, str]] = deque()
     for at, message in enumerate(messages):
         call = message.get("function_call")
