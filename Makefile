@@ -27,8 +27,8 @@ test: $(BIN)/.test-installed ## Run the whole suite; make test ARGS="tests/unit 
 	@GATEWAY_ENV_FILE=/dev/null $(BIN)/python -m pytest $(ARGS)
 
 # Not collected by `make test`: its files are not called test_*.
-torture: $(BIN)/.test-installed ## Run the long forms of tests: storms, 50 rounds of kill -9, a soak, a million entries, 20,000 bounds
-	@GATEWAY_ENV_FILE=/dev/null $(BIN)/python -m pytest -s --timeout=7200 tests/torture/torture_ledger.py tests/torture/torture_bounds.py $(ARGS)
+torture: $(BIN)/.test-installed ## Run the long forms: the ledger's storms, 50 rounds of kill -9, a soak, a million entries; 20,000 bounds, 2,000 random requests
+	@GATEWAY_ENV_FILE=/dev/null $(BIN)/python -m pytest -s --timeout=7200 tests/torture/torture_*.py $(ARGS)
 
 check: export GATEWAY_ENV_FILE := /dev/null
 check: $(BIN)/.test-installed ## Check format, lint, types, import direction, deployment settings and missing migrations

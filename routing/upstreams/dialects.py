@@ -20,6 +20,8 @@ from accounting import facts
 from routing.upstreams.answers import loads
 from routing.upstreams.base import Deployment, Json
 from routing.upstreams.litellm_import import load
+from routing.upstreams.mends.conversation import call_functions_as_tools
+from routing.upstreams.mends.parameters import offer_functions_as_tools
 from routing.upstreams.price_map import costs_of
 from routing.upstreams.providers import (
     CAPS,
@@ -81,6 +83,8 @@ class Spoken:
 
     body: Json
     dropped: tuple[str, ...]
+    #: Whether the client offered `functions` to a provider of tools, and so knows no `tool_calls`.
+    calls_functions: bool = False
 
 
 def spoken(
@@ -94,11 +98,10 @@ def spoken(
     row = facts_of(deployment.litellm_provider, deployment.model, deployment.base_url)
     refused = without | _refusals.get(_key(deployment), frozenset())
     dropped: list[str] = []
-    body: Json = {
-        **request_body,
-        "model": deployment.model,
-        "messages": _messages(request_body.get("messages"), row, refused, dropped),
-    }
+    body: Json = {**request_body, "model": deployment.model}
+    calls_functions = not row.functions and _offer_functions_as_tools(body, row)
+    messages = request_body.get("messages") if row.functions else _with_tool_calls(request_body.get("messages"))
+    body["messages"] = _messages(messages, row, refused, dropped)
     _set_parameters(body, row, refused | _refused_by_model(row, deployment.model, body), dropped)
     if isinstance(body.get("tools"), list) and not _takes_field(row, refused, "cache_control", "tool"):
         body["tools"] = [_without_cache_mark(tool, "tools", dropped) for tool in body["tools"]]
@@ -109,19 +112,47 @@ def spoken(
         body["stream"] = True
         if row.stream_options and "stream_options" not in refused:
             body["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
-    return Spoken(body, tuple(sorted(set(dropped))))
+    return Spoken(body, tuple(sorted(set(dropped))), calls_functions)
+
+
+# --- functions -------------------------------------------------------------------------------------------------
+
+
+def _offer_functions_as_tools(body: Json, row: ProviderFacts) -> bool:
+    """OpenAI's old `functions` as tools, as most servers know them alone. Whether it was so."""
+    if body.get("tools") or not offer_functions_as_tools(body):
+        return False
+    if _takes(row, "parallel_tool_calls", False, body):
+        body["parallel_tool_calls"] = False  # `function_call` has room for one
+    return True
+
+
+def _with_tool_calls(messages: Any) -> Any:
+    """The conversation with its old calls of functions as tool calls. Changes only a copy."""
+    if not any(message.get("role") == "function" or message.get("function_call") for message in _dicts(messages)):
+        return messages
+    told = [dict(message) if isinstance(message, dict) else message for message in messages]
+    functions = [message for message in _dicts(told) if message.get("role") == "function"]
+    call_functions_as_tools(_dicts(told))
+    for message in functions:
+        if message["role"] == "tool":
+            message.pop("name", None)  # a tool's result has the call's id instead
+            message["content"] = message.get("content") or ""
+    return told
 
 
 # --- parameters -----------------------------------------------------------------------------------------------
 
 
 def _set_parameters(body: Json, row: ProviderFacts, refused: Collection[str], dropped: list[str]) -> None:
+    for name in [name for name, value in body.items() if value is None]:
+        del body[name]  # null asks for nothing, and strict servers refuse the name
     for name in body.keys() & OPTIONAL_PARAMETERS:
         value = body[name]
         is_refused = name in refused and not (name == "temperature" and value == 1)
         if is_refused or not _takes(row, name, value, body):
             del body[name]
-            if value is not None and not (name == "n" and value == 1):  # null and `n: 1` ask for nothing
+            if not (name == "n" and value == 1):  # `n: 1` asks for nothing
                 dropped.append(name)
     if body.get("modalities") == ["text"]:
         del body["modalities"]  # text is what every server answers with, and few know the name
@@ -245,6 +276,8 @@ def _parts(parts: list[Any], role: Any, row: ProviderFacts, refused: Collection[
     """The parts of a content that the provider takes, or an empty text when no part is left."""
     if not _takes_field(row, refused, "cache_control", role):
         parts = [_without_cache_mark(part, "messages", dropped) for part in parts]
+    if not _takes_field(row, refused, "refusal", role):
+        parts = [_refusal_as_text(part) for part in parts]
     if _takes_field(row, refused, "thoughts", role):
         return parts
     said = [part for part in parts if not (isinstance(part, dict) and part.get("type") in _THOUGHTS)]
@@ -252,6 +285,13 @@ def _parts(parts: list[Any], role: Any, row: ProviderFacts, refused: Collection[
         return parts
     dropped.append("messages[].thoughts")
     return said or ""
+
+
+def _refusal_as_text(part: Any) -> Any:
+    """A model's refusal is what it said. Only OpenAI has a part of its own for it."""
+    if not isinstance(part, dict) or part.get("type") != "refusal":
+        return part
+    return {"type": "text", "text": part.get("refusal") or ""}
 
 
 def _without_cache_mark(thing: Any, where: str, dropped: list[str]) -> Any:

@@ -378,6 +378,7 @@ class Gemini:
         names = parameters.names_at_gemini(given, messages)
         dropped = parameters.stop_without_empty_words(given, blanks=True, at_most=5)
         dropped += parameters.effort_at_gemini(given, model)
+        dropped += parameters.tier_at_gemini(given)
         optional = _mapped(request, litellm, messages, given, streamed=streamed)
         optional.pop("stream", None)
         # litellm also makes context caches at Google for messages marked `cache_control`: calls of its own, which an
@@ -431,7 +432,7 @@ class Gemini:
         return parser
 
     def readable(self, event: Json, prepared: Prepared) -> Json:
-        return endings.with_whole_calls(event, prepared.context["names"])
+        return endings.with_what_was_said(endings.with_whole_calls(event, prepared.context["names"]))
 
     def failed_turn(self, event: Json) -> str | None:
         return endings.failed_turn(event)

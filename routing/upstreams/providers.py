@@ -134,6 +134,7 @@ class ProviderFacts:
     dialects: tuple[Dialect, ...] = ("openai",)
 
     caps: tuple[str, ...] = (OLD_CAP,)  # the names of the output cap that it obeys; other names become the first
+    functions: bool = False  # it knows OpenAI's old `functions`; elsewhere they become tools, which mean the same
     developer: bool = False  # it knows the role `developer`; elsewhere that becomes `system`, which means the same
     stream_options: bool = True
     call_ids: CallIds = CallIds()
@@ -167,6 +168,7 @@ _OPENAI: Final = ProviderFacts(
     "openai",
     base_url="https://api.openai.com/v1",
     caps=(NEW_CAP, OLD_CAP),
+    functions=True,
     developer=True,
     call_ids=CallIds(longest=40),
     message_fields=_set("name refusal audio annotations"),
@@ -179,6 +181,7 @@ _OPENAI: Final = ProviderFacts(
 _ANY_SERVER: Final = ProviderFacts(
     "custom_openai",
     key_variable="OPENAI_API_KEY",
+    functions=True,
     message_fields=MESSAGE_FIELDS - {"thinking_blocks", "provider_specific_fields"},
     takes=PLATFORM_PARAMETERS
     | ADDED_PARAMETERS
@@ -211,6 +214,7 @@ _RELAYED: Final = (
     ProviderFacts(
         "litellm_proxy",
         caps=_BOTH,
+        functions=True,
         developer=True,
         call_ids=CallIds(longest=100_000, signed=True),
         message_fields=MESSAGE_FIELDS,

@@ -32,6 +32,7 @@ from routing.upstreams.deployment_parameters import resolved
 from routing.upstreams.dialects import Spoken, learn, refused_words, spoken
 from routing.upstreams.http.events import SILENCE, EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
+from routing.upstreams.mends.endings import write_function_calls
 from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.streams import LiveStream, Progress, collected, completed, next_event, says_something
 from routing.upstreams.usage import conforming_usage, reported_in, together, usage_of
@@ -52,7 +53,10 @@ class Relay:
 
     def whole(self, request: UpstreamRequest) -> WholeAnswer:
         answer, asked = _ask(request, "application/json", post, streamed=False)
-        return replace(_read_whole(answer, request), dropped_params=asked.dropped)
+        whole = _read_whole(answer, request)
+        if asked.calls_functions:
+            write_function_calls(whole.body["choices"], "message")
+        return replace(whole, dropped_params=asked.dropped)
 
     def stream(self, request: UpstreamRequest) -> LiveStream:
         def send(url: str, headers: dict[str, str], body: bytes, timeouts: Timeouts) -> EventReader | Whole:
@@ -67,7 +71,14 @@ class Relay:
         asked_choices = choices if type(choices) is int and choices > 1 else 1
         is_silence_an_answer = may_be_empty(request.body)
         return LiveStream(
-            Chunks(answer, request.api_key, asked_choices, asked.dropped, may_be_empty=is_silence_an_answer)
+            Chunks(
+                answer,
+                request.api_key,
+                asked_choices,
+                asked.dropped,
+                may_be_empty=is_silence_an_answer,
+                calls_functions=asked.calls_functions,
+            )
         )
 
 
@@ -162,6 +173,7 @@ class Chunks:
         dropped_params: tuple[str, ...] = (),
         *,
         may_be_empty: bool = False,
+        calls_functions: bool = False,
     ) -> None:
         self.dropped_params = dropped_params
         self.http_status = reader.status
@@ -171,6 +183,7 @@ class Chunks:
         self._reader = reader
         self._api_key = api_key
         self._asked_choices = choices
+        self._calls_functions = calls_functions
         self._begun: set[int] = set()  # the choices that have begun
         self._finished: set[int] = set()
         self._calls: dict[int, Calls] = {}
@@ -188,6 +201,11 @@ class Chunks:
         self._reader.close()
 
     def chunks(self) -> Iterator[Json]:
+        if not self._calls_functions:
+            return self._chunks()
+        return map(_with_function_calls, self._chunks())
+
+    def _chunks(self) -> Iterator[Json]:
         held: list[Json] = []  # finish reasons of an answer that is still empty
         last: list[Json] = []  # of an answer that is complete but for its count: a client may leave once it has them
         count_due_at = 0.0
@@ -322,3 +340,8 @@ class Chunks:
         if usage is not None:
             head: Json = {k: self._last[k] for k in ("id", "object", "created", "model") if k in self._last}
             yield {**head, "choices": [], "usage": usage}
+
+
+def _with_function_calls(chunk: Json) -> Json:
+    write_function_calls(chunk["choices"], "delta")
+    return chunk

@@ -18,7 +18,7 @@ from routing.upstreams.formats import Anthropic, Gemini, Prepared, WireFormat, d
 from routing.upstreams.http.events import SILENCE, EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
 from routing.upstreams.mends.capability import cannot
-from routing.upstreams.mends.endings import as_function_call
+from routing.upstreams.mends.endings import as_function_call, write_function_calls
 from routing.upstreams.relay import Chunks
 from routing.upstreams.scrubbing import scrubbed
 from routing.upstreams.streams import LiveStream, Progress, collected, next_event
@@ -139,7 +139,7 @@ def _read_whole(wire: WireFormat, prepared: Prepared, answer: Whole, request: Up
     tier = wire.service_tier(raw) or answer.headers.get(_TIER_HEADER)
     whole = whole_answer(body, answer.status, request_id, may_be_empty=may_be_empty(request.body))
     if prepared.calls_functions:
-        _write_function_calls(whole.body)
+        write_function_calls(whole.body["choices"], "message")
     return replace(whole, service_tier=tier if isinstance(tier, str) else None, dropped_params=prepared.dropped)
 
 
@@ -163,13 +163,6 @@ def _as_chat_completion(wire: WireFormat, prepared: Prepared, answer: Whole, raw
 def _failed_turn(reason: str) -> UpstreamError:
     """The model did not say what it meant to say: to a client it would look like the end of its work."""
     return UpstreamError(FailureKind.MALFORMED, f"The model's turn failed ({reason})")
-
-
-def _write_function_calls(body: Json) -> None:
-    for choice in body["choices"]:
-        choice["message"] = as_function_call(choice["message"])
-        if choice["finish_reason"] == "tool_calls":
-            choice["finish_reason"] = "function_call"
 
 
 def _usage_alone(wire: WireFormat, prepared: Prepared, answer: Whole, raw: Json) -> Usage | None:

@@ -32,6 +32,7 @@ _FIELDS = frozenset(
         "cachedContent",
         "model",
         "labels",
+        "serviceTier",
     ]
 )
 _NO_THINKING = ("none", "minimal")

@@ -30,6 +30,7 @@ def broken(body: Mapping[str, Any], model: str) -> str | None:
         *(message for at, each in enumerate(declared) for message in _declaration(at, each)),
         *_generation(model, config),
         *_parts(body),
+        *_tier(body),
     ]
     return messages[0] if messages else None
 
@@ -96,6 +97,12 @@ def _generation(model: str, config: Mapping[str, Any]) -> Iterator[str]:
             yield f"The thinking budget {budget} is invalid. Please choose a value between {limits[0]} and {limits[1]}."
     if level is not None and str(level).lower() not in ("minimal", "low", "medium", "high"):
         yield f"Invalid value at 'generation_config.thinking_config.thinking_level': \"{level}\""
+
+
+def _tier(body: Mapping[str, Any]) -> Iterator[str]:
+    tier = _get(body, "serviceTier")
+    if tier is not None and tier not in ("standard", "flex", "priority"):
+        yield f"Invalid value at 'service_tier': \"{tier}\""
 
 
 def _parts(body: Mapping[str, Any]) -> Iterator[str]:

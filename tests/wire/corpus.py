@@ -293,7 +293,7 @@ CORPUS: dict[str, tuple[Request, Behaviour | None]] = {
     "cut by its cap": (asks("Hello", max_tokens=3), Behaviour(tokens=("a ", "b ", "c"), finish="length")),
     "user": (asks(user="user-123"), None),
     "user by mail": (asks(user="ann@example.com"), None),
-    "service tier": (asks(service_tier="auto"), None),
+    "service tier": (asks(service_tier="default"), None),
     "verbosity": (asks(verbosity="low"), None),
     "store": (asks(store=True), None),
     "n three": (asks(n=3), Behaviour(text="One of three")),

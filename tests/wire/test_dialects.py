@@ -204,7 +204,7 @@ def test_a_call_of_the_old_kind_stays_in_the_conversation(sim: Simulator) -> Non
         {"role": "function", "name": "f", "content": "one"},
         {"role": "assistant", "content": "One", "function_call": None},
     ]
-    Relay().whole(to(sim, "anyone", {"messages": messages}, "together_ai", "some-model"))
+    Relay().whole(to(sim, "anyone", {"messages": messages}, "openai", "some-model"))
     assert sent(sim)["messages"] == [*messages[:3], {"role": "assistant", "content": "One"}]
 
 
@@ -300,12 +300,64 @@ def test_no_server_answers_beyond_the_output_cap(
 def test_a_parameter_that_is_null_asks_for_nothing_and_is_not_named(
     sim: Simulator, flavour: str, provider: str, model: str
 ) -> None:
-    nothing = dict.fromkeys(
-        (*PARAMETERS.keys() - LEGACY - {"tools", "tool_choice", "modalities", "response_format"}, *ADDED)
-    )
+    nothing = dict.fromkeys((*PARAMETERS, *ADDED, "a_parameter_of_tomorrow"))
     answer = Relay().whole(to(sim, flavour, {"messages": CONVERSATION[1:2], **nothing}, provider, model))
     assert answer.dropped_params == ("messages[].cache_control",)
     assert len(sim.requests) == 1
+
+
+# --- old functions ------------------------------------------------------------------------------------------------
+
+NO_FUNCTIONS = [deployment for deployment in STRICT_DEPLOYMENTS if deployment[0] not in ("openai", "perplexity")]
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(("flavour", "provider", "model"), NO_FUNCTIONS)
+def test_old_functions_are_asked_for_as_tools_and_answered_the_old_way(
+    sim: Simulator, flavour: str, provider: str, model: str, streamed: bool
+) -> None:
+    call = {"name": "f", "arguments": "{}"}
+    body = {
+        "messages": [
+            {"role": "user", "content": "Look it up"},
+            {"role": "assistant", "content": None, "function_call": call},
+            {"role": "function", "name": "f", "content": None},
+            {"role": "user", "content": "call f"},
+        ],
+        "functions": [TOOL["function"]],
+        "function_call": {"name": "f"},
+    }
+    before = copy.deepcopy(body)
+    request = to(sim, flavour, body, provider, model)
+    if streamed:
+        chunks = read(Relay().stream(request))
+        choices = [choice for chunk in chunks for choice in chunk["choices"]]
+        calls = [choice["delta"]["function_call"] for choice in choices if choice["delta"].get("function_call")]
+        answer = {"name": calls[0]["name"], "arguments": "".join(call.get("arguments", "") for call in calls)}
+        end = choices[-1]["finish_reason"]
+    else:
+        (choice,) = Relay().whole(request).body["choices"]
+        answer, end = choice["message"]["function_call"], choice["finish_reason"]
+        assert "tool_calls" not in choice["message"]
+    assert (answer, end) == (call, "function_call")
+    asked = sent(sim)
+    assert (asked["tools"], asked["tool_choice"]["function"]) == ([TOOL], {"name": "f"})
+    assert "functions" not in asked
+    _, called, result, _ = asked["messages"]
+    assert called["tool_calls"][0]["function"] == call
+    assert result == {"role": "tool", "tool_call_id": called["tool_calls"][0]["id"], "content": ""}
+    assert body == before
+
+
+def test_a_refusal_in_parts_is_text_where_only_openai_would_know_it(sim: Simulator) -> None:
+    parts = [{"type": "refusal", "refusal": "I cannot say."}]
+    body = {"messages": [{"role": "assistant", "content": parts}, {"role": "user", "content": "Why?"}]}
+    for flavour, provider, model in STRICT_DEPLOYMENTS:
+        Relay().whole(to(sim, flavour, body, provider, model))
+        asked = sim.requests[-1].body
+        assert asked is not None
+        expected = parts if flavour in ("openai", "xai") else [{"type": "text", "text": "I cannot say."}]
+        assert asked["messages"][0]["content"] == expected
 
 
 # --- servers that say more than the table knows -----------------------------------------------------------------

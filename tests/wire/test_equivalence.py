@@ -53,6 +53,7 @@ DIFFERENCES: dict[tuple[str, str, str], str] = {
     ("lone surrogate", "gemini", "whole"): "litellm cannot encode it; JSON can",
     ("unknown parameter", "anthropic", "*"): _UNKNOWN,
     ("n three", "gemini", "streamed"): "litellm opens and ends the first choice alone; OpenAI does so for each",
+    ("filtered", "gemini", "whole"): "litellm leaves out what was said before the end",
     ("filtered", "gemini", "streamed"): "litellm's own `vertex_ai_…` fields on the last chunk are not OpenAI's",
 }
 

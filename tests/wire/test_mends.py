@@ -363,6 +363,16 @@ def test_a_conversation_in_which_nothing_is_said_is_refused(sim: Simulator, wire
     assert (error.kind, error.param) == (FailureKind.CAPABILITY, "messages")
 
 
+def test_a_conversation_that_the_assistant_begins_is_refused_at_claude_and_heard_by_gemini(sim: Simulator) -> None:
+    body = says(
+        {"role": "system", "content": "Be brief."}, {"role": "assistant", "content": "How can I help?"}, user("Hi")
+    )
+    error = refused(sim, "anthropic", body)
+    assert (error.kind, error.param) == (FailureKind.CAPABILITY, "messages")
+    received, _ = sent(sim, "gemini", body)
+    assert [content["role"] for content in received["contents"]] == ["model", "user"]
+
+
 def test_no_tool_is_invented_for_an_empty_list_of_calls(sim: Simulator) -> None:
     body = says(user("1"), {"role": "assistant", "content": "2", "tool_calls": []}, user("3"), max_tokens=9)
     assert "tools" not in sent(sim, "anthropic", body)[0]
@@ -445,7 +455,7 @@ def test_old_functions_are_asked_for_and_answered_the_old_way(sim: Simulator, wi
         function_call="auto",
         max_tokens=50,
     )
-    sim.behave(wire, Behaviour(tool_calls=(ToolCall("get_weather", '{"city":"Rome"}'),)))
+    sim.behave(wire, Behaviour(reasoning="Hm.", tool_calls=(ToolCall("get_weather", '{"city":"Rome"}'),)))
     request = call_to(sim, wire, body)
     if streamed:
         choices = [chunk["choices"][0] for chunk in read(Translate().stream(request)) if chunk["choices"]]
@@ -473,6 +483,45 @@ def test_what_claude_cannot_hear_or_see_is_refused_by_its_place(sim: Simulator, 
     error = refused(sim, "anthropic", asks([text("What is it?"), part]))
     assert (error.kind, error.http_status) == (FailureKind.CAPABILITY, 400)
     assert error.param == "messages[0].content[1]"
+
+
+@WIRES
+def test_a_call_whose_arguments_are_no_object_is_refused_under_the_clients_name_for_it(
+    sim: Simulator, wire: str
+) -> None:
+    call = {"name": "f", "arguments": '{"city": "Par'}
+    old = refused(sim, wire, says(user("Hi"), {"role": "assistant", "content": None, "function_call": call}))
+    assert (old.kind, old.param) == (FailureKind.CAPABILITY, "messages[1].function_call.arguments")
+    new = refused(sim, wire, says(user("Hi"), {"role": "assistant", "tool_calls": [tool_call("call_1", "f", "[]")]}))
+    assert (new.kind, new.param) == (FailureKind.CAPABILITY, "messages[1].tool_calls[0].function.arguments")
+
+
+def test_a_file_that_only_another_provider_has_is_refused_by_its_place(sim: Simulator) -> None:
+    error = refused(sim, "gemini", asks([text("Read"), {"type": "file", "file": {"file_id": "file-abc123"}}]))
+    assert (error.kind, error.param) == (FailureKind.CAPABILITY, "messages[0].content[1].file.file_id")
+
+
+def test_a_model_of_tomorrow_is_asked_for_no_more_than_any_gemini_can_write(sim: Simulator) -> None:
+    received, answer = sent(sim, "gemini", asks(max_tokens=500_000), model="gemini-9-pro")
+    assert received["generationConfig"]["max_output_tokens"] == 65_536
+    assert answer.dropped_params == ("max_tokens",)
+
+
+@pytest.mark.parametrize(
+    ("asked", "got", "dropped"),
+    [
+        ("auto", None, ()),
+        ("default", "standard", ()),
+        ("flex", "flex", ()),
+        ("priority", "priority", ()),
+        ("scale", None, ("service_tier",)),
+    ],
+)
+def test_gemini_serves_no_tier_that_was_not_asked_for(
+    sim: Simulator, asked: str, got: str | None, dropped: tuple[str, ...]
+) -> None:
+    received, answer = sent(sim, "gemini", asks(service_tier=asked))
+    assert (received.get("serviceTier"), answer.dropped_params) == (got, dropped)
 
 
 @WIRES
@@ -573,3 +622,25 @@ def test_any_other_empty_answer_is_a_failure(sim: Simulator, wire: str, streamed
     with pytest.raises(UpstreamError) as raised:
         _finish(sim, wire, asks(), streamed)
     assert raised.value.kind is FailureKind.EMPTY
+
+
+@STREAMED
+@pytest.mark.parametrize("said", [("It is ", "so"), ()], ids=["halfway", "at once"])
+def test_what_gemini_said_before_it_was_stopped_is_handed_on_and_counted(
+    sim: Simulator, said: tuple[str, ...], streamed: bool
+) -> None:
+    counted = Counted(input_tokens=9, output_tokens=7, reasoning_tokens=5, cached_tokens=3)
+    sim.behave("gemini", Behaviour(tokens=said, finish="content_filter", usage=counted))
+    request = call_to(sim, "gemini", asks(n=2))
+    if streamed:
+        stream = Translate().stream(request)
+        chunks = read(stream)
+        text, usage = text_of(chunks), stream.usage
+        ends = [choice["finish_reason"] for chunk in chunks for choice in chunk["choices"] if choice["finish_reason"]]
+    else:
+        answer = Translate().whole(request)
+        choices = answer.body["choices"]
+        text = "".join(choice["message"].get("content") or "" for choice in choices)
+        ends, usage = [choice["finish_reason"] for choice in choices], answer.usage
+    assert (text, ends) == ("".join(said) * 2, ["content_filter"] * 2)
+    assert usage == Usage(9, cached_input_tokens=3, output_tokens=7, reasoning_tokens=5)

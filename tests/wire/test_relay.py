@@ -39,7 +39,7 @@ def refused(sim: Simulator, *, streamed: bool, **options: Any) -> UpstreamError:
 
 
 def test_the_request_goes_out_as_it_came_but_for_the_model(sim: Simulator) -> None:
-    body = {**HELLO, "frobnicate": {"deep": [1, None]}, "seed": 7, "metadata": {"a": "b"}, "store": True, "stop": None}
+    body = {**HELLO, "frobnicate": {"deep": [1, None]}, "seed": 7, "metadata": {"a": "b"}, "store": True}
     before = copy.deepcopy(body)
     Relay().whole(call_to(sim, "openai", body))
     assert sim.requests[0].body == {**body, "model": "gpt-4o"}

@@ -221,7 +221,6 @@ _REFUSED = {
     ("empty user", "*"),
     ("spaces only", "anthropic"),
     ("sound", "anthropic"),
-    ("service tier", "gemini"),  # litellm sends it; the simulated API is older than the field
 }
 
 

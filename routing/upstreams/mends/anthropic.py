@@ -217,8 +217,13 @@ def keep_the_models_maximum(body: Json, asked: Mapping[str, Any], model: str) ->
 
 def keep_cap(holder: Json, name: str, asked: Mapping[str, Any], *models: str) -> tuple[str, ...]:
     """Lowers the output cap to what the price map says that the model can write."""
-    cap, most = holder.get(name), most_output_tokens(*models)
-    if not isinstance(cap, int) or most is None or cap <= most:
+    most = most_output_tokens(*models)
+    return () if most is None else keep_cap_below(holder, name, asked, most)
+
+
+def keep_cap_below(holder: Json, name: str, asked: Mapping[str, Any], most: int) -> tuple[str, ...]:
+    cap = holder.get(name)
+    if not isinstance(cap, int) or cap <= most:
         return ()
     holder[name] = most
     return tuple(given for given in ("max_tokens", "max_completion_tokens") if asked.get(given) is not None)

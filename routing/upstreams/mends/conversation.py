@@ -28,7 +28,9 @@ class Heard:
     result_parts: Collection[str]  # of a tool's result
     pictures: Collection[str]
     files: Collection[str] | None  # None: the provider itself says which
+    file_ids: re.Pattern[str]  # what an id of a file looks like that the provider may have
     blanks: bool  # whether text may be white space alone
+    answers_first: bool  # whether the first turn may be the assistant's
 
 
 #: https://platform.claude.com/docs/en/api/messages (content blocks), …/build-with-claude/vision (pictures),
@@ -39,7 +41,9 @@ ANTHROPIC: Final = Heard(
     result_parts=frozenset({"text", "image_url", "file", "tool_reference"}),
     pictures=frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"}),
     files=frozenset({"application/pdf", "text/plain"}),
+    file_ids=re.compile(""),
     blanks=False,
+    answers_first=False,
 )
 #: https://ai.google.dev/gemini-api/docs/image-understanding, …/audio, …/document-processing.
 GEMINI: Final = Heard(
@@ -48,7 +52,9 @@ GEMINI: Final = Heard(
     result_parts=frozenset({"text", "image", "image_url", "input_image", "file", "input_file"}),
     pictures=frozenset({"image/jpeg", "image/png", "image/webp", "image/heic", "image/heif"}),
     files=None,
+    file_ids=re.compile(r"https?://|gs://|data:|files/", re.IGNORECASE),
     blanks=True,
+    answers_first=True,
 )
 _ROLES: Final = ("system", "developer", "user", "assistant", "tool", "function")
 _THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
@@ -68,7 +74,7 @@ def mended(messages: list[Any], heard: Heard) -> list[Any]:
     if not all(isinstance(message, dict) for message in messages):
         return messages  # litellm says what is wrong with it
     _refuse_what_is_not_heard(messages, heard)
-    _call_functions_as_tools(messages)
+    call_functions_as_tools(messages)
     _tell_calls_apart(messages)
     messages = _with_a_result_for_every_call(messages)
     for message in messages:
@@ -129,7 +135,9 @@ def _refuse_misshapen_calls(message: Json, param: str, heard: Heard) -> None:
             raise cannot(f"{heard.name} can be told of calls of functions only", where)
         if not isinstance(call.get("id"), str | None) or not isinstance(call["function"].get("name"), str):
             raise cannot("A call needs a text as its id and as its function's name", where)
-        _refuse_half_arguments(call["function"].get("arguments"), where)
+        _refuse_half_arguments(call["function"].get("arguments"), f"{where}.function")
+    if isinstance(call := message.get("function_call"), dict):
+        _refuse_half_arguments(call.get("arguments"), f"{param}.function_call")
 
 
 def _refuse_half_arguments(arguments: object, param: str) -> None:
@@ -138,9 +146,9 @@ def _refuse_half_arguments(arguments: object, param: str) -> None:
     try:
         value = json.loads(arguments)
     except (ValueError, RecursionError):
-        raise cannot("A call's arguments are not JSON", f"{param}.function.arguments") from None
+        raise cannot("A call's arguments are not JSON", f"{param}.arguments") from None
     if value is not None and not isinstance(value, dict):
-        raise cannot("A call's arguments are no JSON object", f"{param}.function.arguments")
+        raise cannot("A call's arguments are no JSON object", f"{param}.arguments")
 
 
 def _is_heard(role: object, kind: str, heard: Heard) -> bool:
@@ -155,6 +163,9 @@ def _is_heard(role: object, kind: str, heard: Heard) -> bool:
 
 def _refuse_unread_file(part: Json, param: str, heard: Heard) -> None:
     file = part.get("file")
+    file_id = file.get("file_id") if isinstance(file, dict) else None
+    if isinstance(file_id, str) and not heard.file_ids.match(file_id):
+        raise cannot(f"{heard.name} has no file of this id", f"{param}.file.file_id")
     data = file.get("file_data") if isinstance(file, dict) else None
     if heard.files is None or not isinstance(data, str) or not data.startswith("data:"):
         return
@@ -166,9 +177,9 @@ def _refuse_unread_file(part: Json, param: str, heard: Heard) -> None:
 # --- calls and their results -----------------------------------------------------------------------------------
 
 
-def _call_functions_as_tools(messages: list[Json]) -> None:
-    """OpenAI's old `function_call` and role `function` as tool calls: they have no ids, so litellm makes up two that
-    do not match."""
+def call_functions_as_tools(messages: list[Json]) -> None:
+    """OpenAI's old `function_call` and role `function` as tool calls, with ids that match; litellm's do not. The
+    messages are changed in place."""
     waiting: deque[tuple[object, str]] = deque()
     for at, message in enumerate(messages):
         call = message.get("function_call")
@@ -314,11 +325,14 @@ def _is_empty(text: str, heard: Heard) -> bool:
 
 def _with_somebody_who_speaks(messages: list[Json], heard: Heard) -> list[Json]:
     """When nobody but the system speaks, its last words are the user's: both providers want a message, and litellm
-    would make one up."""
-    if any(message.get("role") not in ("system", "developer") for message in messages):
-        return messages
+    would make one up. Anthropic wants the user to begin (https://platform.claude.com/docs/en/api/messages)."""
     if not messages:
         raise cannot(f"{heard.name} takes no conversation in which nothing is said", "messages")
+    first = next((message for message in messages if message.get("role") not in ("system", "developer")), None)
+    if first is not None:
+        if first.get("role") == "assistant" and not heard.answers_first:
+            raise cannot(f"{heard.name} takes no conversation that the assistant begins", "messages")
+        return messages
     return [*messages[:-1], {**messages[-1], "role": "user"}]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from routing.upstreams.base import Json
 
@@ -49,6 +49,25 @@ def with_whole_calls(event: Json, names: Mapping[str, str]) -> Json:
     return event
 
 
+#: Gemini's ends of an answer that was stopped halfway for its content. Of such an answer litellm leaves out what was
+#: said, the other candidates, and a part of the count.
+_STOPPED: Final = frozenset(
+    {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT"}
+)
+
+
+def with_what_was_said(event: Json) -> Json:
+    """A Gemini answer or event whose end litellm calls `content_filter`, as it should, without emptying the answer."""
+    candidates = event.get("candidates")
+    if not any(candidate.get("finishReason") in _STOPPED for candidate in _listed(candidates)):
+        return event
+    known = [
+        {**candidate, "finishReason": "OTHER"} if candidate.get("finishReason") in _STOPPED else candidate
+        for candidate in _listed(candidates)
+    ]
+    return {**event, "candidates": known}
+
+
 def _calls(event: Json) -> Iterator[Json]:
     for candidate in _listed(event.get("candidates")):
         for part in _parts(candidate):
@@ -74,16 +93,25 @@ def _listed(value: Any) -> list[Json]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def as_function_call(message: Json) -> Json:
-    """A message or delta whose tool call is written the old way, for a client that offered `functions`."""
+def as_function_call(message: Json, *, is_whole: bool = False) -> Json:
+    """A message or delta whose first tool call is written the old way, for a client that offered `functions`. In a
+    whole message the first call may have any index: litellm counts Claude's thoughts too."""
     calls = message.get("tool_calls")
     if not isinstance(calls, list):
         return message
     old = {name: value for name, value in message.items() if name != "tool_calls"}
-    first = next((call for call in calls if isinstance(call, dict) and call.get("index", 0) == 0), None)
+    first = next((call for call in calls if isinstance(call, dict) and (is_whole or call.get("index", 0) == 0)), None)
     if first is not None and isinstance(first.get("function"), dict):
         function = first["function"]
         old["function_call"] = {
             name: function[name] for name in ("name", "arguments") if function.get(name) is not None
         }
     return old
+
+
+def write_function_calls(choices: list[Json], holder: Literal["message", "delta"]) -> None:
+    """Writes the calls of an answer's choices, or of a chunk's, the old way."""
+    for choice in choices:
+        choice[holder] = as_function_call(choice[holder], is_whole=holder == "message")
+        if choice.get("finish_reason") == "tool_calls":
+            choice["finish_reason"] = "function_call"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from routing.upstreams.base import Json
-from routing.upstreams.mends.anthropic import keep_cap
+from routing.upstreams.mends.anthropic import keep_cap, keep_cap_below
 
 Rule = Callable[[Json, Mapping[str, Any], str], tuple[str, ...]]
 
@@ -27,6 +27,8 @@ _BUDGETS: Final = (
     ("gemini-2.5-flash", 1, 24_576, True),
     ("gemini-2.5-pro", 128, 32_768, False),
 )
+#: What no model goes beyond, the newest included, which the price map may not know yet.
+_MAX_OUTPUT_TOKENS: Final = 65_536
 _TWIN: Final = "_twin"
 _SEARCHES: Final = ("googleSearch", "google_search", "urlContext", "url_context", "enterpriseWebSearch")
 
@@ -101,7 +103,9 @@ def drop_large_seed(body: Json, asked: Mapping[str, Any], model: str) -> tuple[s
 
 def keep_the_models_maximum(body: Json, asked: Mapping[str, Any], model: str) -> tuple[str, ...]:
     """More tokens than the model can write are refused. https://ai.google.dev/gemini-api/docs/models"""
-    return keep_cap(body.get("generationConfig") or {}, "max_output_tokens", asked, f"gemini/{model}")
+    config = body.get("generationConfig") or {}
+    lowered = keep_cap(config, "max_output_tokens", asked, f"gemini/{model}")
+    return lowered or keep_cap_below(config, "max_output_tokens", asked, _MAX_OUTPUT_TOKENS)
 
 
 def drop_empty_parts(body: Json, asked: Mapping[str, Any], model: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from routing.upstreams.base import Json
 from routing.upstreams.mends import schemas
 from routing.upstreams.mends.capability import cannot
 
+_TIERS_OF_GEMINI: Final = frozenset({"default", "standard", "flex", "priority"})
 #: OpenAI's efforts and litellm's `max`, in their order. Other words are no efforts, and the client's mistake.
 EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
@@ -129,6 +130,17 @@ def _with_effort(given: Json, nearest: Mapping[str, str]) -> tuple[str, ...]:
         return ()
     given["reasoning_effort"] = {**asked, "effort": nearest[effort]} if isinstance(asked, dict) else nearest[effort]
     return ("reasoning_effort",)
+
+
+def tier_at_gemini(given: Json) -> tuple[str, ...]:
+    """`auto` leaves the tier to the account, as Gemini does when none is asked for; litellm makes `priority` of it,
+    which costs more. Gemini has OpenAI's other tiers but `scale`.
+    https://ai.google.dev/api/generate-content"""
+    tier = given.get("service_tier")
+    if not isinstance(tier, str) or tier.lower() in _TIERS_OF_GEMINI:
+        return ()
+    del given["service_tier"]
+    return () if tier.lower() == "auto" else ("service_tier",)
 
 
 # --- schemas -------------------------------------------------------------------------------------------------------
