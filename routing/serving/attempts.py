@@ -13,7 +13,7 @@ from accounting.ledger.records import AttemptRecord
 from accounting.outcomes import Outcome
 from accounting.pricing import cost_usd
 from accounting.text import storable
-from accounting.usage import NO_USAGE, Usage
+from accounting.usage import NO_USAGE, Usage, UsageSource
 from routing.catalog import Step
 from routing.exceptions import GatewayError
 from routing.serving.admission import Admission
@@ -64,6 +64,7 @@ class Served(Generic[Answer]):
     started: Clock
     first_token_ms: int | None
     rest: tuple[Step, ...]  # the steps that were not needed
+    key_reference: str  # of the provider's key
 
     @property
     def is_fallback(self) -> bool:
@@ -77,6 +78,7 @@ class Served(Generic[Answer]):
             self.admission, self.step, self.started, outcome, usage,
             http_status=http_status, provider_request_id=provider_request_id, error=error,
             first_token_ms=self.first_token_ms, service_tier=self.answer.service_tier,
+            key_reference=self.key_reference,
         )  # fmt: skip
 
 
@@ -113,6 +115,7 @@ def record_attempt(
     error: str = "",
     first_token_ms: int | None = None,
     service_tier: str | None = None,
+    key_reference: str = "",
 ) -> AttemptRecord:
     """The attempt as the books keep it, at the price with which its ceiling was computed, in the tier that the provider
     says it served."""
@@ -140,6 +143,9 @@ def record_attempt(
         provider_request_id=provider_request_id,
         endpoint=admission.call.endpoint,
         tier=tier,
+        key_reference=key_reference,
+        # Nobody has counted, so the provider may bill up to what was held for the attempt.
+        at_most_usd=ceiling.hold_usd if usage.source is UsageSource.ESTIMATED else None,
     )
 
 

@@ -13,7 +13,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Generic
 
@@ -44,6 +44,7 @@ from routing.serving.decisions import (
     Stop,
     TurnTo,
     decide,
+    words_of,
 )
 from routing.upstreams.answers import has_content
 from routing.upstreams.base import AnswerStream, FailureKind, Upstream, UpstreamError, UpstreamRequest, WholeAnswer
@@ -170,6 +171,7 @@ class _Cascade(Generic[Answer]):
                 return self._attempt(visit)
             except UpstreamError as error:
                 decision = self._decide(visit, error)
+                self._failed[-1] = replace(self._failed[-1], next=words_of(decision))
                 match decision:
                     case NextKey():
                         continue
@@ -241,7 +243,8 @@ class _Cascade(Generic[Answer]):
         finally:
             breaker.probe_ended(step)  # whatever else ended it: a probe without a result would keep the others waiting
         first_token_ms = None if self._client is None else started.ms()
-        return Served(answer, step, self._admission, self._failed, started, first_token_ms, tuple(self._queue))
+        rest, reference = tuple(self._queue), visit.key.reference if visit.key is not None else ""
+        return Served(answer, step, self._admission, self._failed, started, first_token_ms, rest, reference)
 
     def _cover(self, step: Step, started: Clock) -> None:
         spent = sum((a.cost_usd for a in self._failed if a.cost_usd is not None), Decimal(0))
@@ -333,6 +336,7 @@ class _Cascade(Generic[Answer]):
                 http_status=error.http_status,
                 provider_request_id=error.provider_request_id,
                 error=error.message,
+                key_reference=visit.key.reference if visit.key is not None else "",
             )
         )
         facts.attempt_failed(

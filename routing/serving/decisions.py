@@ -77,6 +77,21 @@ class Stop:
 Decision = NextKey | RetryAfter | NextStep | TurnTo | Stop
 
 
+def words_of(decision: Decision) -> str:
+    """Why another attempt follows, for the books; empty when no attempt follows."""
+    match decision:
+        case NextKey():
+            return "another key of the provider"
+        case RetryAfter(wait_s):
+            return f"the same deployment after {wait_s:.2f} s"
+        case NextStep():
+            return "the next step"
+        case TurnTo(chain):
+            return f"the alias's chain for {chain.value}"
+        case Stop():
+            return ""
+
+
 def decide(failure: UpstreamError, position: Position) -> Decision:
     """What comes next. Pure.
 

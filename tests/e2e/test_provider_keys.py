@@ -51,7 +51,7 @@ def test_requests_take_the_keys_in_turn(gateway: Gateway, route: Route) -> None:
     assert min(seen.values()) >= 4, "each of the two workers takes turns"
 
 
-def test_a_429_goes_on_with_the_next_key_at_once(gateway: Gateway, route: Route) -> None:
+def test_a_429_goes_on_with_the_next_key_at_once(gateway: Gateway, route: Route, tmp_path: Path) -> None:
     gateway.sim.behave(route.providers[0], faults.rate_limited(retry_after_s=60))
     assert ask(gateway, route) == route.alias
     first, second = gateway.sim.requests_to(route.providers[0])
@@ -59,6 +59,9 @@ def test_a_429_goes_on_with_the_next_key_at_once(gateway: Gateway, route: Route)
     assert second.received_at - first.received_at < 0.2, "without waiting: it is another key"
     attempts = gateway.attempts(route.alias)
     assert [a["outcome"] for a in attempts] == ["rate_limited", "answered"]
+    assert [a["next"] for a in attempts] == ["another key of the provider", None]
+    references = {a["key_reference"] for a in attempts}
+    assert references == {"env:OPENAI_API_KEY", f"file:{tmp_path / 'key'}"}
     assert gateway.entry(route.alias)["fallback"] is False, "the same deployment answered"
 
 
