@@ -72,9 +72,9 @@ def at(request: UpstreamRequest, *parameters: tuple[str, str]) -> UpstreamReques
 def test_a_deployments_parameters_are_litellms_with_their_variables_as_they_are_now(
     sim: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ORGANIZATION", "org-now")
-    Sdk().whole(at(request_to(sim, provider="lemonade"), ("organization", "os.environ/ORGANIZATION")))
-    assert sim.requests[0].headers["openai-organization"] == "org-now"
+    monkeypatch.setenv("LAST_WORD", "END")
+    Sdk().whole(at(request_to(sim), ("stop", "os.environ/LAST_WORD")))
+    assert (sim.requests[0].body or {})["stop"] == "END"
 
 
 def test_a_parameter_that_is_not_there_asks_nobody(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
