@@ -554,7 +554,9 @@ def test_a_price_a_million_that_stands_as_a_price_a_token_is_asked_about(tmp_pat
     assert any(line.startswith(f"{place} (dear), line 3: 1,000,000 times litellm's price") for line in said)
     assert sum(line.endswith(asked) for line in said) == 4
     dear = Price.objects.get(provider="openai", model="gpt-4o")
-    assert (dear.source, rate(dear), rate(dear, Meter.OUTPUT)) == ("litellm price map", Decimal("2.5"), 10)
+    assert (dear.source, rate(dear), rate(dear, Meter.OUTPUT)) == (
+        "litellm price map", Decimal("2.5"), Decimal(10),
+    )  # fmt: skip
     assert "  openai own" in said
     assert not Price.objects.filter(model="own").exists()
     load(write(tmp_path, TWO_FOLD), "--accept-prices")

@@ -45,7 +45,7 @@ def test_a_model_behind_a_wildcard_costs_what_litellms_price_map_says(gateway: G
     said = gateway.client().chat.completions.create(model=f"{name}/gpt-4o-mini", **asks())
     assert said.model == f"{name}/gpt-4o-mini"
     (asked,) = gateway.sim.requests_to(name)
-    assert asked.body["model"] == "gpt-4o-mini"
+    assert (asked.body or {})["model"] == "gpt-4o-mini"
     entry = gateway.entry(f"{name}/gpt-4o-mini")
     assert (entry["provider"], entry["model"], entry["fallback"]) == (name, "gpt-4o-mini", False)
     assert entry["cost_usd"] == (1000 * MINI_INPUT_USD + 500 * MINI_OUTPUT_USD) / 1_000_000
@@ -78,7 +78,11 @@ def test_an_alias_and_a_longer_wildcard_come_before_a_wildcard(gateway: Gateway)
         add_price(short, "gpt-4o", input="1", output="1")
     for model in ("own", "fast-gpt-4o-mini", "gpt-4.1"):
         assert ask(gateway, f"{short}/{model}").status_code == 200
-    assert [request.body["model"] for request in gateway.sim.requests_to(short)] == ["gpt-4o", "gpt-4o-mini", "gpt-4.1"]
+    assert [(request.body or {})["model"] for request in gateway.sim.requests_to(short)] == [
+        "gpt-4o",
+        "gpt-4o-mini",
+        "gpt-4.1",
+    ]
 
 
 def test_the_list_of_models_has_those_of_the_price_map_in_the_place_of_the_wildcard(gateway: Gateway) -> None:
