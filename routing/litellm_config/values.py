@@ -45,7 +45,7 @@ class Found:
 
     raw: Any
     path: str
-    line: str  # "line 12", "line 3 of more.yaml"
+    line: str  # "line 12", and "of" its file when that is an included one
     environment: Mapping[str, str] = field(repr=False)
     key: str = ""  # by which a mapping has it
 

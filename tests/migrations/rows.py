@@ -26,6 +26,7 @@ KEYS = {"accounting_keyrate": "key_id"}  # of the tables that have no id
 
 PRICED = '{"input_usd_per_mtok": "3", "output_usd_per_mtok": "15"}'
 PROVIDER: Row = {
+    "parameters": "{}",
     "base_url": "", "api_version": "", "connect_timeout_s": 5.0, "first_token_timeout_s": 12.0, "idle_timeout_s": 15.0,
     "total_timeout_s": 600.0, "retries": 1, "breaker_failures": 5, "breaker_failure_rate": 0.5,
     "breaker_cooldown_s": 30.0, "enabled": True, "parameters": '{"organization": "org-1"}',
@@ -85,7 +86,8 @@ EVERYTHING, ANTHROPIC = 1, 2  # periods
 ROWS: dict[str, list[Row]] = {
     "routing_provider": [
         PROVIDER | {"name": "anthropic", "litellm_provider": "anthropic", "key_reference": "env:ANTHROPIC_API_KEY"},
-        PROVIDER | {"name": "openai", "litellm_provider": "openai", "key_reference": "file:/run/openai"},
+        PROVIDER | {"name": "openai", "litellm_provider": "openai", "key_reference": "file:/run/openai",
+                    "parameters": '{"organization": "org-1"}'},
     ],
     "routing_providerkey": [{"provider_id": 1, "key_reference": "env:ANTHROPIC_API_KEY_2", "enabled": True}],
     "routing_modelalias": [

@@ -6,6 +6,7 @@ import copy
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -64,6 +65,12 @@ def test_a_whole_request_is_never_streamed(sim: Simulator) -> None:
 def test_mistral_is_not_sent_the_stream_options_that_it_refuses(sim: Simulator) -> None:
     read(Relay().stream(call(sim.base_url("openai"), provider="mistral")))
     assert "stream_options" not in (sim.requests[0].body or {})
+
+
+def test_an_organization_of_openais_is_named(sim: Simulator) -> None:
+    request = call_to(sim, "openai")
+    Relay().whole(replace(request, deployment=replace(request.deployment, parameters=(("organization", "org-1"),))))
+    assert sim.requests[0].headers["openai-organization"] == "org-1"
 
 
 def test_ollamas_own_address_is_completed(sim: Simulator) -> None:

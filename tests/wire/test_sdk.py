@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -62,6 +63,26 @@ def test_what_a_client_may_not_reach_of_litellm_is_not_passed_on(sim: Simulator)
     body = {**HELLO, "api_base": "http://127.0.0.1:1", "mock_response": "not asked", "api_key": "stolen"}
     assert Sdk().whole(request_to(sim, body)).body["choices"][0]["message"]["content"] != "not asked"
     assert len(sim.requests) == 1
+
+
+def at(request: UpstreamRequest, *parameters: tuple[str, str]) -> UpstreamRequest:
+    return replace(request, deployment=replace(request.deployment, parameters=parameters))
+
+
+def test_a_deployments_parameters_are_litellms_with_their_variables_as_they_are_now(
+    sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAST_WORD", "END")
+    Sdk().whole(at(request_to(sim), ("stop", "os.environ/LAST_WORD")))
+    assert (sim.requests[0].body or {})["stop"] == "END"
+
+
+def test_a_parameter_that_is_not_there_asks_nobody(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOWHERE", raising=False)
+    with pytest.raises(UpstreamError, match=r"the provider's vertex_project \(NOWHERE\) is not there") as raised:
+        Sdk().whole(at(request_to(sim), ("vertex_project", "os.environ/NOWHERE")))
+    assert raised.value.kind is Kind.NO_KEY
+    assert sim.requests == []
 
 
 def test_usage_that_litellm_only_guessed_is_none(sim: Simulator) -> None:
