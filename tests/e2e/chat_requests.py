@@ -252,7 +252,7 @@ _PARAMETERS: dict[str, st.SearchStrategy[Any]] = {
 _stream_options: st.SearchStrategy[Json] = st.sampled_from(
     [{}, {"stream_options": {"include_usage": True}}, {"stream_options": None}]
 )
-_caps = st.sampled_from(
+_caps: st.SearchStrategy[Json] = st.sampled_from(
     [
         *({}, {}, {"max_tokens": None}, {"max_tokens": 900}, {"max_tokens": 500_000}),
         *({"max_completion_tokens": 30}, {"max_completion_tokens": 5000}),
