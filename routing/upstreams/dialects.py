@@ -20,6 +20,7 @@ from accounting import facts
 from routing.upstreams.answers import loads
 from routing.upstreams.base import Deployment, Json
 from routing.upstreams.litellm_import import load
+from routing.upstreams.mends.capability import cannot
 from routing.upstreams.mends.conversation import call_functions_as_tools
 from routing.upstreams.mends.parameters import offer_functions_as_tools
 from routing.upstreams.price_map import costs_of
@@ -229,7 +230,19 @@ def _messages(messages: Any, row: ProviderFacts, refused: Collection[str], dropp
     if not isinstance(messages, list):
         return messages
     ids = _Ids(row.call_ids)
-    return [_message(message, row, refused, ids, dropped) for message in messages]
+    told = [_message(message, row, refused, ids, dropped) for message in messages]
+    if row.empty_turns or not any(map(_is_empty_turn, told)):
+        return told
+    told = [message for message in told if not _is_empty_turn(message)]
+    if not told:
+        raise cannot("The provider takes no conversation in which nothing is said", "messages")
+    return told
+
+
+def _is_empty_turn(message: Any) -> bool:
+    if not isinstance(message, dict) or message.get("role") != "assistant":
+        return False
+    return not message.get("content") and not message.get("tool_calls")
 
 
 def _message(message: Any, row: ProviderFacts, refused: Collection[str], ids: _Ids, dropped: list[str]) -> Any:

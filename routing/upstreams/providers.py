@@ -137,6 +137,7 @@ class ProviderFacts:
     functions: bool = False  # it knows OpenAI's old `functions`; elsewhere they become tools, which mean the same
     developer: bool = False  # it knows the role `developer`; elsewhere that becomes `system`, which means the same
     stream_options: bool = True
+    empty_turns: bool = True  # it takes an assistant's message with nothing in it, as agents hand back
     call_ids: CallIds = CallIds()
     #: Those of MESSAGE_FIELDS that it takes. `tool.name` means `name` in the role `tool` alone.
     message_fields: frozenset[str] = frozenset({"name"})
@@ -319,6 +320,7 @@ _RELAYED: Final = (
         "mistral",
         base_url="https://api.mistral.ai/v1",
         stream_options=False,
+        empty_turns=False,
         call_ids=CallIds(longest=9, shortest=9, alphanumeric=True),
         message_fields=_set("tool.name prefix thoughts"),
         takes=_set("prompt_mode safe_prompt"),

@@ -252,11 +252,12 @@ _PARAMETERS: dict[str, st.SearchStrategy[Any]] = {
 _stream_options: st.SearchStrategy[Json] = st.sampled_from(
     [{}, {"stream_options": {"include_usage": True}}, {"stream_options": None}]
 )
-_CAPS: list[dict[str, Any]] = [
-    *({}, {}, {"max_tokens": None}, {"max_tokens": 900}, {"max_tokens": 500_000}),
-    *({"max_completion_tokens": 30}, {"max_completion_tokens": 5000}),
-]
-_caps = st.sampled_from(_CAPS)
+_caps: st.SearchStrategy[Json] = st.sampled_from(
+    [
+        *({}, {}, {"max_tokens": None}, {"max_tokens": 900}, {"max_tokens": 500_000}),
+        *({"max_completion_tokens": 30}, {"max_completion_tokens": 5000}),
+    ]
+)
 
 
 @st.composite

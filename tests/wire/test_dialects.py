@@ -360,6 +360,20 @@ def test_a_refusal_in_parts_is_text_where_only_openai_would_know_it(sim: Simulat
         assert asked["messages"][0]["content"] == expected
 
 
+def test_an_empty_turn_that_an_agent_hands_back_is_left_out_where_it_is_refused(sim: Simulator) -> None:
+    silence = {"role": "assistant", "content": ""}
+    user = {"role": "user", "content": "Go on"}
+    for flavour, provider, model in STRICT_DEPLOYMENTS:
+        Relay().whole(to(sim, flavour, {"messages": [user, silence, user]}, provider, model))
+        asked = sim.requests[-1].body
+        assert asked is not None
+        assert asked["messages"] == ([user, user] if provider == "mistral" else [user, silence, user])
+    sim.reset()
+    with pytest.raises(UpstreamError) as raised:
+        Relay().whole(to(sim, "mistral", {"messages": [silence]}, "mistral", "mistral-small-latest"))
+    assert (raised.value.kind, raised.value.param, sim.requests) == (FailureKind.CAPABILITY, "messages", [])
+
+
 # --- servers that say more than the table knows -----------------------------------------------------------------
 
 
