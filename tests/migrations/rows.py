@@ -29,7 +29,7 @@ PROVIDER: Row = {
     "parameters": "{}",
     "base_url": "", "api_version": "", "connect_timeout_s": 5.0, "first_token_timeout_s": 12.0, "idle_timeout_s": 15.0,
     "total_timeout_s": 600.0, "retries": 1, "breaker_failures": 5, "breaker_failure_rate": 0.5,
-    "breaker_cooldown_s": 30.0, "enabled": True, "parameters": '{"organization": "org-1"}',
+    "breaker_cooldown_s": 30.0, "enabled": True,
 }  # fmt: skip
 ALIAS: Row = {
     "output_cap_tokens": 4096,
