@@ -49,7 +49,7 @@ def main() -> None:
     from routing.endpoints.chat.ceiling import input_ceiling
 
     prices = PriceList.of({"standard": {"input": "3", "output": "15"}})
-    print("claude-sonnet: 3 USD in, 15 USD out per million tokens, default output cap 4096\n")
+    print("claude-sonnet: 3 USD in, 15 USD out per million tokens, an output cap of 4096 where the client sets none\n")
     columns = (
         "true input",
         "input ceiling",
