@@ -1,6 +1,6 @@
 # From a bare machine with Python >= 3.11 and make: `make run`. The rest is one line each; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run demo psql test bench check format install lock upgrade clean
+.PHONY: help run demo psql test quick torture bench check format install lock upgrade clean
 
 # The newest Python that will do; PYTHON=/path/to/python overrides it.
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
@@ -25,6 +25,15 @@ bench: $(BIN)/.test-installed ## Measure us, LiteLLM and Portkey in one run (ins
 # GATEWAY_ENV_FILE: tests and checks mean the same on every machine, whatever its .env says.
 test: $(BIN)/.test-installed ## Run the whole suite; make test ARGS="tests/unit -k environment" runs a part
 	@GATEWAY_ENV_FILE=/dev/null $(BIN)/python -m pytest $(ARGS)
+
+# Everything but what starts gateways, harms Postgres, or plays the whole corpus.
+QUICK := tests/unit tests/documentation tests/breakers tests/wire tests/ledger \
+	--ignore=tests/wire/test_equivalence.py --ignore=tests/wire/test_simulator.py --ignore=tests/wire/test_sdk.py \
+	--ignore=tests/ledger/test_crash.py --ignore=tests/ledger/test_concurrency.py --ignore=tests/ledger/test_outage.py \
+	--ignore=tests/ledger/test_state_machine.py --ignore=tests/ledger/test_scale.py --ignore=tests/ledger/test_reports.py
+
+quick: $(BIN)/.test-installed ## Run the tests that need no gateway of their own, in under two minutes
+	@GATEWAY_ENV_FILE=/dev/null $(BIN)/python -m pytest -q $(QUICK) $(ARGS)
 
 # Not collected by `make test`: its files are not called test_*.
 torture: $(BIN)/.test-installed ## Run the long forms: the ledger's storms, 50 rounds of kill -9, a soak, a million entries; 20,000 bounds, 2,000 random requests
