@@ -27,7 +27,8 @@ def passed(*databases: str) -> bool:
     ``databases`` names the databases that the checks may query. Without a name they look at the settings alone.
     """
     messages = checks.run_checks(tags=[TAG], include_deployment_checks=True, databases=databases)
-    found = [message for message in messages if not message.is_silenced()]
+    # Django keeps checks in a set, so they come in another order at each start.
+    found = sorted((message for message in messages if not message.is_silenced()), key=lambda message: str(message.id))
     for message in found:
         word = "Error" if message.is_serious() else "Warning"
         sys.stderr.write(f"{word} {message.id}: {message.msg} {message.hint or ''}".rstrip() + "\n")

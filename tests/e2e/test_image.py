@@ -158,6 +158,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 @pytest.fixture(scope="module")
 def database_url(postgres: EmbeddedPostgres) -> str:
     with psycopg.connect(postgres.dsn(), autocommit=True) as connection:
+        # Pytest may run the module's tests in two turns, and then asks twice.
+        connection.execute("DROP DATABASE IF EXISTS image WITH (FORCE)")
         connection.execute("CREATE DATABASE image")
     return postgres.url("image")
 
