@@ -5,6 +5,7 @@
     │                                or a wrong value
     ├── RequestTooLarge          413
     ├── RequestTimeout           408  the client takes too long to send its request
+    ├── WrongKind                400  an embedding model is asked to chat, or the other way round
     ├── ModelNotFound            404
     ├── InvalidApiKey            401
     ├── ModelNotAllowed          403
@@ -33,6 +34,10 @@ from accounting.money import plain_usd
 
 NO_RETRY = {"x-should-retry": "false"}  # the official clients retry 429 and 5xx by themselves unless told not to
 _SHOWN_CHARACTERS = 100  # of a client's text that a message repeats; no alias is longer
+
+
+def _shown(alias: str) -> str:
+    return alias if len(alias) <= _SHOWN_CHARACTERS else f"{alias[:_SHOWN_CHARACTERS]}…"
 
 
 class GatewayError(Exception):
@@ -102,8 +107,17 @@ class ModelNotFound(InvalidRequest):
 
     def __init__(self, alias: str, aliases: Sequence[str]) -> None:
         use = ", ".join(aliases) if aliases else "none is configured; add one in the admin"
-        shown = alias if len(alias) <= _SHOWN_CHARACTERS else f"{alias[:_SHOWN_CHARACTERS]}…"
-        super().__init__(f"The model '{shown}' does not exist. Use one of: {use}.", param="model")
+        super().__init__(f"The model '{_shown(alias)}' does not exist. Use one of: {use}.", param="model")
+
+
+class WrongKind(InvalidRequest):
+    """The alias has no model of the kind that the endpoint serves. Its models are asked at ``paths``."""
+
+    def __init__(self, alias: str, kind: str, asked: str, paths: Sequence[str]) -> None:
+        where = f" Ask it at POST {' or '.join(paths)}." if paths else ""
+        super().__init__(
+            f"The model '{_shown(alias)}' is for {kind}, and this endpoint is for {asked}.{where}", param="model"
+        )
 
 
 class NotFound(InvalidRequest):

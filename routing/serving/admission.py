@@ -23,6 +23,7 @@ from routing.models import ChainKind
 from routing.serving.call import Call
 from routing.serving.callers import identify_in
 from routing.serving.ceiling import Ceiling, Room
+from routing.upstreams.kinds import PATHS, Kind, kind_of
 
 SETTLE_MARGIN_S = 120  # beyond the chain's own time limits: no request can still need a hold that is older
 MAX_TURNS = 5  # when the configuration changes faster than this, the client gets a 503 instead of a loop
@@ -213,7 +214,15 @@ def _steps(snapshot: Catalog, call: Call, key: Key) -> tuple[Step, ...]:
     steps = snapshot.chain(call.alias)
     if not steps:
         raise exceptions.ModelNotFound(call.alias, [name for name in snapshot.enabled_aliases if name != call.alias])
-    return steps
+    fitting = tuple(step for step in steps if _kind_of(step) in (None, call.kind))
+    if not fitting:
+        kind = _kind_of(steps[0]) or call.kind
+        raise exceptions.WrongKind(call.alias, kind, call.kind, PATHS.get(kind, ()))
+    return fitting
+
+
+def _kind_of(step: Step) -> Kind | None:
+    return kind_of(step.deployment.litellm_provider, step.deployment.model)
 
 
 def _room_usd(refusal: refusals.BudgetRefusal) -> Decimal:

@@ -30,7 +30,7 @@ from routing.secrets.references import UnknownStore
 from routing.secrets.rotation import ProviderKey
 from routing.serving.admission import Admission
 from routing.serving.attempts import Answer, Clock, Failed, OpenStream, Served, counted, record_attempt
-from routing.serving.call import Call, Client, Partial, Unbounded
+from routing.serving.call import Client, Partial, Unbounded, as_streamed
 from routing.serving.decisions import (
     CHAIN_OF,
     OF_THE_KEY,
@@ -62,7 +62,7 @@ def whole(admission: Admission) -> Served[WholeAnswer]:
     """Call until a step gives a whole answer. Raises Failed."""
 
     def ask(upstream: Upstream, request: UpstreamRequest, _: Step) -> WholeAnswer:
-        return upstream.whole(request)
+        return admission.call.answer_of(upstream, request)
 
     return _Cascade(admission, admission.steps, ask).run()
 
@@ -80,7 +80,7 @@ def resume(
     attempts and hold are for the books; for the client it is the interruption that counts."""
     attempts = [*broken.failed, interrupted]
     said_tokens = sum(attempt.usage.output_tokens for attempt in attempts if attempt.first_token_ms is not None)
-    call = broken.admission.call.continuation(partial, said_tokens)
+    call = as_streamed(broken.admission.call).continuation(partial, said_tokens)
     return _streaming(broken.admission.now_asking(call), broken.rest, client, attempts).run()
 
 
@@ -99,7 +99,7 @@ def _is_clients_word(step: Step, error: UpstreamError) -> bool:
 def _streaming(
     admission: Admission, steps: Iterable[Step], client: Client, attempts: list[AttemptRecord]
 ) -> _Cascade[OpenStream]:
-    call: Call = admission.call
+    call = as_streamed(admission.call)
 
     def ask(upstream: Upstream, request: UpstreamRequest, step: Step) -> OpenStream:
         return _opened(call.read(upstream.stream(request), step))
