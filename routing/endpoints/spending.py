@@ -43,6 +43,8 @@ class WholeRendering(Protocol):
     def whole(self, body: Json, alias: str, estimated: Usage | None) -> Json:
         """The body of a whole answer. ``estimated`` is its usage when the provider gave no count, else None."""
 
+    # ``envelope(error, request_id)``, where the dialect has an envelope of its own: `routing.api.errors` looks for it.
+
 
 class Rendering(WholeRendering, Protocol[C_contra]):
     """The same for an endpoint that streams, with a second function."""

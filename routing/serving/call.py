@@ -151,8 +151,8 @@ class Call(Protocol):
 class StreamedCall(Call, Protocol):
     """A call of an endpoint that can stream its answer."""
 
-    def read(self, stream: AnswerStream, step: Step) -> AnswerStream:
-        """The step's stream, read as the answer to this call."""
+    def stream_of(self, upstream: Upstream, request: UpstreamRequest) -> AnswerStream:
+        """Ask for the answer as a stream, by the upstream's method for this endpoint. Raises UpstreamError."""
 
     def partial(self, *, is_rescuable: bool) -> Partial:
         """A new record of a streamed answer. It holds nothing back when no step could continue the answer."""

@@ -61,10 +61,7 @@ ALERTS = frozenset({FailureKind.AUTHENTICATION, FailureKind.NOT_FOUND, FailureKi
 def whole(admission: Admission) -> Served[WholeAnswer]:
     """Call until a step gives a whole answer. Raises Failed."""
 
-    def ask(upstream: Upstream, request: UpstreamRequest, _: Step) -> WholeAnswer:
-        return admission.call.answer_of(upstream, request)
-
-    return _Cascade(admission, admission.steps, ask).run()
+    return _Cascade(admission, admission.steps, admission.call.answer_of).run()
 
 
 def stream(admission: Admission, client: Client, failed: list[AttemptRecord]) -> Served[OpenStream]:
@@ -101,8 +98,8 @@ def _streaming(
 ) -> _Cascade[OpenStream]:
     call = as_streamed(admission.call)
 
-    def ask(upstream: Upstream, request: UpstreamRequest, step: Step) -> OpenStream:
-        return _opened(call.read(upstream.stream(request), step))
+    def ask(upstream: Upstream, request: UpstreamRequest) -> OpenStream:
+        return _opened(call.stream_of(upstream, request))
 
     return _Cascade(admission, steps, ask, client, attempts)
 
@@ -149,13 +146,13 @@ class _Cascade(Generic[Answer]):
         self,
         admission: Admission,
         steps: Iterable[Step],
-        ask: Callable[[Upstream, UpstreamRequest, Step], Answer],
+        ask: Callable[[Upstream, UpstreamRequest], Answer],
         client: Client | None = None,
         attempts: list[AttemptRecord] | None = None,
     ) -> None:
         self._admission = admission
         self._queue = list(steps)
-        self._ask: Callable[[Upstream, UpstreamRequest, Step], Answer] = ask
+        self._ask: Callable[[Upstream, UpstreamRequest], Answer] = ask
         self._client = client
         self._failed = [] if attempts is None else attempts
         self._turned_to: set[ChainKind] = set()
@@ -225,7 +222,7 @@ class _Cascade(Generic[Answer]):
         try:
             request = self._request(visit)
             self._cover(step, started)
-            answer = self._ask(upstream_for(step.deployment.litellm_provider), request, step)
+            answer = self._ask(upstream_for(step.deployment.litellm_provider), request)
         except UpstreamError as error:
             if self._client is not None:
                 self._client.on_gone(None)

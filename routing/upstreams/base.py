@@ -149,6 +149,14 @@ class Upstream(Protocol):
     def stream(self, request: UpstreamRequest) -> AnswerStream:
         """Call, read the status and headers, and hand back the stream. Raises UpstreamError."""
 
+    def messages(self, request: UpstreamRequest, headers: Mapping[str, str]) -> WholeAnswer:
+        """Anthropic's Messages, of a request in that format, with the client's headers that the format knows. Only
+        where the provider's row has that dialect. Raises UpstreamError."""
+
+    def messages_stream(self, request: UpstreamRequest, headers: Mapping[str, str]) -> AnswerStream:
+        """The same as a stream. Each chunk has the provider's event as ``native``, and its bytes as ``raw``; what it
+        says is beside them as in a chunk of a chat completion, with ``choices`` empty when it says nothing."""
+
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         """OpenAI's embeddings, of a request in its format. Raises UpstreamError.
 

@@ -7,7 +7,7 @@ left out or renamed (`dialects`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from time import monotonic
 from typing import Any, Final, TypeVar
@@ -32,6 +32,7 @@ from routing.upstreams.deployment_parameters import resolved
 from routing.upstreams.dialects import Spoken, learn, refused_words, spoken
 from routing.upstreams.http.events import SILENCE, EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
+from routing.upstreams.mends.capability import cannot
 from routing.upstreams.mends.endings import write_function_calls
 from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.streams import LiveStream, Progress, collected, completed, next_event, says_something
@@ -57,6 +58,12 @@ class Relay:
         if asked.calls_functions:
             write_function_calls(whole.body["choices"], "message")
         return replace(whole, dropped_params=asked.dropped)
+
+    def messages(self, request: UpstreamRequest, headers: Mapping[str, str]) -> WholeAnswer:
+        raise cannot("The provider does not speak Anthropic's format", "model")
+
+    def messages_stream(self, request: UpstreamRequest, headers: Mapping[str, str]) -> LiveStream:
+        raise cannot("The provider does not speak Anthropic's format", "model")
 
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         url, headers = _address(request, "application/json", "embeddings")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from time import monotonic
@@ -37,6 +37,7 @@ from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, U
 from routing.upstreams.deployment_parameters import resolved
 from routing.upstreams.formats import PARAMETERS, dropped_params
 from routing.upstreams.litellm_import import load
+from routing.upstreams.mends.capability import cannot
 from routing.upstreams.scrubbing import scrubbed
 from routing.upstreams.streams import LiveStream, Progress, completed, says_something
 from routing.upstreams.usage import usage_of
@@ -62,6 +63,12 @@ class Sdk:
             body.pop("usage", None)
         whole = whole_answer(body, 200, _request_id(answer), may_be_empty=may_be_empty(request.body))
         return replace(whole, dropped_params=dropped_params(request.body, request.deployment, PARAMETERS))
+
+    def messages(self, request: UpstreamRequest, headers: Mapping[str, str]) -> WholeAnswer:
+        raise cannot("The provider does not speak Anthropic's format", "model")
+
+    def messages_stream(self, request: UpstreamRequest, headers: Mapping[str, str]) -> LiveStream:
+        raise cannot("The provider does not speak Anthropic's format", "model")
 
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         return embeddings.embed(request, _embed)

@@ -117,8 +117,9 @@ class ChatCall:
     def answer_of(self, upstream: Upstream, request: UpstreamRequest) -> WholeAnswer:
         return upstream.whole(request)
 
-    def read(self, stream: AnswerStream, step: Step) -> AnswerStream:
-        return stream if self.rest is None else self.rest.read(stream, step.deployment)
+    def stream_of(self, upstream: Upstream, request: UpstreamRequest) -> AnswerStream:
+        stream = upstream.stream(request)
+        return stream if self.rest is None else self.rest.read(stream, request.deployment)
 
     def estimate(self, received: Received, step: Step) -> Usage:
         text = received if isinstance(received, str) else _text_of(received)
