@@ -101,9 +101,13 @@ class ModelNotFound(InvalidRequest):
     code = "model_not_found"
 
     def __init__(self, alias: str, aliases: Sequence[str]) -> None:
-        use = ", ".join(aliases) if aliases else "none is configured; add one in the admin"
-        shown = alias if len(alias) <= _SHOWN_CHARACTERS else f"{alias[:_SHOWN_CHARACTERS]}…"
-        super().__init__(f"The model '{shown}' does not exist. Use one of: {use}.", param="model")
+        """``aliases``: those that the client may use."""
+        use = ", ".join(aliases) if aliases else "none is configured for this API key; see the admin"
+        super().__init__(f"The model '{_shown(alias)}' does not exist. Use one of: {use}.", param="model")
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
 
 class NotFound(InvalidRequest):
@@ -128,6 +132,13 @@ class ModelNotAllowed(GatewayError):
     status = 403
     type = "permission_error"
     code = "model_not_allowed"
+
+    def __init__(self, key: str, alias: str, aliases: Sequence[str]) -> None:
+        """``aliases``: those that the key may use."""
+        use = ", ".join(aliases) or "none that is there now"
+        super().__init__(
+            f"The API key '{key}' may not use the model '{_shown(alias)}'. It may use: {use}.", param="model"
+        )
 
 
 class OpenModeIsLocal(GatewayError):
@@ -157,11 +168,18 @@ class RateLimited(GatewayError):
     code = "rate_limit_exceeded"
 
     def __init__(self, refusal: refusals.RateLimited) -> None:
-        message = f"The API key is limited to {refusal.most} {refusal.limit} and has used {refusal.used}."
-        if refusal.asked > refusal.most:
-            message += f" This request alone could need {refusal.asked}; set a smaller max_tokens."
-        headers = {"Retry-After": str(refusal.retry_after_s)}
-        super().__init__(f"{message} Try again in {refusal.retry_after_s} s.", headers=headers)
+        limited = f"The API key is limited to {refusal.most} {refusal.limit}"
+        if refusal.retry_after_s is None:  # however long the client waits
+            hint = "set a smaller max_tokens or shorten the prompt" if refusal.asked > 1 else "ask for another limit"
+            super().__init__(
+                f"{limited}, and this request alone could need {refusal.asked}: it will never fit; {hint}.",
+                headers=NO_RETRY,
+            )
+            return
+        super().__init__(
+            f"{limited} and has used {refusal.used}. Try again in {refusal.retry_after_s} s.",
+            headers={"Retry-After": str(refusal.retry_after_s)},
+        )
 
 
 class BudgetRefused(GatewayError):

@@ -7,13 +7,13 @@ it.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from accounting.tags import MAX_TAGS, MAX_VALUES, NAME_CHARACTERS, Tags, read_tags
 from accounting.text import storable
 from accounting.usage import Usage
 from routing.catalog import Step
@@ -30,8 +30,6 @@ from routing.upstreams.price_map import limits_of
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 MAX_CHOICES = 128  # OpenAI's own limit of `n`
 MAX_OUTPUT_TOKENS = 10_000_000
-MAX_TAGS = 16  # OpenAI's limit of `metadata` pairs
-MAX_TAG_CHARACTERS = 512
 MAX_END_USER_CHARACTERS = 200
 
 
@@ -48,7 +46,7 @@ class ChatCall:
     choices: int
     output_cap_tokens: int | None  # of each choice, when the client sent a cap
     end_user: str
-    tags: Mapping[str, str]
+    tags: Tags
     input: InputCeiling
     suspects: Suspects
     deadline: float | None = None  # monotonic: when the client no longer wants an answer
@@ -161,7 +159,7 @@ def parse_chat(body: Any, alias_in_path: str | None = None, deadline: float | No
             _whole_number(body, "max_completion_tokens", most=MAX_OUTPUT_TOKENS)
             or _whole_number(body, "max_tokens", most=MAX_OUTPUT_TOKENS)
         ),
-        end_user=storable(_optional(body, "user", str, "a string") or "", MAX_END_USER_CHARACTERS),
+        end_user=_end_user(body),
         tags=_tags(body),
         input=input_ceiling(body),
         suspects=suspects(body),
@@ -237,12 +235,19 @@ def _check_content(message: Mapping[str, Any], role: str, where: str) -> None:
             raise InvalidRequest(f"'{where}[{index}]' must be an object with a 'type'.", param=f"{where}[{index}]")
 
 
-def _tags(body: Mapping[str, Any]) -> dict[str, str]:
-    """The caller's ``metadata``, for the books. Values that are not text are kept as JSON text."""
+def _end_user(body: Mapping[str, Any]) -> str:
+    """OpenAI's older name for whom the client asks for, else its newer one."""
+    named = [_optional(body, name, str, "a string") for name in ("user", "safety_identifier")]
+    return storable(next(filter(None, named), ""), MAX_END_USER_CHARACTERS)
+
+
+def _tags(body: Mapping[str, Any]) -> Tags:
+    """The caller's ``metadata``, for the books."""
     metadata = _optional(body, "metadata", dict, "an object") or {}
     if len(metadata) > MAX_TAGS:
         raise InvalidRequest(f"'metadata' may have {MAX_TAGS} pairs at the most.", param="metadata")
-    return {
-        storable(name, 64): storable(value if isinstance(value, str) else json.dumps(value), MAX_TAG_CHARACTERS)
-        for name, value in metadata.items()
-    }
+    for name, value in metadata.items():
+        if isinstance(value, list) and len(value) > MAX_VALUES:
+            where = f"metadata.{name[:NAME_CHARACTERS]}"
+            raise InvalidRequest(f"'{where}' may have {MAX_VALUES} values at the most.", param=where)
+    return read_tags(metadata)
