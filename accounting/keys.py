@@ -143,5 +143,5 @@ def _keys_of(row: ApiKey) -> Iterator[Key]:
         end_user=row.end_user,
     )
     yield key
-    if row.old_digest:
+    if row.old_digest and row.old_valid_until is not None:
         yield replace(key, digest=row.old_digest, retires_at=row.old_valid_until)

@@ -145,7 +145,7 @@ class ApiKeyAdmin(ModelAdmin):
     list_display = ("name", "owner", "shown_prefix", "state", "may_use", "expires_at", "limits", "created_at")
     list_filter = (StateFilter, "enabled")
     search_fields = ("name", "prefix", "owner")
-    readonly_fields = ("shown_prefix", "old_secret", "created_at")
+    readonly_fields = ("state_now", "shown_prefix", "old_secret", "created_at")
     actions = ("enable", "disable")
     actions_detail = ("rotate",)
     warn_unsaved_form = True
@@ -156,7 +156,7 @@ class ApiKeyAdmin(ModelAdmin):
         ("Aliases", {"fields": ("which_aliases", "allowed_aliases", "binds_fallbacks", "uses_wildcards")}),
         ("Whose money", {"fields": ("tags", "required_tags", "callers_name_end_users", "end_user")}),
         ("Limits", {"fields": (("requests_per_minute", "tokens_per_minute", "concurrent_requests"),)}),
-        ("The key", {"fields": ("shown_prefix", "old_secret", "created_at")}),
+        ("The key", {"fields": ("state_now", "shown_prefix", "old_secret", "created_at")}),
     )
     add_fieldsets = fieldsets[:-1]
 
@@ -192,17 +192,12 @@ class ApiKeyAdmin(ModelAdmin):
         label={"active": "success", "expires soon": "warning", "expired": "danger", "disabled": "info"},
     )
     def state(self, key: ApiKey) -> tuple[str, str]:
-        """Whether requests with the key are taken now."""
-        if not key.enabled:
-            return "disabled", "disabled"
-        if key.expires_at is None:
-            return "active", "active"
-        left = key.expires_at - datetime.now(UTC)
-        if left <= timedelta(0):
-            return "expired", "expired"
-        if left > SOON:
-            return "active", "active"
-        return "expires soon", f"expires in {left.days} d" if left.days else f"expires in {left.seconds // 3600} h"
+        return _state(key)
+
+    @display(description="state")
+    def state_now(self, key: ApiKey) -> str:
+        _, words = _state(key)
+        return words
 
     @display(description="may use")
     def may_use(self, key: ApiKey) -> str:
@@ -302,6 +297,20 @@ class ApiKeyAdmin(ModelAdmin):
         for key in switched:
             self.log_change(request, key, f"{word}.")
         messages.success(request, f"{word} {len(switched)} key(s); the next request knows.")
+
+
+def _state(key: ApiKey) -> tuple[str, str]:
+    """Whether requests with the key are taken now."""
+    if not key.enabled:
+        return "disabled", "disabled"
+    if key.expires_at is None:
+        return "active", "active"
+    left = key.expires_at - datetime.now(UTC)
+    if left <= timedelta(0):
+        return "expired", "expired"
+    if left > SOON:
+        return "active", "active"
+    return "expires soon", f"expires in {left.days} d" if left.days else f"expires in {left.seconds // 3600} h"
 
 
 def _moment(text: str) -> datetime | None:
