@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -11,6 +11,7 @@ from accounting import wildcards
 from accounting.models import Budget, BudgetMode, BudgetScope
 from accounting.periods import Period
 from accounting.refusals import BudgetExceeded, BudgetInFlight, RequestExceedsBudget
+from accounting.tags import Tags, has_tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,7 @@ class BudgetRule:
     time_zone: str
     limit_usd: Decimal
 
-    def applies_to(
-        self, *, key_id: int | None, alias: str, provider: str, end_user: str, tags: Mapping[str, str]
-    ) -> bool:
+    def applies_to(self, *, key_id: int | None, alias: str, provider: str, end_user: str, tags: Tags) -> bool:
         match self.scope:
             case BudgetScope.GLOBAL:
                 return True
@@ -43,8 +42,7 @@ class BudgetRule:
             case BudgetScope.USER:
                 return end_user == self.scope_value
             case BudgetScope.TAG:
-                name, _, value = self.scope_value.partition("=")
-                return tags.get(name) == value
+                return has_tag(tags, self.scope_value)
             case _:
                 raise AssertionError(f"a budget with the scope {self.scope}")
 
@@ -129,7 +127,7 @@ def applicable(
     alias: str,
     provider: str,
     end_user: str,
-    tags: Mapping[str, str],
+    tags: Tags,
 ) -> tuple[BudgetRule, ...]:
     """The budgets that a request counts against. ``alias`` is the alias asked for, ``provider`` the provider called."""
     return tuple(

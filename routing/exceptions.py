@@ -106,7 +106,8 @@ class ModelNotFound(InvalidRequest):
     code = "model_not_found"
 
     def __init__(self, alias: str, aliases: Sequence[str]) -> None:
-        use = ", ".join(aliases) if aliases else "none is configured; add one in the admin"
+        """``aliases``: those that the client may use."""
+        use = ", ".join(aliases) if aliases else "none is configured for this API key; see the admin"
         super().__init__(f"The model '{_shown(alias)}' does not exist. Use one of: {use}.", param="model")
 
 
@@ -143,6 +144,13 @@ class ModelNotAllowed(GatewayError):
     type = "permission_error"
     code = "model_not_allowed"
 
+    def __init__(self, key: str, alias: str, aliases: Sequence[str]) -> None:
+        """``aliases``: those that the key may use."""
+        use = ", ".join(aliases) or "none that is there now"
+        super().__init__(
+            f"The API key '{key}' may not use the model '{_shown(alias)}'. It may use: {use}.", param="model"
+        )
+
 
 class OpenModeIsLocal(GatewayError):
     """Open mode serves the programs of its own machine. ``message`` says who asked instead."""
@@ -171,11 +179,18 @@ class RateLimited(GatewayError):
     code = "rate_limit_exceeded"
 
     def __init__(self, refusal: refusals.RateLimited) -> None:
-        message = f"The API key is limited to {refusal.most} {refusal.limit} and has used {refusal.used}."
-        if refusal.asked > refusal.most:
-            message += f" This request alone could need {refusal.asked}; set a smaller max_tokens."
-        headers = {"Retry-After": str(refusal.retry_after_s)}
-        super().__init__(f"{message} Try again in {refusal.retry_after_s} s.", headers=headers)
+        limited = f"The API key is limited to {refusal.most} {refusal.limit}"
+        if refusal.retry_after_s is None:  # however long the client waits
+            hint = "set a smaller max_tokens or shorten the prompt" if refusal.asked > 1 else "ask for another limit"
+            super().__init__(
+                f"{limited}, and this request alone could need {refusal.asked}: it will never fit; {hint}.",
+                headers=NO_RETRY,
+            )
+            return
+        super().__init__(
+            f"{limited} and has used {refusal.used}. Try again in {refusal.retry_after_s} s.",
+            headers={"Retry-After": str(refusal.retry_after_s)},
+        )
 
 
 class BudgetRefused(GatewayError):

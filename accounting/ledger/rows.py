@@ -45,6 +45,7 @@ def entry_row(request: HoldRequest, writer_id: int) -> JsonRow:
         "request_id": request.request_id,
         "key": request.key,
         "key_id": request.key_id,
+        "owner": request.owner,
         "alias": request.alias,
         "endpoint": request.endpoint,
         "provider": request.provider,

@@ -54,7 +54,7 @@ class Admission:
 
     def chain(self, kind: ChainKind) -> tuple[Step, ...]:
         """The separate chain for prompts that are too long, or for content that is refused. Empty: it is not set."""
-        return self.catalog.chain(self.call.alias, kind)
+        return self.catalog.chain(self.call.alias, kind, may_fall_back_to=self.key.may_fall_back_to)
 
     def now_asking(self, call: Call) -> Admission:
         """The same admission for the rest of the client's call. Its ceilings are computed anew."""
@@ -124,6 +124,13 @@ def _fresh() -> Catalog:
 def _admit(snapshot: Catalog, call: Call, secret: str | None, request_id: str) -> Admission:
     key = identify_in(snapshot, secret)
     steps = _steps(snapshot, call, key)
+    end_user, tags = key.end_user_of(call.end_user), key.tags_of(call.tags)
+    if (missing := key.missing_tag(tags)) is not None:
+        raise exceptions.MissingParameter(
+            f"The API key '{key.name}' asks for the tag '{missing}' in each request. Send it in the body, as "
+            f'"metadata": {{"{missing}": "…"}}.',
+            param=f"metadata.{missing}",
+        )
     first = steps[0]
     provider, model = first.provider.name, first.deployment.model
     budgets = applicable(
@@ -131,8 +138,8 @@ def _admit(snapshot: Catalog, call: Call, secret: str | None, request_id: str) -
         key_id=key.id,
         alias=call.alias,
         provider=provider,
-        end_user=call.end_user,
-        tags=call.tags,
+        end_user=end_user,
+        tags=tags,
     )
     price = snapshot.price(provider, model, datetime.now(UTC))
     room = Room.under(budgets, key.limits)
@@ -147,6 +154,7 @@ def _admit(snapshot: Catalog, call: Call, secret: str | None, request_id: str) -
         request_id=request_id,
         key=key.name,
         key_id=key.id,
+        owner=key.owner,
         alias=call.alias,
         endpoint=call.endpoint,
         provider=provider,
@@ -154,8 +162,8 @@ def _admit(snapshot: Catalog, call: Call, secret: str | None, request_id: str) -
         hold_usd=ceiling.hold_usd,
         budgets=budgets,
         streamed=call.streamed,
-        end_user=call.end_user,
-        tags=call.tags,
+        end_user=end_user,
+        tags=tags,
         expires_after_s=_longest_s(steps) + SETTLE_MARGIN_S,
         limits=key.limits,
         ceiling_tokens=ceiling.most.input_tokens + ceiling.most.output_tokens,
@@ -204,16 +212,10 @@ def _budget_refused(refusal: refusals.BudgetRefusal, ceiling: Ceiling) -> except
 
 def _steps(snapshot: Catalog, call: Call, key: Key) -> tuple[Step, ...]:
     """The call's chain. Raises a GatewayError when the alias is not there, or is not for this key."""
-    alias = snapshot.alias(call.alias)
-    if alias is None or not alias.enabled:
-        raise exceptions.ModelNotFound(call.alias, [name for name in snapshot.enabled_aliases if key.may_use(name)])
-    if not key.may_use(call.alias, alias.wildcard):
-        raise exceptions.ModelNotAllowed(
-            f"The API key '{key.name}' may not use the model '{call.alias}'.", param="model"
-        )
-    steps = snapshot.chain(call.alias)
+    snapshot.alias_for(key, call.alias)
+    steps = snapshot.chain(call.alias, may_fall_back_to=key.may_fall_back_to)
     if not steps:
-        raise exceptions.ModelNotFound(call.alias, [name for name in snapshot.enabled_aliases if name != call.alias])
+        raise exceptions.ModelNotFound(call.alias, [name for name in snapshot.aliases_of(key) if name != call.alias])
     fitting = tuple(step for step in steps if _kind_of(step) in (None, call.kind))
     if not fitting:
         kind = _kind_of(steps[0]) or call.kind

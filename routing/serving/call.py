@@ -8,6 +8,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Final, Protocol, cast
 
+from accounting.tags import Tags
 from accounting.usage import Meter, Tier, Usage
 from routing.catalog import Step
 from routing.upstreams.base import AnswerStream, Json, Leash, Upstream, UpstreamRequest, WholeAnswer
@@ -123,7 +124,7 @@ class Call(Protocol):
     def end_user(self) -> str: ...
 
     @property
-    def tags(self) -> Mapping[str, str]: ...
+    def tags(self) -> Tags: ...
 
     @property
     def is_adapted(self) -> bool:

@@ -156,6 +156,7 @@ class ProviderFacts:
     renames: Mapping[str, str] = field(default_factory=dict)
     #: A parameter that is named here is sent with these values alone.
     values: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    any_metadata: bool = False  # its `metadata` may have more than texts
     hottest: float = 2.0  # the highest temperature
     by_model: bool = False  # litellm knows which parameters each model refuses
     #: Those of the common parameters that its reasoning models refuse. The price map says which models reason.
@@ -237,6 +238,7 @@ _RELAYED: Final = (
         message_fields=MESSAGE_FIELDS,
         takes=PLATFORM_PARAMETERS | ADDED_PARAMETERS,
         embeds=_EMBEDS_LIKE_OPENAI,
+        any_metadata=True,
         source="https://docs.litellm.ai/docs/completion/input",
     ),
     ProviderFacts(

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from accounting.tags import Tags
 from accounting.usage import Usage
 from routing.catalog import Step
 from routing.endpoints.chat.ceiling import InputCeiling, input_ceiling
@@ -48,7 +49,7 @@ class ChatCall:
     choices: int
     output_cap_tokens: int | None  # of each choice, when the client sent a cap
     end_user: str
-    tags: Mapping[str, str]
+    tags: Tags
     input: InputCeiling
     suspects: Suspects
     deadline: float | None = None  # monotonic: when the client no longer wants an answer

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
+from accounting.tags import Tags
 from accounting.usage import Usage
 from routing.catalog import Step
 from routing.endpoints.fields import alias_of, end_user_of, optional, required, tags_of, whole_number
@@ -65,7 +66,7 @@ class EmbeddingsCall:
     alias: str
     body: Mapping[str, Any]
     end_user: str
-    tags: Mapping[str, str]
+    tags: Tags
     deadline: float | None = None  # monotonic: when the client no longer wants an answer
 
     def left_s(self) -> float:

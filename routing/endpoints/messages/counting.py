@@ -14,7 +14,6 @@ from routing.api.authentication import KeyAuthentication, caller_now
 from routing.api.body import read_json
 from routing.endpoints.messages import rendering
 from routing.endpoints.messages.request import parse_messages
-from routing.exceptions import ModelNotAllowed, ModelNotFound
 from routing.upstreams.estimate import estimated_usage
 
 
@@ -25,11 +24,7 @@ class CountTokensView(APIView):
     def post(self, request: Request) -> HttpResponse:
         snapshot, key = caller_now(request)
         call = parse_messages(read_json(request._request), is_counted=True)
-        alias = snapshot.alias(call.alias)
-        if alias is None or not alias.enabled:
-            raise ModelNotFound(call.alias, [name for name in snapshot.enabled_aliases if key.may_use(name)])
-        if not key.may_use(call.alias, alias.wildcard):
-            raise ModelNotAllowed(f"The API key '{key.name}' may not use the model '{call.alias}'.", param="model")
+        snapshot.alias_for(key, call.alias)
         steps = snapshot.chain(call.alias)
         model = steps[0].deployment.model if steps else call.alias
         return JsonResponse({"input_tokens": estimated_usage(call.chat.body, "", model).input_tokens})

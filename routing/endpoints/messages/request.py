@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
+from accounting.tags import Tags
 from accounting.text import storable
 from accounting.usage import Usage
 from routing.catalog import Step
@@ -42,7 +43,7 @@ class MessagesCall:
     chat: ChatCall  # the same request in chat's format
     betas: str  # the client's header, empty when it sent none
     end_user: str
-    tags: Mapping[str, str]
+    tags: Tags
 
     @property
     def alias(self) -> str:
