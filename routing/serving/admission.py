@@ -198,7 +198,7 @@ def _hold_what_is_left(request: HoldRequest, ceiling: Ceiling) -> Hold:
 
 
 def _budget_refused(refusal: refusals.BudgetRefusal, ceiling: Ceiling) -> exceptions.BudgetRefused:
-    return exceptions.BudgetRefused(refusal, ceiling.output_cap_within(_room_usd(refusal)))
+    return exceptions.BudgetRefused(refusal, ceiling.output_cap_within(_room_usd(refusal)), ceiling.hold_usd)
 
 
 def _steps(snapshot: Catalog, call: Call, key: Key) -> tuple[Step, ...]:

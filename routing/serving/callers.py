@@ -36,7 +36,7 @@ def identify_in(snapshot: catalog.Catalog, secret: str | None) -> Key:
             else "An API key is required: send 'Authorization: Bearer <key>'. Keys are made in the admin."
         )
     if not key.enabled:
-        raise InvalidApiKey("The API key is disabled.")
+        raise InvalidApiKey("The API key is disabled.", key=key.name)
     if key.expires_at is not None and key.expires_at <= datetime.now(UTC):
-        raise InvalidApiKey("The API key has expired.")
+        raise InvalidApiKey("The API key has expired.", key=key.name)
     return key
