@@ -179,7 +179,7 @@ class BudgetRefused(GatewayError):
     def __init__(
         self, refusal: refusals.BudgetRefusal, fits_tokens: int | None = None, asked_usd: Decimal | None = None
     ) -> None:
-        self.refusal = refusal
+        self.refusal: refusals.BudgetRefusal = refusal
         self.asked_usd = asked_usd  # the most that the request could cost; the refusal has what it would have held
         limit, spent, held = (plain_usd(amount) for amount in (refusal.limit_usd, refusal.spent_usd, refusal.held_usd))
         reset = f" It resets at {refusal.resets_at.isoformat()}." if refusal.resets_at else ""

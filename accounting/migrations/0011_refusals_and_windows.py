@@ -70,6 +70,9 @@ class Migration(migrations.Migration):
             "budgetperiod", "time_zone", models.CharField(blank=True, db_default="", default="", max_length=64)
         ),
         migrations.AddField("budgetperiod", "told_limit_usd", _usd()),
+        migrations.RunSQL(
+            load_frozen("0011_is_of_alias"), "DROP FUNCTION IF EXISTS accounting_is_of_alias(text, text)"
+        ),
         migrations.RunSQL(KNOW_OPEN_WINDOWS, migrations.RunSQL.noop),
         migrations.RunSQL(
             load_frozen("0011_views") + load_frozen("0011_reader_role"),
