@@ -44,6 +44,8 @@ class GatewayError(Exception):
     status = 500
     type = "server_error"
     code: str | None = None
+    #: Why the ledger refuses the request; None when the ledger was not asked.
+    refusal: refusals.Refusal | None = None
 
     def __init__(
         self,
@@ -132,11 +134,14 @@ class MethodNotAllowed(InvalidRequest):
 
 
 class InvalidApiKey(InvalidRequest):
+    """``key`` is the name of the key that was presented, when it is one of ours that does not count any more."""
+
     status = 401
     code = "invalid_api_key"
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, key: str = "") -> None:
         super().__init__(message, headers={"WWW-Authenticate": "Bearer"})  # RFC 9110, 11.6.1: a 401 must say how
+        self.key = key
 
 
 class ModelNotAllowed(GatewayError):
@@ -166,6 +171,7 @@ class ModelUnpriced(GatewayError):
     code = "model_unpriced"
 
     def __init__(self, refusal: refusals.Unpriced) -> None:
+        self.refusal = refusal
         super().__init__(
             f"The budget '{refusal.budget}' is a hard one and no price is known for the model '{refusal.model}' of "
             f"the provider '{refusal.provider}'. Add its price in the admin under Accounting, Prices.",
@@ -199,7 +205,11 @@ class BudgetRefused(GatewayError):
     status = 429
     type = "insufficient_quota"
 
-    def __init__(self, refusal: refusals.BudgetRefusal, fits_tokens: int | None = None) -> None:
+    def __init__(
+        self, refusal: refusals.BudgetRefusal, fits_tokens: int | None = None, asked_usd: Decimal | None = None
+    ) -> None:
+        self.refusal: refusals.BudgetRefusal = refusal
+        self.asked_usd = asked_usd  # the most that the request could cost; the refusal has what it would have held
         limit, spent, held = (plain_usd(amount) for amount in (refusal.limit_usd, refusal.spent_usd, refusal.held_usd))
         reset = f" It resets at {refusal.resets_at.isoformat()}." if refusal.resets_at else ""
         headers = NO_RETRY

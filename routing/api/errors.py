@@ -38,8 +38,6 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> HttpRespo
 def gateway_error(error: Exception) -> GatewayError:
     match error:
         case GatewayError():
-            if error.code and error.code.startswith(("budget_", "request_exceeds_budget")):
-                facts.request_refused(error.code, error.extra)
             return error
         case DatabaseError():
             facts.request_without_database(error)

@@ -14,14 +14,15 @@ from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHt
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from accounting.keys import Key
 from accounting.ledger.records import AttemptRecord
 from accounting.money import plain_usd
 from accounting.usage import Usage
 from routing.api.authentication import Caller, KeyAuthentication
 from routing.api.disconnects import ClientConnection
 from routing.api.headers import TIMEOUT_HEADER, headers_of, headers_so_far, note_failure, parse_timeout_s, request_id
-from routing.exceptions import InternalError
-from routing.serving import admission, books, cascade
+from routing.exceptions import GatewayError, InternalError
+from routing.serving import admission, books, cascade, refused
 from routing.serving.admission import Admission
 from routing.serving.attempts import Clock, Failed, OpenStream, Served, counted
 from routing.serving.books import Ending
@@ -75,9 +76,14 @@ def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering:
     """Answer a request that costs money. When it raises a GatewayError, all that was spent is on the books."""
     began = Clock()
     secret = cast(Caller, request.user).secret
-    timeout_s = parse_timeout_s(request.headers.get(TIMEOUT_HEADER))
-    call = parse(request._request, path, None if timeout_s is None else began.monotonic + timeout_s)
-    admitted = admission.admit(call, secret, request_id(request._request))
+    call: C | None = None
+    try:
+        timeout_s = parse_timeout_s(request.headers.get(TIMEOUT_HEADER))
+        call = parse(request._request, path, None if timeout_s is None else began.monotonic + timeout_s)
+        admitted = admission.admit(call, secret, request_id(request._request))
+    except GatewayError as error:
+        refused.note(error, request_id(request._request), cast(Key, request.auth), call)
+        raise
     try:
         if call.streamed:
             client = ClientConnection(request.META.get("gunicorn.socket"))

@@ -14,7 +14,6 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from typing import Generic
 
 from accounting import facts, refusals
@@ -160,6 +159,8 @@ class _Cascade(Generic[Answer]):
         self._refusal: UpstreamError | None = None  # the first of what the client sent
 
     def run(self) -> Served[Answer]:
+        if self._is_first:
+            self._note_passed_over()
         if not self._queue or (self._failed and self._admission.call.left_s() <= 0):
             raise self._failure(self._all_failed(None))
         visit = _Visit(self._queue.pop(0))
@@ -244,9 +245,8 @@ class _Cascade(Generic[Answer]):
         return Served(answer, step, self._admission, self._failed, started, first_token_ms, rest, reference)
 
     def _cover(self, step: Step, started: Clock) -> None:
-        spent = sum((a.cost_usd for a in self._failed if a.cost_usd is not None), Decimal(0))
         try:
-            self._admission = self._admission.cover(step, spent)
+            self._admission = self._admission.cover(step, self._failed)
         except refusals.Unpriced as refusal:
             raise UpstreamError(FailureKind.UNPRICED, f"no price is known for {refusal.model}") from None
         except Unbounded as unbounded:
@@ -348,6 +348,13 @@ class _Cascade(Generic[Answer]):
                 alert=is_alert,
             )
         )
+
+    def _note_passed_over(self) -> None:
+        """What admission has left out before the step that it found room for."""
+        for step, error in self._admission.passed_over:
+            self._note(_Visit(step), Clock(), error)
+            self._failed[-1] = replace(self._failed[-1], next=words_of(NextStep()))
+            self._is_first = False
 
     def _failure(self, error: GatewayError) -> Failed:
         return Failed(error, self._failed, self._admission)
