@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import warnings
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -35,4 +36,6 @@ def load() -> Any:
     # failed. httpx (for `sdk`) would write a line for every call.
     for name, level in (("LiteLLM", logging.CRITICAL), ("httpx", logging.WARNING)):
         logging.getLogger(name).setLevel(level)
+    # pydantic writes warnings that repeat what a provider or a client said, past the log and its fields.
+    warnings.filterwarnings("ignore", category=UserWarning, module="pydantic")
     return litellm

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -37,9 +38,10 @@ from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, U
 from routing.upstreams.deployment_parameters import resolved
 from routing.upstreams.formats import PARAMETERS, dropped_params
 from routing.upstreams.litellm_import import load
-from routing.upstreams.scrubbing import scrubbed
 from routing.upstreams.streams import LiveStream, Progress, completed, says_something
 from routing.upstreams.usage import usage_of
+
+log = logging.getLogger("gateway.upstreams")
 
 #: litellm puts the names of its exceptions and of the provider in front of what the provider said.
 _PREFIX: Final = re.compile(r"^(?:(?:litellm\.)?\w+(?:Error|Timeout|Timeout Error): )*(?:\w+Exception:? ?-? ?)?")
@@ -56,16 +58,33 @@ class Sdk:
 
     def whole(self, request: UpstreamRequest) -> WholeAnswer:
         answer = _complete(request, streamed=False)
-        body = cleaned(answer.model_dump(exclude_none=True))
-        body["model"] = request.deployment.model
-        if usage_of(body.get("usage")) is None:
-            body.pop("usage", None)
-        whole = whole_answer(body, 200, _request_id(answer), may_be_empty=may_be_empty(request.body))
+        try:
+            whole = _read_whole(answer, request)
+        except UpstreamError:
+            raise
+        except Exception as error:
+            log.exception("a provider's answer cannot be read")
+            raise UpstreamError(FailureKind.MALFORMED, _OUR_WORDS[FailureKind.MALFORMED], consumed=True) from error
         return replace(whole, dropped_params=dropped_params(request.body, request.deployment, PARAMETERS))
 
     def stream(self, request: UpstreamRequest) -> LiveStream:
         started = monotonic()
         return LiveStream(Answering(_complete(request, streamed=True), request, started))
+
+
+def _read_whole(answer: Any, request: UpstreamRequest) -> WholeAnswer:
+    """Raises whatever an answer raises that litellm let pass, which may be nothing at all."""
+    body = cleaned(answer.model_dump(exclude_none=True))
+    body["model"] = request.deployment.model
+    if usage_of(body.get("usage")) is None:
+        body.pop("usage", None)
+    return whole_answer(
+        body,
+        200,
+        _request_id(answer, request.api_key),
+        may_be_empty=may_be_empty(request.body),
+        secret=request.api_key,
+    )
 
 
 def _complete(request: UpstreamRequest, *, streamed: bool) -> Any:
@@ -119,12 +138,13 @@ def _mapped(error: Exception, secret: str) -> UpstreamError:
         status = None  # litellm made this status up: no answer had it
     return UpstreamError(
         kind,
-        scrubbed(message, secret),
+        message,
         http_status=status,
         retry_after_s=errors.retry_after_s(headers),
         error_type="invalid_request_error" if kind in errors.REFUSALS else None,
         code=code,
-        provider_request_id=errors.request_id(headers),
+        provider_request_id=errors.request_id(headers, secret),
+        secret=secret,
         consumed=kind in _OUR_WORDS and not _was_never_sent(error),
     )
 
@@ -169,11 +189,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _request_id(answer: Any) -> str | None:
+def _request_id(answer: Any, secret: str) -> str | None:
     hidden = getattr(answer, "_hidden_params", None) or {}
     headers = hidden.get("additional_headers") or {}
     names = {str(name).removeprefix("llm_provider-"): str(value) for name, value in headers.items()}
-    return errors.request_id(names)
+    return errors.request_id(names, secret)
 
 
 class Answering:
@@ -182,7 +202,7 @@ class Answering:
     http_status = 200
 
     def __init__(self, stream: Any, request: UpstreamRequest, started: float) -> None:
-        self.provider_request_id = _request_id(stream)
+        self.provider_request_id = _request_id(stream, request.api_key)
         self.progress = Progress(may_be_empty=may_be_empty(request.body))
         self.service_tier: str | None = None
         self.dropped_params = dropped_params(request.body, request.deployment, PARAMETERS)
@@ -229,7 +249,7 @@ class Answering:
         for place, choice in enumerate(chunk["choices"]):
             reason = choice.get("finish_reason")
             if ends_in_failure(reason):
-                raise UpstreamError(FailureKind.OVERLOADED, why_failed([choice]))
+                raise UpstreamError(FailureKind.OVERLOADED, why_failed([choice]), secret=self._secret)
             calls = self._calls.setdefault(choice.get("index", place), Calls())
             delta = conforming_choice(choice, place, "delta", calls)
             choice["finish_reason"] = reason = conforming_reason(reason, called=bool(calls)) if reason else None
