@@ -23,6 +23,8 @@ def load() -> Any:
     os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
     # litellm must not fetch media: `media` does it, bounded and from public addresses. Zero refuses all media.
     os.environ["MAX_IMAGE_URL_DOWNLOAD_SIZE_MB"] = "0"
+    # It looks for secrets in each error with patterns that take seconds for a long one. scrubbing.py does it for us.
+    os.environ["LITELLM_DISABLE_REDACT_SECRETS"] = "True"
     litellm: ModuleType = importlib.import_module("litellm")
     settings: Any = litellm
     settings.telemetry = False

@@ -14,6 +14,7 @@ from accounting.text import storable
 _SECRETS: Final = re.compile(
     r"(?i:bearer\s+)[\w.~+/=-]{6,}"
     r"|\bsk-[\w*-]{6,}|\bAIza[\w*-]{10,}|\b(?:gsk|xai|pplx|hf|r8|fw|tgp)[_-][\w*-]{10,}"
+    r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bya29\.[\w.-]{10,}|\beyJ[\w-]{10,}\.[\w-]+\.[\w-]*"  # clouds' keys and tokens
     r"|(?i:(?<=key=))[\w*%.-]+"
 )
 _URLS: Final = re.compile(r"\bhttps?://[^\s\"'<>)\]}]+")

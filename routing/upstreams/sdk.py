@@ -35,7 +35,7 @@ from routing.upstreams.answers import (
     why_failed,
 )
 from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
-from routing.upstreams.deployment_parameters import resolved
+from routing.upstreams.deployment_parameters import resolved, values_of_variables
 from routing.upstreams.formats import PARAMETERS, dropped_params
 from routing.upstreams.litellm_import import load
 from routing.upstreams.streams import LiveStream, Progress, completed, says_something
@@ -109,7 +109,7 @@ def _complete(request: UpstreamRequest, *, streamed: bool) -> Any:
             **{**given, **parameters},
         )
     except Exception as error:
-        raise _mapped(error, request.api_key) from error
+        raise _mapped(error, request) from error
 
 
 def _timeout(timeouts: Timeouts, *, streamed: bool) -> Any:
@@ -119,13 +119,16 @@ def _timeout(timeouts: Timeouts, *, streamed: bool) -> Any:
     return httpx.Timeout(min(pause_s, timeouts.total_s), connect=min(timeouts.connect_s, timeouts.total_s))
 
 
-def _mapped(error: Exception, secret: str) -> UpstreamError:
+def _mapped(error: Exception, request: UpstreamRequest) -> UpstreamError:
     """litellm's exceptions (OpenAI's classes, with `status_code`) → one UpstreamError."""
     # litellm wraps the error that ends a stream in the middle. That is for its own router, which is not used here.
     error = getattr(error, "original_exception", None) or error
     status = getattr(error, "status_code", None)
     status = status if type(status) is int and 400 <= status < 600 else None
     said = _PREFIX.sub("", str(getattr(error, "message", None) or error))
+    for value in values_of_variables(request.deployment.parameters):  # a cloud's credentials
+        said = said.replace(value, "***")
+    secret = request.api_key
     message = errors.said(said) or "The provider's answer is an error without words"
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
     kind = _kind(error, status, message)
@@ -207,7 +210,7 @@ class Answering:
         self.service_tier: str | None = None
         self.dropped_params = dropped_params(request.body, request.deployment, PARAMETERS)
         self._stream = stream
-        self._secret = request.api_key
+        self._request = request
         self._model = request.deployment.model
         self._total_at = started + request.timeouts.total_s
         self._usage: Json | None = None
@@ -231,7 +234,7 @@ class Answering:
             except StopIteration:
                 break
             except Exception as error:
-                raise _mapped(error, self._secret) from error
+                raise _mapped(error, self._request) from error
             read = self._read(chunk.model_dump(exclude_none=True))
             if read is not None:
                 yield read
@@ -249,7 +252,7 @@ class Answering:
         for place, choice in enumerate(chunk["choices"]):
             reason = choice.get("finish_reason")
             if ends_in_failure(reason):
-                raise UpstreamError(FailureKind.OVERLOADED, why_failed([choice]), secret=self._secret)
+                raise UpstreamError(FailureKind.OVERLOADED, why_failed([choice]), secret=self._request.api_key)
             calls = self._calls.setdefault(choice.get("index", place), Calls())
             delta = conforming_choice(choice, place, "delta", calls)
             choice["finish_reason"] = reason = conforming_reason(reason, called=bool(calls)) if reason else None
