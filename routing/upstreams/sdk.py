@@ -148,7 +148,7 @@ def _mapped(error: Exception, request: UpstreamRequest) -> UpstreamError:
         code=code,
         provider_request_id=errors.request_id(headers, secret),
         secret=secret,
-        consumed=kind in _OUR_WORDS and not _was_never_sent(error),
+        consumed=kind in _OUR_WORDS and not _was_never_sent(error) and not _was_refused(error),
     )
 
 
@@ -157,6 +157,15 @@ def _was_never_sent(error: Exception) -> bool:
 
     unconnected = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
     return any(isinstance(link, unconnected) for link in _chain(error))
+
+
+def _was_refused(error: Exception) -> bool:
+    """Whether the provider answered with an error's status. litellm calls a 504 a timeout like its own."""
+    import httpx
+    import openai
+
+    answered = (openai.APIStatusError, httpx.HTTPStatusError)
+    return any(isinstance(link, answered) and not type(link).__module__.startswith("litellm") for link in _chain(error))
 
 
 def _kind(error: Exception, status: int | None, message: str) -> FailureKind:
@@ -221,7 +230,7 @@ class Answering:
 
     @property
     def usage(self) -> Usage | None:
-        return usage_of(self._usage)
+        return usage_of(self._usage) if self._reported() else None
 
     def chunks(self) -> Iterator[Json]:
         while True:
@@ -268,9 +277,7 @@ class Answering:
     def _end(self) -> Iterator[Json]:
         if not self._finished or not self.progress.spoken:
             raise self.progress.ended_early()
-        # When a provider reports no usage, litellm counts by itself and does not say so. That count is not used.
-        if self._usage is None or not self._reported():
-            self._usage = None
+        if self.usage is None:
             return
         yield {**self._head, "choices": [], "usage": self._usage}
 
@@ -282,6 +289,7 @@ class Answering:
         return not any(reasons)
 
     def _reported(self) -> bool:
+        """When a provider reports no usage, litellm counts by itself and does not say so. That count is not used."""
         return any(getattr(chunk, "usage", None) for chunk in getattr(self._stream, "chunks", ()))
 
     def beat(self, every_s: float) -> None:
