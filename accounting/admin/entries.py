@@ -25,8 +25,8 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.paginator import InfinitePaginator
 
-from accounting.admin.corrections import AdjustForm, ResolveForm
-from accounting.ledger.corrections import NotCorrectable, adjust, resolve
+from accounting.admin.corrections import AdjustForm, Question, ResolveForm
+from accounting.ledger.corrections import AdjustedBefore, NotCorrectable, adjust, resolve
 from accounting.models import Adjustment, Attempt, Charge, EntryState, LedgerEntry
 from accounting.money import dollars
 from accounting.pricing import PriceList
@@ -290,22 +290,35 @@ class LedgerEntryAdmin(ModelAdmin):
     def resolve(self, request: HttpRequest, object_id: str) -> HttpResponse:
         entry = LedgerEntry.objects.get(pk=object_id)
         form = ResolveForm(request.POST or None, entries=[entry], initial={"cost_usd": entry.hold_usd})
-        if form.is_valid():
-            self._resolve(request, form, [entry])
-            return HttpResponseRedirect(_page_of(entry))
-        return self._ask(request, form, "Resolve an unknown entry", [entry])
+        if not form.is_valid():
+            return self._ask(request, form, "Resolve an unknown entry", [entry])
+        if question := form.question():
+            return self._ask(request, form, "Resolve an unknown entry", [entry], question)
+        self._resolve(request, form, [entry])
+        return HttpResponseRedirect(_page_of(entry))
 
     @action(description="Adjust", url_path="adjust", permissions=["adjust"])
     def adjust(self, request: HttpRequest, object_id: str) -> HttpResponse:
         entry = LedgerEntry.objects.get(pk=object_id)
-        form = AdjustForm(request.POST or None)
+        form = AdjustForm(request.POST or None, entry=entry)
         if not form.is_valid():
             return self._ask(request, form, "Adjust a settled entry", [entry])
+        if question := form.question():
+            return self._ask(request, form, "Adjust a settled entry", [entry], question)
         amount, reason = form.cleaned_data["amount_usd"], form.cleaned_data["reason"]
         try:
-            adjust(entry.pk, amount_usd=amount, author=request.user.get_username(), reason=reason)
+            adjust(
+                entry.pk,
+                amount_usd=amount,
+                author=request.user.get_username(),
+                reason=reason,
+                seen_total_usd=form.cleaned_data["seen_total_usd"],
+                form_token=form.cleaned_data["token"],
+            )
         except NotCorrectable as error:
-            messages.error(request, str(error))
+            messages.error(request, f"{error} Nothing was written.")
+        except AdjustedBefore:
+            messages.info(request, "This form was sent twice. Its adjustment is on the books once.")
         else:
             self.log_change(request, entry, f"Adjusted by {dollars(amount)}: {reason}")
             messages.success(request, f"Adjusted by {dollars(amount)}.")
@@ -339,7 +352,15 @@ class LedgerEntryAdmin(ModelAdmin):
         if resolved:
             messages.success(request, f"Resolved {resolved} entr{'y' if resolved == 1 else 'ies'}.")
 
-    def _ask(self, request: HttpRequest, form: forms.Form, title: str, entries: list[LedgerEntry]) -> HttpResponse:
+    def _ask(
+        self,
+        request: HttpRequest,
+        form: AdjustForm | ResolveForm,
+        title: str,
+        entries: list[LedgerEntry],
+        question: Question | None = None,
+    ) -> HttpResponse:
+        """The form; or, with a question, what it would do, and the same form again without its fields being shown."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         context = {
@@ -348,6 +369,8 @@ class LedgerEntryAdmin(ModelAdmin):
             "opts": self.opts,
             "form": form,
             "entries": entries,
+            "question": question,
+            "confirmed_by": form.confirmed_by() if question else {},
             "selected": request.POST.getlist(helpers.ACTION_CHECKBOX_NAME),
             "checkbox_name": helpers.ACTION_CHECKBOX_NAME,
             "back": _page_of(entries[0]) if len(entries) == 1 else reverse("admin:accounting_ledgerentry_changelist"),

@@ -1,0 +1,12 @@
+-- Purpose: what a correction of an entry would make of its budgets: each period that the entry counts in, now and after.
+--          Charges as adjust_charges.sql and settle_charges.sql do: a provider's budget only when the entry was that provider's.
+-- Locks:   none; a look ahead, that running requests may overtake.
+-- Rows:    one a period, in id order: budget, period_start, period_end, limit_usd, posted_usd, after_usd.
+SELECT b.name AS budget, p.period_start, p.period_end, b.limit_usd, p.posted_usd,
+       p.posted_usd - CASE WHEN %(replaces)s THEN c.posted_usd ELSE 0 END
+       + CASE WHEN b.scope <> 'provider' OR b.scope_value = e.provider THEN %(amount_usd)s ELSE 0 END AS after_usd
+FROM accounting_charge c
+JOIN accounting_ledgerentry e ON e.id = c.entry_id
+JOIN accounting_budgetperiod p ON p.id = c.period_id JOIN accounting_budget b ON b.id = p.budget_id
+WHERE c.entry_id = %(entry_id)s AND c.adjustment_id IS NULL
+ORDER BY p.id
