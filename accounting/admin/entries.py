@@ -19,13 +19,14 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import TabularInline
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, RangeDateFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.paginator import InfinitePaginator
 
 from accounting.admin.corrections import AdjustForm, Question, ResolveForm
+from accounting.admin.pages import Page
 from accounting.ledger.corrections import AdjustedBefore, NotCorrectable, adjust, resolve
 from accounting.models import Adjustment, Attempt, Charge, EntryState, LedgerEntry
 from accounting.money import dollars
@@ -161,7 +162,7 @@ class ChargeInline(TabularInline):
 
 
 @admin.register(LedgerEntry)
-class LedgerEntryAdmin(ModelAdmin):
+class LedgerEntryAdmin(Page):
     list_display = (
         "created_at", "short_id", "state_label", "key", "alias", "served_by", "tokens", "cost", "status", "took",
     )  # fmt: skip
@@ -393,7 +394,7 @@ def _page_of(entry: LedgerEntry) -> str:
 
 
 @admin.register(Attempt)
-class AttemptAdmin(ModelAdmin):
+class AttemptAdmin(Page):
     list_display = (
         "started_at", "short_id", "position", "alias", "provider", "model", "outcome", "http_status", "duration_ms",
         "cost",
@@ -420,7 +421,7 @@ class AttemptAdmin(ModelAdmin):
 
 
 @admin.register(Adjustment)
-class AdjustmentAdmin(ModelAdmin):
+class AdjustmentAdmin(Page):
     list_display = ("created_at", "entry", "amount", "reason", "author")
     list_select_related = ("entry",)
     list_filter = (("created_at", DaysFilter),)

@@ -9,10 +9,10 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
+from accounting.admin.pages import Page
 from accounting.keys import fields_for, new_secret
 from accounting.models import ApiKey
 from routing.models import ModelAlias
@@ -41,7 +41,7 @@ class ApiKeyForm(forms.ModelForm[ApiKey]):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(ModelAdmin):
+class ApiKeyAdmin(Page):
     form = ApiKeyForm
     list_display = ("name", "shown_prefix", "enabled", "may_use", "expires_at", "limits", "created_at")
     list_filter = ("enabled",)
