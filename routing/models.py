@@ -313,7 +313,7 @@ class Breaker(models.Model):
 
 
 class SignInTries(models.Model):
-    """How often somebody tried to sign in to the admin since a moment. ``routing.admin.sign_in`` writes it.
+    """How often somebody tried to sign in to the admin since a moment. ``routing.sign_ins`` writes it.
 
     A row counts a user's name at an address. Without a name it counts an address, without an address a name.
     """

@@ -18,7 +18,6 @@ from accounting.ledger.corrections import Effect, effect_of_adjusting, effect_of
 from accounting.models import LedgerEntry
 from accounting.money import dollars
 
-
 FAR_ABOVE_HOLD = 10  # times: a cost above that is more often a slip than a bill, so the form asks again
 
 
@@ -119,7 +118,8 @@ class AdjustForm(forms.Form):
     seen_total_usd = forms.DecimalField(required=False, widget=forms.HiddenInput)  # set by the confirmation
 
     def __init__(self, *args: Any, entry: LedgerEntry, **kwargs: Any) -> None:
-        super().__init__(*args, initial={"token": uuid4()}, **kwargs)
+        super().__init__(*args, **kwargs)
+        self.initial["token"] = uuid4()
         self._entry = entry
         self._total_usd = total_usd(entry.pk)
 
@@ -130,7 +130,8 @@ class AdjustForm(forms.Form):
         is_confirmed = bool(self.data.get("seen_total_usd"))  # then `adjust` decides, under the entry's lock
         if not is_confirmed and amount < 0 and self._total_usd + amount < 0:
             raise forms.ValidationError(
-                f"The entry costs {dollars(self._total_usd)}, adjustments included, and no more than that is given back."
+                f"The entry costs {dollars(self._total_usd)}, adjustments included, and no more than that is given "
+                "back."
             )
         return amount
 

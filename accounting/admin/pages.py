@@ -21,7 +21,7 @@ from django.contrib.admin.utils import unquote
 from django.contrib.postgres.fields import ArrayField
 from django.core import signing
 from django.db import IntegrityError, models, transaction
-from django.forms.models import _get_foreign_key  # type: ignore[attr-defined]  # as the admin's own inlines do
+from django.forms.models import _get_foreign_key  # as the admin's own inlines do
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.utils.text import capfirst
@@ -51,10 +51,10 @@ class Difference:
 
 class Page(ModelAdmin):
     change_form_before_template = "accounting/seen.html"
-    change_list_template = "accounting/change_list.html"
+    change_list_template: Any = "accounting/change_list.html"
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """Any other field could be asked for the beginning of a key's digest, or by an expression that runs for hours."""
+        """Any other field could be asked for how a key's digest begins, or by an expression that runs for hours."""
         offered: set[str] = set()
         for entry in self.get_list_filter(request):
             name = entry if isinstance(entry, str) else entry[0] if isinstance(entry, tuple) else entry.parameter_name
@@ -123,7 +123,9 @@ class Page(ModelAdmin):
         for field in self._fields(request, row):
             texts = (then.get(key, {}).get(field.name, ""), now.get(key, {}).get(field.name, ""), _wanted(field, form))
             label = field.name in form.fields and form.fields[field.name].label
-            found.append(Difference(capfirst(str(label or field.verbose_name)), *(_words(field, text) for text in texts)))
+            found.append(
+                Difference(capfirst(str(label or field.verbose_name)), *(_words(field, text) for text in texts))
+            )
         for formset, inline in zip(*self._create_formsets(request, row, change=True), strict=True):
             found += _inline_differences(formset, inline, _inline_fields(request, inline, row), then, now)
         return found
@@ -210,8 +212,9 @@ def _editable(model: type[models.Model], but: Iterable[str]) -> list[Any]:
 
 
 def _inline_key(inline: Any, row: models.Model) -> str:
-    name: str = _get_foreign_key(type(row), inline.model, fk_name=inline.fk_name).name
-    return name
+    """The inline's column that leads to the row."""
+    found: Any = _get_foreign_key(type(row), inline.model, fk_name=inline.fk_name)
+    return str(found.name)
 
 
 def _inline_fields(request: HttpRequest, inline: Any, row: models.Model) -> list[Any]:
@@ -291,9 +294,9 @@ def _inline_differences(formset: Any, inline: Any, fields: list[Any], then: Stat
     wanted: dict[str, str] = {}
     for form in formset.forms:
         form.is_valid()
-        is_there = form.instance.pk is not None
-        if is_there or form.has_changed():
-            key = _key(form.instance) if is_there else f"new {form.prefix}"
+        pk = form.data.get(form.add_prefix(inline.model._meta.pk.name))  # the instance of a row that is gone has none
+        if pk or form.has_changed():
+            key = _key(inline.model, pk) if pk else f"new {form.prefix}"
             texts = None if form in formset.deleted_forms else {field.name: _wanted(field, form) for field in fields}
             wanted[key] = _sentence(fields, texts)
     prefix = f"{inline.model._meta.label_lower} "
@@ -308,7 +311,7 @@ def _inline_differences(formset: Any, inline: Any, fields: list[Any], then: Stat
 
 
 def _in_words(error: IntegrityError) -> str:
-    """A trigger of ours says what is wrong. A constraint that only the database could check says that others were faster."""
+    """A trigger of ours says what is wrong. A constraint that no form could check says that others were faster."""
     diagnosis = getattr(error.__cause__, "diag", None)
     if diagnosis is not None and diagnosis.sqlstate == "23514" and diagnosis.constraint_name is None:
         return f"{diagnosis.message_primary} Nothing was saved."

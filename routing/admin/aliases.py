@@ -17,8 +17,8 @@ from unfold.admin import TabularInline
 from unfold.decorators import display
 from unfold.forms import PaginationInlineFormSet
 
-from accounting.admin.pages import Page
 from accounting import wildcards
+from accounting.admin.pages import Page
 from accounting.models import ApiKey, Budget, BudgetScope, Price
 from accounting.money import plain_usd
 from routing.models import ChainKind, Fallback, FurtherDeployment, ModelAlias, Provider

@@ -20,8 +20,8 @@ from unfold.enums import ActionVariant
 from unfold.forms import PaginationInlineFormSet
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from accounting.admin.pages import Page
 from accounting import price_import
+from accounting.admin.pages import Page
 from accounting.models import Attempt, LedgerEntry, Price, PriceRate
 from accounting.money import dollars, plain_usd
 from accounting.price_import import PriceChange

@@ -224,7 +224,7 @@ def confirmed(operator: Operator, path: str, fields: dict[str, str]) -> dict[str
     """The confirmation's form, as the page that answers the first one has it."""
     asked: Any = operator.client.post(f"/admin/{path}", fields).context
     assert asked["question"] is not None
-    return fields | asked["confirmed_by"]
+    return {**fields, **asked["confirmed_by"]}
 
 
 def test_a_settled_entry_is_adjusted_with_author_and_reason_once_its_effect_is_confirmed(

@@ -1,4 +1,4 @@
-"""Users and groups: nobody gives rights that he lacks, somebody stays who may do everything, and history outlives people."""
+"""Users and groups: nobody gives rights that he lacks, and somebody stays who may do everything."""
 
 from __future__ import annotations
 
