@@ -558,6 +558,7 @@ class Change(models.Model):
     after = models.JSONField()
 
     class Meta:
+        verbose_name_plural = "audit"
         ordering = ("-pk",)
         indexes = (
             models.Index(fields=("actor",), name="change_actor"),

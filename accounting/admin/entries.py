@@ -88,7 +88,7 @@ class DaysFilter(RangeDateFilter):
         first, last = (self._day(end) for end in ("from", "to"))
         if first is not None:
             queryset = queryset.filter(**{f"{self.field_path}__gte": first})
-        if last is not None:
+        if last is not None and last.date() < date.max:  # no day comes after that one
             queryset = queryset.filter(**{f"{self.field_path}__lt": last + timedelta(days=1)})
         return queryset
 

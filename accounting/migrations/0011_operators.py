@@ -99,6 +99,7 @@ class Migration(migrations.Migration):
                 ("after", models.JSONField()),
             ],
             options={
+                "verbose_name_plural": "audit",
                 "ordering": ("-pk",),
                 "indexes": [
                     models.Index(fields=["actor"], name="change_actor"),

@@ -18,7 +18,7 @@ from tests.ledger.conftest import Book
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "sql-views.md").read_text(encoding="utf-8")
 VIEWS = (
     "ledger", "attempts", "spend_by_day", "spend_by_alias", "spend_by_provider", "spend_by_key", "budget_status",
-    "open_holds",
+    "open_holds", "audit",
 )  # fmt: skip
 
 
