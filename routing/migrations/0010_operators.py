@@ -1,6 +1,6 @@
 from django.db import migrations, models
 
-#: As in accounting's 0011: how objects are called, and their fields, as SQL over a row `r`.
+#: As in accounting's 0013: how objects are called, and their fields, as SQL over a row `r`.
 PROVIDER = "(SELECT p.name FROM routing_provider p WHERE p.id = r.provider_id)"
 ALIAS = "'alias ' || (SELECT a.name FROM routing_modelalias a WHERE a.id = r.alias_id)"
 AUDITED = {
@@ -51,7 +51,7 @@ def triggers() -> str:
 class Migration(migrations.Migration):
     """Changes of the routing are on record, and sign-ins are counted."""
 
-    dependencies = [("routing", "0009_optional_output_cap"), ("accounting", "0011_operators")]
+    dependencies = [("routing", "0009_optional_output_cap"), ("accounting", "0013_operators")]
 
     operations = [
         migrations.RunSQL(

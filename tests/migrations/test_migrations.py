@@ -25,8 +25,8 @@ OUR_MIGRATIONS = sorted(
 )
 # In the order in which a database gets them: rights on views come after the views.
 DEFINITIONS = (
-    "configuration_version", "immutable_ledger", "budget_gap", "bounded_adjustments", "last_superuser", "audit",
-    "views", "reader_role", "reader_limits",
+    "configuration_version", "immutable_ledger", "budget_gap", "is_of_alias", "bounded_adjustments", "last_superuser",
+    "audit", "views", "reader_role", "reader_limits",
 )  # fmt: skip
 STATE = pytest.mark.parametrize("state", STATES, ids=name_of)
 

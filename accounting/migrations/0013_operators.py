@@ -74,7 +74,7 @@ class Migration(migrations.Migration):
     """What operators do is bounded and on record."""
 
     dependencies = [
-        ("accounting", "0010_keys_and_wildcards"),
+        ("accounting", "0012_refusals_and_windows"),
         ("auth", "0012_alter_user_first_name_max_length"),
     ]
 
@@ -108,15 +108,15 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.RunSQL(
-            load_frozen("0011_bounded_adjustments"), "DROP FUNCTION accounting_bound_adjustment() CASCADE;"
+            load_frozen("0013_bounded_adjustments"), "DROP FUNCTION accounting_bound_adjustment() CASCADE;"
         ),
-        migrations.RunSQL(load_frozen("0011_last_superuser"), "DROP FUNCTION accounting_keep_a_superuser() CASCADE;"),
+        migrations.RunSQL(load_frozen("0013_last_superuser"), "DROP FUNCTION accounting_keep_a_superuser() CASCADE;"),
         migrations.RunSQL(
-            load_frozen("0011_audit"),
+            load_frozen("0013_audit"),
             "DROP VIEW audit; DROP FUNCTION accounting_audit_statement() CASCADE;"
             "DROP FUNCTION accounting_audit_row() CASCADE; DROP FUNCTION accounting_record_change(text, jsonb, jsonb);"
             "DROP FUNCTION accounting_audited(text, jsonb);",
         ),
         migrations.RunSQL(triggers() + BOOKS, migrations.RunSQL.noop),  # gone with their functions and their table
-        migrations.RunSQL(load_frozen("0011_reader_role"), migrations.RunSQL.noop),
+        migrations.RunSQL(load_frozen("0013_reader_role"), migrations.RunSQL.noop),
     ]
