@@ -19,7 +19,7 @@ from accounting.money import plain_usd
 from accounting.usage import Usage
 from routing.api.authentication import Caller, KeyAuthentication
 from routing.api.disconnects import ClientConnection
-from routing.api.headers import TIMEOUT_HEADER, headers_of, headers_so_far, note_failure, parse_timeout_s, request_id
+from routing.api.headers import TIMEOUT_VARIABLE, headers_of, headers_so_far, note_failure, parse_timeout_s, request_id
 from routing.exceptions import InternalError
 from routing.serving import admission, books, cascade
 from routing.serving.admission import Admission
@@ -69,7 +69,7 @@ def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering:
     """Answer a request that costs money. When it raises a GatewayError, all that was spent is on the books."""
     began = Clock()
     secret = cast(Caller, request.user).secret
-    timeout_s = parse_timeout_s(request.headers.get(TIMEOUT_HEADER))
+    timeout_s = parse_timeout_s(request.META.get(TIMEOUT_VARIABLE))
     call = parse(request._request, path, None if timeout_s is None else began.monotonic + timeout_s)
     admitted = admission.admit(call, secret, request_id(request._request))
     try:
