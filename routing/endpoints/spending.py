@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar, cast
 
-from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from accounting import json_text
 from accounting.ledger.records import AttemptRecord
 from accounting.money import plain_usd
 from accounting.usage import Usage
@@ -100,7 +101,7 @@ def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering:
         )
     )
     body = rendering.whole(answer.body, served.step.alias, None if usage == answer.usage else usage)
-    response = JsonResponse(body, headers=headers_of(served))
+    response = HttpResponse(json_text.dumps(body), content_type="application/json", headers=headers_of(served))
     if settlement.cost_usd is not None:
         response["x-gateway-cost-usd"] = plain_usd(settlement.cost_usd)
     return response

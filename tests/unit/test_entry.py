@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import connections
 from django.urls import Resolver404, resolve
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -20,6 +21,12 @@ from routing.urls import urlpatterns
 SPENDING = [pattern for pattern in urlpatterns if spends(pattern.callback)]
 #: Announces a body so large that it is refused before anybody looks for a key, which needs a database.
 TOO_LARGE = str(settings.GATEWAY_MAX_BODY_BYTES + 1)
+
+
+@pytest.fixture(autouse=True)
+def no_connection() -> None:
+    """The short way closes the thread's connections to the database, and earlier tests leave theirs open."""
+    connections.close_all()
 
 
 class Answer(Exception):
