@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from accounting.tags import MAX_TAGS, MAX_VALUES, NAME_CHARACTERS, Tags, read_tags
 from accounting.text import storable
 from routing.exceptions import InvalidRequest, MissingParameter
 
-MAX_TAGS = 16  # OpenAI's limit of `metadata` pairs
-MAX_TAG_CHARACTERS = 512
 MAX_END_USER_CHARACTERS = 200
 
 
@@ -45,15 +43,18 @@ def alias_of(body: Mapping[str, Any]) -> str:
 
 
 def end_user_of(body: Mapping[str, Any]) -> str:
-    return storable(optional(body, "user", str, "a string") or "", MAX_END_USER_CHARACTERS)
+    """OpenAI's older name for whom the client asks for, else its newer one."""
+    named = [optional(body, name, str, "a string") for name in ("user", "safety_identifier")]
+    return storable(next(filter(None, named), ""), MAX_END_USER_CHARACTERS)
 
 
-def tags_of(body: Mapping[str, Any]) -> dict[str, str]:
-    """The caller's ``metadata``, for the books. Values that are not text are kept as JSON text."""
+def tags_of(body: Mapping[str, Any]) -> Tags:
+    """The caller's ``metadata``, for the books."""
     metadata = optional(body, "metadata", dict, "an object") or {}
     if len(metadata) > MAX_TAGS:
         raise InvalidRequest(f"'metadata' may have {MAX_TAGS} pairs at the most.", param="metadata")
-    return {
-        storable(name, 64): storable(value if isinstance(value, str) else json.dumps(value), MAX_TAG_CHARACTERS)
-        for name, value in metadata.items()
-    }
+    for name, value in metadata.items():
+        if isinstance(value, list) and len(value) > MAX_VALUES:
+            where = f"metadata.{name[:NAME_CHARACTERS]}"
+            raise InvalidRequest(f"'{where}' may have {MAX_VALUES} values at the most.", param=where)
+    return read_tags(metadata)

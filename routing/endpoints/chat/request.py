@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from accounting.tags import Tags
 from accounting.usage import Usage
 from routing.catalog import Step
 from routing.endpoints.chat.ceiling import InputCeiling, input_ceiling
@@ -21,9 +22,10 @@ from routing.endpoints.fields import alias_of, end_user_of, optional, required, 
 from routing.exceptions import InvalidRequest, MissingParameter
 from routing.serving.call import LEAST_OUTPUT_CAP_TOKENS, CappedBy, Partial, Quantities, Received, Unbounded
 from routing.upstreams import tiers
-from routing.upstreams.base import AnswerStream, Json
+from routing.upstreams.base import AnswerStream, Json, Upstream, UpstreamRequest, WholeAnswer
 from routing.upstreams.estimate import estimated_usage
 from routing.upstreams.extras import Suspects, asked_search, extras, suspects
+from routing.upstreams.kinds import Kind
 from routing.upstreams.price_map import limits_of
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
@@ -33,9 +35,12 @@ MAX_OUTPUT_TOKENS = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """A valid chat request: a `routing.serving.call.Call`. ``body`` is what the client sent, and is never changed."""
+    """A valid chat request: a `routing.serving.call.StreamedCall`.
+
+    ``body`` is what the client sent, and is never changed."""
 
     endpoint: ClassVar[str] = "chat"
+    kind: ClassVar[Kind] = Kind.CHAT
 
     alias: str
     body: Mapping[str, Any]
@@ -44,7 +49,7 @@ class ChatCall:
     choices: int
     output_cap_tokens: int | None  # of each choice, when the client sent a cap
     end_user: str
-    tags: Mapping[str, str]
+    tags: Tags
     input: InputCeiling
     suspects: Suspects
     deadline: float | None = None  # monotonic: when the client no longer wants an answer
@@ -110,8 +115,12 @@ class ChatCall:
     def ask_otherwise(self, step: Step) -> bool:
         return self.rest is not None and self.rest.ask_otherwise(step.deployment)
 
-    def read(self, stream: AnswerStream, step: Step) -> AnswerStream:
-        return stream if self.rest is None else self.rest.read(stream, step.deployment)
+    def answer_of(self, upstream: Upstream, request: UpstreamRequest) -> WholeAnswer:
+        return upstream.whole(request)
+
+    def stream_of(self, upstream: Upstream, request: UpstreamRequest) -> AnswerStream:
+        stream = upstream.stream(request)
+        return stream if self.rest is None else self.rest.read(stream, request.deployment)
 
     def estimate(self, received: Received, step: Step) -> Usage:
         text = received if isinstance(received, str) else _text_of(received)
