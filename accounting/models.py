@@ -256,6 +256,11 @@ class BudgetPeriod(models.Model):
     held_usd = _usd(default=0)
     # Its budget was changed since: it may lack requests that were admitted meanwhile (budget_gap.sql).
     has_gap = models.BooleanField(default=False, db_default=False)
+    # How its budget counted when it was opened or last filled. Empty: the gateway's version before did not say.
+    period = models.CharField(max_length=5, blank=True, default="", db_default="")
+    time_zone = models.CharField(max_length=64, blank=True, default="", db_default="")
+    #: The limit that its spending was last told to have reached: once for each limit.
+    told_limit_usd = _usd(null=True)
 
     class Meta:
         ordering = ("-period_start",)
@@ -435,6 +440,7 @@ class LedgerEntry(models.Model):
     key_id = models.BigIntegerField(null=True)
     owner = models.CharField(max_length=200, blank=True, default="", db_default="")  # the key's, at that time
     alias = models.CharField(max_length=100)  # asked for
+    step_alias = models.CharField(max_length=100, default="", db_default="")  # admitted for; empty: the one asked for
     endpoint = models.CharField(max_length=32, default="chat", db_default="chat")
     served_alias = models.CharField(max_length=100, blank=True)
     provider = models.CharField(max_length=100, blank=True)
@@ -559,6 +565,48 @@ class Adjustment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.amount_usd} by {self.author}"
+
+
+class RefusedRequest(models.Model):
+    """A request that the gateway refused before it was admitted, or how many of the same there were in a minute.
+
+    Nothing was held for it and nobody was called. Written by ``accounting.refused_requests`` alone, which also deletes
+    what is older than it keeps."""
+
+    at = models.DateTimeField()  # of a count: the minute's beginning
+    request_id = models.CharField(max_length=128, blank=True)  # empty: a count
+    key = models.CharField(max_length=100, blank=True)  # empty: no key of ours was presented
+    key_id = models.BigIntegerField(null=True)
+    alias = models.CharField(max_length=100, blank=True)  # asked for
+    endpoint = models.CharField(max_length=32, blank=True)
+    end_user = models.CharField(max_length=200, blank=True)
+    tags = models.JSONField(default=dict)
+    code = models.CharField(max_length=64)  # of the error
+    message = models.CharField(max_length=500, blank=True)  # what the client was told; of a count, the last
+    budget = models.CharField(max_length=100, blank=True)  # empty: no budget refused it
+    limit_usd = _usd(null=True)
+    spent_usd = _usd(null=True)
+    held_usd = _usd(null=True)
+    asked_usd = _usd(null=True)
+    count = models.PositiveIntegerField(default=1)
+
+    class Meta:
+        verbose_name = "refused request"
+        ordering = ("-at", "-pk")
+        indexes = (
+            models.Index(fields=("-at", "-id"), name="refused_at"),
+            models.Index(fields=("request_id",), name="refused_request_id", condition=~Q(request_id="")),
+        )
+        constraints = (
+            models.UniqueConstraint(
+                fields=("at", "key", "alias", "endpoint", "code", "budget"),
+                name="refused_one_count_a_minute",
+                condition=Q(request_id=""),
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.request_id or self.count} {self.alias} {self.code}"
 
 
 class KeyRate(models.Model):

@@ -5,6 +5,7 @@
     │                                or a wrong value
     ├── RequestTooLarge          413
     ├── RequestTimeout           408  the client takes too long to send its request
+    ├── WrongKind                400  an embedding model is asked to chat, or the other way round
     ├── ModelNotFound            404
     ├── InvalidApiKey            401
     ├── ModelNotAllowed          403
@@ -35,10 +36,16 @@ NO_RETRY = {"x-should-retry": "false"}  # the official clients retry 429 and 5xx
 _SHOWN_CHARACTERS = 100  # of a client's text that a message repeats; no alias is longer
 
 
+def _shown(alias: str) -> str:
+    return alias if len(alias) <= _SHOWN_CHARACTERS else f"{alias[:_SHOWN_CHARACTERS]}…"
+
+
 class GatewayError(Exception):
     status = 500
     type = "server_error"
     code: str | None = None
+    #: Why the ledger refuses the request; None when the ledger was not asked.
+    refusal: refusals.Refusal | None = None
 
     def __init__(
         self,
@@ -106,8 +113,14 @@ class ModelNotFound(InvalidRequest):
         super().__init__(f"The model '{_shown(alias)}' does not exist. Use one of: {use}.", param="model")
 
 
-def _shown(text: str) -> str:
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+class WrongKind(InvalidRequest):
+    """The alias has no model of the kind that the endpoint serves. Its models are asked at ``paths``."""
+
+    def __init__(self, alias: str, kind: str, asked: str, paths: Sequence[str]) -> None:
+        where = f" Ask it at POST {' or '.join(paths)}." if paths else ""
+        super().__init__(
+            f"The model '{_shown(alias)}' is for {kind}, and this endpoint is for {asked}.{where}", param="model"
+        )
 
 
 class NotFound(InvalidRequest):
@@ -121,11 +134,14 @@ class MethodNotAllowed(InvalidRequest):
 
 
 class InvalidApiKey(InvalidRequest):
+    """``key`` is the name of the key that was presented, when it is one of ours that does not count any more."""
+
     status = 401
     code = "invalid_api_key"
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, key: str = "") -> None:
         super().__init__(message, headers={"WWW-Authenticate": "Bearer"})  # RFC 9110, 11.6.1: a 401 must say how
+        self.key = key
 
 
 class ModelNotAllowed(GatewayError):
@@ -155,6 +171,7 @@ class ModelUnpriced(GatewayError):
     code = "model_unpriced"
 
     def __init__(self, refusal: refusals.Unpriced) -> None:
+        self.refusal = refusal
         super().__init__(
             f"The budget '{refusal.budget}' is a hard one and no price is known for the model '{refusal.model}' of "
             f"the provider '{refusal.provider}'. Add its price in the admin under Accounting, Prices.",
@@ -188,7 +205,11 @@ class BudgetRefused(GatewayError):
     status = 429
     type = "insufficient_quota"
 
-    def __init__(self, refusal: refusals.BudgetRefusal, fits_tokens: int | None = None) -> None:
+    def __init__(
+        self, refusal: refusals.BudgetRefusal, fits_tokens: int | None = None, asked_usd: Decimal | None = None
+    ) -> None:
+        self.refusal: refusals.BudgetRefusal = refusal
+        self.asked_usd = asked_usd  # the most that the request could cost; the refusal has what it would have held
         limit, spent, held = (plain_usd(amount) for amount in (refusal.limit_usd, refusal.spent_usd, refusal.held_usd))
         reset = f" It resets at {refusal.resets_at.isoformat()}." if refusal.resets_at else ""
         headers = NO_RETRY

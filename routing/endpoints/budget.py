@@ -36,11 +36,12 @@ class BudgetView(APIView):
         said = request.query_params
         model = said.get("model")
         aliases = [snapshot.alias_for(key, model)] if model else _aliases_of(snapshot, key)
+        steps = [found for alias in aliases for found in snapshot.answering(alias, key.may_fall_back_to)]
         asked = _Asked(
             key=key,
-            aliases=frozenset(alias.name for alias in aliases),
+            aliases=frozenset(alias.name for alias in steps),
             wildcards=[alias.name for alias in aliases if wildcards.is_wildcard(alias.name)],
-            providers=set().union(*(snapshot.providers_of(alias, key.may_fall_back_to) for alias in aliases)),
+            providers=frozenset(step.provider.name for alias in steps for step in alias.own if step.provider.enabled),
             end_user=key.end_user_of(said.get("end_user", "")),
             tags=key.tags_of({name.removeprefix(TAG): said[name] for name in said if name.startswith(TAG)}),
         )
@@ -54,9 +55,9 @@ class _Asked:
     """All requests that the query is about."""
 
     key: Key
-    aliases: frozenset[str]  # wildcards too
+    aliases: frozenset[str]  # that may answer; wildcards too
     wildcards: list[str]
-    providers: set[str]
+    providers: frozenset[str]
     end_user: str
     tags: Tags
 
@@ -72,7 +73,7 @@ class _Asked:
                 )
 
     def _may_be_for(self, name: str) -> bool:
-        """Whether a request may ask for this alias, or for one that this wildcard answers to."""
+        """Whether this alias may answer a request, or one that this wildcard answers to."""
         if name in self.aliases:
             return True
         if wildcards.is_wildcard(name) and any(wildcards.is_of(name, alias) for alias in self.aliases):
