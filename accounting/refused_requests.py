@@ -26,7 +26,7 @@ from accounting import sql
 from accounting.money import plain_usd
 from accounting.postgres.pipeline import Connection
 from accounting.postgres.session import connect
-from accounting.tags import Tags, read_tags
+from accounting.tags import Tags
 from accounting.text import storable
 
 log = logging.getLogger("gateway.refusals")
@@ -227,7 +227,7 @@ def _row(refused: Refused, at: datetime) -> Row:
         "alias": storable(refused.alias, 100),
         "endpoint": refused.endpoint,
         "end_user": storable(refused.end_user, 200),
-        "tags": read_tags(refused.tags),
+        "tags": dict(refused.tags),
         "budget": refused.budget,
         "limit_usd": _text(refused.limit_usd),
         "spent_usd": _text(refused.spent_usd),
