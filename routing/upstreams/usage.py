@@ -39,7 +39,7 @@ def usage_of(reported: object) -> Usage | None:
         return None
     totals = [_number(reported.get(name)) for name in _TOTALS]
     if None in totals:
-        facts.usage_refused({name: _shown(reported.get(name)) for name in _TOTALS})
+        _refuse(reported, _TOTALS)
         return None
     input_tokens, output_tokens = (total or 0 for total in totals)
     prompt = _part(reported, "prompt_tokens_details", "prompt_token_details")
@@ -164,7 +164,7 @@ def conforming_usage(reported: object) -> dict[str, Any] | None:
 
 
 def _refuse(reported: Mapping[str, Any], names: Iterable[str]) -> None:
-    facts.usage_refused({name: repr(reported.get(name))[:40] for name in names})
+    facts.usage_refused({name: _shown(reported.get(name)) for name in names})
 
 
 def _part(of: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
