@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -11,6 +11,7 @@ from accounting import wildcards
 from accounting.models import Budget, BudgetMode, BudgetScope
 from accounting.periods import Period
 from accounting.refusals import BudgetExceeded, BudgetInFlight, BudgetRefusal, RequestExceedsBudget
+from accounting.tags import Tags, has_tag
 
 #: The scopes whose budgets decide for a step, and count what that step costs. All others count the whole request.
 STEP_SCOPES = (BudgetScope.ALIAS, BudgetScope.PROVIDER)
@@ -49,9 +50,7 @@ class BudgetRule:
     def counts_step(self, alias: str, provider: str) -> bool:
         return counts_step(self.scope, self.scope_value, alias=alias, provider=provider)
 
-    def applies_to(
-        self, *, key_id: int | None, alias: str, provider: str, end_user: str, tags: Mapping[str, str]
-    ) -> bool:
+    def applies_to(self, *, key_id: int | None, alias: str, provider: str, end_user: str, tags: Tags) -> bool:
         match self.scope:
             case BudgetScope.GLOBAL:
                 return True
@@ -62,8 +61,7 @@ class BudgetRule:
             case BudgetScope.USER:
                 return end_user == self.scope_value
             case BudgetScope.TAG:
-                name, _, value = self.scope_value.partition("=")
-                return tags.get(name) == value
+                return has_tag(tags, self.scope_value)
             case _:
                 raise AssertionError(f"a budget with the scope {self.scope}")
 
@@ -159,7 +157,7 @@ def applicable(
     alias: str,
     provider: str,
     end_user: str,
-    tags: Mapping[str, str],
+    tags: Tags,
 ) -> tuple[BudgetRule, ...]:
     """The budgets that a step of a request counts against. ``alias`` and ``provider`` are the step's."""
     return tuple(

@@ -26,6 +26,7 @@ from accounting import sql
 from accounting.money import plain_usd
 from accounting.postgres.pipeline import Connection
 from accounting.postgres.session import connect
+from accounting.tags import Tags
 from accounting.text import storable
 
 log = logging.getLogger("gateway.refusals")
@@ -58,7 +59,7 @@ class Refused:
     alias: str = ""
     endpoint: str = ""
     end_user: str = ""
-    tags: dict[str, str] = field(default_factory=dict)
+    tags: Tags = field(default_factory=dict)
     budget: str = ""
     limit_usd: Decimal | None = None
     spent_usd: Decimal | None = None
@@ -226,7 +227,7 @@ def _row(refused: Refused, at: datetime) -> Row:
         "alias": storable(refused.alias, 100),
         "endpoint": refused.endpoint,
         "end_user": storable(refused.end_user, 200),
-        "tags": {storable(name): storable(value) for name, value in refused.tags.items()},
+        "tags": dict(refused.tags),
         "budget": refused.budget,
         "limit_usd": _text(refused.limit_usd),
         "spent_usd": _text(refused.spent_usd),

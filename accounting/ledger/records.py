@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -14,6 +13,7 @@ from accounting.budgets import STEP_SCOPES, BudgetRule, counts_step
 from accounting.models import EntryState
 from accounting.pricing import PriceList
 from accounting.rates import RateLimits, RateStatus
+from accounting.tags import Tags
 from accounting.usage import NO_USAGE, Tier, Usage
 
 
@@ -32,11 +32,12 @@ class HoldRequest:
     budgets: tuple[BudgetRule, ...]
     streamed: bool
     end_user: str
-    tags: Mapping[str, str]
+    tags: Tags
     expires_after_s: float
     limits: RateLimits = field(default_factory=RateLimits)
     ceiling_tokens: int = 0  # input and output together, for the limit of tokens a minute
     endpoint: str = "chat"
+    owner: str = ""  # of the key
     step_alias: str = ""  # of the step that it is admitted for; empty: the alias asked for
     entry_id: UUID = field(default_factory=lambda: new_entry_id())  # noqa: PLW0108  defined below
 

@@ -36,8 +36,9 @@ WITH scope AS (
             WHEN 'alias' THEN o.is_ours OR e.step_alias <> '' AND EXISTS (
                 SELECT 1 FROM accounting_attempt a WHERE a.entry_id = e.id AND accounting_is_of_alias(s.scope_value, a.alias))
             WHEN 'user' THEN e.end_user = s.scope_value
-            WHEN 'tag' THEN e.tags ->> split_part(s.scope_value, '=', 1)
-                            = substr(s.scope_value, strpos(s.scope_value, '=') + 1)
+            -- A list contains each of its texts, and a text contains itself.
+            WHEN 'tag' THEN e.tags -> split_part(s.scope_value, '=', 1)
+                            @> to_jsonb(substr(s.scope_value, strpos(s.scope_value, '=') + 1))
             WHEN 'provider' THEN o.is_ours OR EXISTS (
                 SELECT 1 FROM accounting_attempt a WHERE a.entry_id = e.id AND a.provider = s.scope_value)
           END

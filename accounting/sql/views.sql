@@ -5,7 +5,7 @@ DROP VIEW IF EXISTS spend_by_hour, spend_by_day, spend_by_alias, spend_by_provid
     open_holds, refusals, attempts, ledger, accounting_spend;
 
 CREATE VIEW ledger AS
-SELECT e.id AS entry_id, e.created_at, e.settled_at, e.request_id, e.state, e.key, e.alias, e.endpoint,
+SELECT e.id AS entry_id, e.created_at, e.settled_at, e.request_id, e.state, e.key, nullif(e.owner, '') AS owner, e.alias, e.endpoint,
        nullif(e.served_alias, '') AS served_alias, e.provider, e.model, e.attempt_count AS attempts, e.fallback, e.streamed, e.http_status,
        nullif(e.error_code, '') AS error_code, e.input_tokens, e.cached_input_tokens, e.cache_write_tokens,
        e.cache_write_1h_tokens, e.audio_input_tokens, e.output_tokens, e.reasoning_tokens, e.audio_output_tokens,
@@ -56,17 +56,21 @@ SELECT alias, sum(requests) AS requests, coalesce(sum(failed), 0) AS failed, sum
        sum(output_tokens)::bigint AS output_tokens, coalesce(sum(cost_usd), 0) AS cost_usd, sum(unpriced) AS unpriced
 FROM accounting_spend GROUP BY alias ORDER BY alias;
 
+-- The owner is the one that the key has now; the view `ledger` has the one of each request's time.
 CREATE VIEW spend_by_key AS
-SELECT key, sum(requests) AS requests, coalesce(sum(failed), 0) AS failed, sum(input_tokens)::bigint AS input_tokens,
+SELECT key, nullif(k.owner, '') AS owner, sum(requests) AS requests, coalesce(sum(failed), 0) AS failed, sum(input_tokens)::bigint AS input_tokens,
        sum(output_tokens)::bigint AS output_tokens, coalesce(sum(cost_usd), 0) AS cost_usd, sum(unpriced) AS unpriced
-FROM accounting_spend GROUP BY key ORDER BY key;
+FROM accounting_spend LEFT JOIN accounting_apikey k ON k.name = key GROUP BY key, k.owner ORDER BY key;
 
--- A request with several tags counts for each of them, and one without tags for none.
+-- A request with several tags, or several values of one tag, counts for each of them, and one without tags for none.
 CREATE VIEW spend_by_tag AS
 SELECT t.key || '=' || t.value AS tag, t.key AS name, t.value, sum(requests) AS requests, coalesce(sum(failed), 0) AS failed,
        sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens,
        coalesce(sum(cost_usd), 0) AS cost_usd, sum(unpriced) AS unpriced
-FROM accounting_spend s CROSS JOIN LATERAL jsonb_each_text(s.tags) t GROUP BY t.key, t.value ORDER BY t.key, t.value;
+FROM accounting_spend s CROSS JOIN LATERAL (
+    SELECT given.key, said.value FROM jsonb_each(s.tags) given CROSS JOIN LATERAL jsonb_array_elements_text(
+        CASE jsonb_typeof(given.value) WHEN 'array' THEN given.value ELSE jsonb_build_array(given.value) END) said
+) t GROUP BY t.key, t.value ORDER BY t.key, t.value;
 
 -- By provider the unit is the attempt: one request may have paid two. What no attempt accounts for (a worker that
 -- died, charged at its hold; an adjustment) belongs to the provider of the entry.

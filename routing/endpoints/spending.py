@@ -38,11 +38,17 @@ C_contra = TypeVar("C_contra", bound=Call, contravariant=True)
 Parse = Callable[[HttpRequest, Mapping[str, str], float | None], C]
 
 
-class Rendering(Protocol[C_contra]):
-    """How answers are written in the client's dialect. An endpoint's ``rendering`` module has these two functions."""
+class WholeRendering(Protocol):
+    """How whole answers are written in the client's dialect: a function of an endpoint's ``rendering`` module."""
 
     def whole(self, body: Json, alias: str, estimated: Usage | None) -> Json:
         """The body of a whole answer. ``estimated`` is its usage when the provider gave no count, else None."""
+
+    # ``envelope(error, request_id)``, where the dialect has an envelope of its own: `routing.api.errors` looks for it.
+
+
+class Rendering(WholeRendering, Protocol[C_contra]):
+    """The same for an endpoint that streams, with a second function."""
 
     def frames(self, call: C_contra, alias: str) -> Frames:
         """The frames in which a streamed answer is sent."""
@@ -53,7 +59,7 @@ class SpendingView(APIView):
 
     authentication_classes = (KeyAuthentication,)
     parse: Parse[Any] | None = None
-    rendering: Rendering[Any] | None = None
+    rendering: WholeRendering | None = None
 
     def post(self, request: Request, **path: str) -> HttpResponseBase:
         assert self.parse is not None
@@ -61,12 +67,12 @@ class SpendingView(APIView):
         return spend(request, path, self.parse, self.rendering)
 
 
-def route(parse: Parse[C], rendering: Rendering[C]) -> Callable[..., HttpResponseBase]:
-    """An endpoint that spends, for the URL table."""
+def route(parse: Parse[C], rendering: WholeRendering) -> Callable[..., HttpResponseBase]:
+    """An endpoint that spends, for the URL table. Its rendering has ``frames`` when its calls can ask for a stream."""
     return SpendingView.as_view(parse=parse, rendering=rendering)
 
 
-def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering: Rendering[C]) -> HttpResponseBase:
+def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering: WholeRendering) -> HttpResponseBase:
     """Answer a request that costs money. When it raises a GatewayError, all that was spent is on the books."""
     began = Clock()
     secret = cast(Caller, request.user).secret
@@ -81,7 +87,7 @@ def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering:
     try:
         if call.streamed:
             client = ClientConnection(request.META.get("gunicorn.socket"))
-            return _streamed(call, admitted, began, client, rendering)
+            return _streamed(call, admitted, began, client, cast(Rendering[C], rendering))
         served = cascade.whole(admitted)
         answer = served.answer
         usage = counted(answer.usage, lambda: call.estimate(answer.body, served.step))

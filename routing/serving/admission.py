@@ -25,6 +25,7 @@ from routing.serving.call import Call
 from routing.serving.callers import identify_in
 from routing.serving.ceiling import Ceiling, Room
 from routing.upstreams.base import FailureKind, UpstreamError
+from routing.upstreams.kinds import PATHS, Kind, kind_of
 
 SETTLE_MARGIN_S = 120  # beyond the chain's own time limits: no request can still need a hold that is older
 MAX_TURNS = 5  # when the configuration changes faster than this, the client gets a 503 instead of a loop
@@ -59,7 +60,7 @@ class Admission:
 
     def chain(self, kind: ChainKind) -> tuple[Step, ...]:
         """The separate chain for prompts that are too long, or for content that is refused. Empty: it is not set."""
-        return self.catalog.chain(self.call.alias, kind)
+        return self.catalog.chain(self.call.alias, kind, may_fall_back_to=self.key.may_fall_back_to)
 
     def now_asking(self, call: Call) -> Admission:
         """The same admission for the rest of the client's call. Its ceilings are computed anew."""
@@ -150,6 +151,12 @@ def _admit(snapshot: Catalog, call: Call, secret: str | None, request_id: str) -
     When none has, the client hears why the first step could not be admitted."""
     key = identify_in(snapshot, secret)
     steps = _steps(snapshot, call, key)
+    if (missing := key.missing_tag(key.tags_of(call.tags))) is not None:
+        raise exceptions.MissingParameter(
+            f"The API key '{key.name}' asks for the tag '{missing}' in each request. Send it in the body, as "
+            f'"metadata": {{"{missing}": "…"}}.',
+            param=f"metadata.{missing}",
+        )
     first: exceptions.BudgetRefused | None = None
     refused: list[refusals.BudgetRefusal] = []
     passed: list[tuple[Step, UpstreamError]] = []
@@ -260,6 +267,7 @@ class _Asked:
             request_id=self._request_id,
             key=key.name,
             key_id=key.id,
+            owner=key.owner,
             alias=call.alias,
             step_alias=step.alias,
             endpoint=call.endpoint,
@@ -268,8 +276,8 @@ class _Asked:
             hold_usd=ceiling.hold_usd,
             budgets=self._budgets,
             streamed=call.streamed,
-            end_user=call.end_user,
-            tags=call.tags,
+            end_user=key.end_user_of(call.end_user),
+            tags=key.tags_of(call.tags),
             expires_after_s=_longest_s(self._steps) + SETTLE_MARGIN_S,
             limits=key.limits,
             ceiling_tokens=ceiling.most.input_tokens + ceiling.most.output_tokens,
@@ -282,8 +290,8 @@ def _budgets_of(step: Step, snapshot: Catalog, call: Call, key: Key) -> tuple[Bu
         key_id=key.id,
         alias=step.alias,
         provider=step.provider.name,
-        end_user=call.end_user,
-        tags=call.tags,
+        end_user=key.end_user_of(call.end_user),
+        tags=key.tags_of(call.tags),
     )
 
 
@@ -293,17 +301,19 @@ def _spent_usd(attempts: Iterable[AttemptRecord]) -> Decimal:
 
 def _steps(snapshot: Catalog, call: Call, key: Key) -> tuple[Step, ...]:
     """The call's chain. Raises a GatewayError when the alias is not there, or is not for this key."""
-    alias = snapshot.alias(call.alias)
-    if alias is None or not alias.enabled:
-        raise exceptions.ModelNotFound(call.alias, [name for name in snapshot.enabled_aliases if key.may_use(name)])
-    if not key.may_use(call.alias, alias.wildcard):
-        raise exceptions.ModelNotAllowed(
-            f"The API key '{key.name}' may not use the model '{call.alias}'.", param="model"
-        )
-    steps = snapshot.chain(call.alias)
+    snapshot.alias_for(key, call.alias)
+    steps = snapshot.chain(call.alias, may_fall_back_to=key.may_fall_back_to)
     if not steps:
-        raise exceptions.ModelNotFound(call.alias, [name for name in snapshot.enabled_aliases if name != call.alias])
-    return steps
+        raise exceptions.ModelNotFound(call.alias, [name for name in snapshot.aliases_of(key) if name != call.alias])
+    fitting = tuple(step for step in steps if _kind_of(step) in (None, call.kind))
+    if not fitting:
+        kind = _kind_of(steps[0]) or call.kind
+        raise exceptions.WrongKind(call.alias, kind, call.kind, PATHS.get(kind, ()))
+    return fitting
+
+
+def _kind_of(step: Step) -> Kind | None:
+    return kind_of(step.deployment.litellm_provider, step.deployment.model)
 
 
 def _room_usd(refusal: refusals.BudgetRefusal) -> Decimal:

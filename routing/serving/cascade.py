@@ -29,7 +29,7 @@ from routing.secrets.references import UnknownStore
 from routing.secrets.rotation import ProviderKey
 from routing.serving.admission import Admission
 from routing.serving.attempts import Answer, Clock, Failed, OpenStream, Served, counted, record_attempt
-from routing.serving.call import Call, Client, Partial, Unbounded
+from routing.serving.call import Client, Partial, Unbounded, as_streamed
 from routing.serving.decisions import (
     CHAIN_OF,
     OF_THE_KEY,
@@ -60,10 +60,7 @@ ALERTS = frozenset({FailureKind.AUTHENTICATION, FailureKind.NOT_FOUND, FailureKi
 def whole(admission: Admission) -> Served[WholeAnswer]:
     """Call until a step gives a whole answer. Raises Failed."""
 
-    def ask(upstream: Upstream, request: UpstreamRequest, _: Step) -> WholeAnswer:
-        return upstream.whole(request)
-
-    return _Cascade(admission, admission.steps, ask).run()
+    return _Cascade(admission, admission.steps, admission.call.answer_of).run()
 
 
 def stream(admission: Admission, client: Client, failed: list[AttemptRecord]) -> Served[OpenStream]:
@@ -79,7 +76,7 @@ def resume(
     attempts and hold are for the books; for the client it is the interruption that counts."""
     attempts = [*broken.failed, interrupted]
     said_tokens = sum(attempt.usage.output_tokens for attempt in attempts if attempt.first_token_ms is not None)
-    call = broken.admission.call.continuation(partial, said_tokens)
+    call = as_streamed(broken.admission.call).continuation(partial, said_tokens)
     return _streaming(broken.admission.now_asking(call), broken.rest, client, attempts).run()
 
 
@@ -98,10 +95,10 @@ def _is_clients_word(step: Step, error: UpstreamError) -> bool:
 def _streaming(
     admission: Admission, steps: Iterable[Step], client: Client, attempts: list[AttemptRecord]
 ) -> _Cascade[OpenStream]:
-    call: Call = admission.call
+    call = as_streamed(admission.call)
 
-    def ask(upstream: Upstream, request: UpstreamRequest, step: Step) -> OpenStream:
-        return _opened(call.read(upstream.stream(request), step))
+    def ask(upstream: Upstream, request: UpstreamRequest) -> OpenStream:
+        return _opened(call.stream_of(upstream, request))
 
     return _Cascade(admission, steps, ask, client, attempts)
 
@@ -148,13 +145,13 @@ class _Cascade(Generic[Answer]):
         self,
         admission: Admission,
         steps: Iterable[Step],
-        ask: Callable[[Upstream, UpstreamRequest, Step], Answer],
+        ask: Callable[[Upstream, UpstreamRequest], Answer],
         client: Client | None = None,
         attempts: list[AttemptRecord] | None = None,
     ) -> None:
         self._admission = admission
         self._queue = list(steps)
-        self._ask: Callable[[Upstream, UpstreamRequest, Step], Answer] = ask
+        self._ask: Callable[[Upstream, UpstreamRequest], Answer] = ask
         self._client = client
         self._failed = [] if attempts is None else attempts
         self._turned_to: set[ChainKind] = set()
@@ -226,7 +223,7 @@ class _Cascade(Generic[Answer]):
         try:
             request = self._request(visit)
             self._cover(step, started)
-            answer = self._ask(upstream_for(step.deployment.litellm_provider), request, step)
+            answer = self._ask(upstream_for(step.deployment.litellm_provider), request)
         except UpstreamError as error:
             if self._client is not None:
                 self._client.on_gone(None)

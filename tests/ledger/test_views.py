@@ -48,7 +48,7 @@ def test_every_question_of_the_document_has_an_answer(book: Book) -> None:
     book.budget("10")
     book.post(book.hold("0.5", end_user="user-42", tags={"team": "a"}), "0.25")
     questions = re.findall(r"```sql\n(.+?)```", DOCUMENT, flags=re.DOTALL)
-    assert len(questions) == 11
+    assert len(questions) == 12
     answers = {question: book.rows(question.replace("%", "%%")) for question in questions}
     assert [len(rows) for question, rows in answers.items() if "user-42" in question] == [1]
     (budget,) = next(rows for question, rows in answers.items() if "budget_status" in question)

@@ -22,7 +22,7 @@ def _usd() -> "models.DecimalField[object, object]":
 class Migration(migrations.Migration):
     """Refused requests, spend by hour and by tag, and the step and the kind of window that money was counted for."""
 
-    dependencies = [("accounting", "0010_keys_and_wildcards")]
+    dependencies = [("accounting", "0011_whose_money")]
 
     operations = [
         migrations.CreateModel(
@@ -71,13 +71,13 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField("budgetperiod", "told_limit_usd", _usd()),
         migrations.RunSQL(
-            load_frozen("0011_is_of_alias"), "DROP FUNCTION IF EXISTS accounting_is_of_alias(text, text)"
+            load_frozen("0012_is_of_alias"), "DROP FUNCTION IF EXISTS accounting_is_of_alias(text, text)"
         ),
         migrations.RunSQL(KNOW_OPEN_WINDOWS, migrations.RunSQL.noop),
         migrations.RunSQL(
-            load_frozen("0011_views") + load_frozen("0011_reader_role"),
+            load_frozen("0012_views") + load_frozen("0012_reader_role"),
             "DROP VIEW IF EXISTS spend_by_hour, spend_by_tag, refusals;\n"
-            + load_frozen("0007_views")
+            + load_frozen("0011_views")
             + load_frozen("0005_reader_role"),
         ),
     ]
