@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from django.http import HttpResponse, JsonResponse
@@ -60,16 +61,18 @@ class _Asked:
     def meets(self, rule: BudgetRule) -> bool:
         match rule.scope:
             case BudgetScope.ALIAS:
-                return any(self._may_be_of(rule.scope_value, alias) for alias in self.aliases)
+                return any(self._may_be_of(rule.scope_value, alias) for alias in self._reached())
             case BudgetScope.PROVIDER:
-                may_fall_back_to = self.key.may_fall_back_to
-                return any(
-                    rule.scope_value in self.snapshot.providers_of(alias, may_fall_back_to) for alias in self.aliases
-                )
+                steps = (step for alias in self._reached() for step in alias.own)
+                return any(step.provider.enabled and step.provider.name == rule.scope_value for step in steps)
             case _:
                 return rule.applies_to(
                     key_id=self.key.id, alias="", provider="", end_user=self.end_user, tags=self.tags
                 )
+
+    def _reached(self) -> Iterator[Alias]:
+        for alias in self.aliases:
+            yield from self.snapshot.reached_from(alias, self.key.may_fall_back_to)
 
     def _may_be_of(self, scope_value: str, alias: Alias) -> bool:
         """Whether a request for the alias, or for a name that the wildcard answers to, is for what the budget names."""
