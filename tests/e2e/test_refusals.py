@@ -39,7 +39,7 @@ def test_each_refusal_has_a_row_and_a_line_with_its_key_and_its_alias(guarded_ga
         "unbounded_cost": refuse(gateway, route.alias, secret, parameter_that_nobody_knows=1),
         "rate_limit_exceeded": refuse(gateway, route.alias, limited),
         "model_not_found": refuse(gateway, "nobody", gateway.key()),
-        "invalid_value": refuse(gateway, route.alias, secret, temperature="hot"),
+        "invalid_value": refuse(gateway, route.alias, secret, max_tokens="many"),
     }
     budget = gateway.budget(route, "0.000001")
     cases["request_exceeds_budget"] = refuse(gateway, route.alias, secret, user="ann", metadata={"team": "red"})

@@ -60,7 +60,7 @@ def test_without_room_at_its_first_step_a_request_goes_on_to_the_next(
     assert (passed["error"], passed["next"]) == (f"no room in the budget '{budget}'", "the next step")
     assert (answered["outcome"], answered["cost_usd"]) == ("answered", entry["cost_usd"])
     assert [line["alert"] for line in gateway.log_lines(event="attempt failed", provider=route.providers[0])] == [False]
-    assert gateway.rows("SELECT posted_usd FROM budget_status WHERE budget = %s", budget) == []
+    assert gateway.rows("SELECT posted_usd FROM budget_status WHERE budget = %s", budget) == [{"posted_usd": 0}]
 
 
 @pytest.mark.parametrize("mode", ["hard", "soft"])
