@@ -13,9 +13,9 @@ from django.db import transaction
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
+from accounting.admin.pages import Page
 from accounting.ledger import limits
 from accounting.models import NAMED_SCOPES, Budget, BudgetMode, BudgetScope
 from accounting.money import dollars
@@ -79,7 +79,7 @@ def _wrong(scope: str, value: str, *, unchanged: bool) -> str | None:
 
 
 @admin.register(Budget)
-class BudgetAdmin(ModelAdmin):
+class BudgetAdmin(Page):
     form = BudgetForm
     list_display = (
         "name",
