@@ -25,7 +25,9 @@ Source of the envelope: OpenAI's API reference, "Error codes", and the contract'
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -212,7 +214,7 @@ class BudgetRefused(GatewayError):
         self.asked_usd = asked_usd  # the most that the request could cost; the refusal has what it would have held
         limit, spent, held = (plain_usd(amount) for amount in (refusal.limit_usd, refusal.spent_usd, refusal.held_usd))
         reset = f" It resets at {refusal.resets_at.isoformat()}." if refusal.resets_at else ""
-        headers = NO_RETRY
+        headers: Mapping[str, str] = NO_RETRY
         match refusal:
             case refusals.BudgetInFlight():
                 self.code = "budget_in_flight"
@@ -235,6 +237,9 @@ class BudgetRefused(GatewayError):
             case _:
                 self.code = "budget_exceeded"
                 message = f"The budget '{refusal.budget}' of {limit} USD is spent ({spent} USD).{reset}"
+                if refusal.resets_at and refusal.hold_usd <= refusal.limit_usd > 0:  # else it will not fit then either
+                    left_s = (refusal.resets_at - datetime.now(UTC)).total_seconds()
+                    headers = {**NO_RETRY, "Retry-After": str(max(1, math.ceil(left_s)))}
                 if refusal.spent_usd < refusal.limit_usd:
                     message = (
                         f"The budget '{refusal.budget}' of {limit} USD has {plain_usd(left(refusal))} USD left; this "
