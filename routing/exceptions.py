@@ -186,12 +186,13 @@ class RateLimited(GatewayError):
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
 
-    def __init__(self, refusal: refusals.RateLimited) -> None:
+    def __init__(self, refusal: refusals.RateLimited, fits_tokens: int | None = None) -> None:
+        """``fits_tokens``: the output cap with which a request that never fits would."""
         limited = f"The API key is limited to {refusal.most} {refusal.limit}"
         if refusal.retry_after_s is None:  # however long the client waits
-            hint = "set a smaller max_tokens or shorten the prompt" if refusal.asked > 1 else "ask for another limit"
+            hint = f"Set max_tokens to {fits_tokens} or less." if fits_tokens else "Shorten it, or raise the limit."
             super().__init__(
-                f"{limited}, and this request alone could need {refusal.asked}: it will never fit; {hint}.",
+                f"{limited}, and this request alone could need {refusal.asked}: it will never fit. {hint}",
                 headers=NO_RETRY,
             )
             return

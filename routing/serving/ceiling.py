@@ -30,13 +30,14 @@ class Room:
 
     usd: Decimal | None = None
     tokens: int | None = None  # input and output together
+    minute_tokens: int | None = None  # all that the key has in a minute, so that no request may be larger
 
     @classmethod
     def under(cls, budgets: Iterable[BudgetRule], limits: RateLimits) -> Room:
         """A share of the smallest hard budget, and of the tokens that the key has in a minute."""
         usd = min((rule.limit_usd / AT_ONCE for rule in budgets if rule.mode == BudgetMode.HARD), default=None)
         tokens = None if limits.tokens_per_minute is None else limits.tokens_per_minute // AT_ONCE
-        return cls(usd, tokens)
+        return cls(usd, tokens, limits.tokens_per_minute)
 
     def within(self, left_usd: Decimal | None) -> Room:
         """The room when no more is left than that. None: all of it."""
@@ -46,11 +47,14 @@ class Room:
         """The model's maximum, narrowed to the room; but not below what an ordinary answer needs."""
         cap = most.output_cap_tokens
         if self.tokens is not None:
-            cap = min(cap, (self.tokens - most.input_tokens) // most.answers - most.predicted_tokens)
+            cap = min(cap, _output_cap_of(self.tokens, most))
         if self.usd is not None and price is not None:
             fits = _output_cap_within(self.usd, most, price)
             cap = cap if fits is None else min(cap, fits)
-        return max(cap, min(LEAST_OUTPUT_CAP_TOKENS, most.output_cap_tokens))
+        cap = max(cap, min(LEAST_OUTPUT_CAP_TOKENS, most.output_cap_tokens))
+        if self.minute_tokens is not None:  # no cap of ours makes a request one that can never be admitted
+            cap = min(cap, max(1, _output_cap_of(self.minute_tokens, most)))
+        return cap
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +79,20 @@ class Ceiling:
             return cls(most, None, None, unbounded)
         return cls(most, price, _hold_usd(most, most.output_tokens, price), unbounded or _unpriced(most, step, price))
 
+    def output_cap_of(self, tokens: int) -> int | None:
+        """The largest output cap with which the request has at most so many tokens; None when its input has more."""
+        fits = _output_cap_of(tokens, self.most)
+        return fits if fits >= 1 else None
+
     def output_cap_within(self, room_usd: Decimal) -> int | None:
         """The largest output cap whose ceiling is within ``room_usd``; None when even one token costs more."""
         tokens = None if self.price is None else _output_cap_within(room_usd, self.most, self.price)
         return tokens if tokens is not None and tokens >= 1 else None
+
+
+def _output_cap_of(tokens: int, most: Quantities) -> int:
+    """The output cap with which the request has so many tokens, which may be below 0."""
+    return (tokens - most.input_tokens) // most.answers - most.predicted_tokens
 
 
 def _output_cap_within(room_usd: Decimal, most: Quantities, price: PriceList) -> int | None:

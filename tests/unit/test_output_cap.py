@@ -71,6 +71,12 @@ def test_it_is_never_narrowed_below_an_ordinary_answer() -> None:
 def test_a_key_with_few_tokens_a_minute_narrows_it_too() -> None:
     assert cap(GPT_4O, FLAT, tokens=200_000) == 10_000 - ceiling(GPT_4O, FLAT).most.input_tokens
     assert cap(GPT_4O, FLAT, tokens=20_000) == 4_096
+    input_tokens = ceiling(GPT_4O, FLAT).most.input_tokens
+    assert cap(GPT_4O, FLAT, tokens=500) == 500 - input_tokens, "it fits into an empty minute"
+    assert cap(GPT_4O, FLAT, tokens=500, n=2) == (500 - input_tokens) // 2
+    assert cap(GPT_4O, FLAT, tokens=input_tokens) == 1
+    assert ceiling(GPT_4O, FLAT).output_cap_of(input_tokens + 7) == 7
+    assert ceiling(GPT_4O, FLAT).output_cap_of(input_tokens) is None
 
 
 def test_it_fits_beside_the_input_into_the_models_window() -> None:
