@@ -49,7 +49,7 @@ def test_every_page_of_the_admin_is_made_from_the_one_that_refuses_stale_forms()
         (
             lambda: ApiKey.objects.create(name="bot", **fields_for("sk-gw-secret-of-bot")),
             {"allowed_aliases": ["gpt-4o", "gemini-pro"]}, {"requests_per_minute": 5},
-            ("Allowed aliases", "empty", "gpt-4o, gemini-pro"),
+            ("These", "empty", "gpt-4o, gemini-pro"),
         ),
         (future_price, {"source": "a letter"}, {"model": "gpt-5"}, ("Source", "operator", "a letter")),
         (lambda: User.objects.create_user("ute"), {"is_active": False}, {"first_name": "Ute"}, ("Active", "yes", "no")),
