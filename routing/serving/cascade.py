@@ -25,7 +25,7 @@ from routing.breakers import breaker
 from routing.catalog import Step
 from routing.exceptions import AllModelsFailed, ClientClosed, GatewayError, HoldLost, LedgerUnavailable, ProviderRefused
 from routing.models import ChainKind
-from routing.secrets import rotation
+from routing.secrets import references, rotation
 from routing.secrets.references import UnknownStore
 from routing.secrets.rotation import ProviderKey
 from routing.serving.admission import Admission
@@ -48,6 +48,7 @@ from routing.serving.decisions import (
 )
 from routing.upstreams.answers import has_content
 from routing.upstreams.base import AnswerStream, FailureKind, Upstream, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.disclosure import NotAllowed
 from routing.upstreams.registry import upstream_for
 from routing.upstreams.thinking import may_think
 
@@ -270,11 +271,11 @@ class _Cascade(Generic[Answer]):
         visit.key = None
         try:
             key = rotation.choose(step.provider, visit.tried_keys)
-        except UnknownStore as error:
+        except (UnknownStore, NotAllowed) as error:
             raise UpstreamError(FailureKind.NO_KEY, str(error)) from None
         if key is None:
-            references = ", ".join(step.provider.key_references)
-            raise UpstreamError(FailureKind.NO_KEY, f"the provider's key ({references}) is not there")
+            problems = (references.refused(each) or f"{each} is empty" for each in step.provider.key_references)
+            raise UpstreamError(FailureKind.NO_KEY, f"the provider's key is not there: {'; '.join(problems)}")
         visit.key = key
         visit.tried_keys.add(key.reference)
         self._pass_breaker(step)

@@ -72,15 +72,15 @@ def at(request: UpstreamRequest, *parameters: tuple[str, str]) -> UpstreamReques
 def test_a_deployments_parameters_are_litellms_with_their_variables_as_they_are_now(
     sim: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LAST_WORD", "END")
-    Sdk().whole(at(request_to(sim), ("stop", "os.environ/LAST_WORD")))
+    monkeypatch.setenv("AWS_LAST_WORD", "END")
+    Sdk().whole(at(request_to(sim), ("stop", "os.environ/AWS_LAST_WORD")))
     assert (sim.requests[0].body or {})["stop"] == "END"
 
 
 def test_a_parameter_that_is_not_there_asks_nobody(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NOWHERE", raising=False)
-    with pytest.raises(UpstreamError, match=r"the provider's vertex_project \(NOWHERE\) is not there") as raised:
-        Sdk().whole(at(request_to(sim), ("vertex_project", "os.environ/NOWHERE")))
+    monkeypatch.delenv("VERTEX_NOWHERE", raising=False)
+    with pytest.raises(UpstreamError, match=r"the provider's vertex_project \(VERTEX_NOWHERE\) is not there") as raised:
+        Sdk().whole(at(request_to(sim), ("vertex_project", "os.environ/VERTEX_NOWHERE")))
     assert raised.value.kind is Kind.NO_KEY
     assert sim.requests == []
 
