@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from math import isfinite
 from typing import Any, Final
@@ -73,6 +73,33 @@ def usage_of(reported: object) -> Usage | None:
     )
 
 
+def usage_of_messages(reported: object) -> Usage | None:
+    """A `usage` object of Anthropic's → Usage; None when nothing was reported, or when it is absurd.
+
+    Anthropic reports what was read from its cache and what was written into it beside `input_tokens`.
+    https://docs.anthropic.com/en/api/messages#response-usage"""
+    if not isinstance(reported, Mapping) or (
+        reported.get("input_tokens") is None and reported.get("output_tokens") is None
+    ):
+        return None
+    names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
+    counts = [_number(reported.get(name)) for name in names]
+    if None in counts:
+        _refuse(reported, names)
+        return None
+    plain, cached, written, output = (count or 0 for count in counts)
+    lifetimes = _part(reported, "cache_creation")
+    written_1h = _count(lifetimes, "ephemeral_1h_input_tokens")
+    return Usage(
+        input_tokens=plain + cached + written,
+        cached_input_tokens=cached,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=min(written_1h, written),
+        output_tokens=output,
+        quantities=_searches(reported, {}),
+    )
+
+
 def _searches(reported: Mapping[str, Any], prompt: Mapping[str, Any]) -> dict[str, Decimal]:
     """The searches in the web that the provider has counted: Anthropic's `server_tool_use`, what litellm counts for
     Gemini. Perplexity says the size of its one search."""
@@ -134,6 +161,10 @@ def conforming_usage(reported: object) -> dict[str, Any] | None:
         if isinstance(details, Mapping):
             totals[name] = {n: _number(v) if isinstance(v, str | float) else v for n, v in details.items()}
     return {**reported, **totals}
+
+
+def _refuse(reported: Mapping[str, Any], names: Iterable[str]) -> None:
+    facts.usage_refused({name: repr(reported.get(name))[:40] for name in names})
 
 
 def _part(of: Mapping[str, Any], *names: str) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('routing', '0009_optional_output_cap'),
+        ('routing', '0010_operators'),
     ]
 
     operations = [
