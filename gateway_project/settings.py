@@ -18,6 +18,7 @@ from gateway_project.environment import (
     envdatabase,
     envhosts,
     envint,
+    envlist,
     envorigins,
     envstr,
     load_env_file,
@@ -51,6 +52,11 @@ GATEWAY_PROXIES = envint("GATEWAY_PROXIES", 1, least=1, most=10)
 # --- the gateway ---------------------------------------------------------------------------------------
 GATEWAY_VERSION = __version__
 GATEWAY_AUTH = envchoice("GATEWAY_AUTH", "open" if ON_LOOPBACK else "required", ("required", "open"))
+# Which variables and files providers' keys may be in, beside those of routing/upstreams/disclosure.py.
+GATEWAY_KEY_NAMES = envlist("GATEWAY_KEY_NAMES")
+GATEWAY_KEY_DIR = envstr("GATEWAY_KEY_DIR", "/run/secrets")
+if not GATEWAY_KEY_DIR.startswith("/") or GATEWAY_KEY_DIR.strip("/") == "":
+    raise InvalidEnvironment("GATEWAY_KEY_DIR", "should be the absolute path of the folder of providers' keys, not /")
 GATEWAY_MAX_BODY_BYTES = envint("GATEWAY_MAX_BODY_BYTES", 20 * 2**20, least=1024, most=2**30)
 GATEWAY_LOG_LEVEL = envchoice("GATEWAY_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 

@@ -37,8 +37,10 @@ from routing.upstreams.answers import (
 from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.deployment_parameters import resolved, values_of_variables
 from routing.upstreams.formats import PARAMETERS, dropped_params
+from routing.upstreams.http import media
 from routing.upstreams.litellm_import import load
 from routing.upstreams.mends.capability import cannot
+from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.streams import LiveStream, Progress, completed, says_something
 from routing.upstreams.usage import usage_of
 
@@ -102,6 +104,9 @@ def _complete(request: UpstreamRequest, *, streamed: bool) -> Any:
     litellm = load()
     given = {name: request.body[name] for name in PARAMETERS if request.body.get(name) is not None}
     given = copy.deepcopy({**given, "messages": request.body.get("messages")})
+    if PROVIDERS[deployment.litellm_provider].keyless and isinstance(given["messages"], list):
+        # The clouds' APIs take no addresses, and litellm would fetch what is there without a bound.
+        media.inlined(given["messages"], lambda _: True, monotonic() + request.timeouts.total_s)
     parameters = resolved(deployment.parameters)
     if streamed:
         given |= {"stream": True, "stream_options": {"include_usage": True}}
