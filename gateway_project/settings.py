@@ -56,6 +56,16 @@ GATEWAY_LOG_LEVEL = envchoice("GATEWAY_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WA
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 WEB_CONCURRENCY = envint("WEB_CONCURRENCY", min(_CORES, 4), least=1, most=256)
 GATEWAY_WORKER_CLASS = envchoice("GATEWAY_WORKER_CLASS", "gevent", ("gevent", "stock-gevent", "gthread"))
+WORKER_THREADS = 64  # gthread only, where each request takes a thread
+
+# --- places: how much of a worker clients may take (routing/api/places.py) ---------------------------------
+# Requests that spend, at once in a worker. What is left of its connections is for health, the admin and idle clients.
+PLACES = 3000 if GATEWAY_WORKER_CLASS != "gthread" else WORKER_THREADS - 8
+# Beside them, those whose client has gone. A thread of gthread is taken by its request to the end, whoever is there.
+PLACES_OF_CLIENTS_THAT_LEFT = 500 if GATEWAY_WORKER_CLASS != "gthread" else 0
+WORKER_CONNECTIONS = PLACES + PLACES_OF_CLIENTS_THAT_LEFT + 1000
+GATEWAY_KEY_CONCURRENCY = envint("GATEWAY_KEY_CONCURRENCY", min(100, PLACES // 2), least=1, most=PLACES)
+GATEWAY_BODIES_BYTES = envint("GATEWAY_BODIES_BYTES", 256 * 2**20, least=2**20, most=2**36)
 
 # --- the database --------------------------------------------------------------------------------------
 _given = envdatabase("DATABASE_URL")

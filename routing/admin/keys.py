@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -24,6 +25,11 @@ class ApiKeyForm(forms.ModelForm[ApiKey]):
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
         help_text="The aliases that this key may use. Tick no alias to allow all of them, future ones too.",
     )
+
+    class Meta:
+        help_texts: ClassVar = {
+            "concurrent_requests": f"Empty: {settings.GATEWAY_KEY_CONCURRENCY} in each worker, by GATEWAY_KEY_CONCURRENCY."
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from django.conf import settings
 from django.http import HttpRequest
 
+from routing.api.places import place_of
 from routing.exceptions import InvalidJson, InvalidRequest, RequestTimeout, RequestTooLarge
 
 MAX_DEPTH = 100  # levels of nested JSON: no schema is deeper, and recursive code must not fail on a deeper body
@@ -29,8 +30,8 @@ class _Source(Protocol):
 def read_body(request: HttpRequest, most_bytes: int) -> bytes:
     """The body. Its length may be announced, or it may come in chunks, which Django itself does not read.
 
-    Raises RequestTooLarge beyond ``most_bytes``, RequestTimeout when the client is too slow, InvalidRequest when it
-    stops in the middle.
+    Raises RequestTooLarge beyond ``most_bytes``, GatewayBusy when there are too many large bodies at once,
+    RequestTimeout when the client is too slow, InvalidRequest when it stops in the middle.
     """
     refuse_announced(request, most_bytes)
     with _patience(request.META.get("gunicorn.socket")):
@@ -96,6 +97,7 @@ def _announced_bytes(request: HttpRequest) -> int | None:
 def _read(request: HttpRequest, most_bytes: int) -> bytes:
     source: _Source = request.META["wsgi.input"]
     announced = _announced_bytes(request)
+    place = place_of(request)
     parts: list[bytes] = []
     size = 0
     while announced is None or size < announced:
@@ -106,6 +108,8 @@ def _read(request: HttpRequest, most_bytes: int) -> bytes:
         size += len(part)
         if size > most_bytes:
             raise _too_large(most_bytes)
+        if place is not None:
+            place.add_bytes(len(part))  # of what has come: what is only announced takes nobody's room
     if announced is not None and size < announced:
         raise InvalidRequest("The request body ended early.")
     return b"".join(parts)

@@ -14,9 +14,11 @@ from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHt
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from accounting.keys import Key
 from accounting.ledger.records import AttemptRecord
 from accounting.money import plain_usd
 from accounting.usage import Usage
+from routing.api import places
 from routing.api.authentication import Caller, KeyAuthentication
 from routing.api.disconnects import ClientConnection
 from routing.api.headers import TIMEOUT_HEADER, headers_of, headers_so_far, note_failure, parse_timeout_s, request_id
@@ -68,15 +70,28 @@ def route(parse: Parse[C], rendering: Rendering[C]) -> Callable[..., HttpRespons
 def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering: Rendering[C]) -> HttpResponseBase:
     """Answer a request that costs money. When it raises a GatewayError, all that was spent is on the books."""
     began = Clock()
-    secret = cast(Caller, request.user).secret
-    timeout_s = parse_timeout_s(request.headers.get(TIMEOUT_HEADER))
-    call = parse(request._request, path, None if timeout_s is None else began.monotonic + timeout_s)
-    admitted = admission.admit(call, secret, request_id(request._request))
+    place = places.take(request._request, cast(Key, request.auth))  # before the body is read
+    client = ClientConnection(request.META.get("gunicorn.socket"), place)
+    try:
+        secret = cast(Caller, request.user).secret
+        timeout_s = parse_timeout_s(request.headers.get(TIMEOUT_HEADER))
+        call = parse(request._request, path, None if timeout_s is None else began.monotonic + timeout_s)
+        client.watch()
+        admitted = admission.admit(call, secret, request_id(request._request))
+        return _answer(call, admitted, began, client, rendering)
+    except BaseException:
+        client.release()
+        raise
+
+
+def _answer(
+    call: C, admitted: Admission, began: Clock, client: ClientConnection, rendering: Rendering[C]
+) -> HttpResponseBase:
+    """The response, whose end releases the client."""
     try:
         if call.streamed:
-            client = ClientConnection(request.META.get("gunicorn.socket"))
             return _streamed(call, admitted, began, client, rendering)
-        served = cascade.whole(admitted)
+        served = cascade.whole(admitted, client)
         answer = served.answer
         usage = counted(answer.usage, lambda: call.estimate(answer.body, served.step))
         attempt = served.record(usage, answer.http_status, answer.provider_request_id)
@@ -100,10 +115,23 @@ def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering:
         )
     )
     body = rendering.whole(answer.body, served.step.alias, None if usage == answer.usage else usage)
-    response = JsonResponse(body, headers=headers_of(served))
+    response = _WholeAnswer(body, client, headers=headers_of(served))
     if settlement.cost_usd is not None:
         response["x-gateway-cost-usd"] = plain_usd(settlement.cost_usd)
     return response
+
+
+class _WholeAnswer(JsonResponse):
+    """It keeps its place until it is sent: a client may take its time."""
+
+    def __init__(self, body: Json, client: ClientConnection, headers: Mapping[str, str]) -> None:
+        super().__init__(body, headers=headers)
+        self._client = client
+        client.expect_to_take(len(self.content))
+
+    def close(self) -> None:
+        super().close()
+        self._client.release()
 
 
 def _streamed(
@@ -118,11 +146,7 @@ def _streamed(
 
     answer: LiveAnswer | LateAnswer
     if opening.is_over(BEGIN_AFTER_S):
-        try:
-            served = opening.result()
-        except BaseException:
-            client.release()
-            raise
+        served = opening.result()
         answer, headers = opened(served), headers_of(served)
     else:
         rate = admitted.hold.rate
