@@ -28,7 +28,7 @@ class ApiKeyForm(forms.ModelForm[ApiKey]):
 
     class Meta:
         help_texts: ClassVar = {
-            "concurrent_requests": f"Empty: {settings.GATEWAY_KEY_CONCURRENCY} in each worker, by GATEWAY_KEY_CONCURRENCY."
+            "concurrent_requests": f"Empty: GATEWAY_KEY_CONCURRENCY, {settings.GATEWAY_KEY_CONCURRENCY} in each worker."
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
