@@ -37,6 +37,7 @@ from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, U
 from routing.upstreams.deployment_parameters import resolved
 from routing.upstreams.formats import PARAMETERS, dropped_params
 from routing.upstreams.litellm_import import load
+from routing.upstreams.mends import schemas
 from routing.upstreams.scrubbing import scrubbed
 from routing.upstreams.streams import LiveStream, Progress, completed, says_something
 from routing.upstreams.usage import usage_of
@@ -72,6 +73,8 @@ def _complete(request: UpstreamRequest, *, streamed: bool) -> Any:
     deployment = request.deployment
     litellm = load()
     given = {name: request.body[name] for name in PARAMETERS if request.body.get(name) is not None}
+    schemas.refuse_unbounded_tools(given)  # litellm writes the references of some of these providers' schemas out
+    schemas.refuse_unbounded(given.get("response_format"), "response_format")
     given = copy.deepcopy({**given, "messages": request.body.get("messages")})
     parameters = resolved(deployment.parameters)
     if streamed:
