@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from routing.api.body import MAX_COMMAS, MAX_CONTAINERS, MAX_NAMES, _has_too_many, _without_strings, parse_json
 from routing.endpoints.chat.request import (
-    MAX_CALLS,
     MAX_CALLS_A_MESSAGE,
     MAX_MESSAGES,
     MAX_PARTS,
@@ -46,7 +45,7 @@ def test_a_body_of_many_small_values_is_refused_before_it_is_parsed(raw: bytes) 
     with pytest.raises(InvalidRequest, match=f"at most {MAX_CONTAINERS} objects and arrays") as refusal:
         parse_json(raw)
     assert (refusal.value.status, refusal.value.code) == (400, "invalid_value")
-    assert within(time.monotonic() - began, 0.5)
+    assert within(time.monotonic() - began, 1)
 
 
 @pytest.mark.parametrize("text", [TEXT_OF_CODE * 100_000, json.dumps([{"a": 1}] * 300_000), "{[,:" * 2_000_000])
