@@ -36,6 +36,7 @@ from routing.upstreams.answers import (
 from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.deployment_parameters import resolved
 from routing.upstreams.formats import PARAMETERS, dropped_params
+from routing.upstreams.http import media
 from routing.upstreams.litellm_import import load
 from routing.upstreams.mends import schemas
 from routing.upstreams.scrubbing import scrubbed
@@ -76,6 +77,8 @@ def _complete(request: UpstreamRequest, *, streamed: bool) -> Any:
     schemas.refuse_unbounded_tools(given)  # litellm writes the references of some of these providers' schemas out
     schemas.refuse_unbounded(given.get("response_format"), "response_format")
     given = copy.deepcopy({**given, "messages": request.body.get("messages")})
+    if deployment.litellm_provider != "azure":  # which fetches pictures itself; for others litellm would
+        media.inlined(given["messages"] or [], lambda _: True, monotonic() + request.timeouts.total_s)
     parameters = resolved(deployment.parameters)
     if streamed:
         given |= {"stream": True, "stream_options": {"include_usage": True}}
