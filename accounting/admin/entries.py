@@ -49,7 +49,7 @@ def _shortened(request_id: str) -> str:
     return request_id if len(request_id) <= 16 else f"{request_id[:12]}…"
 
 
-class _SeenFilter(DropdownFilter):
+class SeenFilter(DropdownFilter):
     """Offers the values of a column in the latest rows, because the ledger keeps names that are no longer in use."""
 
     column: ClassVar[str]
@@ -64,19 +64,19 @@ class _SeenFilter(DropdownFilter):
         return queryset.filter(**{self.column: self.value()}) if self.value() else queryset
 
 
-class AliasFilter(_SeenFilter):
+class AliasFilter(SeenFilter):
     title, parameter_name, column = "alias", "alias", "alias"
 
 
-class KeyFilter(_SeenFilter):
+class KeyFilter(SeenFilter):
     title, parameter_name, column = "key", "key", "key"
 
 
-class ProviderFilter(_SeenFilter):
+class ProviderFilter(SeenFilter):
     title, parameter_name, column = "provider", "provider", "provider"
 
 
-class OutcomeFilter(_SeenFilter):
+class OutcomeFilter(SeenFilter):
     title, parameter_name, column = "outcome", "outcome", "outcome"
 
 

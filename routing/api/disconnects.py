@@ -70,13 +70,16 @@ class ClientConnection:
     socket. Then only a failing write shows that the client is gone.
     """
 
-    def __init__(self, raw: socket.socket | None, place: Place) -> None:
+    def __init__(self, raw: socket.socket | None) -> None:
         self._raw = raw
-        self._place = place
+        self._place: Place | None = None
         self._ticket: int | None = None
         self._timeout_before: float | None = None
         self._end: Callable[[], None] | None = None
         self.is_gone = False
+
+    def takes(self, place: Place) -> None:
+        self._place = place
 
     def watch(self) -> None:
         """From now on: its request was read."""
@@ -98,12 +101,14 @@ class ClientConnection:
 
     def leave(self) -> None:
         self.is_gone = True
-        self._place.leave()
+        if self._place is not None:
+            self._place.leave()
         if self._end is not None:
             self._end()
 
     def release(self) -> None:
-        self._place.free()
+        if self._place is not None:
+            self._place.free()
         self._end = None
         if self._raw is None or self._ticket is None:
             return

@@ -22,8 +22,8 @@ from routing.api import places
 from routing.api.authentication import Caller, KeyAuthentication
 from routing.api.disconnects import ClientConnection
 from routing.api.headers import TIMEOUT_HEADER, headers_of, headers_so_far, note_failure, parse_timeout_s, request_id
-from routing.exceptions import InternalError
-from routing.serving import admission, books, cascade
+from routing.exceptions import GatewayError, InternalError
+from routing.serving import admission, books, cascade, refused
 from routing.serving.admission import Admission
 from routing.serving.attempts import Clock, Failed, OpenStream, Served, counted
 from routing.serving.books import Ending
@@ -39,11 +39,17 @@ C_contra = TypeVar("C_contra", bound=Call, contravariant=True)
 Parse = Callable[[HttpRequest, Mapping[str, str], float | None], C]
 
 
-class Rendering(Protocol[C_contra]):
-    """How answers are written in the client's dialect. An endpoint's ``rendering`` module has these two functions."""
+class WholeRendering(Protocol):
+    """How whole answers are written in the client's dialect: a function of an endpoint's ``rendering`` module."""
 
     def whole(self, body: Json, alias: str, estimated: Usage | None) -> Json:
         """The body of a whole answer. ``estimated`` is its usage when the provider gave no count, else None."""
+
+    # ``envelope(error, request_id)``, where the dialect has an envelope of its own: `routing.api.errors` looks for it.
+
+
+class Rendering(WholeRendering, Protocol[C_contra]):
+    """The same for an endpoint that streams, with a second function."""
 
     def frames(self, call: C_contra, alias: str) -> Frames:
         """The frames in which a streamed answer is sent."""
@@ -54,7 +60,7 @@ class SpendingView(APIView):
 
     authentication_classes = (KeyAuthentication,)
     parse: Parse[Any] | None = None
-    rendering: Rendering[Any] | None = None
+    rendering: WholeRendering | None = None
 
     def post(self, request: Request, **path: str) -> HttpResponseBase:
         assert self.parse is not None
@@ -62,22 +68,26 @@ class SpendingView(APIView):
         return spend(request, path, self.parse, self.rendering)
 
 
-def route(parse: Parse[C], rendering: Rendering[C]) -> Callable[..., HttpResponseBase]:
-    """An endpoint that spends, for the URL table."""
+def route(parse: Parse[C], rendering: WholeRendering) -> Callable[..., HttpResponseBase]:
+    """An endpoint that spends, for the URL table. Its rendering has ``frames`` when its calls can ask for a stream."""
     return SpendingView.as_view(parse=parse, rendering=rendering)
 
 
-def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering: Rendering[C]) -> HttpResponseBase:
+def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering: WholeRendering) -> HttpResponseBase:
     """Answer a request that costs money. When it raises a GatewayError, all that was spent is on the books."""
     began = Clock()
-    place = places.take(request._request, cast(Key, request.auth))  # before the body is read
-    client = ClientConnection(request.META.get("gunicorn.socket"), place)
+    key, call = cast(Key, request.auth), None
+    client = ClientConnection(request.META.get("gunicorn.socket"))
     try:
-        secret = cast(Caller, request.user).secret
-        timeout_s = parse_timeout_s(request.headers.get(TIMEOUT_HEADER))
-        call = parse(request._request, path, None if timeout_s is None else began.monotonic + timeout_s)
-        client.watch()
-        admitted = admission.admit(call, secret, request_id(request._request))
+        try:
+            client.takes(places.take(request._request, key))  # before its body is read
+            timeout_s = parse_timeout_s(request.headers.get(TIMEOUT_HEADER))
+            call = parse(request._request, path, None if timeout_s is None else began.monotonic + timeout_s)
+            client.watch()
+            admitted = admission.admit(call, cast(Caller, request.user).secret, request_id(request._request))
+        except GatewayError as error:
+            refused.note(error, request_id(request._request), key, call)
+            raise
         return _answer(call, admitted, began, client, rendering)
     except BaseException:
         client.release()
@@ -85,12 +95,12 @@ def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering:
 
 
 def _answer(
-    call: C, admitted: Admission, began: Clock, client: ClientConnection, rendering: Rendering[C]
+    call: C, admitted: Admission, began: Clock, client: ClientConnection, rendering: WholeRendering
 ) -> HttpResponseBase:
     """The response, whose end releases the client."""
     try:
         if call.streamed:
-            return _streamed(call, admitted, began, client, rendering)
+            return _streamed(call, admitted, began, client, cast(Rendering[C], rendering))
         served = cascade.whole(admitted, client)
         answer = served.answer
         usage = counted(answer.usage, lambda: call.estimate(answer.body, served.step))

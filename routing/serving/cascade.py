@@ -14,7 +14,6 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from typing import Generic
 
 from accounting import facts, refusals
@@ -30,7 +29,7 @@ from routing.secrets.references import UnknownStore
 from routing.secrets.rotation import ProviderKey
 from routing.serving.admission import Admission
 from routing.serving.attempts import Answer, Clock, Failed, OpenStream, Served, counted, record_attempt
-from routing.serving.call import Call, Client, Partial, Unbounded
+from routing.serving.call import Client, Partial, Unbounded, as_streamed
 from routing.serving.decisions import (
     CHAIN_OF,
     OF_THE_KEY,
@@ -62,10 +61,7 @@ def whole(admission: Admission, client: Client) -> Served[WholeAnswer]:
     """Call until a step gives a whole answer. Raises Failed. When its client has gone, the answer in hand is still
     waited for, as only its end says what is billed, but no further step is asked."""
 
-    def ask(upstream: Upstream, request: UpstreamRequest, _: Step) -> WholeAnswer:
-        return upstream.whole(request)
-
-    return _Cascade(admission, admission.steps, ask, client, is_streamed=False).run()
+    return _Cascade(admission, admission.steps, admission.call.answer_of, client, is_streamed=False).run()
 
 
 def stream(admission: Admission, client: Client, failed: list[AttemptRecord]) -> Served[OpenStream]:
@@ -81,7 +77,7 @@ def resume(
     attempts and hold are for the books; for the client it is the interruption that counts."""
     attempts = [*broken.failed, interrupted]
     said_tokens = sum(attempt.usage.output_tokens for attempt in attempts if attempt.first_token_ms is not None)
-    call = broken.admission.call.continuation(partial, said_tokens)
+    call = as_streamed(broken.admission.call).continuation(partial, said_tokens)
     return _streaming(broken.admission.now_asking(call), broken.rest, client, attempts).run()
 
 
@@ -100,10 +96,10 @@ def _is_clients_word(step: Step, error: UpstreamError) -> bool:
 def _streaming(
     admission: Admission, steps: Iterable[Step], client: Client, attempts: list[AttemptRecord]
 ) -> _Cascade[OpenStream]:
-    call: Call = admission.call
+    call = as_streamed(admission.call)
 
-    def ask(upstream: Upstream, request: UpstreamRequest, step: Step) -> OpenStream:
-        return _opened(call.read(upstream.stream(request), step))
+    def ask(upstream: Upstream, request: UpstreamRequest) -> OpenStream:
+        return _opened(call.stream_of(upstream, request))
 
     return _Cascade(admission, steps, ask, client, attempts)
 
@@ -150,7 +146,7 @@ class _Cascade(Generic[Answer]):
         self,
         admission: Admission,
         steps: Iterable[Step],
-        ask: Callable[[Upstream, UpstreamRequest, Step], Answer],
+        ask: Callable[[Upstream, UpstreamRequest], Answer],
         client: Client,
         attempts: list[AttemptRecord] | None = None,
         *,
@@ -158,7 +154,7 @@ class _Cascade(Generic[Answer]):
     ) -> None:
         self._admission = admission
         self._queue = list(steps)
-        self._ask: Callable[[Upstream, UpstreamRequest, Step], Answer] = ask
+        self._ask: Callable[[Upstream, UpstreamRequest], Answer] = ask
         self._client = client
         self._leash = client if is_streamed else None
         self._failed = [] if attempts is None else attempts
@@ -167,6 +163,8 @@ class _Cascade(Generic[Answer]):
         self._refusal: UpstreamError | None = None  # the first of what the client sent
 
     def run(self) -> Served[Answer]:
+        if self._is_first:
+            self._note_passed_over()
         if not self._queue or (self._failed and self._admission.call.left_s() <= 0):
             raise self._failure(self._all_failed(None))
         visit = _Visit(self._queue.pop(0))
@@ -229,7 +227,7 @@ class _Cascade(Generic[Answer]):
         try:
             request = self._request(visit)
             self._cover(step, started)
-            answer = self._ask(upstream_for(step.deployment.litellm_provider), request, step)
+            answer = self._ask(upstream_for(step.deployment.litellm_provider), request)
         except UpstreamError as error:
             if self._leash is not None:
                 self._leash.on_gone(None)
@@ -251,9 +249,8 @@ class _Cascade(Generic[Answer]):
         return Served(answer, step, self._admission, self._failed, started, first_token_ms, rest, reference)
 
     def _cover(self, step: Step, started: Clock) -> None:
-        spent = sum((a.cost_usd for a in self._failed if a.cost_usd is not None), Decimal(0))
         try:
-            self._admission = self._admission.cover(step, spent)
+            self._admission = self._admission.cover(step, self._failed)
         except refusals.Unpriced as refusal:
             raise UpstreamError(FailureKind.UNPRICED, f"no price is known for {refusal.model}") from None
         except Unbounded as unbounded:
@@ -355,6 +352,13 @@ class _Cascade(Generic[Answer]):
                 alert=is_alert,
             )
         )
+
+    def _note_passed_over(self) -> None:
+        """What admission has left out before the step that it found room for."""
+        for step, error in self._admission.passed_over:
+            self._note(_Visit(step), Clock(), error)
+            self._failed[-1] = replace(self._failed[-1], next=words_of(NextStep()))
+            self._is_first = False
 
     def _failure(self, error: GatewayError) -> Failed:
         return Failed(error, self._failed, self._admission)

@@ -11,13 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.api.body import MAX_COMMAS, MAX_CONTAINERS, MAX_NAMES, _has_too_many, _without_strings, parse_json
-from routing.endpoints.chat.request import (
-    MAX_CALLS_A_MESSAGE,
-    MAX_MESSAGES,
-    MAX_PARTS,
-    MAX_TOOLS,
-    parse_chat,
-)
+from routing.endpoints.chat.request import parse_chat
+from routing.endpoints.fields import MAX_CALLS_A_MESSAGE, MAX_MESSAGES, MAX_PARTS, MAX_TOOLS
+from routing.endpoints.messages.request import parse_messages
 from routing.exceptions import InvalidRequest
 from tests.clocks import within
 
@@ -93,12 +89,12 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments
 @pytest.mark.parametrize(
     ("body", "param", "cure"),
     [
-        ({"messages": [USER] * (MAX_MESSAGES + 1)}, "messages", "10000 messages at the most; send the newest part"),
+        ({"messages": [USER] * (MAX_MESSAGES + 1)}, "messages", "10000 messages at the most, and there are 10001"),
         ({"messages": [{"role": "user", "content": [PART] * (MAX_PARTS + 1)}]}, "messages", "10000 content parts"),
         ({"messages": [USER, {"role": "assistant", "tool_calls": [CALL] * (MAX_CALLS_A_MESSAGE + 1)}]},
          "messages[1].tool_calls", "128 tool calls in a message"),
         ({"messages": [{"role": "assistant", "tool_calls": [CALL] * 100}] * 51}, "messages", "5000 tool calls in all"),
-        ({"messages": [USER], "tools": [{}] * (MAX_TOOLS + 1)}, "tools", "1000 tools at the most; send fewer"),
+        ({"messages": [USER], "tools": [{}] * (MAX_TOOLS + 1)}, "tools", "1000 tools at the most"),
         ({"messages": [USER], "functions": [{}] * (MAX_TOOLS + 1)}, "functions", "1000 functions"),
     ],
     ids=["messages", "parts", "calls of a message", "calls", "tools", "functions"],
@@ -107,3 +103,15 @@ def test_a_conversation_has_bounds_that_are_named(body: dict[str, Any], param: s
     with pytest.raises(InvalidRequest, match=cure) as refusal:
         parse_chat({"model": "m", **body})
     assert (refusal.value.param, refusal.value.status) == (param, 400)
+
+
+def test_a_conversation_in_anthropics_words_has_the_same_bounds() -> None:
+    calls = [{"type": "tool_use", "id": f"toolu_{number}", "name": "f", "input": {}} for number in range(129)]
+    for body in (
+        {"messages": [USER] * (MAX_MESSAGES + 1)},
+        {"messages": [USER], "tools": [{}] * (MAX_TOOLS + 1)},
+        {"messages": [USER, {"role": "assistant", "content": calls}]},
+        {"messages": [{"role": "user", "content": [PART] * (MAX_PARTS + 1)}]},
+    ):
+        with pytest.raises(InvalidRequest, match="at the most"):
+            parse_messages({"model": "m", "max_tokens": 5, **body})
