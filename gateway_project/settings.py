@@ -45,6 +45,8 @@ if not ALLOWED_HOSTS:
         "ALLOWED_HOSTS", f"is required when HOST is {HOST}: the names it is reached by, separated by commas"
     )
 CSRF_TRUSTED_ORIGINS = envorigins("CSRF_TRUSTED_ORIGINS")
+# How many proxies in front append to X-Forwarded-For, so that tries to sign in are counted by the client's address.
+GATEWAY_PROXIES = envint("GATEWAY_PROXIES", 1, least=1, most=10)
 
 # --- the gateway ---------------------------------------------------------------------------------------
 GATEWAY_VERSION = __version__
@@ -56,6 +58,8 @@ GATEWAY_LOG_LEVEL = envchoice("GATEWAY_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WA
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 WEB_CONCURRENCY = envint("WEB_CONCURRENCY", min(_CORES, 4), least=1, most=256)
 GATEWAY_WORKER_CLASS = envchoice("GATEWAY_WORKER_CLASS", "gevent", ("gevent", "stock-gevent", "gthread"))
+#: How requests that spend reach their view: past Django's middleware (routing/api/entry.py), or through all of it.
+GATEWAY_ENTRY = envchoice("GATEWAY_ENTRY", "short", ("short", "django"))
 WORKER_THREADS = 64  # gthread only, where each request takes a thread
 
 # --- places: how much of a worker clients may take (routing/api/places.py) ---------------------------------
@@ -135,14 +139,17 @@ MIDDLEWARE = [
     "routing.api.middleware.GatewayMiddleware",  # outermost, so that each answer has a request id
     "corsheaders.middleware.CorsMiddleware",  # outside JsonErrors, so that pages may read errors
     "routing.api.middleware.JsonErrors",
+    "routing.api.browsers.Forms",  # before anything that reads a form
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "routing.api.browsers.Reading",  # not for static files
     "routing.api.browsers.Sessions",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "routing.api.browsers.Authentication",
     "routing.api.browsers.Messages",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "routing.api.browsers.OnRecord",
 ]
 ROOT_URLCONF = "gateway_project.urls"
 WSGI_APPLICATION = "gateway_project.wsgi.application"
@@ -169,13 +176,15 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+PASSWORD_HASHERS = ["routing.admin.passwords.Hasher"]
 LANGUAGE_CODE = "en-us"
 USE_I18N = False
 TIME_ZONE = "UTC"
 USE_TZ = True
 FORMAT_MODULE_PATH = "gateway_project.formats"  # times in the admin
 # The API's views read bodies themselves and apply GATEWAY_MAX_BODY_BYTES. This is the limit for the admin's forms.
-DATA_UPLOAD_MAX_MEMORY_SIZE = GATEWAY_MAX_BODY_BYTES
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2**20
+FILE_UPLOAD_HANDLERS: list[str] = []  # no form of ours has a file: what is sent as one is not kept
 LOGGING = gateway_logging.configuration(GATEWAY_LOG_LEVEL)
 
 REST_FRAMEWORK: dict[str, Any] = {

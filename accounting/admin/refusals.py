@@ -8,11 +8,11 @@ from django.contrib import admin
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.http import urlencode
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 
 from accounting.admin.entries import AliasFilter, DaysFilter, KeyFilter, SeenFilter, never
+from accounting.admin.pages import Page
 from accounting.models import ApiKey, Budget, RefusedRequest
 from accounting.money import dollars
 
@@ -26,7 +26,7 @@ class BudgetFilter(SeenFilter):
 
 
 @admin.register(RefusedRequest)
-class RefusedRequestAdmin(ModelAdmin):
+class RefusedRequestAdmin(Page):
     list_display = ("at", "request_of", "code", "key_link", "alias", "budget_link", "asked", "room", "count")
     list_display_links = ("at", "request_of")
     list_filter = (CodeFilter, KeyFilter, AliasFilter, BudgetFilter, ("at", DaysFilter))

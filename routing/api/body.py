@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from django.conf import settings
 from django.http import HttpRequest
 
+from accounting import json_text
 from routing.api.places import place_of
 from routing.exceptions import InvalidJson, InvalidRequest, RequestTimeout, RequestTooLarge
 
@@ -59,8 +60,7 @@ def parse_json(raw: bytes) -> Any:
             f"{MAX_COMMAS} commas. Send less of the conversation, or fewer tools, at once."
         )
     try:
-        # JSON between machines is UTF-8 (RFC 8259, 8.1). From bytes, Python would also read UTF-16 and broken UTF-8.
-        value = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        value = json_text.loads(raw, _read_by_python)
     except RecursionError:
         raise InvalidJson(f"The request body is nested deeper than {MAX_DEPTH} levels.") from None
     except UnicodeDecodeError:
@@ -92,6 +92,11 @@ def _without_strings(raw: bytes) -> bytes:
     return b'""'.join(unescaped.split(b'"')[::2])
 
 
+def _read_by_python(raw: bytes) -> Any:
+    # JSON between machines is UTF-8 (RFC 8259, 8.1). From bytes, Python would also read UTF-16 and broken UTF-8.
+    return json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant)
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 
@@ -112,12 +117,12 @@ def _is_deeper_than(value: Any, limit: int) -> bool:
 
 def refuse_announced(request: HttpRequest, most_bytes: int) -> None:
     """Raises RequestTooLarge when the headers alone say so: before anybody looks for a key."""
-    announced = _announced_bytes(request)
+    announced = announced_bytes(request)
     if announced is not None and announced > most_bytes:
         raise _too_large(most_bytes)
 
 
-def _announced_bytes(request: HttpRequest) -> int | None:
+def announced_bytes(request: HttpRequest) -> int | None:
     """None: the body comes in chunks, and nobody knows how many."""
     if "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower():
         return None
@@ -126,7 +131,7 @@ def _announced_bytes(request: HttpRequest) -> int | None:
 
 def _read(request: HttpRequest, most_bytes: int) -> bytes:
     source: _Source = request.META["wsgi.input"]
-    announced = _announced_bytes(request)
+    announced = announced_bytes(request)
     place = place_of(request)
     parts: list[bytes] = []
     size = 0

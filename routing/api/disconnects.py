@@ -15,7 +15,9 @@ import itertools
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+
+from django.http import HttpResponse
 
 from routing.api.places import Place
 
@@ -118,6 +120,26 @@ class ClientConnection:
             self._raw.settimeout(self._timeout_before)
         except OSError:
             return  # the socket was closed meanwhile
+
+
+class WholeAnswer(HttpResponse):
+    """A JSON answer that keeps its client's place until it is sent: a client may take its time."""
+
+    def __init__(self, body: bytes, client: ClientConnection, headers: Mapping[str, str]) -> None:
+        super().__init__(body, content_type="application/json", headers=headers)
+        self._client = client
+        client.expect_to_take(len(body))
+
+    def sent(self) -> Iterator[bytes]:
+        """What the server is to send, without Django's end of a request."""
+        try:
+            yield self.content
+        finally:
+            self._client.release()
+
+    def close(self) -> None:
+        super().close()
+        self._client.release()
 
 
 def _is_gone(client: socket.socket) -> bool:

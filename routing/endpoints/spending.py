@@ -10,18 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar, cast
 
-from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from accounting import json_text
 from accounting.keys import Key
 from accounting.ledger.records import AttemptRecord
 from accounting.money import plain_usd
 from accounting.usage import Usage
 from routing.api import places
 from routing.api.authentication import Caller, KeyAuthentication
-from routing.api.disconnects import ClientConnection
-from routing.api.headers import TIMEOUT_HEADER, headers_of, headers_so_far, note_failure, parse_timeout_s, request_id
+from routing.api.disconnects import ClientConnection, WholeAnswer
+from routing.api.headers import TIMEOUT_VARIABLE, headers_of, headers_so_far, note_failure, parse_timeout_s, request_id
 from routing.exceptions import GatewayError, InternalError
 from routing.serving import admission, books, cascade, refused
 from routing.serving.admission import Admission
@@ -81,7 +82,7 @@ def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering:
     try:
         try:
             client.takes(places.take(request._request, key))  # before its body is read
-            timeout_s = parse_timeout_s(request.headers.get(TIMEOUT_HEADER))
+            timeout_s = parse_timeout_s(request.META.get(TIMEOUT_VARIABLE))
             call = parse(request._request, path, None if timeout_s is None else began.monotonic + timeout_s)
             client.watch()
             admitted = admission.admit(call, cast(Caller, request.user).secret, request_id(request._request))
@@ -125,23 +126,10 @@ def _answer(
         )
     )
     body = rendering.whole(answer.body, served.step.alias, None if usage == answer.usage else usage)
-    response = _WholeAnswer(body, client, headers=headers_of(served))
+    response = WholeAnswer(json_text.dumps(body), client, headers_of(served))
     if settlement.cost_usd is not None:
         response["x-gateway-cost-usd"] = plain_usd(settlement.cost_usd)
     return response
-
-
-class _WholeAnswer(JsonResponse):
-    """It keeps its place until it is sent: a client may take its time."""
-
-    def __init__(self, body: Json, client: ClientConnection, headers: Mapping[str, str]) -> None:
-        super().__init__(body, headers=headers)
-        self._client = client
-        client.expect_to_take(len(self.content))
-
-    def close(self) -> None:
-        super().close()
-        self._client.release()
 
 
 def _streamed(
