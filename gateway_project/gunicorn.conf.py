@@ -9,6 +9,7 @@ if os.environ.get("GATEWAY_WORKER_CLASS", "").strip() != "gthread":
     monkey.patch_all()
 
 import gc
+import resource
 import sys
 import threading
 from pathlib import Path
@@ -21,6 +22,14 @@ try:
 except InvalidEnvironment as error:
     print(error, file=sys.stderr)  # noqa: T201 - one line for the operator, not a traceback
     sys.exit(2)
+
+# A client has a socket, and so has the call of its provider. Systems begin with fewer open files than they allow.
+_open_files, _most_open_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+_needed_files = 2 * settings.WORKER_CONNECTIONS + 1000
+if _most_open_files != resource.RLIM_INFINITY:
+    _needed_files = min(_needed_files, _most_open_files)
+if resource.RLIM_INFINITY != _open_files < _needed_files:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_needed_files, _most_open_files))
 
 # Garbage collection is off until the workers are forked: it would take a quarter of the imports' time and free nothing.
 gc.disable()
@@ -35,8 +44,8 @@ workers = settings.WEB_CONCURRENCY
 worker_class = {"gevent": "gateway_project.worker.GatewayWorker", "stock-gevent": "gevent", "gthread": "gthread"}[
     settings.GATEWAY_WORKER_CLASS
 ]
-worker_connections = 1000  # a worker's clients at a time; most of them wait for a provider
-threads = 64  # gthread only, where each client takes a thread
+worker_connections = settings.WORKER_CONNECTIONS  # a worker's clients at a time; most of them wait for a provider
+threads = settings.WORKER_THREADS
 # The application is loaded before the fork: the workers share litellm's memory and do not import it again.
 preload_app = True
 

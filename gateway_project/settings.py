@@ -66,6 +66,16 @@ WEB_CONCURRENCY = envint("WEB_CONCURRENCY", min(_CORES, 4), least=1, most=256)
 GATEWAY_WORKER_CLASS = envchoice("GATEWAY_WORKER_CLASS", "gevent", ("gevent", "stock-gevent", "gthread"))
 #: How requests that spend reach their view: past Django's middleware (routing/api/entry.py), or through all of it.
 GATEWAY_ENTRY = envchoice("GATEWAY_ENTRY", "short", ("short", "django"))
+WORKER_THREADS = 64  # gthread only, where each request takes a thread
+
+# --- places: how much of a worker clients may take (routing/api/places.py) ---------------------------------
+# Requests that spend, at once in a worker. What is left of its connections is for health, the admin and idle clients.
+PLACES = 3000 if GATEWAY_WORKER_CLASS != "gthread" else WORKER_THREADS - 8
+# Beside them, those whose client has gone. A thread of gthread is taken by its request to the end, whoever is there.
+PLACES_OF_CLIENTS_THAT_LEFT = 500 if GATEWAY_WORKER_CLASS != "gthread" else 0
+WORKER_CONNECTIONS = PLACES + PLACES_OF_CLIENTS_THAT_LEFT + 1000
+GATEWAY_KEY_CONCURRENCY = envint("GATEWAY_KEY_CONCURRENCY", min(100, PLACES // 2), least=1, most=PLACES)
+GATEWAY_BODIES_BYTES = envint("GATEWAY_BODIES_BYTES", 256 * 2**20, least=2**20, most=2**36)
 
 # --- the database --------------------------------------------------------------------------------------
 _given = envdatabase("DATABASE_URL")
@@ -135,8 +145,10 @@ MIDDLEWARE = [
     "routing.api.middleware.GatewayMiddleware",  # outermost, so that each answer has a request id
     "corsheaders.middleware.CorsMiddleware",  # outside JsonErrors, so that pages may read errors
     "routing.api.middleware.JsonErrors",
+    "routing.api.browsers.Forms",  # before anything that reads a form
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "routing.api.browsers.Reading",  # not for static files
     "routing.api.browsers.Sessions",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -177,7 +189,8 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 FORMAT_MODULE_PATH = "gateway_project.formats"  # times in the admin
 # The API's views read bodies themselves and apply GATEWAY_MAX_BODY_BYTES. This is the limit for the admin's forms.
-DATA_UPLOAD_MAX_MEMORY_SIZE = GATEWAY_MAX_BODY_BYTES
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2**20
+FILE_UPLOAD_HANDLERS: list[str] = []  # no form of ours has a file: what is sent as one is not kept
 LOGGING = gateway_logging.configuration(GATEWAY_LOG_LEVEL)
 
 REST_FRAMEWORK: dict[str, Any] = {

@@ -16,6 +16,7 @@
     ├── ProviderRefused          as upstream: the provider rejects the request itself
     ├── AllModelsFailed          502, 504 or 429: every step of the chain failed
     ├── LedgerUnavailable        503
+    ├── GatewayBusy              503  a worker has as many requests, or bytes of them, in hand as it may
     ├── HoldLost                 503  the hold was expired or resolved while the request ran
     ├── ClientClosed             499  for the ledger only: the client has gone
     └── NotFound, MethodNotAllowed, InternalError   404, 405, 500
@@ -318,6 +319,17 @@ class LedgerUnavailable(GatewayError):
             "The ledger cannot be written right now, so nothing is spent. Try again shortly.",
             headers={"Retry-After": "1"},
         )
+
+
+class GatewayBusy(GatewayError):
+    """A worker has as much in hand as it may. ``what`` says of what."""
+
+    status = 503
+    type = "server_error"
+    code = "gateway_busy"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} Nothing was spent; try again in a second.", headers={"Retry-After": "1"})
 
 
 class HoldLost(GatewayError):
