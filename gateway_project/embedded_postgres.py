@@ -61,7 +61,7 @@ def socket_dir(data_dir: Path) -> Path:
 def django_settings(data_dir: Path) -> dict[str, Any]:
     """The entry of Django's ``DATABASES`` for the server of ``data_dir``."""
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "accounting.postgres.backend",
         "NAME": DATABASE,
         "USER": USER,
         "PASSWORD": "",

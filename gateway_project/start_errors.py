@@ -1,0 +1,88 @@
+"""What stopped a start, in one line for the operator: which variable, file or package is wrong, and what to do.
+
+It imports nothing but the standard library, because what stopped the start may be a package.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+
+from gateway_project.embedded_postgres import EmbeddedPostgresError
+from gateway_project.environment import InvalidEnvironment
+
+INSTALL = "install what is locked: python -m pip install --require-hashes -r requirements.txt"
+#: By SQLSTATE or its class. https://www.postgresql.org/docs/current/errcodes-appendix.html
+_CURES = {
+    "25006": "name the primary server, or lift its protection against a full disk",
+    "28": "check its user and password",
+    "3D": "make that database first: CREATE DATABASE",
+    "3F": "make that schema first: CREATE SCHEMA",
+    "42501": "make its user the owner (ALTER DATABASE ... OWNER TO ...), or GRANT ALL ON SCHEMA public TO that user",
+    "53100": "free space on the database server's disk",
+    "53300": "raise its max_connections, or lower WEB_CONCURRENCY",
+    "57014": "it took longer than the server allows",
+}
+#: Errors of ours, and one of Django's, whose text is for the operator. Their modules cannot be imported here.
+_PLAIN = frozenset({"ImproperlyConfigured", "LitellmMisfit"})
+_FILE_CURES = {
+    errno.EACCES: "let the user that runs the gateway read and write it",
+    errno.EPERM: "let the user that runs the gateway read and write it",
+    errno.EROFS: "put it on a volume that may be written",
+    errno.ENOSPC: "free some space on its disk",
+    errno.EDQUOT: "free some space on its disk",
+    errno.EFBIG: "raise the limit on files' sizes (ulimit -f)",
+    errno.EEXIST: "it is a file and should be a directory: remove it",
+    errno.ENOTDIR: "a file stands where a directory should: remove it",
+}
+
+
+def tell(error: BaseException) -> None:
+    """Print the line on stderr; with GATEWAY_LOG_LEVEL=DEBUG, where it happened too."""
+    if os.environ.get("GATEWAY_LOG_LEVEL", "").strip() == "DEBUG":
+        traceback.print_exception(error)
+    sys.stderr.write(in_one_line(error) + "\n")
+    sys.stderr.flush()
+
+
+def in_one_line(error: BaseException) -> str:
+    match error:
+        case InvalidEnvironment() | EmbeddedPostgresError():
+            said = str(error)
+        case _ if type(error).__name__ in _PLAIN:
+            said = str(error)
+        case ImportError():
+            said = f"{error.name or 'A package'} cannot be imported ({error}): {INSTALL}"
+        case OSError() if error.filename is not None:
+            said = f"{os.fsdecode(error.filename)}: {of_file(error)}, or set GATEWAY_DATA_DIR to another directory"
+        case _ if (state := _sqlstate(error)) is not None:
+            said = _of_database(error, state)
+        case _:
+            said = f"The gateway cannot start: {type(error).__name__}: {error} (GATEWAY_LOG_LEVEL=DEBUG says where)"
+    return " ".join(said.split())
+
+
+def of_file(error: OSError) -> str:
+    """What is wrong with a file or a directory, and what to do."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    cure = _FILE_CURES.get(error.errno or 0)
+    return f"{reason}: {cure}" if cure else reason
+
+
+def _sqlstate(error: BaseException) -> str | None:
+    """Postgres's own; empty when psycopg or Django complain of the database; None when it is not about that."""
+    for one in (error.__cause__, error):
+        state = getattr(one, "sqlstate", None)
+        if isinstance(state, str):
+            return state
+    modules = [type(one).__module__ for one in (error, error.__cause__)]
+    return "" if any(module.startswith(("psycopg", "django.db")) for module in modules) else None
+
+
+def _of_database(error: BaseException, state: str) -> str:
+    name = "DATABASE_URL" if os.environ.get("DATABASE_URL", "").strip() else "The embedded Postgres"
+    cure = _CURES.get(state) or _CURES.get(state[:2])
+    text = str(error).split("\nDETAIL:")[0].split("\nLINE ")[0]  # libpq never puts the password here
+    return f"{name}: {text}" + (f"; {cure}" if cure else "")
