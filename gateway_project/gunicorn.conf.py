@@ -6,7 +6,7 @@ import os
 if os.environ.get("GATEWAY_WORKER_CLASS", "").strip() != "gthread":
     try:
         from gevent import monkey
-    except ImportError as error:
+    except Exception as error:  # noqa: BLE001 - the same as below, which may not be imported yet
         from gateway_project import start_errors
 
         start_errors.tell(error)

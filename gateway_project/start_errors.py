@@ -9,6 +9,7 @@ import errno
 import os
 import sys
 import traceback
+from typing import Any
 
 from gateway_project.embedded_postgres import EmbeddedPostgresError
 from gateway_project.environment import InvalidEnvironment
@@ -57,8 +58,8 @@ def in_one_line(error: BaseException) -> str:
             said = f"{error.name or 'A package'} cannot be imported ({error}): {INSTALL}"
         case OSError() if error.filename is not None:
             said = f"{os.fsdecode(error.filename)}: {of_file(error)}, or set GATEWAY_DATA_DIR to another directory"
-        case _ if (state := _sqlstate(error)) is not None:
-            said = _of_database(error, state)
+        case _ if (blamed := _of_postgres(error)) is not None:
+            said = _of_database(blamed)
         case _:
             said = f"The gateway cannot start: {type(error).__name__}: {error} (GATEWAY_LOG_LEVEL=DEBUG says where)"
     return " ".join(said.split())
@@ -71,18 +72,22 @@ def of_file(error: OSError) -> str:
     return f"{reason}: {cure}" if cure else reason
 
 
-def _sqlstate(error: BaseException) -> str | None:
-    """Postgres's own; empty when psycopg or Django complain of the database; None when it is not about that."""
-    for one in (error.__cause__, error):
-        state = getattr(one, "sqlstate", None)
-        if isinstance(state, str):
-            return state
-    modules = [type(one).__module__ for one in (error, error.__cause__)]
-    return "" if any(module.startswith(("psycopg", "django.db")) for module in modules) else None
+def _of_postgres(error: BaseException) -> Any:
+    """psycopg's error in what was raised because of it; None when the database is not to blame.
+
+    Its class is looked at by name, because psycopg may be what is missing.
+    """
+    chain = [error]
+    while (before := chain[-1].__cause__ or chain[-1].__context__) is not None and before not in chain:
+        chain.append(before)
+    with_state = (one for one in chain if isinstance(getattr(one, "sqlstate", None), str))
+    of_database = (one for one in chain if type(one).__module__.startswith(("psycopg", "django.db")))
+    return next(with_state, None) or next(of_database, None)
 
 
-def _of_database(error: BaseException, state: str) -> str:
+def _of_database(error: Any) -> str:
     name = "DATABASE_URL" if os.environ.get("DATABASE_URL", "").strip() else "The embedded Postgres"
+    state = getattr(error, "sqlstate", None) or ""
     cure = _CURES.get(state) or _CURES.get(state[:2])
-    text = str(error).split("\nDETAIL:")[0].split("\nLINE ")[0]  # libpq never puts the password here
-    return f"{name}: {text}" + (f"; {cure}" if cure else "")
+    text = (state and error.diag.message_primary) or str(error)  # libpq never puts the password here
+    return f"{name}: {text}" + (f": {cure}" if cure else "")
