@@ -9,7 +9,6 @@ import errno
 import os
 import sys
 import traceback
-from typing import Any
 
 from gateway_project.embedded_postgres import EmbeddedPostgresError
 from gateway_project.environment import InvalidEnvironment
@@ -72,7 +71,7 @@ def of_file(error: OSError) -> str:
     return f"{reason}: {cure}" if cure else reason
 
 
-def _of_postgres(error: BaseException) -> Any:
+def _of_postgres(error: BaseException) -> BaseException | None:
     """psycopg's error in what was raised because of it; None when the database is not to blame.
 
     Its class is looked at by name, because psycopg may be what is missing.
@@ -85,9 +84,10 @@ def _of_postgres(error: BaseException) -> Any:
     return next(with_state, None) or next(of_database, None)
 
 
-def _of_database(error: Any) -> str:
+def _of_database(error: BaseException) -> str:
     name = "DATABASE_URL" if os.environ.get("DATABASE_URL", "").strip() else "The embedded Postgres"
     state = getattr(error, "sqlstate", None) or ""
     cure = _CURES.get(state) or _CURES.get(state[:2])
-    text = (state and error.diag.message_primary) or str(error)  # libpq never puts the password here
+    # libpq never puts the password into either text.
+    text = getattr(getattr(error, "diag", None), "message_primary", None) or str(error)
     return f"{name}: {text}" + (f": {cure}" if cure else "")
