@@ -1,13 +1,12 @@
-"""Takes out of an image's packages what the gateway never reads: ``python slim.py SITE_PACKAGES``. The Dockerfile runs it.
+"""Takes out of an image's packages what the gateway never reads, as the Dockerfile asks: ``slim.py SITE_PACKAGES``.
 
-litellm comes with a proxy server, its pages and its API's description; Django with its admin in ninety languages; botocore
-with the description of every service of AWS. A file is never changed in place, because a test gives us hard links.
+litellm comes with a proxy server, its pages and its API's description; Django with its admin in ninety languages;
+botocore with the description of every service of AWS. A file is never changed in place: a test gives us hard links.
 """
 
 from __future__ import annotations
 
 import compileall
-import importlib.util
 import re
 import shutil
 import subprocess
@@ -16,8 +15,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-#: Whole packages: what installs packages, and what downloads from a hub. litellm would fetch some tokenizers there while
-#: a client waits; without the hub it counts with those that it brings.
+#: Whole packages: what installs packages, and what downloads from a hub. litellm would fetch some tokenizers there
+#: while a client waits; without the hub it counts with those that it brings.
 PACKAGES = ("pip", "setuptools", "pkg_resources", "_distutils_hack", "wheel", "hf_xet", "huggingface_hub", "fsspec")
 #: Folders below the site-packages: Django's maps, and the pages of DRF's own, which JSON alone leaves unused.
 FOLDERS = ("django/contrib/gis", "rest_framework/static", "litellm_cli")
@@ -84,11 +83,12 @@ def slim_proxy(packages: Path) -> None:
 
 def strip(path: Path) -> None:
     """Takes debugging symbols out of a library, where binutils is installed."""
-    if path.is_symlink() or shutil.which("strip") is None:
+    program = shutil.which("strip")
+    if path.is_symlink() or program is None:
         return
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as stripped:  # never in place: see above
         done = subprocess.run(
-            ["strip", "--strip-unneeded", "-o", stripped.name, path], capture_output=True, check=False
+            [program, "--strip-unneeded", "-o", stripped.name, path], capture_output=True, check=False
         )
     if done.returncode == 0:
         shutil.copymode(path, stripped.name)
