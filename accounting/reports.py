@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
 from django.db import connection, models
 
-from accounting.models import Budget, BudgetPeriod, BudgetScope
-from accounting.periods import Period, window
+from accounting.models import Budget, BudgetPeriod
+from accounting.periods import Period, Window, window
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class BudgetStatus:
 
     budget: str
     scope: str
+    scope_value: str
     mode: str
     period: str
     limit_usd: Decimal
@@ -31,28 +32,28 @@ class BudgetStatus:
         return max(Decimal(0), self.limit_usd - self.posted_usd - self.held_usd)
 
 
-def budgets_of(key_id: int | None) -> list[BudgetStatus]:
-    """The enabled budgets that every request of the key counts against: the global ones and its own."""
-    applies = models.Q(scope=BudgetScope.GLOBAL)
-    if key_id is not None:
-        applies |= models.Q(scope=BudgetScope.KEY, api_key_id=key_id)
-    return statuses(Budget.objects.filter(applies, enabled=True).order_by("id"))
-
-
 def statuses(budgets: Iterable[Budget]) -> list[BudgetStatus]:
     """Where budgets stand now, by the database's clock."""
+    asked = list(budgets)
     with connection.cursor() as cursor:
         cursor.execute("SELECT now()")
         now: datetime = cursor.fetchone()[0]
-    return [_status(budget, now) for budget in budgets]
+    open_now = BudgetPeriod.objects.filter(budget__in=asked, period_start__lte=now)
+    balances = {
+        (row.budget_id, row.period_start, row.period_end): row
+        for row in open_now.filter(models.Q(period_end=None) | models.Q(period_end__gt=now))
+    }
+    return [_status(budget, window(Period(budget.period), now, budget.time_zone), balances) for budget in asked]
 
 
-def _status(budget: Budget, now: datetime) -> BudgetStatus:
-    current = window(Period(budget.period), now, budget.time_zone)
-    balance = BudgetPeriod.objects.filter(budget=budget, period_start=current.start, period_end=current.end).first()
+def _status(
+    budget: Budget, current: Window, balances: Mapping[tuple[int, datetime, datetime | None], BudgetPeriod]
+) -> BudgetStatus:
+    balance = balances.get((budget.pk, current.start, current.end))
     return BudgetStatus(
         budget=budget.name,
         scope=budget.scope,
+        scope_value=budget.scope_value,
         mode=budget.mode,
         period=budget.period,
         limit_usd=budget.limit_usd,
@@ -85,6 +86,7 @@ DIMENSIONS = {
     "provider": "provider",
     "model": "model",
     "key": "key",
+    "owner": "nullif(owner, '')",
     "user": "nullif(end_user, '')",
 }
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from django.db import Error, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
-from django.http import HttpRequest, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.urls import Resolver404, resolve
 from django.views.decorators.csrf import csrf_exempt
@@ -59,6 +59,14 @@ def health(request: HttpRequest) -> JsonResponse:
 
 def _unhealthy(reason: str) -> JsonResponse:
     return JsonResponse({"status": "unhealthy", "reason": reason, "models": []}, status=503)
+
+
+@csrf_exempt
+def present(request: HttpRequest) -> HttpResponse:
+    """``HEAD /``: Claude Code looks so whether somebody is there. There is no page to get."""
+    if request.method != "HEAD":
+        raise Http404
+    return HttpResponse()
 
 
 @csrf_exempt  # else a PUT would hear about forms, not about methods

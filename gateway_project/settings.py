@@ -49,6 +49,8 @@ if not ALLOWED_HOSTS:
     )
 CSRF_TRUSTED_ORIGINS = envorigins("CSRF_TRUSTED_ORIGINS")
 CSRF_TRUSTED_ORIGINS += [origin for host in _PUBLIC_HOSTS if (origin := f"https://{host}") not in CSRF_TRUSTED_ORIGINS]
+# How many proxies in front append to X-Forwarded-For, so that tries to sign in are counted by the client's address.
+GATEWAY_PROXIES = envint("GATEWAY_PROXIES", 1, least=1, most=10)
 
 # --- the gateway ---------------------------------------------------------------------------------------
 GATEWAY_VERSION = __version__
@@ -60,6 +62,8 @@ GATEWAY_LOG_LEVEL = envchoice("GATEWAY_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WA
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 WEB_CONCURRENCY = envint("WEB_CONCURRENCY", min(_CORES, 4), least=1, most=256)
 GATEWAY_WORKER_CLASS = envchoice("GATEWAY_WORKER_CLASS", "gevent", ("gevent", "stock-gevent", "gthread"))
+#: How requests that spend reach their view: past Django's middleware (routing/api/entry.py), or through all of it.
+GATEWAY_ENTRY = envchoice("GATEWAY_ENTRY", "short", ("short", "django"))
 
 # --- the database --------------------------------------------------------------------------------------
 _given = envdatabase("DATABASE_URL")
@@ -155,6 +159,7 @@ MIDDLEWARE = [
     "routing.api.browsers.Authentication",
     "routing.api.browsers.Messages",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "routing.api.browsers.OnRecord",
 ]
 ROOT_URLCONF = "gateway_project.urls"
 WSGI_APPLICATION = "gateway_project.wsgi.application"
@@ -181,6 +186,7 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+PASSWORD_HASHERS = ["routing.admin.passwords.Hasher"]
 LANGUAGE_CODE = "en-us"
 USE_I18N = False
 TIME_ZONE = "UTC"

@@ -1,5 +1,7 @@
 """The WSGI application that gunicorn serves."""
 
+from __future__ import annotations
+
 import os
 import sys
 
@@ -9,11 +11,15 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
 try:
     from django.core.wsgi import get_wsgi_application
 
-    application = get_wsgi_application()
+    _django = get_wsgi_application()
 
-    from gateway_project.routes import refuse_unknown_routes  # Django must be set up first
+    from django.conf import settings  # Django must be set up first
+
+    from gateway_project.routes import refuse_unknown_routes, spends
+    from routing.api.entry import with_short_way
     from routing.upstreams.registry import warm
 
+    application = with_short_way(_django, spends) if settings.GATEWAY_ENTRY == "short" else _django
     refuse_unknown_routes()
     # litellm is imported before gunicorn forks: workers share its memory, and no first request waits for the import.
     warm()

@@ -19,14 +19,15 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import TabularInline
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, RangeDateFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.paginator import InfinitePaginator
 
-from accounting.admin.corrections import AdjustForm, ResolveForm
-from accounting.ledger.corrections import NotCorrectable, adjust, resolve
+from accounting.admin.corrections import AdjustForm, Question, ResolveForm
+from accounting.admin.pages import Page
+from accounting.ledger.corrections import AdjustedBefore, NotCorrectable, adjust, resolve
 from accounting.models import Adjustment, Attempt, Charge, EntryState, LedgerEntry
 from accounting.money import dollars
 from accounting.pricing import PriceList
@@ -49,7 +50,7 @@ def _shortened(request_id: str) -> str:
     return request_id if len(request_id) <= 16 else f"{request_id[:12]}…"
 
 
-class _SeenFilter(DropdownFilter):
+class SeenFilter(DropdownFilter):
     """Offers the values of a column in the latest rows, because the ledger keeps names that are no longer in use."""
 
     column: ClassVar[str]
@@ -64,19 +65,19 @@ class _SeenFilter(DropdownFilter):
         return queryset.filter(**{self.column: self.value()}) if self.value() else queryset
 
 
-class AliasFilter(_SeenFilter):
+class AliasFilter(SeenFilter):
     title, parameter_name, column = "alias", "alias", "alias"
 
 
-class KeyFilter(_SeenFilter):
+class KeyFilter(SeenFilter):
     title, parameter_name, column = "key", "key", "key"
 
 
-class ProviderFilter(_SeenFilter):
+class ProviderFilter(SeenFilter):
     title, parameter_name, column = "provider", "provider", "provider"
 
 
-class OutcomeFilter(_SeenFilter):
+class OutcomeFilter(SeenFilter):
     title, parameter_name, column = "outcome", "outcome", "outcome"
 
 
@@ -87,7 +88,7 @@ class DaysFilter(RangeDateFilter):
         first, last = (self._day(end) for end in ("from", "to"))
         if first is not None:
             queryset = queryset.filter(**{f"{self.field_path}__gte": first})
-        if last is not None:
+        if last is not None and last.date() < date.max:  # no day comes after that one
             queryset = queryset.filter(**{f"{self.field_path}__lt": last + timedelta(days=1)})
         return queryset
 
@@ -161,7 +162,7 @@ class ChargeInline(TabularInline):
 
 
 @admin.register(LedgerEntry)
-class LedgerEntryAdmin(ModelAdmin):
+class LedgerEntryAdmin(Page):
     list_display = (
         "created_at", "short_id", "state_label", "key", "alias", "served_by", "tokens", "cost", "status", "took",
     )  # fmt: skip
@@ -290,22 +291,35 @@ class LedgerEntryAdmin(ModelAdmin):
     def resolve(self, request: HttpRequest, object_id: str) -> HttpResponse:
         entry = LedgerEntry.objects.get(pk=object_id)
         form = ResolveForm(request.POST or None, entries=[entry], initial={"cost_usd": entry.hold_usd})
-        if form.is_valid():
-            self._resolve(request, form, [entry])
-            return HttpResponseRedirect(_page_of(entry))
-        return self._ask(request, form, "Resolve an unknown entry", [entry])
+        if not form.is_valid():
+            return self._ask(request, form, "Resolve an unknown entry", [entry])
+        if question := form.question():
+            return self._ask(request, form, "Resolve an unknown entry", [entry], question)
+        self._resolve(request, form, [entry])
+        return HttpResponseRedirect(_page_of(entry))
 
     @action(description="Adjust", url_path="adjust", permissions=["adjust"])
     def adjust(self, request: HttpRequest, object_id: str) -> HttpResponse:
         entry = LedgerEntry.objects.get(pk=object_id)
-        form = AdjustForm(request.POST or None)
+        form = AdjustForm(request.POST or None, entry=entry)
         if not form.is_valid():
             return self._ask(request, form, "Adjust a settled entry", [entry])
+        if question := form.question():
+            return self._ask(request, form, "Adjust a settled entry", [entry], question)
         amount, reason = form.cleaned_data["amount_usd"], form.cleaned_data["reason"]
         try:
-            adjust(entry.pk, amount_usd=amount, author=request.user.get_username(), reason=reason)
+            adjust(
+                entry.pk,
+                amount_usd=amount,
+                author=request.user.get_username(),
+                reason=reason,
+                seen_total_usd=form.cleaned_data["seen_total_usd"],
+                form_token=form.cleaned_data["token"],
+            )
         except NotCorrectable as error:
-            messages.error(request, str(error))
+            messages.error(request, f"{error} Nothing was written.")
+        except AdjustedBefore:
+            messages.info(request, "This form was sent twice. Its adjustment is on the books once.")
         else:
             self.log_change(request, entry, f"Adjusted by {dollars(amount)}: {reason}")
             messages.success(request, f"Adjusted by {dollars(amount)}.")
@@ -339,7 +353,15 @@ class LedgerEntryAdmin(ModelAdmin):
         if resolved:
             messages.success(request, f"Resolved {resolved} entr{'y' if resolved == 1 else 'ies'}.")
 
-    def _ask(self, request: HttpRequest, form: forms.Form, title: str, entries: list[LedgerEntry]) -> HttpResponse:
+    def _ask(
+        self,
+        request: HttpRequest,
+        form: AdjustForm | ResolveForm,
+        title: str,
+        entries: list[LedgerEntry],
+        question: Question | None = None,
+    ) -> HttpResponse:
+        """The form; or, with a question, what it would do, and the same form again without its fields being shown."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         context = {
@@ -348,6 +370,8 @@ class LedgerEntryAdmin(ModelAdmin):
             "opts": self.opts,
             "form": form,
             "entries": entries,
+            "question": question,
+            "confirmed_by": form.confirmed_by() if question else {},
             "selected": request.POST.getlist(helpers.ACTION_CHECKBOX_NAME),
             "checkbox_name": helpers.ACTION_CHECKBOX_NAME,
             "back": _page_of(entries[0]) if len(entries) == 1 else reverse("admin:accounting_ledgerentry_changelist"),
@@ -370,7 +394,7 @@ def _page_of(entry: LedgerEntry) -> str:
 
 
 @admin.register(Attempt)
-class AttemptAdmin(ModelAdmin):
+class AttemptAdmin(Page):
     list_display = (
         "started_at", "short_id", "position", "alias", "provider", "model", "outcome", "http_status", "duration_ms",
         "cost",
@@ -397,7 +421,7 @@ class AttemptAdmin(ModelAdmin):
 
 
 @admin.register(Adjustment)
-class AdjustmentAdmin(ModelAdmin):
+class AdjustmentAdmin(Page):
     list_display = ("created_at", "entry", "amount", "reason", "author")
     list_select_related = ("entry",)
     list_filter = (("created_at", DaysFilter),)

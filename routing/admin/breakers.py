@@ -11,9 +11,9 @@ from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.utils.formats import localize
 from django.utils.timezone import localtime
-from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 
+from accounting.admin.pages import Page
 from routing.models import Breaker, BreakerState
 
 #: Compares times by the database's clock, as the workers do.
@@ -27,7 +27,7 @@ PHASE = Case(
 
 
 @admin.register(Breaker)
-class BreakerAdmin(ModelAdmin):
+class BreakerAdmin(Page):
     list_display = ("provider", "model", "phase", "since", "until", "last_kind", "failures", "last_reset")
     fields = ("provider", "model", "phase", "since", "until", "last_kind", "failures", "last_reset")
     list_filter = ("state",)

@@ -11,9 +11,9 @@ from django.contrib.admin.views.main import ChangeList
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
+from accounting.admin.pages import Page
 from accounting.models import NAMED_SCOPES, Budget, BudgetMode, BudgetScope
 from accounting.money import dollars
 from accounting.reports import BudgetStatus, statuses
@@ -59,7 +59,7 @@ def _wrong(scope: str, value: str, *, unchanged: bool) -> str | None:
 
 
 @admin.register(Budget)
-class BudgetAdmin(ModelAdmin):
+class BudgetAdmin(Page):
     form = BudgetForm
     list_display = (
         "name",

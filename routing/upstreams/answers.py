@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any, Final, Literal
 
+from accounting import json_text
 from routing.upstreams.base import FailureKind, Json, UpstreamError, WholeAnswer
-from routing.upstreams.scrubbing import scrubbed
 from routing.upstreams.usage import conforming_usage, reported_in, usage_of
 
 #: The parts of a delta or message that are an answer. `annotations`, `thinking_blocks` and the like come with them.
@@ -90,18 +90,22 @@ def _text(data: bytes) -> str:
         return data.decode("utf-8", "surrogatepass")
 
 
-def loads(data: bytes | str) -> Any:
+def _read_by_python(data: bytes) -> Any:
+    return _decode(_text(data))
+
+
+def loads(data: bytes) -> Any:
     """Reads a provider's JSON. Raises ValueError, also when the nesting is too deep."""
     try:
-        return _decode(data if isinstance(data, str) else _text(data))
+        return json_text.loads(data, _read_by_python)
     except RecursionError as error:
         raise ValueError("nested too deep") from error
 
 
 def dumps(body: Mapping[str, Any]) -> bytes:
-    """Writes a request's body, escaped to ASCII: JSON allows a lone surrogate, which cannot be written in UTF-8."""
+    """Writes a request's body. JSON has no NaN and no infinities, so a request with one of them cannot be written."""
     try:
-        return json.dumps(body, separators=(",", ":"), allow_nan=False).encode("ascii")
+        return json_text.dumps_strictly(body)
     except (TypeError, ValueError, RecursionError) as error:
         raise UpstreamError(
             FailureKind.BAD_REQUEST,
@@ -113,7 +117,7 @@ def dumps(body: Mapping[str, Any]) -> bytes:
 
 
 def whole_answer(
-    body: object, http_status: int, provider_request_id: str | None, *, may_be_empty: bool = False
+    body: object, http_status: int, provider_request_id: str | None, *, may_be_empty: bool = False, secret: str = ""
 ) -> WholeAnswer:
     """Checks a `chat.completion`, and puts it into OpenAI's shape.
 
@@ -130,6 +134,7 @@ def whole_answer(
             provider_request_id=provider_request_id,
             usage=usage,
             consumed=True,
+            secret=secret,
         )
 
     choices = body.get("choices") if isinstance(body, dict) else None
@@ -215,8 +220,9 @@ def why_failed(choices: list[Json]) -> str:
     """The words that OpenRouter puts beside the finish reason "error"."""
     for choice in choices:
         error = choice.get("error")
-        if isinstance(error, dict) and isinstance(error.get("message"), str):
-            return scrubbed(error["message"])
+        message = error.get("message") if isinstance(error, dict) else None
+        if isinstance(message, str):
+            return message
     return "The provider's answer ended in an error"
 
 

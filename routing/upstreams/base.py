@@ -1,8 +1,8 @@
 """The interface through which the cascade calls providers.
 
 Three kinds of upstream implement it: ``relay``, ``translate`` and ``sdk``. The cascade cannot tell them apart. Each
-time that an upstream is asked, at most one of its HTTP calls makes a provider work. It never retries, never falls back,
-touches no database, and turns every failure into one :class:`UpstreamError`.
+time that an upstream is asked for an answer, at most one of its HTTP calls makes a provider work. It never retries,
+never falls back, touches no database, and turns every failure into one :class:`UpstreamError`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Final, Protocol
 
 from accounting.usage import Usage
+from routing.upstreams.scrubbing import identifier, scrubbed, word
 
 #: A chat completion request, answer or stream chunk, in OpenAI's format. It is a plain dictionary because bodies come
 #: from JSON and go to JSON, and unknown keys must survive.
@@ -78,7 +79,7 @@ class Leash(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """One attempt. ``body`` is the client's chat request in OpenAI's format with the output cap applied;
+    """One attempt. ``body`` is the client's request in OpenAI's format with the output cap applied;
     its ``model`` is still the alias. Upstreams must not mutate it: further attempts send it again."""
 
     deployment: Deployment
@@ -94,7 +95,9 @@ QUIET: Final[Json] = {}
 
 @dataclass(frozen=True, slots=True)
 class WholeAnswer:
-    """A complete ``chat.completion`` object. ``usage`` is None when the provider reported no usage."""
+    """A complete ``chat.completion`` object, or that of another endpoint, in OpenAI's format.
+
+    ``usage`` is None when the provider reported no usage."""
 
     body: Json
     usage: Usage | None
@@ -147,6 +150,20 @@ class Upstream(Protocol):
     def stream(self, request: UpstreamRequest) -> AnswerStream:
         """Call, read the status and headers, and hand back the stream. Raises UpstreamError."""
 
+    def messages(self, request: UpstreamRequest, headers: Mapping[str, str]) -> WholeAnswer:
+        """Anthropic's Messages, of a request in that format, with the client's headers that the format knows. Only
+        where the provider's row has that dialect. Raises UpstreamError."""
+
+    def messages_stream(self, request: UpstreamRequest, headers: Mapping[str, str]) -> AnswerStream:
+        """The same as a stream. Each chunk has the provider's event as ``native``, and its bytes as ``raw``; what it
+        says is beside them as in a chunk of a chat completion, with ``choices`` empty when it says nothing."""
+
+    def embed(self, request: UpstreamRequest) -> WholeAnswer:
+        """OpenAI's embeddings, of a request in its format. Raises UpstreamError.
+
+        More inputs than the provider takes at once are asked for in several calls, one after the other. When one of
+        them fails, the error's usage is that of the calls before it."""
+
 
 class FailureKind(StrEnum):
     """Why an attempt failed. Each kind has the value of an `accounting.outcomes.Outcome`, which the books keep."""
@@ -176,7 +193,8 @@ class UpstreamError(Exception):
 
     ``retryable``: the same deployment may answer a second try. ``retry_after_s``: the provider's own wish.
     ``message``/``error_type``/``code``/``param``: the provider's words for the client, scrubbed of secrets and
-    of the upstream's URL. ``usage``: what the failed attempt nevertheless consumed, when known.
+    of the upstream's URL, and short. ``secret``: our key, which may stand in any of them.
+    ``usage``: what the failed attempt nevertheless consumed, when known.
     """
 
     def __init__(
@@ -192,18 +210,19 @@ class UpstreamError(Exception):
         provider_request_id: str | None = None,
         usage: Usage | None = None,
         consumed: bool = False,
+        secret: str = "",
     ) -> None:
-        super().__init__(f"{kind}: {message}")
         self.kind = kind
-        self.message = message
+        self.message = scrubbed(message, secret)
         self.http_status = http_status
         self.retry_after_s = retry_after_s
-        self.error_type = error_type
-        self.code = code
-        self.param = param
-        self.provider_request_id = provider_request_id
+        self.error_type = word(error_type, secret)
+        self.code = word(code, secret)
+        self.param = word(param, secret)
+        self.provider_request_id = identifier(provider_request_id, secret)
         self.usage = usage
         self.consumed = consumed
+        super().__init__(f"{kind}: {self.message}")
 
     @property
     def client_status(self) -> int:

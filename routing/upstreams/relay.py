@@ -7,13 +7,13 @@ left out or renamed (`dialects`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from time import monotonic
 from typing import Any, Final, TypeVar
 
 from accounting.usage import Usage
-from routing.upstreams import errors
+from routing.upstreams import embeddings, errors
 from routing.upstreams.answers import (
     TEXTS,
     Calls,
@@ -32,6 +32,7 @@ from routing.upstreams.deployment_parameters import resolved
 from routing.upstreams.dialects import Spoken, learn, refused_words, spoken
 from routing.upstreams.http.events import SILENCE, EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
+from routing.upstreams.mends.capability import cannot
 from routing.upstreams.mends.endings import write_function_calls
 from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.streams import LiveStream, Progress, collected, completed, next_event, says_something
@@ -57,6 +58,24 @@ class Relay:
         if asked.calls_functions:
             write_function_calls(whole.body["choices"], "message")
         return replace(whole, dropped_params=asked.dropped)
+
+    def messages(self, request: UpstreamRequest, headers: Mapping[str, str]) -> WholeAnswer:
+        raise cannot("The provider does not speak Anthropic's format", "model")
+
+    def messages_stream(self, request: UpstreamRequest, headers: Mapping[str, str]) -> LiveStream:
+        raise cannot("The provider does not speak Anthropic's format", "model")
+
+    def embed(self, request: UpstreamRequest) -> WholeAnswer:
+        url, headers = _address(request, "application/json", "embeddings")
+
+        def send(body: Json, asked: UpstreamRequest) -> WholeAnswer:
+            answer = post(url, headers, dumps(body), asked.timeouts)
+            read = embeddings.answered(answer, asked.api_key)
+            return WholeAnswer(
+                read, usage_of(read.get("usage")), answer.status, errors.request_id(answer.headers, asked.api_key)
+            )
+
+        return embeddings.embed(request, send)
 
     def stream(self, request: UpstreamRequest) -> LiveStream:
         def send(url: str, headers: dict[str, str], body: bytes, timeouts: Timeouts) -> EventReader | Whole:
@@ -93,7 +112,7 @@ def _ask(
 
     A server that calls a part of the request unknown has done nothing and billed nothing. When the request can do
     without that part, the server is asked again without it, in what is left of the attempt's time."""
-    url, headers = _address(request, accept)
+    url, headers = _address(request, accept, "chat/completions")
     ends_at = monotonic() + request.timeouts.total_s
     without: frozenset[str] = frozenset()
     for _ in range(_MAX_MENDS):
@@ -113,7 +132,7 @@ def _ask(
     return answer, asked
 
 
-def _address(request: UpstreamRequest, accept: str) -> tuple[str, dict[str, str]]:
+def _address(request: UpstreamRequest, accept: str, resource: str) -> tuple[str, dict[str, str]]:
     deployment = request.deployment
     base_url = deployment.base_url or PROVIDERS[deployment.litellm_provider].base_url
     if not base_url:
@@ -131,30 +150,32 @@ def _address(request: UpstreamRequest, accept: str) -> tuple[str, dict[str, str]
     path, question, query = base_url.partition("?")
     if deployment.litellm_provider in ("ollama", "ollama_chat") and path.rstrip("/").count("/") == 2:
         path = f"{path.rstrip('/')}/v1"  # litellm's configurations give the address of Ollama's own API
-    return f"{path.rstrip('/')}/chat/completions{question}{query}", headers
+    return f"{path.rstrip('/')}/{resource}{question}{query}", headers
 
 
 def _read_whole(answer: Whole, request: UpstreamRequest) -> WholeAnswer:
     api_key, is_silence_an_answer = request.api_key, may_be_empty(request.body)
     if answer.status != 200:
         raise errors.from_response(answer.status, answer.headers, answer.body, secret=api_key)
-    request_id = errors.request_id(answer.headers)
+    request_id = errors.request_id(answer.headers, api_key)
     if is_stream(answer):
         stream = LiveStream(Chunks(replayed(answer), api_key, 1, may_be_empty=is_silence_an_answer))
-        return whole_answer(collected(stream), answer.status, request_id, may_be_empty=is_silence_an_answer)
+        return whole_answer(
+            collected(stream), answer.status, request_id, may_be_empty=is_silence_an_answer, secret=api_key
+        )
     try:
         body = loads(answer.body)
     except ValueError:
-        raise errors.malformed(answer.status, answer.headers) from None
+        raise errors.malformed(answer.status, answer.headers, api_key) from None
     if error := errors.from_event(body, provider_request_id=request_id, secret=api_key):
         raise error  # OpenRouter and some proxies send errors with a 200
     try:
-        return whole_answer(body, answer.status, request_id, may_be_empty=is_silence_an_answer)
+        return whole_answer(body, answer.status, request_id, may_be_empty=is_silence_an_answer, secret=api_key)
     except UpstreamError:
         raise
     except Exception as error:
         log.exception("a provider's answer cannot be read")
-        raise errors.malformed(answer.status, answer.headers, usage_of(reported_in(body))) from error
+        raise errors.malformed(answer.status, answer.headers, api_key, usage_of(reported_in(body))) from error
 
 
 class Chunks:
@@ -177,7 +198,7 @@ class Chunks:
     ) -> None:
         self.dropped_params = dropped_params
         self.http_status = reader.status
-        self.provider_request_id = errors.request_id(reader.headers)
+        self.provider_request_id = errors.request_id(reader.headers, api_key)
         self.progress = Progress(may_be_empty=may_be_empty)
         self.service_tier: str | None = None
         self._reader = reader
@@ -308,7 +329,9 @@ class Chunks:
     def _conform(self, choice: Json, place: int) -> None:
         """Puts the choice into OpenAI's shape, and notes what it says."""
         if ends_in_failure(choice.get("finish_reason")):
-            raise UpstreamError(FailureKind.OVERLOADED, why_failed([choice]), http_status=self.http_status)
+            raise UpstreamError(
+                FailureKind.OVERLOADED, why_failed([choice]), http_status=self.http_status, secret=self._api_key
+            )
         if choice.get("usage") is not None:
             self._take_usage(choice["usage"])  # Moonshot reports usage here
         index = choice["index"] = choice["index"] if type(choice.get("index")) is int else place

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from math import isfinite
 from typing import Any, Final
@@ -10,8 +10,8 @@ from typing import Any, Final
 from accounting import facts
 from accounting.usage import Meter, Usage, quantity_name
 
-#: A larger number is a mistake of the provider, not a count of tokens.
-MAX_TOKENS: Final = 10**12
+#: A larger number is a mistake of the provider: no model reads or writes a hundredth of it in one request.
+MAX_TOKENS: Final = 10**8
 
 _TOTALS: Final = ("prompt_tokens", "completion_tokens")
 _DETAILS: Final = ("prompt_tokens_details", "completion_tokens_details")
@@ -39,7 +39,7 @@ def usage_of(reported: object) -> Usage | None:
         return None
     totals = [_number(reported.get(name)) for name in _TOTALS]
     if None in totals:
-        facts.usage_refused({name: repr(reported.get(name))[:40] for name in _TOTALS})
+        _refuse(reported, _TOTALS)
         return None
     input_tokens, output_tokens = (total or 0 for total in totals)
     prompt = _part(reported, "prompt_tokens_details", "prompt_token_details")
@@ -70,6 +70,33 @@ def usage_of(reported: object) -> Usage | None:
         reasoning_tokens=reasoning_tokens,
         audio_output_tokens=_count(completion, "audio_tokens"),
         quantities=_searches(reported, prompt),
+    )
+
+
+def usage_of_messages(reported: object) -> Usage | None:
+    """A `usage` object of Anthropic's → Usage; None when nothing was reported, or when it is absurd.
+
+    Anthropic reports what was read from its cache and what was written into it beside `input_tokens`.
+    https://docs.anthropic.com/en/api/messages#response-usage"""
+    if not isinstance(reported, Mapping) or (
+        reported.get("input_tokens") is None and reported.get("output_tokens") is None
+    ):
+        return None
+    names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
+    counts = [_number(reported.get(name)) for name in names]
+    if None in counts:
+        _refuse(reported, names)
+        return None
+    plain, cached, written, output = (count or 0 for count in counts)
+    lifetimes = _part(reported, "cache_creation")
+    written_1h = _count(lifetimes, "ephemeral_1h_input_tokens")
+    return Usage(
+        input_tokens=plain + cached + written,
+        cached_input_tokens=cached,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=min(written_1h, written),
+        output_tokens=output,
+        quantities=_searches(reported, {}),
     )
 
 
@@ -136,6 +163,10 @@ def conforming_usage(reported: object) -> dict[str, Any] | None:
     return {**reported, **totals}
 
 
+def _refuse(reported: Mapping[str, Any], names: Iterable[str]) -> None:
+    facts.usage_refused({name: _shown(reported.get(name)) for name in names})
+
+
 def _part(of: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
     for name in names:
         value = of.get(name)
@@ -147,6 +178,11 @@ def _part(of: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 def _count(of: Mapping[str, Any], name: str) -> int:
     """The count of a part. A value that cannot be read counts as 0."""
     return _number(of.get(name)) or 0
+
+
+def _shown(value: object) -> str:
+    """What the log may have of a count. A text may be anything, our key too."""
+    return repr(value)[:40] if value is None or isinstance(value, int | float) else f"a {type(value).__name__}"
 
 
 def _number(value: object) -> int | None:

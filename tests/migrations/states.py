@@ -21,6 +21,10 @@ STATES: tuple[State, ...] = (
     {"accounting": "0010_keys_and_wildcards", "routing": "0007_first_token_limits"},
     {"accounting": "0010_keys_and_wildcards", "routing": "0008_names_and_parameters"},
     {"accounting": "0010_keys_and_wildcards", "routing": "0009_optional_output_cap"},
+    {"accounting": "0011_whose_money", "routing": "0009_optional_output_cap"},
+    {"accounting": "0012_refusals_and_windows", "routing": "0009_optional_output_cap"},
+    {"accounting": "0013_operators", "routing": "0009_optional_output_cap"},
+    {"accounting": "0013_operators", "routing": "0010_operators"},
 )
 NOW = STATES[-1]
 

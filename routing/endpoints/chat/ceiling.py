@@ -11,12 +11,12 @@ token, is most of a typical hold. ``docs/ceilings.md`` has the measured ratios.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from accounting import json_text
 from routing.upstreams import inline_media
 from routing.upstreams.extras import Unlimited
 from routing.upstreams.inline_media import Kind, Measured, Unmeasurable
@@ -118,9 +118,9 @@ def input_ceiling(body: Mapping[str, Any]) -> InputCeiling:
     count = _Count()
     rest = {name: value for name, value in body.items() if name not in _APART and isinstance(value, str | list | dict)}
     if rest:
-        text = _json(rest)
-        count.tokens += _bytes(text)
-        if '"$ref"' in text:
+        text = json_text.dumps(rest)
+        count.tokens += len(text)
+        if b'"$ref"' in text:
             for name in _SCHEMAS:
                 count.add_references(rest.get(name), name)
     if body.get("prediction") is not None:
@@ -214,6 +214,8 @@ class _Count:
                     self._add_sound(part.get("input_audio"))
                 case "file":
                     self._add_file(part.get("file"))
+                case "tool_result":
+                    self._add_result(part, where)
                 case "image" | "document":
                     self._add_source(part.get("source"), where, is_picture=kind == "image")
                 case _:
@@ -275,6 +277,15 @@ class _Count:
         else:
             raise Unmeasurable("how much is behind its source is not in the request")
 
+    def _add_result(self, part: Mapping[str, Any], where: str) -> None:
+        """Anthropic's form of what a tool gave: text, or parts of its own."""
+        content = part.get("content")
+        self.tokens += _bytes({name: value for name, value in part.items() if name != "content"})
+        for index, inner in enumerate(content) if isinstance(content, list) else ():
+            self.add_part(inner, f"{where}.content[{index}]")
+        if not isinstance(content, list) and content is not None:
+            self.tokens += _bytes(content)
+
     def _add(self, found: Measured) -> None:
         self.tokens += TOKENS_A_MESSAGE
         match found.kind:
@@ -312,8 +323,4 @@ def _bytes(value: Any) -> int:
     """The UTF-8 length of a JSON value as text. Its punctuation is counted too, which covers what templates add."""
     if isinstance(value, str):
         return len(value.encode("utf-8", "surrogatepass"))
-    return len(_json(value).encode("utf-8", "surrogatepass"))
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return len(json_text.dumps(value))
