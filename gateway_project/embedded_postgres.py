@@ -28,6 +28,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from gateway_project.files import what_is_wrong
+
 POSTGRES_VERSION = 18
 USER = "gateway"
 DATABASE = "gateway"
@@ -156,10 +158,8 @@ class EmbeddedPostgres:
             self._take_lock()
             self.restart()
         except OSError as error:
-            from gateway_project.start_errors import of_file
-
             raise EmbeddedPostgresError(
-                f"{os.fsdecode(error.filename or self.data_dir)}: {of_file(error)}, or set GATEWAY_DATA_DIR to another "
+                f"{os.fsdecode(error.filename or self.data_dir)}: {what_is_wrong(error)}, or set GATEWAY_DATA_DIR to another "
                 "directory"
             ) from error
 

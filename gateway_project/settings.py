@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gateway_project import __version__, console, embedded_postgres, start_errors
+from gateway_project import __version__, console, embedded_postgres
 from gateway_project import logging as gateway_logging
 from gateway_project.database_url import envdatabase
 from gateway_project.environment import (
@@ -27,6 +27,7 @@ from gateway_project.environment import (
     platform_hosts,
     subdomains_pattern,
 )
+from gateway_project.files import what_is_wrong
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 load_env_file(Path(os.environ.get("GATEWAY_ENV_FILE") or BASE_DIR / ".env"))
@@ -97,7 +98,7 @@ def _kept_secret_key(path: Path) -> str:
         key = _stored_secret_key(path)
     except OSError as error:
         # Where the disk is full, the error names no file.
-        raise InvalidEnvironment(str(error.filename or path), f"{start_errors.of_file(error)}, {cure}") from error
+        raise InvalidEnvironment(str(error.filename or path), f"{what_is_wrong(error)}, {cure}") from error
     except UnicodeDecodeError as error:
         raise InvalidEnvironment(str(path), f"holds no text: remove it, {cure}") from error
     if not key:

@@ -5,13 +5,13 @@ It imports nothing but the standard library, because what stopped the start may 
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import traceback
 
 from gateway_project.embedded_postgres import EmbeddedPostgresError
 from gateway_project.environment import InvalidEnvironment
+from gateway_project.files import what_is_wrong
 
 INSTALL = "install what is locked: python -m pip install --require-hashes -r requirements.txt"
 #: By SQLSTATE or its class. https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -27,16 +27,6 @@ _CURES = {
 }
 #: Errors of ours, and one of Django's, whose text is for the operator. Their modules cannot be imported here.
 _PLAIN = frozenset({"ImproperlyConfigured", "LitellmMisfit"})
-_FILE_CURES = {
-    errno.EACCES: "let the user that runs the gateway read and write it",
-    errno.EPERM: "let the user that runs the gateway read and write it",
-    errno.EROFS: "put it on a volume that may be written",
-    errno.ENOSPC: "free some space on its disk",
-    errno.EDQUOT: "free some space on its disk",
-    errno.EFBIG: "raise the limit on files' sizes (ulimit -f)",
-    errno.EEXIST: "it is a file and should be a directory: remove it",
-    errno.ENOTDIR: "a file stands where a directory should: remove it",
-}
 
 
 def tell(error: BaseException) -> None:
@@ -56,19 +46,14 @@ def in_one_line(error: BaseException) -> str:
         case ImportError():
             said = f"{error.name or 'A package'} cannot be imported ({error}): {INSTALL}"
         case OSError() if error.filename is not None:
-            said = f"{os.fsdecode(error.filename)}: {of_file(error)}, or set GATEWAY_DATA_DIR to another directory"
+            said = (
+                f"{os.fsdecode(error.filename)}: {what_is_wrong(error)}, or set GATEWAY_DATA_DIR to another directory"
+            )
         case _ if (blamed := _of_postgres(error)) is not None:
             said = _of_database(blamed)
         case _:
             said = f"The gateway cannot start: {type(error).__name__}: {error} (GATEWAY_LOG_LEVEL=DEBUG says where)"
     return " ".join(said.split())
-
-
-def of_file(error: OSError) -> str:
-    """What is wrong with a file or a directory, and what to do."""
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    cure = _FILE_CURES.get(error.errno or 0)
-    return f"{reason}: {cure}" if cure else reason
 
 
 def _of_postgres(error: BaseException) -> BaseException | None:

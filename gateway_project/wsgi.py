@@ -19,10 +19,11 @@ try:
     from routing.api.entry import with_short_way
     from routing.upstreams.registry import warm
 
-    application = with_short_way(_django, spends) if settings.GATEWAY_ENTRY == "short" else _django
     refuse_unknown_routes()
     # litellm is imported before gunicorn forks: workers share its memory, and no first request waits for the import.
     warm()
 except Exception as error:  # noqa: BLE001 - whatever it is, the operator gets one line
     start_errors.tell(error)
     sys.exit(2)
+
+application = with_short_way(_django, spends) if settings.GATEWAY_ENTRY == "short" else _django
