@@ -159,8 +159,8 @@ class EmbeddedPostgres:
             self.restart()
         except OSError as error:
             raise EmbeddedPostgresError(
-                f"{os.fsdecode(error.filename or self.data_dir)}: {what_is_wrong(error)}, or set GATEWAY_DATA_DIR to another "
-                "directory"
+                f"{os.fsdecode(error.filename or self.data_dir)}: {what_is_wrong(error)}, or set GATEWAY_DATA_DIR "
+                "to another directory"
             ) from error
 
     def restart(self) -> None:
