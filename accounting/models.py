@@ -468,6 +468,10 @@ class Attempt(models.Model):
 
     class Meta:
         ordering = ("entry", "position")
+        indexes = (
+            # Tiny: the first page reads it (refused_keys.sql), however many attempts there are.
+            models.Index(fields=("started_at",), name="attempt_key_refused", condition=Q(outcome="authentication")),
+        )
         constraints = (models.UniqueConstraint(fields=("entry", "position"), name="attempt_one_a_position"),)
 
     def __str__(self) -> str:
@@ -529,3 +533,19 @@ class Charge(models.Model):
 
     def __str__(self) -> str:
         return f"{self.entry_id} in {self.period_id}: {self.held_usd} held, {self.posted_usd} posted"
+
+
+class Reconciliation(models.Model):
+    """What one run of ``reconcile`` found: whether every balance was the sum of its charges."""
+
+    at = models.DateTimeField()
+    periods = models.BigIntegerField()
+    entries = models.BigIntegerField()
+    discrepancies = models.BigIntegerField()
+    details = ArrayField(models.TextField(), default=list)  # the first discrepancies, in words
+
+    class Meta:
+        ordering = ("-at",)
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M} UTC"

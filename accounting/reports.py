@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
-from django.db import connection, models
+import psycopg
+from django.db import OperationalError, connection, models, transaction
 
-from accounting.models import Budget, BudgetPeriod, BudgetScope
-from accounting.periods import Period, window
+from accounting import sql
+from accounting.models import Budget, BudgetScope
+from accounting.periods import Period, Window, window
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,10 @@ class BudgetStatus:
     limit_usd: Decimal
     posted_usd: Decimal
     held_usd: Decimal
+    starts_at: datetime
     resets_at: datetime | None
+    budget_id: int
+    period_id: int | None  # None: the window is not open yet
 
     @property
     def available_usd(self) -> Decimal:
@@ -40,26 +46,79 @@ def budgets_of(key_id: int | None) -> list[BudgetStatus]:
 
 
 def statuses(budgets: Iterable[Budget]) -> list[BudgetStatus]:
-    """Where budgets stand now, by the database's clock."""
+    """Where budgets stand now, by the database's clock. Two statements, however many budgets."""
+    budgets = list(budgets)
     with connection.cursor() as cursor:
         cursor.execute("SELECT now()")
         now: datetime = cursor.fetchone()[0]
-    return [_status(budget, now) for budget in budgets]
+        windows = [window(Period(budget.period), now, budget.time_zone) for budget in budgets]
+        values = {
+            "budget_ids": [budget.pk for budget in budgets],
+            "starts": [current.start for current in windows],
+            "ends": [current.end for current in windows],
+        }
+        cursor.execute(sql.load("current_balances"), values)
+        balances = {budget_id: balance for budget_id, *balance in cursor.fetchall()}
+    return [_status(budget, current, balances.get(budget.pk)) for budget, current in zip(budgets, windows, strict=True)]
 
 
-def _status(budget: Budget, now: datetime) -> BudgetStatus:
-    current = window(Period(budget.period), now, budget.time_zone)
-    balance = BudgetPeriod.objects.filter(budget=budget, period_start=current.start, period_end=current.end).first()
+def _status(budget: Budget, current: Window, balance: list[Any] | None) -> BudgetStatus:
+    period_id, posted_usd, held_usd = balance or (None, Decimal(0), Decimal(0))
     return BudgetStatus(
         budget=budget.name,
         scope=budget.scope,
         mode=budget.mode,
         period=budget.period,
         limit_usd=budget.limit_usd,
-        posted_usd=balance.posted_usd if balance else Decimal(0),
-        held_usd=balance.held_usd if balance else Decimal(0),
+        posted_usd=posted_usd,
+        held_usd=held_usd,
+        starts_at=current.start,
         resets_at=current.end,
+        budget_id=budget.pk,
+        period_id=period_id,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Spender:
+    """What one key, alias or end user has spent and holds in a budget's window."""
+
+    dimension: str  # key, alias or end_user
+    name: str
+    requests: int
+    posted_usd: Decimal
+    held_usd: Decimal
+
+
+def spenders(period_id: int, *, most: int = 10, within_s: float = 2.0) -> list[Spender] | None:
+    """Who spent most in a window, at most ``most`` of a dimension. None: it has too many requests to add up in time."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{within_s * 1000:.0f}ms"])
+            cursor.execute(sql.load("window_spenders"), {"period_id": period_id, "most": most})
+            return [Spender(*row) for row in cursor.fetchall()]
+    except OperationalError as error:
+        if isinstance(error.__cause__, psycopg.errors.QueryCanceled):
+            return None
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedKey:
+    """A provider's key that its provider refused last, and has not taken since."""
+
+    provider: str
+    key_reference: str
+    at: datetime
+    http_status: int | None
+    error: str
+
+
+def refused_keys() -> list[RefusedKey]:
+    """Of all workers and replicas, in the last day: each attempt is on the books with its key's reference."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql.load("refused_keys"))
+        return [RefusedKey(*row) for row in cursor.fetchall()]
 
 
 @dataclass(frozen=True, slots=True)
