@@ -31,6 +31,7 @@ class BudgetStatus:
     resets_at: datetime | None
     budget_id: int
     period_id: int | None  # None: the window is not open yet
+    has_gap: bool  # it may lack what was spent before the budget was made or changed; the next request adds that
 
     @property
     def available_usd(self) -> Decimal:
@@ -52,7 +53,7 @@ def statuses(budgets: Iterable[Budget]) -> list[BudgetStatus]:
         cursor.execute("SELECT now()")
         now: datetime = cursor.fetchone()[0]
         windows = [window(Period(budget.period), now, budget.time_zone) for budget in budgets]
-        values = {
+        values: dict[str, Any] = {
             "budget_ids": [budget.pk for budget in budgets],
             "starts": [current.start for current in windows],
             "ends": [current.end for current in windows],
@@ -63,7 +64,9 @@ def statuses(budgets: Iterable[Budget]) -> list[BudgetStatus]:
 
 
 def _status(budget: Budget, current: Window, balance: list[Any] | None) -> BudgetStatus:
-    period_id, posted_usd, held_usd = balance or (None, Decimal(0), Decimal(0))
+    # A window that is not open yet lacks what was spent in it before the budget was made.
+    not_open = (None, Decimal(0), Decimal(0), budget.created_at > current.start)
+    period_id, posted_usd, held_usd, has_gap = balance or not_open
     return BudgetStatus(
         budget=budget.name,
         scope=budget.scope,
@@ -76,6 +79,7 @@ def _status(budget: Budget, current: Window, balance: list[Any] | None) -> Budge
         resets_at=current.end,
         budget_id=budget.pk,
         period_id=period_id,
+        has_gap=has_gap,
     )
 
 

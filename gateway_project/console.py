@@ -50,6 +50,7 @@ UNFOLD: dict[str, Any] = {
                     _page("Ledger", "receipt_long", "accounting", "ledgerentry"),
                     _page("Attempts", "call_split", "accounting", "attempt"),
                     _page("Adjustments", "edit_note", "accounting", "adjustment"),
+                    _page("Reconciliations", "balance", "accounting", "reconciliation"),
                 ],
             },
             {

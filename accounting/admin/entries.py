@@ -13,7 +13,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -26,6 +26,7 @@ from unfold.enums import ActionVariant
 from unfold.paginator import InfinitePaginator
 
 from accounting.admin.corrections import AdjustForm, ResolveForm
+from accounting.amounts import usd
 from accounting.ledger.corrections import NotCorrectable, adjust, resolve
 from accounting.models import Adjustment, Attempt, Charge, EntryState, LedgerEntry
 from accounting.money import dollars
@@ -40,8 +41,8 @@ def never(*_: Any, **__: Any) -> bool:
     return False
 
 
-def _usd(amount: Decimal | None) -> str | None:
-    return None if amount is None else dollars(amount)
+def _usd(amount: Decimal | None) -> SafeString | None:
+    return None if amount is None else usd(amount)
 
 
 def _shortened(request_id: str) -> str:
@@ -78,6 +79,23 @@ class ProviderFilter(_SeenFilter):
 
 class OutcomeFilter(_SeenFilter):
     title, parameter_name, column = "outcome", "outcome", "outcome"
+
+
+class EndedFilter(DropdownFilter):
+    """How a request ended, as the first page counts it."""
+
+    title, parameter_name = "ended", "ended"
+    conditions: ClassVar[dict[str, Q]] = {
+        "failed": Q(http_status__gte=400) | Q(state=EntryState.UNKNOWN),
+        "fallback": Q(fallback=True),
+    }
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("failed", "failed"), ("fallback", "served by a fallback")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        condition = self.conditions.get(self.value() or "")
+        return queryset if condition is None else queryset.filter(condition)
 
 
 class DaysFilter(RangeDateFilter):
@@ -167,7 +185,8 @@ class LedgerEntryAdmin(ModelAdmin):
     )  # fmt: skip
     list_display_links = ("created_at", "short_id")
     list_filter = (
-        ("state", ChoicesDropdownFilter), AliasFilter, KeyFilter, ProviderFilter, ("created_at", DaysFilter),
+        ("state", ChoicesDropdownFilter), EndedFilter, AliasFilter, KeyFilter, ProviderFilter,
+        ("created_at", DaysFilter),
     )  # fmt: skip
     list_filter_submit = True
     list_per_page = 50

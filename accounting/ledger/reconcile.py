@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from django.db import Error, connection, transaction
 
@@ -69,7 +70,7 @@ def reconcile() -> Comparison:
 
 def remember(result: Comparison) -> None:
     """Write down for operators what was found. Raises django.db.Error, as on a standby, which only reads."""
-    values = {
+    values: dict[str, Any] = {
         "periods": result.periods,
         "entries": result.entries,
         "discrepancies": len(result.discrepancies),

@@ -2,7 +2,7 @@
 
 from django import template
 
-from accounting.money import dollars
+from accounting.amounts import usd
 
 register = template.Library()
-register.filter("dollars", dollars)
+register.filter("usd", usd)
