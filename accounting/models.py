@@ -545,7 +545,7 @@ class Reconciliation(models.Model):
     details = ArrayField(models.TextField(), default=list)  # the first discrepancies, in words
 
     class Meta:
-        ordering = ("-at",)
+        ordering = ("-at", "-pk")
 
     def __str__(self) -> str:
         return f"{self.at:%Y-%m-%d %H:%M} UTC"

@@ -194,6 +194,8 @@ class LedgerEntryAdmin(ModelAdmin):
     list_disable_select_all = True
     search_fields = ("request_id__exact",)
     search_help_text = "The whole request id (the answer's x-request-id)"
+    when_empty = "Each request that is admitted has a row here, from its hold on."
+    when_nothing_is_found = "No admitted request fits. A request that was refused has no entry."
     ordering = ("-created_at",)
     show_full_result_count = False
     paginator = InfinitePaginator
@@ -239,6 +241,8 @@ class LedgerEntryAdmin(ModelAdmin):
 
     @display(description="served by")
     def served_by(self, entry: LedgerEntry) -> str | None:
+        if not entry.served_alias:
+            return None  # the entry's provider is the one that failed last
         if entry.fallback and entry.served_alias:
             return f"{entry.served_alias} · {entry.provider}"
         return entry.provider or None
@@ -257,6 +261,8 @@ class LedgerEntryAdmin(ModelAdmin):
 
     @display(description="cost")
     def cost(self, entry: LedgerEntry) -> str | None:
+        if entry.state == EntryState.HELD and entry.hold_usd is not None:
+            return format_html("{} held", usd(entry.hold_usd))
         if entry.cost_usd is None and entry.state == EntryState.POSTED:
             return "unpriced"
         return _usd(entry.cost_usd)
@@ -395,6 +401,7 @@ class AttemptAdmin(ModelAdmin):
         "cost",
     )  # fmt: skip
     list_filter = (ProviderFilter, OutcomeFilter, AliasFilter)
+    when_empty = "Each call of a provider has a row here, once its request is settled."
     list_filter_submit = True
     list_per_page = 50
     list_fullwidth = True
@@ -423,6 +430,7 @@ class AdjustmentAdmin(ModelAdmin):
     list_filter_submit = True
     search_fields = ("entry__request_id__exact", "author__exact")
     search_help_text = "A whole request id, or an operator's name"
+    when_empty = "A correction of a settled entry is made on the entry's page, under Ledger, and is listed here."
     has_add_permission = has_change_permission = has_delete_permission = never
 
     @display(description="amount", ordering="amount_usd")

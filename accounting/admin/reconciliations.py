@@ -16,6 +16,7 @@ from accounting.models import Reconciliation
 class ReconciliationAdmin(ModelAdmin):
     list_display = ("at", "result", "periods", "entries")
     list_per_page = 50
+    when_empty = "Each start of the gateway compares the books, and so does `manage.py reconcile`."
     fields = ("at", "result", "periods", "entries", "first_discrepancies")
     has_add_permission = has_change_permission = has_delete_permission = never
 

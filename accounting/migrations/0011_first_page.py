@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
                     django.contrib.postgres.fields.ArrayField(models.TextField(), default=list, size=None),
                 ),
             ],
-            options={"ordering": ("-at",)},
+            options={"ordering": ("-at", "-pk")},
         ),
         migrations.AddIndex(
             "attempt",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +18,7 @@ from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
+from accounting import wildcards
 from accounting.amounts import usd
 from accounting.models import NAMED_SCOPES, Budget, BudgetMode, BudgetPeriod, BudgetScope
 from accounting.money import plain_usd
@@ -88,6 +90,7 @@ class BudgetAdmin(ModelAdmin):
     list_select_related = ("api_key",)
     list_per_page = 50
     warn_unsaved_form = True
+    when_empty = "Without a budget, spending is not limited."
     readonly_fields = ("limit_for_reading",)
     change_form_template = "routing/budget.html"
     conditional_fields = {
@@ -134,13 +137,24 @@ class BudgetAdmin(ModelAdmin):
         page: Any = super().get_changelist_instance(request)
         for budget, status in zip(page.result_list, statuses(page.result_list), strict=True):
             budget.status = status
+        self._mark_the_gone(page.result_list)
         return page  # type: ignore[no-any-return]
+
+    def _mark_the_gone(self, budgets: Iterable[Any]) -> None:
+        """Those of an alias or provider that was deleted since, and that no request counts against any more."""
+        aliases = set(ModelAlias.objects.values_list("name", flat=True))
+        providers = set(Provider.objects.values_list("name", flat=True))
+        for budget in budgets:
+            names = {BudgetScope.ALIAS: aliases, BudgetScope.PROVIDER: providers}.get(budget.scope)
+            is_name = not wildcards.is_wildcard(budget.scope_value)
+            budget.is_gone = names is not None and is_name and budget.scope_value not in names
 
     @display(description="for", ordering="scope")
     def what_for(self, budget: Budget) -> str:
         if budget.scope == BudgetScope.GLOBAL:
             return "everything"
-        return f"{budget.scope} {budget.api_key or budget.scope_value}"
+        gone = " (gone)" if getattr(budget, "is_gone", False) else ""
+        return f"{budget.scope} {budget.api_key or budget.scope_value}{gone}"
 
     @display(description="mode", label={"hard": "success", "soft": "warning", "alert": "info"}, ordering="mode")
     def short_mode(self, budget: Budget) -> str:

@@ -7,12 +7,13 @@ are in Postgres.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 
+import psycopg
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.models import User as Account
 from django.core import checks as system_checks
@@ -31,6 +32,7 @@ from accounting.models import Budget, BudgetMode, EntryState, LedgerEntry, Recon
 from accounting.reports import BudgetStatus
 from routing import catalog
 from routing.admin.breakers import PHASE
+from routing.admin.names import few
 from routing.models import Breaker, BreakerState, ModelAlias, Provider
 from routing.secrets import references
 
@@ -146,16 +148,6 @@ class Situation:
     def page_of(self, provider: str) -> str:
         return reverse("admin:routing_provider_change", args=[self.provider_ids[provider]])
 
-    def used_by(self, provider: str, model: str | None = None) -> str:
-        """The aliases that a request may reach it by, in words."""
-        names = dict.fromkeys(
-            step.alias
-            for step in self.steps
-            if step.provider.name == provider
-            and (model is None or step.deployment.model == model or wildcards.is_of(step.deployment.model, model))
-        )
-        return _few(names)
-
 
 # --- the ledger --------------------------------------------------------------------------------------------------
 
@@ -164,6 +156,14 @@ def _ledger(_: Situation) -> list[Problem]:
     try:
         prove_writable()
     except Error as error:
+        if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+            return [
+                Problem(
+                    "The ledger cannot be written: somebody has locked it, and every request waits or is refused with "
+                    "503. Find out in pg_stat_activity who does.",
+                    is_urgent=True,
+                )
+            ]
         return [
             Problem(
                 f"The ledger cannot be written ({_name(error)}). Until Postgres takes writes again, every request is "
@@ -301,7 +301,7 @@ def period_in_words(status: BudgetStatus) -> str:
 def _breakers(situation: Situation) -> list[Problem]:
     problems = []
     for breaker in Breaker.objects.filter(state=BreakerState.OPEN).annotate(phase=PHASE).order_by("since"):
-        aliases = situation.used_by(breaker.provider, breaker.model)
+        aliases = few(situation.snapshot.aliases_at(breaker.provider, breaker.model))
         hurt = f"Requests for {aliases} skip it" if aliases else "No enabled alias uses it"
         then = {
             "open": f"until {breaker.open_until:%H:%M:%S} UTC, when one of them probes it",
@@ -327,7 +327,7 @@ def _missing_keys(situation: Situation) -> list[Problem]:
         if len(missing) == len(provider.key_references):
             text = (
                 f"The provider {provider.name} has no key: {lead} Steps at it are skipped, of "
-                f"{situation.used_by(provider.name)}. {_how_to_give(missing[0])}"
+                f"{few(situation.snapshot.aliases_at(provider.name))}. {_how_to_give(missing[0])}"
             )
         else:
             text = f"The provider {provider.name} has fewer keys than it is given: {lead}"
@@ -381,7 +381,7 @@ def _dead_aliases(situation: Situation) -> list[Problem]:
         page = reverse("admin:routing_modelalias_change", args=[pk])
     return [
         Problem(
-            f"Nobody can answer {_few(dead)}: no step of {'its chain' if len(dead) == 1 else 'their chains'} has an "
+            f"Nobody can answer {few(dead)}: no step of {'its chain' if len(dead) == 1 else 'their chains'} has an "
             "enabled provider with a key.",
             page,
             is_urgent=True,
@@ -503,14 +503,6 @@ CHECKS = (
 
 def _count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-def _few(names: Iterable[str]) -> str:
-    """The first names, and how many more."""
-    names = list(names)
-    if len(names) <= SHOWN + 1:
-        return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
-    return f"{', '.join(names[:SHOWN])} and {len(names) - SHOWN} more"
 
 
 def _shortened(words: str, most: int = 160) -> str:
