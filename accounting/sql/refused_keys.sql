@@ -10,8 +10,10 @@ FROM (
     WHERE outcome = 'authentication' AND started_at > now() - interval '1 day'
     ORDER BY provider, key_reference, started_at DESC
 ) r
-WHERE NOT EXISTS (
-    SELECT 1 FROM accounting_attempt a
+LEFT JOIN LATERAL (
+    SELECT a.id FROM accounting_attempt a
     WHERE a.id > r.id AND a.provider = r.provider AND a.key_reference = r.key_reference AND a.outcome = 'answered'
-)
+    ORDER BY a.id LIMIT 1 -- in the order of the ids, so that it reads the primary key's index and stops
+) answered ON true
+WHERE answered.id IS NULL
 ORDER BY r.provider, r.key_reference

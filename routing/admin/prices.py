@@ -198,6 +198,8 @@ class PriceAdmin(ModelAdmin):
     inlines = (RateInline,)
     list_filter = ("provider",)
     search_fields = ("provider", "model")
+    list_per_page = 50
+    when_empty = "Without a price, a model costs nobody knows what, and hard budgets refuse it."
     actions_list = ("import_list",)
     actions_detail = ("replace",)
     warn_unsaved_form = True
