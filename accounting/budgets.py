@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -10,7 +10,22 @@ from decimal import Decimal
 from accounting import wildcards
 from accounting.models import Budget, BudgetMode, BudgetScope
 from accounting.periods import Period
-from accounting.refusals import BudgetExceeded, BudgetInFlight, RequestExceedsBudget
+from accounting.refusals import BudgetExceeded, BudgetInFlight, BudgetRefusal, RequestExceedsBudget
+from accounting.tags import Tags, has_tag
+
+#: The scopes whose budgets decide for a step, and count what that step costs. All others count the whole request.
+STEP_SCOPES = (BudgetScope.ALIAS, BudgetScope.PROVIDER)
+
+
+def counts_step(scope: str, scope_value: str, *, alias: str, provider: str) -> bool:
+    """Whether a budget of this scope counts a step of that alias at that provider."""
+    match scope:
+        case BudgetScope.ALIAS:
+            return alias == scope_value or wildcards.is_of(scope_value, alias)
+        case BudgetScope.PROVIDER:
+            return provider == scope_value
+        case _:
+            return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +43,25 @@ class BudgetRule:
     time_zone: str
     limit_usd: Decimal
 
-    def applies_to(
-        self, *, key_id: int | None, alias: str, provider: str, end_user: str, tags: Mapping[str, str]
-    ) -> bool:
+    @property
+    def is_of_steps(self) -> bool:
+        return self.scope in STEP_SCOPES
+
+    def counts_step(self, alias: str, provider: str) -> bool:
+        return counts_step(self.scope, self.scope_value, alias=alias, provider=provider)
+
+    def applies_to(self, *, key_id: int | None, alias: str, provider: str, end_user: str, tags: Tags) -> bool:
         match self.scope:
             case BudgetScope.GLOBAL:
                 return True
             case BudgetScope.KEY:
                 return key_id is not None and key_id == self.key_id
-            case BudgetScope.ALIAS:
-                return alias == self.scope_value or wildcards.is_of(self.scope_value, alias)
-            case BudgetScope.PROVIDER:
-                return provider == self.scope_value
+            case BudgetScope.ALIAS | BudgetScope.PROVIDER:
+                return self.counts_step(alias, provider)
             case BudgetScope.USER:
                 return end_user == self.scope_value
             case BudgetScope.TAG:
-                name, _, value = self.scope_value.partition("=")
-                return tags.get(name) == value
+                return has_tag(tags, self.scope_value)
             case _:
                 raise AssertionError(f"a budget with the scope {self.scope}")
 
@@ -103,6 +120,16 @@ def refuse_without_room(balance: Balance, hold_usd: Decimal, *, topping_up: bool
     raise BudgetInFlight(*details())
 
 
+def most_lasting(refusals: Sequence[BudgetRefusal]) -> BudgetRefusal:
+    """Of one request's refusals that which stands in its way for the longest, so that its client hears when it fits."""
+
+    def lasts(refusal: BudgetRefusal) -> tuple[int, bool, float]:
+        kind = (BudgetInFlight, BudgetExceeded, RequestExceedsBudget).index(type(refusal))
+        return kind, refusal.resets_at is None, refusal.resets_at.timestamp() if refusal.resets_at else 0.0
+
+    return max(refusals, key=lasts)
+
+
 def load_rules() -> tuple[BudgetRule, ...]:
     """The enabled budgets, for the configuration's snapshot."""
     return tuple(_rule(budget) for budget in Budget.objects.filter(enabled=True).order_by("id"))
@@ -129,9 +156,9 @@ def applicable(
     alias: str,
     provider: str,
     end_user: str,
-    tags: Mapping[str, str],
+    tags: Tags,
 ) -> tuple[BudgetRule, ...]:
-    """The budgets that a request counts against. ``alias`` is the alias asked for, ``provider`` the provider called."""
+    """The budgets that a step of a request counts against. ``alias`` and ``provider`` are the step's."""
     return tuple(
         rule
         for rule in rules

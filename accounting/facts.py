@@ -72,9 +72,28 @@ def overrun(fact: Overrun) -> None:
     logging.getLogger("gateway.request").error("overrun: a request cost more than its hold", extra=_fields(fact))
 
 
-def request_refused(code: str, details: Mapping[str, Any]) -> None:
-    """A client was told that a budget has no room. ``details`` are what its error says of the budget."""
-    logging.getLogger("gateway.errors").warning("budget refused a request", extra={"code": code, **details})
+@dataclass(frozen=True)
+class RequestRefused:
+    """A request of a known key was refused before it was admitted. The fields below ``code`` are a budget's."""
+
+    request_id: str
+    key: str
+    alias: str | None
+    endpoint: str | None
+    code: str
+    budget: str | None
+    limit_usd: Decimal | None
+    spent_usd: Decimal | None
+    held_usd: Decimal | None
+    asked_usd: Decimal | None
+    resets_at: datetime | None
+
+
+def request_refused(fact: RequestRefused) -> None:
+    level, words = logging.INFO, "request refused"
+    if fact.limit_usd is not None:
+        level, words = logging.WARNING, "budget refused a request"
+    logging.getLogger("gateway.errors").log(level, words, extra=_fields(fact))
 
 
 def request_failed(error: Exception) -> None:
@@ -180,11 +199,6 @@ class BudgetReached:
 
 def budget_reached(fact: BudgetReached) -> None:
     logging.getLogger("gateway.ledger").warning("budget reached its limit", extra=_fields(fact))
-
-
-def hold_refused(budget: str) -> None:
-    """The ledger found no room for a hold or a top-up. The request may still go on to a cheaper step."""
-    logging.getLogger("gateway.ledger").warning("budget refused a request", extra={"budget": budget})
 
 
 @dataclass(frozen=True)

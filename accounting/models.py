@@ -21,6 +21,7 @@ from django.db.models import OuterRef, Q, Subquery
 
 from accounting.periods import Period
 from accounting.pricing import PriceList, Rate
+from accounting.tags import MAX_TAGS, NAME_CHARACTERS, VALUE_CHARACTERS
 from accounting.usage import Meter, Tier, UsageSource
 
 ANONYMOUS = "anonymous"  # the key name that requests without a key of ours are accounted to (GATEWAY_AUTH=open)
@@ -70,10 +71,35 @@ class ConfigurationVersion(models.Model):
         return str(self.version)
 
 
+def validate_fixed_tags(tags: object) -> None:
+    """Names and values as budgets can name them: ``name=value``."""
+    if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
+        raise ValidationError("Write names and texts, such as team=red.")
+    validate_tag_names(list(tags))
+    for name, value in tags.items():
+        if not value or not value.isprintable() or len(value) > VALUE_CHARACTERS:
+            raise ValidationError(f"The tag “{name}” needs a printable value of at most {VALUE_CHARACTERS} characters.")
+
+
+def validate_tag_names(names: list[str]) -> None:
+    if len(names) > MAX_TAGS:
+        raise ValidationError(f"There may be {MAX_TAGS} tags at the most.")
+    for name in names:
+        if not name or "=" in name or not name.isprintable() or len(name) > NAME_CHARACTERS:
+            raise ValidationError(
+                f"A tag's name has 1 to {NAME_CHARACTERS} printable characters and no “=”, unlike “{name}”."
+            )
+
+
 class ApiKey(models.Model):
-    """A key of ours, for one client. The key itself is shown once and stored as its SHA-256 only."""
+    """A key of ours, for one client. The key itself is shown once and stored as its SHA-256 only.
+
+    After a rotation the secret before is good until ``old_valid_until``."""
 
     name = models.CharField(max_length=100, unique=True, help_text="Who uses it; the ledger shows this name.")
+    owner = models.CharField(
+        max_length=200, blank=True, db_default="", help_text="Who answers for its spending: a person or a team."
+    )
     prefix = models.CharField(max_length=16, editable=False, help_text="The key's first characters.")
     digest = models.CharField(max_length=64, unique=True, editable=False)
     enabled = models.BooleanField(default=True)
@@ -90,10 +116,49 @@ class ApiKey(models.Model):
         db_default=True,
         help_text="Models that no alias names and that a wildcard such as openai/* answers to.",
     )
+    binds_fallbacks = models.BooleanField(
+        "binds fallbacks too",
+        default=False,
+        db_default=False,
+        help_text="Its aliases are also the only ones that may answer as fallbacks. Otherwise an alias that the key "
+        "may use falls back to whatever its chain says.",
+    )
+    tags = models.JSONField(
+        "fixed tags",
+        default=dict,
+        db_default={},
+        blank=True,
+        validators=[validate_fixed_tags],
+        help_text="Each request of the key has them, whatever its metadata says.",
+    )
+    required_tags = ArrayField(
+        models.CharField(max_length=NAME_CHARACTERS),
+        default=list,
+        db_default=[],
+        blank=True,
+        validators=[validate_tag_names],
+        help_text="Tags that each request must have in its metadata, with commas between. Others are refused.",
+    )
+    callers_name_end_users = models.BooleanField(
+        "callers name end users",
+        default=True,
+        db_default=True,
+        help_text="Otherwise user and safety_identifier of a request do not count here.",
+    )
+    end_user = models.CharField(
+        max_length=200,
+        blank=True,
+        db_default="",
+        help_text="Whose a request is when it names no end user, or may not name one.",
+    )
     requests_per_minute = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: no limit.")
     tokens_per_minute = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: no limit.")
     concurrent_requests = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: no limit.")
     created_at = models.DateTimeField(auto_now_add=True)
+    rotated_at = models.DateTimeField(null=True, editable=False)
+    old_prefix = models.CharField(max_length=16, blank=True, db_default="", editable=False)
+    old_digest = models.CharField(max_length=64, blank=True, db_default="", editable=False)
+    old_valid_until = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         verbose_name = "API key"
@@ -191,6 +256,11 @@ class BudgetPeriod(models.Model):
     held_usd = _usd(default=0)
     # Its budget was changed since: it may lack requests that were admitted meanwhile (budget_gap.sql).
     has_gap = models.BooleanField(default=False, db_default=False)
+    # How its budget counted when it was opened or last filled. Empty: the gateway's version before did not say.
+    period = models.CharField(max_length=5, blank=True, default="", db_default="")
+    time_zone = models.CharField(max_length=64, blank=True, default="", db_default="")
+    #: The limit that its spending was last told to have reached: once for each limit.
+    told_limit_usd = _usd(null=True)
 
     class Meta:
         ordering = ("-period_start",)
@@ -368,7 +438,9 @@ class LedgerEntry(models.Model):
     request_id = models.CharField(max_length=128)
     key = models.CharField(max_length=100)
     key_id = models.BigIntegerField(null=True)
+    owner = models.CharField(max_length=200, blank=True, default="", db_default="")  # the key's, at that time
     alias = models.CharField(max_length=100)  # asked for
+    step_alias = models.CharField(max_length=100, default="", db_default="")  # admitted for; empty: the one asked for
     endpoint = models.CharField(max_length=32, default="chat", db_default="chat")
     served_alias = models.CharField(max_length=100, blank=True)
     provider = models.CharField(max_length=100, blank=True)
@@ -403,7 +475,7 @@ class LedgerEntry(models.Model):
     first_token_ms = models.PositiveIntegerField(null=True)
     duration_ms = models.PositiveIntegerField(null=True)
     end_user = models.CharField(max_length=200, blank=True)
-    tags = models.JSONField(default=dict)
+    tags = models.JSONField(default=dict)  # text, or a list of texts, by name
     resolved_by = models.CharField(max_length=150, blank=True)  # the operator who resolved an unknown entry
     resolution = models.CharField(max_length=500, blank=True)  # and why
 
@@ -497,6 +569,48 @@ class Adjustment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.amount_usd} by {self.author}"
+
+
+class RefusedRequest(models.Model):
+    """A request that the gateway refused before it was admitted, or how many of the same there were in a minute.
+
+    Nothing was held for it and nobody was called. Written by ``accounting.refused_requests`` alone, which also deletes
+    what is older than it keeps."""
+
+    at = models.DateTimeField()  # of a count: the minute's beginning
+    request_id = models.CharField(max_length=128, blank=True)  # empty: a count
+    key = models.CharField(max_length=100, blank=True)  # empty: no key of ours was presented
+    key_id = models.BigIntegerField(null=True)
+    alias = models.CharField(max_length=100, blank=True)  # asked for
+    endpoint = models.CharField(max_length=32, blank=True)
+    end_user = models.CharField(max_length=200, blank=True)
+    tags = models.JSONField(default=dict)
+    code = models.CharField(max_length=64)  # of the error
+    message = models.CharField(max_length=500, blank=True)  # what the client was told; of a count, the last
+    budget = models.CharField(max_length=100, blank=True)  # empty: no budget refused it
+    limit_usd = _usd(null=True)
+    spent_usd = _usd(null=True)
+    held_usd = _usd(null=True)
+    asked_usd = _usd(null=True)
+    count = models.PositiveIntegerField(default=1)
+
+    class Meta:
+        verbose_name = "refused request"
+        ordering = ("-at", "-pk")
+        indexes = (
+            models.Index(fields=("-at", "-id"), name="refused_at"),
+            models.Index(fields=("request_id",), name="refused_request_id", condition=~Q(request_id="")),
+        )
+        constraints = (
+            models.UniqueConstraint(
+                fields=("at", "key", "alias", "endpoint", "code", "budget"),
+                name="refused_one_count_a_minute",
+                condition=Q(request_id=""),
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.request_id or self.count} {self.alias} {self.code}"
 
 
 class KeyRate(models.Model):

@@ -50,17 +50,26 @@ class RateStatus:
 
 
 def refuse_over_limit(limits: RateLimits, use: RateUse, tokens: int, now: datetime) -> RateStatus:
-    """Raise RateLimited when another request of ``tokens`` is over a limit, else return what is left after it."""
+    """Raise RateLimited when another request of ``tokens`` is over a limit, else return what is left after it.
+
+    Of several limits the one that lasts longest is named: first those that the request can never keep, then those of
+    the minute, then the requests that run now."""
     reset_s = 60 - now.second
-    if limits.concurrent_requests is not None and use.running >= limits.concurrent_requests:
-        raise RateLimited("requests at once", limits.concurrent_requests, use.running, RETRY_AT_ONCE_S)
-    if limits.requests_per_minute is not None and use.requests >= limits.requests_per_minute:
-        raise RateLimited("requests a minute", limits.requests_per_minute, use.requests, reset_s)
-    if limits.tokens_per_minute is not None and use.tokens + tokens > limits.tokens_per_minute:
-        raise RateLimited("tokens a minute", limits.tokens_per_minute, use.tokens, reset_s, tokens)
+    requests, all_tokens, running = limits.requests_per_minute, limits.tokens_per_minute, limits.concurrent_requests
+    named = (
+        ("requests a minute", requests, use.requests, 1, reset_s),
+        ("tokens a minute", all_tokens, use.tokens, tokens, reset_s),
+        ("requests at once", running, use.running, 1, RETRY_AT_ONCE_S),
+    )
+    for limit, most, used, asked, _ in named:
+        if most is not None and asked > most:
+            raise RateLimited(limit, most, used, None, asked)
+    for limit, most, used, asked, retry_after_s in named:
+        if most is not None and used + asked > most:
+            raise RateLimited(limit, most, used, retry_after_s, asked)
     return RateStatus(
         limits,
-        None if limits.requests_per_minute is None else limits.requests_per_minute - use.requests - 1,
-        None if limits.tokens_per_minute is None else limits.tokens_per_minute - use.tokens - tokens,
+        None if requests is None else requests - use.requests - 1,
+        None if all_tokens is None else all_tokens - use.tokens - tokens,
         reset_s,
     )

@@ -53,7 +53,7 @@ class RateLimited(Refusal):
     limit: str  # in words: "requests a minute"
     most: int
     used: int
-    retry_after_s: int
+    retry_after_s: int | None  # None: it never fits
     asked: int = 1
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 import psycopg
 from django.db import OperationalError, connection, models, transaction
 
 from accounting import sql
-from accounting.models import Budget, BudgetScope
+from accounting.models import Budget, BudgetPeriod
 from accounting.periods import Period, Window, window
 
 
@@ -22,6 +21,7 @@ class BudgetStatus:
 
     budget: str
     scope: str
+    scope_value: str
     mode: str
     period: str
     limit_usd: Decimal
@@ -38,48 +38,38 @@ class BudgetStatus:
         return max(Decimal(0), self.limit_usd - self.posted_usd - self.held_usd)
 
 
-def budgets_of(key_id: int | None) -> list[BudgetStatus]:
-    """The enabled budgets that every request of the key counts against: the global ones and its own."""
-    applies = models.Q(scope=BudgetScope.GLOBAL)
-    if key_id is not None:
-        applies |= models.Q(scope=BudgetScope.KEY, api_key_id=key_id)
-    return statuses(Budget.objects.filter(applies, enabled=True).order_by("id"))
-
-
 def statuses(budgets: Iterable[Budget]) -> list[BudgetStatus]:
-    """Where budgets stand now, by the database's clock. Two statements, however many budgets."""
-    budgets = list(budgets)
+    """Where budgets stand now, by the database's clock."""
+    asked = list(budgets)
     with connection.cursor() as cursor:
         cursor.execute("SELECT now()")
         now: datetime = cursor.fetchone()[0]
-        windows = [window(Period(budget.period), now, budget.time_zone) for budget in budgets]
-        values: dict[str, Any] = {
-            "budget_ids": [budget.pk for budget in budgets],
-            "starts": [current.start for current in windows],
-            "ends": [current.end for current in windows],
-        }
-        cursor.execute(sql.load("current_balances"), values)
-        balances = {budget_id: balance for budget_id, *balance in cursor.fetchall()}
-    return [_status(budget, current, balances.get(budget.pk)) for budget, current in zip(budgets, windows, strict=True)]
+    open_now = BudgetPeriod.objects.filter(budget__in=asked, period_start__lte=now)
+    balances = {
+        (row.budget_id, row.period_start, row.period_end): row
+        for row in open_now.filter(models.Q(period_end=None) | models.Q(period_end__gt=now))
+    }
+    return [_status(budget, window(Period(budget.period), now, budget.time_zone), balances) for budget in asked]
 
 
-def _status(budget: Budget, current: Window, balance: list[Any] | None) -> BudgetStatus:
-    # A window that is not open yet lacks what was spent in it before the budget was made.
-    not_open = (None, Decimal(0), Decimal(0), budget.created_at > current.start)
-    period_id, posted_usd, held_usd, has_gap = balance or not_open
+def _status(
+    budget: Budget, current: Window, balances: Mapping[tuple[int, datetime, datetime | None], BudgetPeriod]
+) -> BudgetStatus:
+    balance = balances.get((budget.pk, current.start, current.end))
     return BudgetStatus(
         budget=budget.name,
         scope=budget.scope,
+        scope_value=budget.scope_value,
         mode=budget.mode,
         period=budget.period,
         limit_usd=budget.limit_usd,
-        posted_usd=posted_usd,
-        held_usd=held_usd,
+        posted_usd=balance.posted_usd if balance else Decimal(0),
+        held_usd=balance.held_usd if balance else Decimal(0),
         starts_at=current.start,
         resets_at=current.end,
         budget_id=budget.pk,
-        period_id=period_id,
-        has_gap=has_gap,
+        period_id=balance.pk if balance else None,
+        has_gap=balance.has_gap if balance else budget.created_at > current.start,
     )
 
 
@@ -148,6 +138,7 @@ DIMENSIONS = {
     "provider": "provider",
     "model": "model",
     "key": "key",
+    "owner": "nullif(owner, '')",
     "user": "nullif(end_user, '')",
 }
 

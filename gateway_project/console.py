@@ -48,6 +48,7 @@ UNFOLD: dict[str, Any] = {
                     _page("API keys", "key", "accounting", "apikey"),
                     _page("Prices", "sell", "accounting", "price"),
                     _page("Ledger", "receipt_long", "accounting", "ledgerentry"),
+                    _page("Refusals", "block", "accounting", "refusedrequest"),
                     _page("Attempts", "call_split", "accounting", "attempt"),
                     _page("Adjustments", "edit_note", "accounting", "adjustment"),
                     _page("Reconciliations", "balance", "accounting", "reconciliation"),

@@ -7,7 +7,7 @@ import time
 
 from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
-from django.http import HttpRequest, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
@@ -36,6 +36,14 @@ def health(request: HttpRequest) -> JsonResponse:
 
 def _unhealthy(reason: str) -> JsonResponse:
     return JsonResponse({"status": "unhealthy", "reason": reason, "models": []}, status=503)
+
+
+@csrf_exempt
+def present(request: HttpRequest) -> HttpResponse:
+    """``HEAD /``: Claude Code looks so whether somebody is there. There is no page to get."""
+    if request.method != "HEAD":
+        raise Http404
+    return HttpResponse()
 
 
 @csrf_exempt  # else a PUT would hear about forms, not about methods

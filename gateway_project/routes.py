@@ -18,11 +18,13 @@ from routing.endpoints.spending import SpendingView
 #: The views that call no provider.
 FREE_VIEWS: Final = frozenset(
     {
+        "routing.endpoints.messages.counting.CountTokensView",
         "routing.endpoints.models.ModelsView",
         "routing.endpoints.models.ModelView",
         "routing.endpoints.budget.BudgetView",
         "gateway_project.health.health",
         "gateway_project.health.live",
+        "gateway_project.health.present",
         "gateway_project.health.ready",
     }
 )

@@ -7,6 +7,7 @@ from gateway_project import health
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("routing.urls")),  # first, because most requests are for the API
+    path("", health.present),
     path("health", health.health),
     path("health/", health.health),
     path("health/live", health.live),

@@ -24,6 +24,7 @@ from accounting.budgets import BudgetRule, load_rules
 from accounting.keys import Key, load_keys
 from accounting.models import ConfigurationVersion, Price
 from accounting.pricing import PriceList
+from routing.exceptions import ModelNotAllowed, ModelNotFound
 from routing.models import ALIAS_CHARACTERS, ChainKind, Fallback, FurtherDeployment, ModelAlias, ProviderKey
 from routing.models import Provider as ProviderRow
 from routing.upstreams import price_map
@@ -116,8 +117,27 @@ class Catalog:
             )
         )
 
+    def alias_for(self, key: Key, name: str) -> Alias:
+        """The alias that a client with this key asks for. Raises ModelNotFound or ModelNotAllowed.
+
+        A key with a list of aliases hears the same of each name that is not on it, whether there is such an alias."""
+        found = self.alias(name)
+        if not key.may_use(name, "" if found is None else found.wildcard):
+            raise ModelNotAllowed(key.name, name, self.aliases_of(key))
+        if found is None or not found.enabled:
+            raise ModelNotFound(name, self.aliases_of(key))
+        return found
+
+    def aliases_of(self, key: Key) -> list[str]:
+        """The enabled aliases that the key may use, wildcards included."""
+        return [name for name in self.enabled_aliases if key.may_use(name)]
+
     def chain(
-        self, name: str, kind: str = ChainKind.GENERAL, chance: Callable[[], float] = random.random
+        self,
+        name: str,
+        kind: str = ChainKind.GENERAL,
+        chance: Callable[[], float] = random.random,
+        may_fall_back_to: Callable[[str], bool] = lambda _: True,
     ) -> tuple[Step, ...]:
         """The steps of a request for an alias: its own deployments, then those of its fallbacks, in order.
 
@@ -128,10 +148,16 @@ class Catalog:
         if alias is None:
             return ()
         steps = _drawn(alias.own, chance) if kind == ChainKind.GENERAL else []
-        for target in alias.chains.get(kind, ()):
+        for target in filter(may_fall_back_to, alias.chains.get(kind, ())):
             fallback = self.alias(target)
             steps.extend(_drawn(fallback.own, chance) if fallback is not None and fallback.enabled else ())
         return tuple(step for step in steps if step.provider.enabled)
+
+    def providers_of(self, alias: Alias, may_fall_back_to: Callable[[str], bool]) -> set[str]:
+        """Whom a request for the alias may call, on any of its chains."""
+        targets = {target for chain in alias.chains.values() for target in chain if may_fall_back_to(target)}
+        fallbacks = [found for found in map(self.alias, targets) if found is not None and found.enabled]
+        return {step.provider.name for one in (alias, *fallbacks) for step in one.own if step.provider.enabled}
 
     def price(self, provider: str, model: str, at: datetime) -> PriceList | None:
         """What the provider charges for the model at that time; None when the model has no price.

@@ -5,6 +5,7 @@
     │                                or a wrong value
     ├── RequestTooLarge          413
     ├── RequestTimeout           408  the client takes too long to send its request
+    ├── WrongKind                400  an embedding model is asked to chat, or the other way round
     ├── ModelNotFound            404
     ├── InvalidApiKey            401
     ├── ModelNotAllowed          403
@@ -35,10 +36,16 @@ NO_RETRY = {"x-should-retry": "false"}  # the official clients retry 429 and 5xx
 _SHOWN_CHARACTERS = 100  # of a client's text that a message repeats; no alias is longer
 
 
+def _shown(alias: str) -> str:
+    return alias if len(alias) <= _SHOWN_CHARACTERS else f"{alias[:_SHOWN_CHARACTERS]}…"
+
+
 class GatewayError(Exception):
     status = 500
     type = "server_error"
     code: str | None = None
+    #: Why the ledger refuses the request; None when the ledger was not asked.
+    refusal: refusals.Refusal | None = None
 
     def __init__(
         self,
@@ -101,9 +108,19 @@ class ModelNotFound(InvalidRequest):
     code = "model_not_found"
 
     def __init__(self, alias: str, aliases: Sequence[str]) -> None:
-        use = ", ".join(aliases) if aliases else "none is configured; add one in the admin"
-        shown = alias if len(alias) <= _SHOWN_CHARACTERS else f"{alias[:_SHOWN_CHARACTERS]}…"
-        super().__init__(f"The model '{shown}' does not exist. Use one of: {use}.", param="model")
+        """``aliases``: those that the client may use."""
+        use = ", ".join(aliases) if aliases else "none is configured for this API key; see the admin"
+        super().__init__(f"The model '{_shown(alias)}' does not exist. Use one of: {use}.", param="model")
+
+
+class WrongKind(InvalidRequest):
+    """The alias has no model of the kind that the endpoint serves. Its models are asked at ``paths``."""
+
+    def __init__(self, alias: str, kind: str, asked: str, paths: Sequence[str]) -> None:
+        where = f" Ask it at POST {' or '.join(paths)}." if paths else ""
+        super().__init__(
+            f"The model '{_shown(alias)}' is for {kind}, and this endpoint is for {asked}.{where}", param="model"
+        )
 
 
 class NotFound(InvalidRequest):
@@ -117,17 +134,27 @@ class MethodNotAllowed(InvalidRequest):
 
 
 class InvalidApiKey(InvalidRequest):
+    """``key`` is the name of the key that was presented, when it is one of ours that does not count any more."""
+
     status = 401
     code = "invalid_api_key"
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, key: str = "") -> None:
         super().__init__(message, headers={"WWW-Authenticate": "Bearer"})  # RFC 9110, 11.6.1: a 401 must say how
+        self.key = key
 
 
 class ModelNotAllowed(GatewayError):
     status = 403
     type = "permission_error"
     code = "model_not_allowed"
+
+    def __init__(self, key: str, alias: str, aliases: Sequence[str]) -> None:
+        """``aliases``: those that the key may use."""
+        use = ", ".join(aliases) or "none that is there now"
+        super().__init__(
+            f"The API key '{key}' may not use the model '{_shown(alias)}'. It may use: {use}.", param="model"
+        )
 
 
 class OpenModeIsLocal(GatewayError):
@@ -144,6 +171,7 @@ class ModelUnpriced(GatewayError):
     code = "model_unpriced"
 
     def __init__(self, refusal: refusals.Unpriced) -> None:
+        self.refusal = refusal
         super().__init__(
             f"The budget '{refusal.budget}' is a hard one and no price is known for the model '{refusal.model}' of "
             f"the provider '{refusal.provider}'. Add its price in the admin under Accounting, Prices.",
@@ -157,11 +185,18 @@ class RateLimited(GatewayError):
     code = "rate_limit_exceeded"
 
     def __init__(self, refusal: refusals.RateLimited) -> None:
-        message = f"The API key is limited to {refusal.most} {refusal.limit} and has used {refusal.used}."
-        if refusal.asked > refusal.most:
-            message += f" This request alone could need {refusal.asked}; set a smaller max_tokens."
-        headers = {"Retry-After": str(refusal.retry_after_s)}
-        super().__init__(f"{message} Try again in {refusal.retry_after_s} s.", headers=headers)
+        limited = f"The API key is limited to {refusal.most} {refusal.limit}"
+        if refusal.retry_after_s is None:  # however long the client waits
+            hint = "set a smaller max_tokens or shorten the prompt" if refusal.asked > 1 else "ask for another limit"
+            super().__init__(
+                f"{limited}, and this request alone could need {refusal.asked}: it will never fit; {hint}.",
+                headers=NO_RETRY,
+            )
+            return
+        super().__init__(
+            f"{limited} and has used {refusal.used}. Try again in {refusal.retry_after_s} s.",
+            headers={"Retry-After": str(refusal.retry_after_s)},
+        )
 
 
 class BudgetRefused(GatewayError):
@@ -170,7 +205,11 @@ class BudgetRefused(GatewayError):
     status = 429
     type = "insufficient_quota"
 
-    def __init__(self, refusal: refusals.BudgetRefusal, fits_tokens: int | None = None) -> None:
+    def __init__(
+        self, refusal: refusals.BudgetRefusal, fits_tokens: int | None = None, asked_usd: Decimal | None = None
+    ) -> None:
+        self.refusal: refusals.BudgetRefusal = refusal
+        self.asked_usd = asked_usd  # the most that the request could cost; the refusal has what it would have held
         limit, spent, held = (plain_usd(amount) for amount in (refusal.limit_usd, refusal.spent_usd, refusal.held_usd))
         reset = f" It resets at {refusal.resets_at.isoformat()}." if refusal.resets_at else ""
         headers = NO_RETRY

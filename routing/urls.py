@@ -4,6 +4,9 @@ from django.urls import path, re_path
 
 from routing.endpoints.budget import BudgetView
 from routing.endpoints.chat.view import chat
+from routing.endpoints.embeddings.view import embeddings
+from routing.endpoints.messages.counting import CountTokensView
+from routing.endpoints.messages.view import messages
 from routing.endpoints.models import ModelsView, ModelView
 
 models = ModelsView.as_view()
@@ -12,6 +15,11 @@ urlpatterns = [
     re_path(r"^(?:v1/)?chat/completions/?$", chat),
     re_path(r"^openai/deployments/(?P<alias>.+)/chat/completions/?$", chat),
     re_path(r"^(?:v1/)?engines/(?P<alias>.+)/chat/completions/?$", chat),
+    re_path(r"^(?:v1/)?messages/?$", messages),
+    re_path(r"^(?:v1/)?messages/count_tokens/?$", CountTokensView.as_view()),
+    re_path(r"^(?:v1/)?embeddings/?$", embeddings),
+    re_path(r"^openai/deployments/(?P<alias>.+)/embeddings/?$", embeddings),
+    re_path(r"^(?:v1/)?engines/(?P<alias>.+)/embeddings/?$", embeddings),
     re_path(r"^(?:v1/)?models/?$", models),
     re_path(r"^(?:v1/)?models/(?P<alias>.+?)/?$", ModelView.as_view()),
     path("v1/budget", BudgetView.as_view()),

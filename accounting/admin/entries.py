@@ -50,7 +50,7 @@ def _shortened(request_id: str) -> str:
     return request_id if len(request_id) <= 16 else f"{request_id[:12]}…"
 
 
-class _SeenFilter(DropdownFilter):
+class SeenFilter(DropdownFilter):
     """Offers the values of a column in the latest rows, because the ledger keeps names that are no longer in use."""
 
     column: ClassVar[str]
@@ -65,19 +65,19 @@ class _SeenFilter(DropdownFilter):
         return queryset.filter(**{self.column: self.value()}) if self.value() else queryset
 
 
-class AliasFilter(_SeenFilter):
+class AliasFilter(SeenFilter):
     title, parameter_name, column = "alias", "alias", "alias"
 
 
-class KeyFilter(_SeenFilter):
+class KeyFilter(SeenFilter):
     title, parameter_name, column = "key", "key", "key"
 
 
-class ProviderFilter(_SeenFilter):
+class ProviderFilter(SeenFilter):
     title, parameter_name, column = "provider", "provider", "provider"
 
 
-class OutcomeFilter(_SeenFilter):
+class OutcomeFilter(SeenFilter):
     title, parameter_name, column = "outcome", "outcome", "outcome"
 
 
@@ -195,7 +195,7 @@ class LedgerEntryAdmin(ModelAdmin):
     search_fields = ("request_id__exact",)
     search_help_text = "The whole request id (the answer's x-request-id)"
     when_empty = "Each request that is admitted has a row here, from its hold on."
-    when_nothing_is_found = "No admitted request fits. A request that was refused has no entry."
+    when_nothing_is_found = "No admitted request fits. One that was refused is under Refused requests."
     ordering = ("-created_at",)
     show_full_result_count = False
     paginator = InfinitePaginator

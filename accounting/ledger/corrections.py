@@ -13,8 +13,9 @@ from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 from accounting import sql
+from accounting.budgets import counts_step
 from accounting.ledger.rows import EntryCharge, LockedEntry
-from accounting.models import Adjustment, BudgetScope, EntryState
+from accounting.models import Adjustment, EntryState
 
 
 class NotCorrectable(Exception):
@@ -37,9 +38,11 @@ def resolve(entry_id: UUID, *, cost_usd: Decimal, author: str, reason: str) -> N
             {
                 "entry_id": str(entry_id),
                 "period_id": charge.period_id,
-                # A provider's budget is charged when the entry was that provider's, as far as is known.
+                # A step's budget is charged when the entry was for that step, as far as is known.
                 "posted_usd": str(
-                    cost_usd if charge.scope != BudgetScope.PROVIDER or charge.scope_value == entry.provider else 0
+                    cost_usd
+                    if counts_step(charge.scope, charge.scope_value, alias=entry.alias, provider=entry.provider)
+                    else 0
                 ),
             }
             for charge in charges

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from accounting.budgets import BudgetRule
-from accounting.models import BudgetScope, EntryState
+from accounting.budgets import STEP_SCOPES, BudgetRule, counts_step
+from accounting.models import EntryState
 from accounting.pricing import PriceList
 from accounting.rates import RateLimits, RateStatus
+from accounting.tags import Tags
 from accounting.usage import NO_USAGE, Tier, Usage
 
 
@@ -32,11 +32,13 @@ class HoldRequest:
     budgets: tuple[BudgetRule, ...]
     streamed: bool
     end_user: str
-    tags: Mapping[str, str]
+    tags: Tags
     expires_after_s: float
     limits: RateLimits = field(default_factory=RateLimits)
     ceiling_tokens: int = 0  # input and output together, for the limit of tokens a minute
     endpoint: str = "chat"
+    owner: str = ""  # of the key
+    step_alias: str = ""  # of the step that it is admitted for; empty: the alias asked for
     entry_id: UUID = field(default_factory=lambda: new_entry_id())  # noqa: PLW0108  defined below
 
 
@@ -65,7 +67,8 @@ class Hold:
 
     entry_id: UUID
     created_at: datetime
-    provider: str  # the one it was admitted for
+    alias: str  # of the step that it was admitted for, as is the provider
+    provider: str
     hold_usd: Decimal | None
     charges: tuple[HeldCharge, ...]
     rate: HeldRate | None = None
@@ -73,12 +76,16 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class TopUpRequest:
-    """More money for a running request: ``more_usd`` in every budget it counts against, and the whole new
-    hold in ``budgets``, those that apply only now (another provider's)."""
+    """More money for a running request, before a further attempt: ``more_usd`` in every budget that counts the whole
+    request. The budgets of the attempt's own step hold ``step_usd`` then, and those of other steps hold no more than
+    they do. ``budgets`` are those that apply only now."""
 
     hold: Hold
     more_usd: Decimal
     budgets: tuple[BudgetRule, ...]
+    alias: str = ""  # of the step, as is the provider; empty: the step that the request was admitted for
+    provider: str = ""
+    step_usd: Decimal | None = None  # None: the whole new hold
 
     @property
     def entry_id(self) -> UUID:
@@ -155,11 +162,15 @@ class Settlement:
         return total
 
     def posted_usd(self, scope: str, scope_value: str) -> Decimal:
-        """What the request weighs in a budget of this scope: everything, or that provider's part."""
-        if scope != BudgetScope.PROVIDER:
+        """What the request weighs in a budget of this scope: all, or what that alias's or provider's steps did."""
+        if scope not in STEP_SCOPES:
             return self.cost_usd or Decimal(0)
         return sum(
-            (a.cost_usd for a in self.attempts if a.provider == scope_value and a.cost_usd is not None),
+            (
+                a.cost_usd
+                for a in self.attempts
+                if a.cost_usd is not None and counts_step(scope, scope_value, alias=a.alias, provider=a.provider)
+            ),
             Decimal(0),
         )
 

@@ -23,6 +23,7 @@ class LockedEntry(NamedTuple):
     state: str
     provider: str
     resolved_by: str
+    alias: str  # of the step that it was admitted for
 
 
 class EntryCharge(NamedTuple):
@@ -45,7 +46,9 @@ def entry_row(request: HoldRequest, writer_id: int) -> JsonRow:
         "request_id": request.request_id,
         "key": request.key,
         "key_id": request.key_id,
+        "owner": request.owner,
         "alias": request.alias,
+        "step_alias": request.step_alias or request.alias,
         "endpoint": request.endpoint,
         "provider": request.provider,
         "model": request.model,
@@ -63,6 +66,7 @@ def settlement_row(settlement: Settlement) -> JsonRow:
         "id": str(settlement.entry_id),
         "state": settlement.state.value,
         "served_alias": settlement.served.alias if settlement.served else "",
+        "step_alias": served.alias if served else settlement.hold.alias,
         "provider": served.provider if served else "",
         "model": served.model if served else "",
         "attempt_count": len(settlement.attempts),
@@ -79,12 +83,13 @@ def settlement_row(settlement: Settlement) -> JsonRow:
     }
 
 
-def withdrawal_row(withdrawal: Withdrawal, *, provider: str) -> JsonRow:
+def withdrawal_row(withdrawal: Withdrawal, *, alias: str, provider: str) -> JsonRow:
     """For settle_entries.sql."""
     return {
         "id": str(withdrawal.entry_id),
         "state": EntryState.VOIDED.value,
         "served_alias": "",
+        "step_alias": alias,
         "provider": provider,
         "model": "",
         "attempt_count": 0,

@@ -17,9 +17,17 @@ from decimal import Decimal
 from uuid import UUID
 
 from accounting import facts
-from accounting.budgets import Balance, BudgetRule, held_amount, refuse_without_room
+from accounting.budgets import (
+    STEP_SCOPES,
+    Balance,
+    BudgetRule,
+    counts_step,
+    held_amount,
+    most_lasting,
+    refuse_without_room,
+)
 from accounting.ledger.operations import AnyDecision, AnyOperation, Batch, Decision, Holding, Settling, ToppingUp
-from accounting.ledger.records import HeldCharge, HeldRate, Hold, HoldRequest, Settlement, Withdrawal
+from accounting.ledger.records import HeldCharge, HeldRate, Hold, HoldRequest, Settlement, TopUpRequest, Withdrawal
 from accounting.ledger.rows import (
     EntryCharge,
     JsonRow,
@@ -34,7 +42,7 @@ from accounting.models import BudgetMode, EntryState
 from accounting.postgres import pipeline
 from accounting.postgres.pipeline import Connection
 from accounting.rates import RateUse, refuse_over_limit
-from accounting.refusals import ConfigurationChanged, HoldLost, Refusal, Unpriced
+from accounting.refusals import BudgetRefusal, ConfigurationChanged, HoldLost, Refusal, Unpriced
 
 SETTLED_NOW = "settled now"  # the state, within a batch, of an entry that the batch itself settles
 
@@ -117,12 +125,12 @@ class _Transaction:
         """Read the clock, lock the entries and then the periods, and learn what they hold."""
         entry_ids = [operation.payload.entry_id for operation in self.batch.settling]
         entry_ids += [operation.payload.entry_id for operation in self.batch.topping_up]
-        others = self._other_providers()
+        others = self._other_steps()
         statements: list[pipeline.Statement] = [("share_ledger", {}), ("read_clock", {})]
         if entry_ids:
             statements.append(("lock_entries", {"entry_ids": entry_ids}))
             if others:
-                statements.append(("charge_other_providers", {"rows": json.dumps(others)}))
+                statements.append(("charge_other_steps", {"rows": json.dumps(others)}))
             statements.append(("entry_charges", {"entry_ids": entry_ids}))
         if expected:
             statements.append(("lock_periods", {"period_ids": expected}))
@@ -171,14 +179,16 @@ class _Transaction:
                 period_ids.update(self.windows.period_id(rule, self.now) for rule in request.budgets)
         return period_ids
 
-    def _other_providers(self) -> list[JsonRow]:
-        """For charge_other_providers.sql: whom settlements have paid besides the provider they were admitted for."""
+    def _other_steps(self) -> list[JsonRow]:
+        """For charge_other_steps.sql: whom settlements have paid besides the step they were admitted for."""
         rows: list[JsonRow] = []
         for settlement in (settling.payload for settling in self.batch.settling):
             if isinstance(settlement, Settlement):
-                paid = {attempt.provider for attempt in settlement.attempts if attempt.cost_usd}
-                entry_id = str(settlement.entry_id)
-                rows += [{"entry_id": entry_id, "provider": other} for other in paid - {settlement.hold.provider}]
+                paid = {(attempt.alias, attempt.provider) for attempt in settlement.attempts if attempt.cost_usd}
+                rows += [
+                    {"entry_id": str(settlement.entry_id), "alias": alias, "provider": provider}
+                    for alias, provider in paid - {(settlement.hold.alias, settlement.hold.provider)}
+                ]
         return rows
 
     def _read_balances(self, periods: pipeline.Rows) -> None:
@@ -235,7 +245,7 @@ class _Transaction:
                 used = payload.usage.input_tokens + payload.usage.output_tokens
                 self._count(rate.key_id, rate.minute, requests=0, tokens=used - rate.tokens)
         else:
-            self.settled_entries.append(withdrawal_row(payload, provider=entry.provider))
+            self.settled_entries.append(withdrawal_row(payload, alias=entry.alias, provider=entry.provider))
         # Only once: the same batch may have a second settlement, or a top-up, of the same entry.
         self.entries[entry.id] = entry._replace(state=SETTLED_NOW)
         self.decisions.append(Decision(operation, True))
@@ -246,6 +256,7 @@ class _Transaction:
             self.decisions.append(Decision(operation, ConfigurationChanged()))
             return
         charges: list[HeldCharge] = []
+        no_room: list[BudgetRefusal] = []
         rate = None
         try:
             rate = self._rate(request)
@@ -253,7 +264,12 @@ class _Transaction:
                 period_id = self.windows.period_id(rule, self.now)
                 if period_id in self.gaps:
                     raise BudgetChanged
-                charges.append(self._charge(rule, period_id, request.hold_usd, request.provider, request.model))
+                try:
+                    charges.append(self._charge(rule, period_id, request.hold_usd, request.provider, request.model))
+                except BudgetRefusal as refusal:
+                    no_room.append(refusal)
+            if no_room:
+                raise most_lasting(no_room)
         except Refusal as refusal:
             self.decisions.append(Decision(operation, refusal))
             return
@@ -262,7 +278,8 @@ class _Transaction:
             self._count(rate.key_id, rate.minute, requests=1, tokens=rate.tokens)
         self._weigh(request.entry_id, {charge.period_id: charge.held_usd for charge in charges})
         self.new_entries.append(entry_row(request, self.writer_id))
-        hold = Hold(request.entry_id, self.now, request.provider, request.hold_usd, tuple(charges), rate)
+        alias = request.step_alias or request.alias
+        hold = Hold(request.entry_id, self.now, alias, request.provider, request.hold_usd, tuple(charges), rate)
         self.decisions.append(Decision(operation, hold))
 
     def _rate(self, request: HoldRequest) -> HeldRate | None:
@@ -281,12 +298,13 @@ class _Transaction:
     def _charge(
         self, rule: BudgetRule, period_id: int, hold_usd: Decimal | None, provider: str, model: str
     ) -> HeldCharge:
-        """What a hold weighs in one budget. Raises the refusal when it has no room."""
+        """What a hold weighs in one budget. Raises the refusal when it has no room. No cost always has."""
         balance = self.balances[period_id]
         if hold_usd is None and balance.mode == BudgetMode.HARD:
             raise Unpriced(provider, model, balance.budget)
         held_usd = held_amount(balance.mode, hold_usd)
-        refuse_without_room(balance, held_usd)
+        if hold_usd != 0:
+            refuse_without_room(balance, held_usd)
         return HeldCharge(period_id, rule, held_usd)
 
     def _top_up(self, operation: ToppingUp) -> None:
@@ -302,13 +320,15 @@ class _Transaction:
         try:
             # Read from the books: a budget made while the request ran is not on its receipt.
             for charge in self.charges.get(hold.entry_id, ()):
-                balance = self.balances[charge.period_id]
-                more[charge.period_id] = held_amount(balance.mode, request.more_usd)
-                refuse_without_room(balance, more[charge.period_id], topping_up=True)
+                balance, more_usd = self.balances[charge.period_id], _more_usd(request, charge)
+                more[charge.period_id] = held_amount(balance.mode, more_usd)
+                if more_usd:
+                    refuse_without_room(balance, more[charge.period_id], topping_up=True)
             for rule in request.budgets:
                 period_id = self.windows.period_id(rule, self.now)
                 if period_id not in more:
-                    charges[period_id] = self._charge(rule, period_id, hold_usd, "", "")
+                    step_usd = hold_usd if request.step_usd is None or not rule.is_of_steps else request.step_usd
+                    charges[period_id] = self._charge(rule, period_id, step_usd, "", "")
                     more[period_id] = charges[period_id].held_usd
         except Refusal as refusal:
             self.decisions.append(Decision(operation, refusal))
@@ -339,3 +359,15 @@ class _Transaction:
         )
         written: list[pipeline.Statement] = [(name, {"rows": json.dumps(rows)}) for name, rows in statements if rows]
         pipeline.run(self.connection, written, commit=True)
+
+
+def _more_usd(request: TopUpRequest, charge: EntryCharge) -> Decimal:
+    """What the request is to hold beyond what it holds in this budget."""
+    if charge.scope not in STEP_SCOPES:
+        return request.more_usd
+    alias, provider = request.alias or request.hold.alias, request.provider or request.hold.provider
+    if not counts_step(charge.scope, charge.scope_value, alias=alias, provider=provider):
+        return Decimal(0)
+    if request.step_usd is None:
+        return request.more_usd
+    return max(Decimal(0), request.step_usd - charge.held_usd)

@@ -42,6 +42,8 @@ class Windows:
                 "budget_id": rule.id,
                 "period_start": opened.start,
                 "period_end": opened.end,
+                "period": rule.period.value,
+                "time_zone": rule.time_zone,
             }
             found = cursor.execute(sql.load("find_period"), values).fetchone()
             if found is None or found[1]:

@@ -39,7 +39,7 @@ from accounting.postgres import locks
 from accounting.postgres.pipeline import Connection
 from accounting.postgres.session import connect
 from accounting.postgres.sockets import has_ended
-from accounting.refusals import BudgetRefusal, LedgerUnavailable
+from accounting.refusals import LedgerUnavailable
 
 log = logging.getLogger("gateway.ledger")
 
@@ -199,8 +199,6 @@ class Writer:
             # A larger hold is left as it is: its request goes on, and its settlement gives back what is too much.
             if not decision.hand_over() and isinstance(outcome, Hold) and isinstance(asked, HoldRequest):
                 self._unwritten.append(Settling(Withdrawal(outcome.entry_id)))
-            if isinstance(outcome, BudgetRefusal):
-                facts.hold_refused(outcome.budget)
 
     def _recover(self, operations: Sequence[AnyOperation], error: Exception) -> None:
         """The transaction failed: find out for whom, and lose nothing."""

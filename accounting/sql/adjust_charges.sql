@@ -1,5 +1,5 @@
--- Purpose: charge an adjustment to the budget periods of its entry. A provider's budget is charged only when the entry
---          was that provider's.
+-- Purpose: charge an adjustment to the budget periods of its entry. A budget of an alias or a
+--          provider is charged only when the step that answered, or was tried last, was theirs.
 -- Locks:   the caller holds the locks of the entry and of its periods.
 -- Rows:    none.
 WITH charged AS (
@@ -8,7 +8,10 @@ WITH charged AS (
     FROM accounting_charge c
     JOIN accounting_ledgerentry e ON e.id = c.entry_id
     JOIN accounting_budgetperiod p ON p.id = c.period_id JOIN accounting_budget b ON b.id = p.budget_id
-    WHERE c.entry_id = %(entry_id)s AND c.adjustment_id IS NULL AND (b.scope <> 'provider' OR b.scope_value = e.provider)
+    WHERE c.entry_id = %(entry_id)s AND c.adjustment_id IS NULL AND CASE b.scope
+        WHEN 'provider' THEN b.scope_value = e.provider
+        WHEN 'alias' THEN accounting_is_of_alias(b.scope_value, coalesce(nullif(e.step_alias, ''), e.alias))
+        ELSE true END
     RETURNING period_id, posted_usd
 )
 UPDATE accounting_budgetperiod p SET posted_usd = p.posted_usd + c.posted_usd FROM charged c WHERE c.period_id = p.id

@@ -5,7 +5,9 @@
 WITH weighed AS (
     SELECT c.id, c.period_id, c.held_usd,
            -- The whole hold, whatever the budget held of it: nothing when it is soft or alert, a part after a change of mode.
-           CASE WHEN b.scope = 'provider' AND b.scope_value <> e.provider THEN c.held_usd
+           CASE WHEN b.scope = 'provider' AND b.scope_value <> e.provider
+                  OR b.scope = 'alias' AND NOT accounting_is_of_alias(b.scope_value, coalesce(nullif(e.step_alias, ''), e.alias))
+                THEN c.held_usd
                 ELSE coalesce(e.hold_usd, 0) END AS posted_usd
     FROM accounting_charge c
     JOIN accounting_ledgerentry e ON e.id = c.entry_id

@@ -28,7 +28,7 @@ from django.utils.safestring import SafeString
 from accounting import reports, sql, wildcards
 from accounting.amounts import usd
 from accounting.ledger.writable import prove_writable
-from accounting.models import Budget, BudgetMode, EntryState, LedgerEntry, Reconciliation
+from accounting.models import Budget, BudgetMode, EntryState, LedgerEntry, Reconciliation, RefusedRequest
 from accounting.reports import BudgetStatus
 from routing import catalog
 from routing.admin.breakers import PHASE
@@ -247,11 +247,28 @@ def _failures(_: Situation) -> list[Problem]:
         hour.filter(http_status__gte=500).values_list("error_code").annotate(requests=Count("pk")).order_by("-requests")
     )
     words = ", ".join(f"{code or 'without a code'} {requests}" for code, requests in codes[:SHOWN])
+    failed_today = urlencode({"ended": "failed", "created_at_from": _today()})
     return [
         Problem(
             f"{found['failed']} of the last hour's {_count(found['requests'], 'request')} failed: {words}.",
-            f"{reverse('admin:accounting_ledgerentry_changelist')}?{urlencode({'ended': 'failed'} | _today())}",
+            f"{reverse('admin:accounting_ledgerentry_changelist')}?{failed_today}",
             is_urgent=found["failed"] == found["requests"],
+        )
+    ]
+
+
+def _refusals(_: Situation) -> list[Problem]:
+    hour = RefusedRequest.objects.filter(at__gte=Now() - timedelta(hours=1))
+    codes = list(hour.values_list("code").annotate(requests=Sum("count")).order_by("-requests", "code"))
+    if not codes:
+        return []
+    requests = sum(number for _, number in codes)
+    words = ", ".join(f"{code} {number}" for code, number in codes[:SHOWN])
+    return [
+        Problem(
+            f"{_count(requests, 'request')} of the last hour {'was' if requests == 1 else 'were'} refused: {words}"
+            f"{f' and {len(codes) - SHOWN} more codes' if len(codes) > SHOWN else ''}.",
+            f"{reverse('admin:accounting_refusedrequest_changelist')}?{urlencode({'at_from': _today()})}",
         )
     ]
 
@@ -476,6 +493,7 @@ CHECKS = (
         "admin:routing_provider_changelist",
     ),
     Check("failing requests", "few or no requests fail", ("accounting.view_ledgerentry",), _failures),
+    Check("refused requests", "nobody was refused in the last hour", ("accounting.view_refusedrequest",), _refusals),
     Check(
         "breakers", "every breaker is closed", ("routing.view_breaker",), _breakers, "admin:routing_breaker_changelist"
     ),
@@ -518,6 +536,6 @@ def _name(error: Exception) -> str:
     return type(error.__cause__ or error).__name__
 
 
-def _today() -> dict[str, str]:
-    """The ledger's filter for the days that the last hour touches."""
-    return {"created_at_from": f"{datetime.now(UTC) - timedelta(hours=1):%Y-%m-%d}"}
+def _today() -> str:
+    """The first of the days that the last hour touches."""
+    return f"{datetime.now(UTC) - timedelta(hours=1):%Y-%m-%d}"

@@ -11,7 +11,10 @@ from rest_framework.request import Request
 from accounting.keys import ANONYMOUS_KEY, Key
 from routing import catalog
 from routing.api import open_mode
+from routing.api.headers import request_id
 from routing.catalog import Catalog
+from routing.exceptions import InvalidApiKey
+from routing.serving import refused
 from routing.serving.callers import identify, identify_in
 
 
@@ -29,12 +32,18 @@ class KeyAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[Caller, Key]:
         secret = presented_secret(request._request)
-        key = identify(secret)
-        if refusal := open_mode.refusal_of_strangers(request._request):
-            # A living key of ours may come from anywhere. An older snapshot might lack a new key, or have one too many.
-            key = identify_in(catalog.fresh(), secret)
-            if key is ANONYMOUS_KEY:
-                raise refusal
+        try:
+            key = identify(secret)
+            if refusal := open_mode.refusal_of_strangers(request._request):
+                # A living key of ours may come from anywhere. An older snapshot might lack a new key, or have one too
+                # many.
+                key = identify_in(catalog.fresh(), secret)
+                if key is ANONYMOUS_KEY:
+                    refused.note(refusal, request_id(request._request), key, None)
+                    raise refusal
+        except InvalidApiKey as error:
+            refused.count_stranger(error)
+            raise
         return Caller(secret), key
 
     def authenticate_header(self, request: Request) -> str:

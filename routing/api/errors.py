@@ -11,6 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from rest_framework import exceptions as drf
 
 from accounting import facts
+from routing.api.headers import request_id
 from routing.exceptions import (
     GatewayError,
     InternalError,
@@ -25,15 +26,18 @@ BROWSER_PATHS = ("/admin/", "/static/")  # all other paths answer in JSON, even 
 
 
 def exception_handler(error: Exception, context: Mapping[str, Any]) -> HttpResponse:
-    """DRF's hook: every exception of an API view."""
-    return render(gateway_error(error))
+    """DRF's hook: every exception of an API view, in the envelope of the view's dialect."""
+    found = gateway_error(error)
+    envelope = getattr(getattr(context.get("view"), "rendering", None), "envelope", None)
+    request = context.get("request")
+    if envelope is None or request is None:
+        return render(found)
+    return render(found, envelope(found, request_id(request._request)))
 
 
 def gateway_error(error: Exception) -> GatewayError:
     match error:
         case GatewayError():
-            if error.code and error.code.startswith(("budget_", "request_exceeds_budget")):
-                facts.request_refused(error.code, error.extra)
             return error
         case DatabaseError():
             facts.request_without_database(error)
@@ -57,8 +61,9 @@ def gateway_error(error: Exception) -> GatewayError:
             )
 
 
-def render(error: GatewayError) -> JsonResponse:
-    response = JsonResponse(error.envelope(), status=error.status, headers=error.headers)
+def render(error: GatewayError, body: Mapping[str, Any] | None = None) -> JsonResponse:
+    """``body`` is the error in another envelope than OpenAI's."""
+    response = JsonResponse(error.envelope() if body is None else body, status=error.status, headers=error.headers)
     # The request has its own line in the log. Django would write a second line, without the request's id.
     response._has_been_logged = True  # type: ignore[attr-defined]  # django.utils.log.log_response looks at it
     return response

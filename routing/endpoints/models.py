@@ -1,4 +1,7 @@
-"""Which aliases the caller may use: https://platform.openai.com/docs/api-reference/models"""
+"""Which aliases the caller may use.
+
+https://platform.openai.com/docs/api-reference/models · https://docs.anthropic.com/en/api/models-list
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,11 @@ class ModelsView(APIView):
 
     def get(self, request: Request) -> HttpResponse:
         snapshot, key = caller_now(request)
-        return JsonResponse(
-            {
-                "object": "list",
-                "data": [_model(name) for name in snapshot.models(key.may_use)],
-            }
-        )
+        names = snapshot.models(key.may_use)
+        if _speaks_messages(request):
+            listed = {"first_id": names[0] if names else None, "last_id": names[-1] if names else None}
+            return JsonResponse({"data": [_anthropic_model(name) for name in names], "has_more": False, **listed})
+        return JsonResponse({"object": "list", "data": [_model(name) for name in names]})
 
 
 class ModelView(APIView):
@@ -36,7 +38,17 @@ class ModelView(APIView):
         found = snapshot.alias(alias)
         if found is None or not found.enabled or not key.may_use(alias, found.wildcard):
             raise ModelNotFound(alias, [name for name in snapshot.enabled_aliases if key.may_use(name)])
-        return JsonResponse(_model(alias))
+        return JsonResponse(_anthropic_model(alias) if _speaks_messages(request) else _model(alias))
+
+
+def _speaks_messages(request: Request) -> bool:
+    """Whether the client speaks Anthropic's format: all of its clients send this header."""
+    return "anthropic-version" in request.headers
+
+
+def _anthropic_model(alias: str) -> Json:
+    # When an alias was made is not known here. Anthropic gives the beginning of time where it does not know.
+    return {"type": "model", "id": alias, "display_name": alias, "created_at": "1970-01-01T00:00:00Z"}
 
 
 def _model(alias: str) -> Json:

@@ -19,7 +19,7 @@ from accounting.models import ApiKey, Budget, BudgetMode, BudgetScope, Price
 from accounting.money import plain_usd
 from accounting.pricing import PriceList
 from routing.litellm_config.entries import ModelEntry
-from routing.litellm_config.reading import ChainEntry, Config
+from routing.litellm_config.reading import KEY_SETTINGS, ChainEntry, Config
 from routing.litellm_config.remarks import Remark
 from routing.litellm_config.settings import BudgetEntry
 from routing.litellm_config.values import InvalidConfig
@@ -384,23 +384,30 @@ class _Application:
                     self._budget(f"alias {alias}"[:100], BudgetScope.ALIAS, alias, entry.budget)
 
     def _master_key(self) -> None:
-        secret = self.config.master_key
-        if secret is None:
-            return
-        self.report.taken += 1
-        fields = keys.fields_for(secret)
-        same = ApiKey.objects.filter(digest=fields["digest"]).exclude(name=MASTER).first()
-        if same is not None:
-            self.report.note("general_settings.master_key", f"is the API key {same.name} already")
-            return
-        row = ApiKey.objects.filter(name=MASTER).first()
-        if row is None:
-            self.new.append(ApiKey(name=MASTER, **fields))
-            self.report.created.append(f"API key {MASTER} (general_settings.master_key; only its hash is kept)")
-        elif row.digest != fields["digest"]:
-            row.prefix, row.digest = fields["prefix"], fields["digest"]
-            self.dirty[row] = {"prefix", "digest"}
-            self.report.changed.append(f"API key {MASTER}: the key itself")
+        row, secret = ApiKey.objects.filter(name=MASTER).first(), self.config.master_key
+        if secret is not None:
+            self.report.taken += 1
+            fields = keys.fields_for(secret)
+            same = ApiKey.objects.filter(digest=fields["digest"]).exclude(name=MASTER).first()
+            if same is not None:
+                self.report.note("general_settings.master_key", f"is the API key {same.name} already")
+            elif row is None:
+                row = ApiKey(name=MASTER, **fields)
+                self.new.append(row)
+                self.report.created.append(f"API key {MASTER} (general_settings.master_key; only its hash is kept)")
+            elif row.digest != fields["digest"]:
+                row.prefix, row.digest = fields["prefix"], fields["digest"]
+                self.dirty[row] = {"prefix", "digest"}
+                self.report.changed.append(f"API key {MASTER}: the key itself")
+        said = {"required_tags": self.config.required_tags, "binds_fallbacks": self.config.binds_fallbacks}
+        wanted = {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}
+        wanted = {name: value for name, value in wanted.items() if value is not None}
+        if row is not None and wanted:
+            self.report.taken += 1
+            self._set(row, f"API key {MASTER}", wanted)
+        for setting, name in zip(KEY_SETTINGS, said, strict=True):
+            if name in wanted and row is None:
+                self.report.note(f"general_settings.{setting}", "each key has this for itself here; no key was changed")
 
     def _set(self, row: models.Model, label: str, wanted: Mapping[str, Any]) -> None:
         changed = {name: value for name, value in wanted.items() if getattr(row, name) != value}

@@ -25,9 +25,9 @@ T = TypeVar("T")
 #: The provider of a model name without a prefix. litellm's price map knows the provider of other names.
 _BARE_NAMES = (("gpt-", "openai"), ("chatgpt-", "openai"), ("o1", "openai"), ("o3", "openai"), ("o4", "openai"),
                ("claude-", "anthropic"), ("gemini-", "gemini"))  # fmt: skip
-_CHAT_MODES = frozenset({"", "chat", "responses"})
-#: Beginnings of names of models that do not chat and that the price map does not list without a prefix.
-_NOT_CHAT = ("dall-e", "gpt-image-", "whisper", "tts-", "text-embedding-", "text-moderation-", "omni-moderation-")
+_SERVED_MODES = frozenset({"", "chat", "responses", "embedding"})
+#: Beginnings of names of models for which there is no endpoint, and that the price map does not list without a prefix.
+_NOT_SERVED = ("dall-e", "gpt-image-", "whisper", "tts-", "text-moderation-", "omni-moderation-")
 _INFO = frozenset({"mode", "base_model"})
 #: litellm's way to OpenAI's Responses API. A chat completion asks the same model.
 _RESPONSES = "responses/"
@@ -148,13 +148,13 @@ class EntryReader:
         place = f"{item.path}.litellm_params"
         if not wildcards.can_fill(alias, model):
             raise params["model"].refused("has a * for which model_name has none")
-        if model.rpartition("/")[2].startswith(_NOT_CHAT):
-            raise NotServed("not a chat model")
+        if model.rpartition("/")[2].startswith(_NOT_SERVED):
+            raise NotServed("there is no endpoint for such a model")
         provider, model = self._provider(params, model)
         mode = "" if "mode" not in info else str(info["mode"].value or "")
         mode = mode or price_map.mode_of(provider, model)
-        if mode not in _CHAT_MODES:
-            raise NotServed(f"{mode}, not chat")
+        if mode not in _SERVED_MODES:
+            raise NotServed(f"there is no endpoint for {mode}")
         address = params.get("api_base") or params.get("base_url")
         base_url = "" if address is None or address.raw in (None, "") else address.text()
         if needs_base_url(provider) and not base_url:

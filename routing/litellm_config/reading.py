@@ -9,7 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from django.core.exceptions import ValidationError
+
 from accounting import wildcards
+from accounting.models import validate_tag_names
 from routing.litellm_config import document
 from routing.litellm_config.entries import Defaults, EntryReader, ModelEntry, NotServed
 from routing.litellm_config.key_references import KeyReferences
@@ -33,6 +36,8 @@ _SECTIONS = frozenset(
     {"model_list", "litellm_settings", "router_settings", "general_settings", "environment_variables",
      "credential_list"}
 )  # fmt: skip
+#: What LiteLLM says once for all keys, and the gateway of each key.
+KEY_SETTINGS = ("enforced_params", "enforce_fallback_model_access")
 _NOT_TAKEN = "the model itself is not taken over"
 
 
@@ -55,6 +60,8 @@ class Config:
     budget: BudgetEntry | None
     provider_budgets: tuple[BudgetEntry, ...]  # by litellm's name of the provider
     master_key: str | None
+    required_tags: tuple[str, ...] | None  # of requests with the master key, as the next
+    binds_fallbacks: bool | None
     left_out: tuple[Remark, ...]  # what is wrong, or cannot be what the file says
     unsupported: tuple[Remark, ...]  # keys that have no counterpart here, and entries that are not for chat
     notes: tuple[Remark, ...]  # what a person should know about the entries that were taken over
@@ -84,7 +91,7 @@ class _Reader:
         self.unsupported += [Remark(name, value.line) for name, value in sections.items() if name not in _SECTIONS]
         litellm = self._section("litellm_settings", _SHARED | {"max_budget", "budget_duration"})
         router = self._section("router_settings", _SHARED | {"model_group_alias", "provider_budget_config"})
-        general = self._section("general_settings", frozenset({"master_key"}))
+        general = self._section("general_settings", frozenset({"master_key", *KEY_SETTINGS}))
         settings = litellm | router  # when both sections have a setting, the router's wins
         total_s = self._seconds(settings, "timeout") or self._seconds(settings, "request_timeout")
         models = self._models(Defaults(total_s, self._seconds(settings, "stream_timeout")))
@@ -102,6 +109,8 @@ class _Reader:
             budget=self._or_leave_out(lambda: self._budget(litellm)),
             provider_budgets=tuple(self._provider_budgets(router.get("provider_budget_config"))),
             master_key=self._or_leave_out(lambda: self._master_key(general.get("master_key"))),
+            required_tags=self._or_leave_out(lambda: self._required_tags(general.get("enforced_params"))),
+            binds_fallbacks=self._or_leave_out(lambda: _switch(general.get("enforce_fallback_model_access"))),
             left_out=tuple(self.left_out),
             unsupported=tuple(self.unsupported),
             notes=tuple(self.notes),
@@ -313,11 +322,36 @@ class _Reader:
             return None
         return value.text()
 
+    def _required_tags(self, value: Found | None) -> tuple[str, ...] | None:
+        if value is None:
+            return None
+        tags: list[str] = []
+        for item in value.items():
+            section, _, tag = item.text().partition(".")
+            if section != "metadata" or not tag:
+                self.unsupported.append(Remark(item.path, item.line, "only tags (metadata.NAME) can be required here"))
+                continue
+            try:
+                validate_tag_names([*tags, tag])
+            except ValidationError as error:
+                raise item.refused(" ".join(error.messages)) from None
+            tags.append(tag)
+        return tuple(tags)
+
     def _seconds(self, settings: Settings, name: str) -> float | None:
         return self._or_leave_out(lambda: seconds(settings.get(name), self.notes))
 
     def _count(self, settings: Settings, name: str, *, most: int) -> int | None:
         return self._or_leave_out(lambda: count(settings.get(name), self.notes, most=most))
+
+
+def _switch(value: Found | None) -> bool | None:
+    if value is None:
+        return None
+    found = value.value
+    if not isinstance(found, bool):
+        raise value.refused("must be true or false")
+    return found
 
 
 def _inherit(

@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from accounting import wildcards
-from accounting.models import Budget, BudgetMode, BudgetScope, Price
+from accounting.models import ApiKey, Budget, BudgetMode, BudgetScope, Price
 from accounting.money import plain_usd
-from routing.litellm_config.applying import GLOBAL
+from routing.litellm_config.applying import GLOBAL, MASTER
 from routing.litellm_config.settings import PERIODS
 from routing.models import ChainKind, ModelAlias, Provider
 from routing.upstreams import price_map
@@ -80,6 +80,12 @@ def write() -> str:
     unsaid += sorted(line for provider, model in deployments for line in _unsaid_rates(provider, model))
     if settings:
         document["litellm_settings"] = settings
+    master = ApiKey.objects.filter(name=MASTER).first()
+    if master is not None and master.required_tags:
+        general = document.setdefault("general_settings", {})
+        general["enforced_params"] = [f"metadata.{tag}" for tag in master.required_tags]
+    if master is not None and master.binds_fallbacks:
+        document.setdefault("general_settings", {})["enforce_fallback_model_access"] = True
     header = "# Exported from the gateway. Provider keys are references; clients' keys are not in it.\n"
     header += "".join(f"# This schema cannot say: {what}\n" for what in unsaid)
     return header + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)

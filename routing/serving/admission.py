@@ -6,6 +6,7 @@ is not, or when a refusal might come from an outdated snapshot, the decision is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -15,14 +16,16 @@ from django.db import Error
 from accounting import ledger, refusals
 from accounting.budgets import BudgetRule, applicable
 from accounting.keys import Key
-from accounting.ledger.records import Hold, HoldRequest, TopUpRequest, new_entry_id
-from accounting.models import BudgetMode, BudgetScope
+from accounting.ledger.records import AttemptRecord, Hold, HoldRequest, TopUpRequest
+from accounting.models import BudgetMode
 from routing import catalog, exceptions
 from routing.catalog import Catalog, Step
 from routing.models import ChainKind
 from routing.serving.call import Call
 from routing.serving.callers import identify_in
 from routing.serving.ceiling import Ceiling, Room
+from routing.upstreams.base import FailureKind, UpstreamError
+from routing.upstreams.kinds import PATHS, Kind, kind_of
 
 SETTLE_MARGIN_S = 120  # beyond the chain's own time limits: no request can still need a hold that is older
 MAX_TURNS = 5  # when the configuration changes faster than this, the client gets a 503 instead of a loop
@@ -36,10 +39,13 @@ class Admission:
     request_id: str
     key: Key
     catalog: Catalog
-    steps: tuple[Step, ...]
+    steps: tuple[Step, ...]  # from the one that it was admitted for
     hold: Hold
     admitted_at: datetime
-    room: Room
+    #: The steps before, none of which could be admitted, and why.
+    passed_over: tuple[tuple[Step, UpstreamError], ...] = ()
+    #: What the request's own budgets had left, when its output cap was narrowed for that; None: it was not.
+    left_usd: Decimal | None = None
     #: Each step's ceiling is computed once, so that cover, record and settlement use the same amount.
     ceilings: dict[Step, Ceiling] = field(default_factory=dict, repr=False)
 
@@ -48,48 +54,67 @@ class Admission:
         ceiling = self.ceilings.get(step)
         if ceiling is None:
             price = self.catalog.price(step.provider.name, step.deployment.model, self.admitted_at)
-            ceiling = self.ceilings[step] = Ceiling.of(self.call, step, price, self.room)
+            room = Room.under(_budgets_of(step, self.catalog, self.call, self.key), self.key.limits)
+            ceiling = self.ceilings[step] = Ceiling.of(self.call, step, price, room.within(self.left_usd))
         return ceiling
 
     def chain(self, kind: ChainKind) -> tuple[Step, ...]:
         """The separate chain for prompts that are too long, or for content that is refused. Empty: it is not set."""
-        return self.catalog.chain(self.call.alias, kind)
+        return self.catalog.chain(self.call.alias, kind, may_fall_back_to=self.key.may_fall_back_to)
 
     def now_asking(self, call: Call) -> Admission:
         """The same admission for the rest of the client's call. Its ceilings are computed anew."""
         return replace(self, call=call, ceilings={})
 
-    def cover(self, step: Step, spent_usd: Decimal) -> Admission:
-        """An admission whose hold covers what earlier attempts spent and the most that this step may cost.
+    def cover(self, step: Step, attempts: Sequence[AttemptRecord]) -> Admission:
+        """An admission whose hold covers what the attempts before have spent and the most that this step may cost.
 
-        Raises a Refusal when a budget has no room for the difference, and Unbounded when the step's most is not known.
-        Then the hold is as it was."""
+        The budgets of an alias or a provider cover their own steps alone. Raises a Refusal when a budget has no room
+        for the difference, and Unbounded when the step's most is not known. Then the hold is as it was."""
         hold, ceiling = self.hold, self.ceiling(step)
         needed = ceiling.hold_usd
-        further = self._budgets_only_of(step.provider.name)
-        hard = next((r.name for r in (*(c.rule for c in hold.charges), *further) if r.mode == BudgetMode.HARD), None)
+        if needed == 0:
+            return self  # it has room in every budget, also in one that is overrun
+        place = (step.alias, step.provider.name)
+        further = self._budgets_only_of(step)
+        ours = [charge for charge in hold.charges if charge.rule.counts_step(*place)]
+        rules = (*(charge.rule for charge in ours), *further)
+        hard = next((rule.name for rule in rules if rule.mode == BudgetMode.HARD), None)
         if hard is not None and ceiling.unbounded is not None:
             raise ceiling.unbounded
         if needed is None:
             if hard is not None:
                 raise refusals.Unpriced(step.provider.name, step.deployment.model, hard)
             needed = Decimal(0)
+        spent_usd = _spent_usd(attempts)
         more_usd = max(Decimal(0), spent_usd + needed - (hold.hold_usd or Decimal(0)))
-        if not more_usd and not further:
+        step_usd = needed + max(
+            (
+                _spent_usd(a for a in attempts if rule.counts_step(a.alias, a.provider))
+                for rule in rules
+                if rule.is_of_steps
+            ),
+            default=Decimal(0),
+        )
+        is_short = any(
+            charge.rule.is_of_steps and charge.rule.mode == BudgetMode.HARD and charge.held_usd < step_usd
+            for charge in ours
+        )
+        if not more_usd and not further and not is_short:
             return self
-        grown = ledger.top_up(TopUpRequest(hold, more_usd, further))
-        return replace(self, hold=grown)
+        return replace(self, hold=ledger.top_up(TopUpRequest(hold, more_usd, further, *place, step_usd)))
 
-    def _budgets_only_of(self, provider: str) -> tuple[BudgetRule, ...]:
-        """The budgets of a further provider that hold nothing for this request yet, as this process knows them now.
+    def _budgets_only_of(self, step: Step) -> tuple[BudgetRule, ...]:
+        """The budgets of a further step that hold nothing for this request yet, as this process knows them now.
 
         All other budgets were asked at admission. A budget that was made since then holds what runs when its window is
         filled (backfill_period.sql)."""
-        if provider == self.hold.provider:
+        place = (step.alias, step.provider.name)
+        if place == (self.hold.alias, self.hold.provider):
             return ()
         known = {charge.rule.id for charge in self.hold.charges}
-        rules = (rule for rule in catalog.current().budgets if rule.scope == BudgetScope.PROVIDER)
-        return tuple(rule for rule in rules if rule.scope_value == provider and rule.id not in known)
+        rules = (rule for rule in catalog.current().budgets if rule.is_of_steps and rule.id not in known)
+        return tuple(rule for rule in rules if rule.counts_step(*place))
 
 
 def admit(call: Call, secret: str | None, request_id: str) -> Admission:
@@ -121,99 +146,174 @@ def _fresh() -> Catalog:
 
 
 def _admit(snapshot: Catalog, call: Call, secret: str | None, request_id: str) -> Admission:
+    """Hold the money of the first step of the chain whose budgets have room for it.
+
+    When none has, the client hears why the first step could not be admitted."""
     key = identify_in(snapshot, secret)
     steps = _steps(snapshot, call, key)
-    first = steps[0]
-    provider, model = first.provider.name, first.deployment.model
-    budgets = applicable(
+    if (missing := key.missing_tag(key.tags_of(call.tags))) is not None:
+        raise exceptions.MissingParameter(
+            f"The API key '{key.name}' asks for the tag '{missing}' in each request. Send it in the body, as "
+            f'"metadata": {{"{missing}": "…"}}.',
+            param=f"metadata.{missing}",
+        )
+    first: exceptions.BudgetRefused | None = None
+    refused: list[refusals.BudgetRefusal] = []
+    passed: list[tuple[Step, UpstreamError]] = []
+    ceilings: dict[Step, Ceiling] = {}
+    for place, step in enumerate(steps):
+        asked = _Asked(snapshot, call, key, request_id, steps[place:])
+        ceilings[step] = asked.ceiling
+        try:
+            admission = asked.hold(refused)
+        except exceptions.BudgetRefused as error:
+            first = first or error
+            refused.append(error.refusal)
+            passed.append((step, UpstreamError(FailureKind.NO_ROOM, f"no room in the budget '{error.refusal.budget}'")))
+        except (exceptions.ModelUnpriced, exceptions.UnboundedCost) as error:
+            if first is None:
+                raise
+            kind = FailureKind.UNPRICED if isinstance(error, exceptions.ModelUnpriced) else FailureKind.UNBOUNDED
+            passed.append((step, UpstreamError(kind, error.message)))
+        else:
+            ceilings.update(admission.ceilings)
+            if step not in admission.ceilings:
+                del ceilings[step]
+            return replace(admission, passed_over=tuple(passed), ceilings=ceilings)
+    assert first is not None
+    raise first
+
+
+class _Asked:
+    """The step that a call is to be admitted for: the first of ``steps``, which are those that are left."""
+
+    def __init__(self, snapshot: Catalog, call: Call, key: Key, request_id: str, steps: tuple[Step, ...]) -> None:
+        self._snapshot, self._call, self._key, self._request_id = snapshot, call, key, request_id
+        self._steps = steps
+        self._step = step = steps[0]
+        self._budgets = _budgets_of(step, snapshot, call, key)
+        self._price = snapshot.price(step.provider.name, step.deployment.model, datetime.now(UTC))
+        self._room = Room.under(self._budgets, key.limits)
+        self.ceiling = self._ceiling_within(None)
+
+    def _ceiling_within(self, left_usd: Decimal | None) -> Ceiling:
+        return Ceiling.of(self._call, self._step, self._price, self._room.within(left_usd))
+
+    def _refused_again_by(self, refused: Sequence[refusals.BudgetRefusal]) -> refusals.BudgetRefusal | None:
+        """A budget that has refused an earlier step, counts this one too, and has no room for it either. None: no such
+        one, so the ledger is to be asked."""
+        ours = {rule.name for rule in self._budgets}
+        return next((refusal for refusal in refused if refusal.budget in ours and not self._fits(refusal)), None)
+
+    def _fits(self, refusal: refusals.BudgetRefusal) -> bool:
+        if not self.ceiling.hold_usd:
+            return True  # it costs nothing, or nobody knows what it costs
+        left_usd = refusal.limit_usd - refusal.spent_usd - refusal.held_usd
+        narrowest = self._ceiling_within(left_usd).hold_usd
+        return narrowest is None or narrowest <= left_usd
+
+    def hold(self, refused: Sequence[refusals.BudgetRefusal]) -> Admission:
+        """Raises a GatewayError, or refusals.ConfigurationChanged, and then nothing is held. ``refused`` says which
+        budgets had no room for the steps before."""
+        again = self._refused_again_by(refused)
+        if again is not None:
+            raise exceptions.BudgetRefused(again)
+        ceiling, left_usd = self.ceiling, None
+        if ceiling.unbounded is not None and any(rule.mode == BudgetMode.HARD for rule in self._budgets):
+            param = ceiling.unbounded.param
+            raise exceptions.UnboundedCost(
+                f"The cost of '{param}' cannot be bounded, and a hard budget applies: {ceiling.unbounded}", param=param
+            )
+        try:
+            try:
+                hold = ledger.hold(self._request(ceiling))
+            except refusals.BudgetRefusal as refusal:
+                # The cap is ours and no client's, so a request that fits with a smaller one is not refused.
+                left_usd = refusal.limit_usd - refusal.spent_usd - refusal.held_usd
+                narrower = self._ceiling_within(left_usd)
+                if narrower == ceiling or narrower.hold_usd is None or narrower.hold_usd > left_usd:
+                    raise
+                if any(rule.name == refusal.budget and rule.is_of_steps for rule in self._budgets):
+                    left_usd = None  # other steps have budgets of their own
+                ceiling = narrower
+                hold = ledger.hold(self._request(ceiling))
+        except refusals.BudgetRefusal as refusal:
+            fits_tokens = ceiling.output_cap_within(_room_usd(refusal))
+            raise exceptions.BudgetRefused(refusal, fits_tokens, ceiling.hold_usd) from None
+        except refusals.Unpriced as refusal:
+            raise exceptions.ModelUnpriced(refusal) from None
+        except refusals.RateLimited as refusal:
+            raise exceptions.RateLimited(refusal) from None
+        admission = Admission(
+            self._call,
+            self._request_id,
+            self._key,
+            self._snapshot,
+            self._steps,
+            hold,
+            hold.created_at,
+            left_usd=left_usd,
+        )
+        # The database's clock decides which price is charged. By our clock another price may be in force.
+        at_hold = self._snapshot.price(self._step.provider.name, self._step.deployment.model, hold.created_at)
+        if at_hold is ceiling.price:
+            admission.ceilings[self._step] = ceiling
+        return admission
+
+    def _request(self, ceiling: Ceiling) -> HoldRequest:
+        call, key, step = self._call, self._key, self._step
+        return HoldRequest(
+            configuration_version=self._snapshot.version,
+            request_id=self._request_id,
+            key=key.name,
+            key_id=key.id,
+            owner=key.owner,
+            alias=call.alias,
+            step_alias=step.alias,
+            endpoint=call.endpoint,
+            provider=step.provider.name,
+            model=step.deployment.model,
+            hold_usd=ceiling.hold_usd,
+            budgets=self._budgets,
+            streamed=call.streamed,
+            end_user=key.end_user_of(call.end_user),
+            tags=key.tags_of(call.tags),
+            expires_after_s=_longest_s(self._steps) + SETTLE_MARGIN_S,
+            limits=key.limits,
+            ceiling_tokens=ceiling.most.input_tokens + ceiling.most.output_tokens,
+        )
+
+
+def _budgets_of(step: Step, snapshot: Catalog, call: Call, key: Key) -> tuple[BudgetRule, ...]:
+    return applicable(
         snapshot.budgets,
         key_id=key.id,
-        alias=call.alias,
-        provider=provider,
-        end_user=call.end_user,
-        tags=call.tags,
+        alias=step.alias,
+        provider=step.provider.name,
+        end_user=key.end_user_of(call.end_user),
+        tags=key.tags_of(call.tags),
     )
-    price = snapshot.price(provider, model, datetime.now(UTC))
-    room = Room.under(budgets, key.limits)
-    ceiling = Ceiling.of(call, first, price, room)
-    if ceiling.unbounded is not None and any(rule.mode == BudgetMode.HARD for rule in budgets):
-        param = ceiling.unbounded.param
-        raise exceptions.UnboundedCost(
-            f"The cost of '{param}' cannot be bounded, and a hard budget applies: {ceiling.unbounded}", param=param
-        ) from None
-    request = HoldRequest(
-        configuration_version=snapshot.version,
-        request_id=request_id,
-        key=key.name,
-        key_id=key.id,
-        alias=call.alias,
-        endpoint=call.endpoint,
-        provider=provider,
-        model=model,
-        hold_usd=ceiling.hold_usd,
-        budgets=budgets,
-        streamed=call.streamed,
-        end_user=call.end_user,
-        tags=call.tags,
-        expires_after_s=_longest_s(steps) + SETTLE_MARGIN_S,
-        limits=key.limits,
-        ceiling_tokens=ceiling.most.input_tokens + ceiling.most.output_tokens,
-    )
-    try:
-        hold = ledger.hold(request)
-    except refusals.BudgetRefusal as refusal:
-        room = replace(room, usd=refusal.limit_usd - refusal.spent_usd - refusal.held_usd)
-        narrower = Ceiling.of(call, first, price, room)
-        if narrower == ceiling or narrower.hold_usd is None or narrower.hold_usd > (room.usd or 0):
-            raise _budget_refused(refusal, ceiling) from None
-        ceiling = narrower
-        hold = _hold_what_is_left(request, ceiling)
-    except refusals.Unpriced as refusal:
-        raise exceptions.ModelUnpriced(refusal) from None
-    except refusals.RateLimited as refusal:
-        raise exceptions.RateLimited(refusal) from None
-    admission = Admission(call, request_id, key, snapshot, steps, hold, hold.created_at, room)
-    # The database's clock decides which price is charged. By our clock another price may be in force.
-    if snapshot.price(provider, model, hold.created_at) is ceiling.price:
-        admission.ceilings[first] = ceiling
-    return admission
 
 
-def _hold_what_is_left(request: HoldRequest, ceiling: Ceiling) -> Hold:
-    """The cap is ours and no client's, so a request that fits with a smaller one is not refused."""
-    most = ceiling.most
-    try:
-        return ledger.hold(
-            replace(
-                request,
-                entry_id=new_entry_id(),
-                hold_usd=ceiling.hold_usd,
-                ceiling_tokens=most.input_tokens + most.output_tokens,
-            )
-        )
-    except refusals.BudgetRefusal as refusal:
-        raise _budget_refused(refusal, ceiling) from None
-    except refusals.RateLimited as refusal:
-        raise exceptions.RateLimited(refusal) from None
-
-
-def _budget_refused(refusal: refusals.BudgetRefusal, ceiling: Ceiling) -> exceptions.BudgetRefused:
-    return exceptions.BudgetRefused(refusal, ceiling.output_cap_within(_room_usd(refusal)))
+def _spent_usd(attempts: Iterable[AttemptRecord]) -> Decimal:
+    return sum((attempt.cost_usd for attempt in attempts if attempt.cost_usd is not None), Decimal(0))
 
 
 def _steps(snapshot: Catalog, call: Call, key: Key) -> tuple[Step, ...]:
     """The call's chain. Raises a GatewayError when the alias is not there, or is not for this key."""
-    alias = snapshot.alias(call.alias)
-    if alias is None or not alias.enabled:
-        raise exceptions.ModelNotFound(call.alias, [name for name in snapshot.enabled_aliases if key.may_use(name)])
-    if not key.may_use(call.alias, alias.wildcard):
-        raise exceptions.ModelNotAllowed(
-            f"The API key '{key.name}' may not use the model '{call.alias}'.", param="model"
-        )
-    steps = snapshot.chain(call.alias)
+    snapshot.alias_for(key, call.alias)
+    steps = snapshot.chain(call.alias, may_fall_back_to=key.may_fall_back_to)
     if not steps:
-        raise exceptions.ModelNotFound(call.alias, [name for name in snapshot.enabled_aliases if name != call.alias])
-    return steps
+        raise exceptions.ModelNotFound(call.alias, [name for name in snapshot.aliases_of(key) if name != call.alias])
+    fitting = tuple(step for step in steps if _kind_of(step) in (None, call.kind))
+    if not fitting:
+        kind = _kind_of(steps[0]) or call.kind
+        raise exceptions.WrongKind(call.alias, kind, call.kind, PATHS.get(kind, ()))
+    return fitting
+
+
+def _kind_of(step: Step) -> Kind | None:
+    return kind_of(step.deployment.litellm_provider, step.deployment.model)
 
 
 def _room_usd(refusal: refusals.BudgetRefusal) -> Decimal:

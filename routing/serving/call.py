@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
+from accounting.tags import Tags
 from accounting.usage import Meter, Tier, Usage
 from routing.catalog import Step
-from routing.upstreams.base import AnswerStream, Json, Leash
+from routing.upstreams.base import AnswerStream, Json, Leash, Upstream, UpstreamRequest, WholeAnswer
+from routing.upstreams.kinds import Kind
 
 #: What a step has answered: a whole answer's body, or the text of a stream so far.
 Received = Json | str
@@ -109,6 +111,10 @@ class Call(Protocol):
     def endpoint(self) -> str: ...
 
     @property
+    def kind(self) -> Kind:
+        """Of the models that it can be sent to."""
+
+    @property
     def alias(self) -> str: ...
 
     @property
@@ -118,7 +124,7 @@ class Call(Protocol):
     def end_user(self) -> str: ...
 
     @property
-    def tags(self) -> Mapping[str, str]: ...
+    def tags(self) -> Tags: ...
 
     @property
     def is_adapted(self) -> bool:
@@ -136,14 +142,27 @@ class Call(Protocol):
     def ask_otherwise(self, step: Step) -> bool:
         """The step refused the request. True: from now on :meth:`request_for` asks this step in other words."""
 
-    def read(self, stream: AnswerStream, step: Step) -> AnswerStream:
-        """The step's stream, read as the answer to this call."""
+    def answer_of(self, upstream: Upstream, request: UpstreamRequest) -> WholeAnswer:
+        """Ask for the whole answer, by the upstream's method for this endpoint. Raises UpstreamError."""
 
     def estimate(self, received: Received, step: Step) -> Usage:
         """What the step has consumed, estimated because the provider gave no count."""
+
+
+class StreamedCall(Call, Protocol):
+    """A call of an endpoint that can stream its answer."""
+
+    def stream_of(self, upstream: Upstream, request: UpstreamRequest) -> AnswerStream:
+        """Ask for the answer as a stream, by the upstream's method for this endpoint. Raises UpstreamError."""
 
     def partial(self, *, is_rescuable: bool) -> Partial:
         """A new record of a streamed answer. It holds nothing back when no step could continue the answer."""
 
     def continuation(self, partial: Partial, said_tokens: int) -> Call:
         """The call that asks for the rest of the answer. ``said_tokens`` is how long it is so far."""
+
+
+def as_streamed(call: Call) -> StreamedCall:
+    """The call, which asks for a stream: only endpoints that can stream make such calls."""
+    assert call.streamed
+    return cast(StreamedCall, call)

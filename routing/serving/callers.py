@@ -36,7 +36,12 @@ def identify_in(snapshot: catalog.Catalog, secret: str | None) -> Key:
             else "An API key is required: send 'Authorization: Bearer <key>'. Keys are made in the admin."
         )
     if not key.enabled:
-        raise InvalidApiKey("The API key is disabled.")
-    if key.expires_at is not None and key.expires_at <= datetime.now(UTC):
-        raise InvalidApiKey("The API key has expired.")
+        raise InvalidApiKey("The API key is disabled.", key=key.name)
+    now = datetime.now(UTC)
+    if key.expires_at is not None and key.expires_at <= now:
+        raise InvalidApiKey("The API key has expired.", key=key.name)
+    if key.retires_at is not None and key.retires_at <= now:
+        raise InvalidApiKey(
+            "The API key was rotated, and its old secret is no longer valid. Use the new one.", key=key.name
+        )
     return key

@@ -14,7 +14,6 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from typing import Generic
 
 from accounting import facts, refusals
@@ -30,7 +29,7 @@ from routing.secrets.references import UnknownStore
 from routing.secrets.rotation import ProviderKey
 from routing.serving.admission import Admission
 from routing.serving.attempts import Answer, Clock, Failed, OpenStream, Served, counted, record_attempt
-from routing.serving.call import Call, Client, Partial, Unbounded
+from routing.serving.call import Client, Partial, Unbounded, as_streamed
 from routing.serving.decisions import (
     CHAIN_OF,
     OF_THE_KEY,
@@ -61,10 +60,7 @@ ALERTS = frozenset({FailureKind.AUTHENTICATION, FailureKind.NOT_FOUND, FailureKi
 def whole(admission: Admission) -> Served[WholeAnswer]:
     """Call until a step gives a whole answer. Raises Failed."""
 
-    def ask(upstream: Upstream, request: UpstreamRequest, _: Step) -> WholeAnswer:
-        return upstream.whole(request)
-
-    return _Cascade(admission, admission.steps, ask).run()
+    return _Cascade(admission, admission.steps, admission.call.answer_of).run()
 
 
 def stream(admission: Admission, client: Client, failed: list[AttemptRecord]) -> Served[OpenStream]:
@@ -80,7 +76,7 @@ def resume(
     attempts and hold are for the books; for the client it is the interruption that counts."""
     attempts = [*broken.failed, interrupted]
     said_tokens = sum(attempt.usage.output_tokens for attempt in attempts if attempt.first_token_ms is not None)
-    call = broken.admission.call.continuation(partial, said_tokens)
+    call = as_streamed(broken.admission.call).continuation(partial, said_tokens)
     return _streaming(broken.admission.now_asking(call), broken.rest, client, attempts).run()
 
 
@@ -99,10 +95,10 @@ def _is_clients_word(step: Step, error: UpstreamError) -> bool:
 def _streaming(
     admission: Admission, steps: Iterable[Step], client: Client, attempts: list[AttemptRecord]
 ) -> _Cascade[OpenStream]:
-    call: Call = admission.call
+    call = as_streamed(admission.call)
 
-    def ask(upstream: Upstream, request: UpstreamRequest, step: Step) -> OpenStream:
-        return _opened(call.read(upstream.stream(request), step))
+    def ask(upstream: Upstream, request: UpstreamRequest) -> OpenStream:
+        return _opened(call.stream_of(upstream, request))
 
     return _Cascade(admission, steps, ask, client, attempts)
 
@@ -149,13 +145,13 @@ class _Cascade(Generic[Answer]):
         self,
         admission: Admission,
         steps: Iterable[Step],
-        ask: Callable[[Upstream, UpstreamRequest, Step], Answer],
+        ask: Callable[[Upstream, UpstreamRequest], Answer],
         client: Client | None = None,
         attempts: list[AttemptRecord] | None = None,
     ) -> None:
         self._admission = admission
         self._queue = list(steps)
-        self._ask: Callable[[Upstream, UpstreamRequest, Step], Answer] = ask
+        self._ask: Callable[[Upstream, UpstreamRequest], Answer] = ask
         self._client = client
         self._failed = [] if attempts is None else attempts
         self._turned_to: set[ChainKind] = set()
@@ -163,6 +159,8 @@ class _Cascade(Generic[Answer]):
         self._refusal: UpstreamError | None = None  # the first of what the client sent
 
     def run(self) -> Served[Answer]:
+        if self._is_first:
+            self._note_passed_over()
         if not self._queue or (self._failed and self._admission.call.left_s() <= 0):
             raise self._failure(self._all_failed(None))
         visit = _Visit(self._queue.pop(0))
@@ -225,7 +223,7 @@ class _Cascade(Generic[Answer]):
         try:
             request = self._request(visit)
             self._cover(step, started)
-            answer = self._ask(upstream_for(step.deployment.litellm_provider), request, step)
+            answer = self._ask(upstream_for(step.deployment.litellm_provider), request)
         except UpstreamError as error:
             if self._client is not None:
                 self._client.on_gone(None)
@@ -247,9 +245,8 @@ class _Cascade(Generic[Answer]):
         return Served(answer, step, self._admission, self._failed, started, first_token_ms, rest, reference)
 
     def _cover(self, step: Step, started: Clock) -> None:
-        spent = sum((a.cost_usd for a in self._failed if a.cost_usd is not None), Decimal(0))
         try:
-            self._admission = self._admission.cover(step, spent)
+            self._admission = self._admission.cover(step, self._failed)
         except refusals.Unpriced as refusal:
             raise UpstreamError(FailureKind.UNPRICED, f"no price is known for {refusal.model}") from None
         except Unbounded as unbounded:
@@ -351,6 +348,13 @@ class _Cascade(Generic[Answer]):
                 alert=is_alert,
             )
         )
+
+    def _note_passed_over(self) -> None:
+        """What admission has left out before the step that it found room for."""
+        for step, error in self._admission.passed_over:
+            self._note(_Visit(step), Clock(), error)
+            self._failed[-1] = replace(self._failed[-1], next=words_of(NextStep()))
+            self._is_first = False
 
     def _failure(self, error: GatewayError) -> Failed:
         return Failed(error, self._failed, self._admission)

@@ -35,6 +35,10 @@ class Room:
         tokens = None if limits.tokens_per_minute is None else limits.tokens_per_minute // AT_ONCE
         return cls(usd, tokens)
 
+    def within(self, left_usd: Decimal | None) -> Room:
+        """The room when no more is left than that. None: all of it."""
+        return self if left_usd is None else replace(self, usd=left_usd)
+
     def output_cap(self, most: Quantities, price: PriceList | None) -> int:
         """The model's maximum, narrowed to the room; but not below what an ordinary answer needs."""
         cap = most.output_cap_tokens

@@ -27,7 +27,7 @@ from routing.serving import books, cascade
 from routing.serving.admission import Admission
 from routing.serving.attempts import Clock, Failed, OpenStream, Served, counted
 from routing.serving.books import Ending
-from routing.serving.call import Client, Consumed
+from routing.serving.call import Client, Consumed, as_streamed
 from routing.serving.decisions import REFUSED
 from routing.serving.waiting import Waited
 from routing.upstreams.base import QUIET, AnswerStream, Json, UpstreamError
@@ -67,7 +67,7 @@ class LiveAnswer:
         self._began = began
         self._client = client
         self._frames = frames
-        self._partial = served.admission.call.partial(is_rescuable=_has_rescuers(served))
+        self._partial = as_streamed(served.admission.call).partial(is_rescuable=_has_rescuers(served))
         self._settled = False
         self._given_up: Failed | None = None  # no step could go on
         self._closing: _Closing | None = None  # once the client has left

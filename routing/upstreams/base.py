@@ -1,8 +1,8 @@
 """The interface through which the cascade calls providers.
 
 Three kinds of upstream implement it: ``relay``, ``translate`` and ``sdk``. The cascade cannot tell them apart. Each
-time that an upstream is asked, at most one of its HTTP calls makes a provider work. It never retries, never falls back,
-touches no database, and turns every failure into one :class:`UpstreamError`.
+time that an upstream is asked for an answer, at most one of its HTTP calls makes a provider work. It never retries,
+never falls back, touches no database, and turns every failure into one :class:`UpstreamError`.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Leash(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """One attempt. ``body`` is the client's chat request in OpenAI's format with the output cap applied;
+    """One attempt. ``body`` is the client's request in OpenAI's format with the output cap applied;
     its ``model`` is still the alias. Upstreams must not mutate it: further attempts send it again."""
 
     deployment: Deployment
@@ -94,7 +94,9 @@ QUIET: Final[Json] = {}
 
 @dataclass(frozen=True, slots=True)
 class WholeAnswer:
-    """A complete ``chat.completion`` object. ``usage`` is None when the provider reported no usage."""
+    """A complete ``chat.completion`` object, or that of another endpoint, in OpenAI's format.
+
+    ``usage`` is None when the provider reported no usage."""
 
     body: Json
     usage: Usage | None
@@ -146,6 +148,20 @@ class Upstream(Protocol):
 
     def stream(self, request: UpstreamRequest) -> AnswerStream:
         """Call, read the status and headers, and hand back the stream. Raises UpstreamError."""
+
+    def messages(self, request: UpstreamRequest, headers: Mapping[str, str]) -> WholeAnswer:
+        """Anthropic's Messages, of a request in that format, with the client's headers that the format knows. Only
+        where the provider's row has that dialect. Raises UpstreamError."""
+
+    def messages_stream(self, request: UpstreamRequest, headers: Mapping[str, str]) -> AnswerStream:
+        """The same as a stream. Each chunk has the provider's event as ``native``, and its bytes as ``raw``; what it
+        says is beside them as in a chunk of a chat completion, with ``choices`` empty when it says nothing."""
+
+    def embed(self, request: UpstreamRequest) -> WholeAnswer:
+        """OpenAI's embeddings, of a request in its format. Raises UpstreamError.
+
+        More inputs than the provider takes at once are asked for in several calls, one after the other. When one of
+        them fails, the error's usage is that of the calls before it."""
 
 
 class FailureKind(StrEnum):

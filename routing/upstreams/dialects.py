@@ -74,7 +74,9 @@ _UNKNOWN_NAME: Final = re.compile(
 )
 #: Words that say that this model does not take a parameter, or not with this value.
 _UNFIT: Final = re.compile(
-    r"unsupported|not (?:be )?(?:supported?|permitted|allowed)|does ?n[o']t support|only \S+ is allowed", re.IGNORECASE
+    r"unsupported|not (?:be )?(?:supported?|permitted|allowed)|does ?n[o']t support|only \S+ is allowed|"
+    r"only allowed (?:when|if|with)",
+    re.IGNORECASE,
 )
 
 
@@ -155,6 +157,8 @@ def _set_parameters(body: Json, row: ProviderFacts, refused: Collection[str], dr
             del body[name]
             if not (name == "n" and value == 1):  # `n: 1` asks for nothing
                 dropped.append(name)
+    if not row.any_metadata and isinstance(body.get("metadata"), dict):
+        _send_texts_alone(body, dropped)
     if body.get("modalities") == ["text"]:
         del body["modalities"]  # text is what every server answers with, and few know the name
     temperature = body.get("temperature")
@@ -164,6 +168,18 @@ def _set_parameters(body: Json, row: ProviderFacts, refused: Collection[str], dr
     for theirs, ours in row.renames.items():
         if theirs in body:
             body[ours] = body.pop(theirs)
+
+
+def _send_texts_alone(body: Json, dropped: list[str]) -> None:
+    """OpenAI refuses metadata whose values are no texts. Such values are tags for the gateway's books."""
+    texts = {name: value for name, value in body["metadata"].items() if isinstance(value, str)}
+    if texts == body["metadata"]:
+        return
+    dropped.append("metadata")
+    if texts:
+        body["metadata"] = texts
+    else:
+        del body["metadata"]
 
 
 def _takes(row: ProviderFacts, name: str, value: Any, body: Json) -> bool:

@@ -25,12 +25,12 @@ def estimated_usage(body: Mapping[str, Any], received: str, model: str) -> Usage
     """What a chat request and the text received for it come to, by litellm's tokenizer for the model."""
     return Usage(
         input_tokens=max(1, _count_input(body, model)),
-        output_tokens=_count_text(received, model),
+        output_tokens=count_text(received, model),
         source=UsageSource.ESTIMATED,
     )
 
 
-def _count_text(text: str, model: str) -> int:
+def count_text(text: str, model: str) -> int:
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > MAX_COUNTED_BYTES:
         return size // BYTES_A_TOKEN
@@ -42,11 +42,11 @@ def _count_input(body: Mapping[str, Any], model: str) -> int:
     tools = body.get("tools")
     text = json.dumps([messages, tools] if tools else messages, ensure_ascii=False)
     if len(text) > MAX_COUNTED_BYTES:
-        return _count_text(text, model) + media_tokens
+        return count_text(text, model) + media_tokens
     try:
         counted = litellm_import.load().token_counter(model=model, messages=messages, tools=tools)
     except Exception:  # noqa: BLE001  a message that litellm cannot count is counted as the text it is
-        counted = _count_text(text, model)
+        counted = count_text(text, model)
     return int(counted) + media_tokens
 
 

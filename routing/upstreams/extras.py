@@ -68,7 +68,7 @@ _FUNCTION_FIELDS: Final = _set("arguments cache_control description input_schema
 #: Searches that litellm lets Anthropic make at most, by the size of their context (ANTHROPIC_WEB_SEARCH_TOOL_MAX_USES).
 _ANTHROPIC_SEARCHES: Final = {"low": 1, "medium": 5, "high": 10}
 #: What a search's results come to at most. Not documented; it is more than has been seen.
-_TOKENS_A_SEARCH: Final = 25_000
+TOKENS_A_SEARCH: Final = 25_000
 _SEARCH: Final = quantity_name(Meter.SEARCH)
 
 
@@ -197,7 +197,7 @@ def _judge_search(value: Any, deployment: Deployment, judged: _Judged) -> None:
         size = asked_search(value, deployment)["search_context_size"]
         searches = _ANTHROPIC_SEARCHES.get(size, 0) if isinstance(size, str) else 0
         judged.readings = 1 + searches
-        judged.further_input_tokens = _TOKENS_A_SEARCH * searches * (searches + 1) // 2
+        judged.further_input_tokens = TOKENS_A_SEARCH * searches * (searches + 1) // 2
     else:
         searches = 0
     if not searches:

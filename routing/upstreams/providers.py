@@ -123,6 +123,16 @@ class CallIds:
 
 
 @dataclass(frozen=True, slots=True)
+class Embeds:
+    """How a provider reads a request for embeddings."""
+
+    most_inputs: int = 2048  # at once; OpenAI's limit
+    reads_tokens: bool = False  # the inputs may be lists of OpenAI's tokens; elsewhere they are written out as text
+    takes: frozenset[str] = frozenset()  # `encoding_format`, `user`
+    renames: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderFacts:
     """A row of the table. The fields below ``dialects`` concern OpenAI's format, and are read for `relay` alone."""
 
@@ -146,12 +156,14 @@ class ProviderFacts:
     renames: Mapping[str, str] = field(default_factory=dict)
     #: A parameter that is named here is sent with these values alone.
     values: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    any_metadata: bool = False  # its `metadata` may have more than texts
     hottest: float = 2.0  # the highest temperature
     by_model: bool = False  # litellm knows which parameters each model refuses
     #: Those of the common parameters that its reasoning models refuse. The price map says which models reason.
     thinkers_refuse: frozenset[str] = frozenset()
     #: How it is made to go on from a last assistant message: `message` alone, or the field that asks for it.
     prefill: str = ""
+    embeds: Embeds = Embeds()
     life_signs: str = ""  # what it sends before the first token, while it thinks: `pings`, `comments` or nothing
     source: str = ""
 
@@ -165,6 +177,8 @@ def _variable(name: str) -> str:
 
 
 _BOTH: Final = (OLD_CAP, NEW_CAP)
+#: https://platform.openai.com/docs/api-reference/embeddings/create
+_EMBEDS_LIKE_OPENAI: Final = Embeds(reads_tokens=True, takes=_set("encoding_format user"))
 _OPENAI: Final = ProviderFacts(
     "openai",
     base_url="https://api.openai.com/v1",
@@ -175,6 +189,7 @@ _OPENAI: Final = ProviderFacts(
     message_fields=_set("name refusal audio annotations"),
     takes=PLATFORM_PARAMETERS,
     by_model=True,
+    embeds=_EMBEDS_LIKE_OPENAI,
     source="https://platform.openai.com/docs/api-reference/chat/create",
 )
 #: A server of which only one thing is known: it speaks OpenAI's format. What only Google and Anthropic read, and what
@@ -187,6 +202,7 @@ _ANY_SERVER: Final = ProviderFacts(
     takes=PLATFORM_PARAMETERS
     | ADDED_PARAMETERS
     - _set("cached_content container context_management mcp_servers media_resolution safety_settings speed"),
+    embeds=_EMBEDS_LIKE_OPENAI,
     source="https://github.com/BerriAI/litellm/blob/main/litellm/llms/openai/chat/gpt_transformation.py",
 )
 #: vLLM, and the clouds that serve with it: https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html
@@ -196,6 +212,7 @@ _VLLM: Final = ProviderFacts(
     keyless=True,
     message_fields=_set("name reasoning reasoning_content"),
     takes=_VLLM_TAKES,
+    embeds=Embeds(reads_tokens=True, takes=_set("encoding_format")),
     source="https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
 )
 _OLLAMA: Final = ProviderFacts(
@@ -220,6 +237,8 @@ _RELAYED: Final = (
         call_ids=CallIds(longest=100_000, signed=True),
         message_fields=MESSAGE_FIELDS,
         takes=PLATFORM_PARAMETERS | ADDED_PARAMETERS,
+        embeds=_EMBEDS_LIKE_OPENAI,
+        any_metadata=True,
         source="https://docs.litellm.ai/docs/completion/input",
     ),
     ProviderFacts(
@@ -328,6 +347,7 @@ _RELAYED: Final = (
         renames={"seed": "random_seed"},
         hottest=1.5,
         prefill="prefix",
+        embeds=Embeds(renames={"dimensions": "output_dimension"}),
         source="https://docs.mistral.ai/api/endpoint/chat",
     ),
     ProviderFacts(
@@ -432,6 +452,7 @@ _TRANSLATED: Final = (
         way="translate",
         base_url="https://generativelanguage.googleapis.com/v1beta",
         dialects=("gemini",),
+        embeds=Embeds(most_inputs=100),
         source="https://ai.google.dev/api/generate-content",
     ),
 )
@@ -442,16 +463,31 @@ _KEY_VARIABLES: Final = {
     "nano-gpt": "NANOGPT_API_KEY",
 }
 _CLOUDS: Final = _set("bedrock bedrock_mantle oci sagemaker sagemaker_chat vertex_ai vertex_ai_beta")
-#: litellm's names for the other providers with a chat API.
+#: Of a provider without a line, all inputs go to litellm at once.
+_EMBEDS_BY_SDK: Final = {
+    "azure": Embeds(reads_tokens=True, takes=_set("user")),
+    "cohere": Embeds(most_inputs=96),  # https://docs.cohere.com/reference/embed
+    "jina_ai": Embeds(most_inputs=512),
+    "voyage": Embeds(most_inputs=1000),  # https://docs.voyageai.com/reference/embeddings-api
+}
+#: litellm's names for the other providers with a chat API or embeddings.
 _BY_SDK: Final = tuple(
-    ProviderFacts(name, way="sdk", key_variable=_KEY_VARIABLES.get(name, ""), keyless=name in _CLOUDS, dialects=())
+    ProviderFacts(
+        name,
+        way="sdk",
+        key_variable=_KEY_VARIABLES.get(name, ""),
+        keyless=name in _CLOUDS,
+        dialects=(),
+        embeds=_EMBEDS_BY_SDK.get(name, Embeds()),
+    )
     for name in _set(
         "ai21_chat aiml amazon_nova azure azure_ai baseten bedrock bedrock_mantle bytez chutes clarifai cloudflare "
         "codestral cohere cohere_chat cometapi compactifai dashscope databricks datarobot docker_model_runner empower "
         "friendliai galadriel gigachat github github_copilot gradient_ai helicone heroku huggingface inception "
+        "infinity jina_ai "
         "langgraph lemonade maritalk minimax modelscope morph nano-gpt nlp_cloud nscale oci oobabooga ovhcloud petals "
         "poe predibase publicai replicate sagemaker sagemaker_chat sap scaleway snowflake synthetic triton v0 "
-        "vercel_ai_gateway vertex_ai vertex_ai_beta volcengine wandb watsonx xinference zai"
+        "vercel_ai_gateway vertex_ai vertex_ai_beta volcengine voyage wandb watsonx xinference zai"
     )
 )
 

@@ -7,13 +7,13 @@ left out or renamed (`dialects`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from time import monotonic
 from typing import Any, Final, TypeVar
 
 from accounting.usage import Usage
-from routing.upstreams import errors
+from routing.upstreams import embeddings, errors
 from routing.upstreams.answers import (
     TEXTS,
     Calls,
@@ -32,6 +32,7 @@ from routing.upstreams.deployment_parameters import resolved
 from routing.upstreams.dialects import Spoken, learn, refused_words, spoken
 from routing.upstreams.http.events import SILENCE, EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
+from routing.upstreams.mends.capability import cannot
 from routing.upstreams.mends.endings import write_function_calls
 from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.streams import LiveStream, Progress, collected, completed, next_event, says_something
@@ -57,6 +58,22 @@ class Relay:
         if asked.calls_functions:
             write_function_calls(whole.body["choices"], "message")
         return replace(whole, dropped_params=asked.dropped)
+
+    def messages(self, request: UpstreamRequest, headers: Mapping[str, str]) -> WholeAnswer:
+        raise cannot("The provider does not speak Anthropic's format", "model")
+
+    def messages_stream(self, request: UpstreamRequest, headers: Mapping[str, str]) -> LiveStream:
+        raise cannot("The provider does not speak Anthropic's format", "model")
+
+    def embed(self, request: UpstreamRequest) -> WholeAnswer:
+        url, headers = _address(request, "application/json", "embeddings")
+
+        def send(body: Json, asked: UpstreamRequest) -> WholeAnswer:
+            answer = post(url, headers, dumps(body), asked.timeouts)
+            read = embeddings.answered(answer, asked.api_key)
+            return WholeAnswer(read, usage_of(read.get("usage")), answer.status, errors.request_id(answer.headers))
+
+        return embeddings.embed(request, send)
 
     def stream(self, request: UpstreamRequest) -> LiveStream:
         def send(url: str, headers: dict[str, str], body: bytes, timeouts: Timeouts) -> EventReader | Whole:
@@ -93,7 +110,7 @@ def _ask(
 
     A server that calls a part of the request unknown has done nothing and billed nothing. When the request can do
     without that part, the server is asked again without it, in what is left of the attempt's time."""
-    url, headers = _address(request, accept)
+    url, headers = _address(request, accept, "chat/completions")
     ends_at = monotonic() + request.timeouts.total_s
     without: frozenset[str] = frozenset()
     for _ in range(_MAX_MENDS):
@@ -113,7 +130,7 @@ def _ask(
     return answer, asked
 
 
-def _address(request: UpstreamRequest, accept: str) -> tuple[str, dict[str, str]]:
+def _address(request: UpstreamRequest, accept: str, resource: str) -> tuple[str, dict[str, str]]:
     deployment = request.deployment
     base_url = deployment.base_url or PROVIDERS[deployment.litellm_provider].base_url
     if not base_url:
@@ -131,7 +148,7 @@ def _address(request: UpstreamRequest, accept: str) -> tuple[str, dict[str, str]
     path, question, query = base_url.partition("?")
     if deployment.litellm_provider in ("ollama", "ollama_chat") and path.rstrip("/").count("/") == 2:
         path = f"{path.rstrip('/')}/v1"  # litellm's configurations give the address of Ollama's own API
-    return f"{path.rstrip('/')}/chat/completions{question}{query}", headers
+    return f"{path.rstrip('/')}/{resource}{question}{query}", headers
 
 
 def _read_whole(answer: Whole, request: UpstreamRequest) -> WholeAnswer:

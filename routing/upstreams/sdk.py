@@ -1,4 +1,4 @@
-"""Calls all other providers that litellm knows, through `litellm.completion()`.
+"""Calls all other providers that litellm knows, through `litellm.completion()` and `litellm.embedding()`.
 
 That is slower than the other two kinds of upstream, but it knows those providers' log-ins and signatures. litellm's own
 HTTP clients do the calling, so this kind cannot promise all that the others do:
@@ -14,14 +14,14 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from time import monotonic
 from typing import Any, Final
 
 from accounting.usage import Usage
-from routing.upstreams import errors
+from routing.upstreams import embeddings, errors
 from routing.upstreams.answers import (
     Calls,
     cleaned,
@@ -37,6 +37,7 @@ from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, U
 from routing.upstreams.deployment_parameters import resolved
 from routing.upstreams.formats import PARAMETERS, dropped_params
 from routing.upstreams.litellm_import import load
+from routing.upstreams.mends.capability import cannot
 from routing.upstreams.scrubbing import scrubbed
 from routing.upstreams.streams import LiveStream, Progress, completed, says_something
 from routing.upstreams.usage import usage_of
@@ -62,6 +63,15 @@ class Sdk:
             body.pop("usage", None)
         whole = whole_answer(body, 200, _request_id(answer), may_be_empty=may_be_empty(request.body))
         return replace(whole, dropped_params=dropped_params(request.body, request.deployment, PARAMETERS))
+
+    def messages(self, request: UpstreamRequest, headers: Mapping[str, str]) -> WholeAnswer:
+        raise cannot("The provider does not speak Anthropic's format", "model")
+
+    def messages_stream(self, request: UpstreamRequest, headers: Mapping[str, str]) -> LiveStream:
+        raise cannot("The provider does not speak Anthropic's format", "model")
+
+    def embed(self, request: UpstreamRequest) -> WholeAnswer:
+        return embeddings.embed(request, _embed)
 
     def stream(self, request: UpstreamRequest) -> LiveStream:
         started = monotonic()
@@ -91,6 +101,25 @@ def _complete(request: UpstreamRequest, *, streamed: bool) -> Any:
         )
     except Exception as error:
         raise _mapped(error, request.api_key) from error
+
+
+def _embed(body: Json, request: UpstreamRequest) -> WholeAnswer:
+    deployment = request.deployment
+    try:
+        answer = load().embedding(
+            custom_llm_provider=deployment.litellm_provider,
+            api_key=request.api_key or None,
+            api_base=deployment.base_url,
+            api_version=deployment.api_version,
+            timeout=request.timeouts.total_s,
+            num_retries=0,
+            max_retries=0,
+            **{**copy.deepcopy(body), **resolved(deployment.parameters)},
+        )
+    except Exception as error:
+        raise _mapped(error, request.api_key) from error
+    read = answer.model_dump(exclude_none=True)
+    return WholeAnswer(read, usage_of(read.get("usage")), 200, _request_id(answer))
 
 
 def _timeout(timeouts: Timeouts, *, streamed: bool) -> Any:

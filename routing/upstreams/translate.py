@@ -11,7 +11,7 @@ from traceback import walk_tb
 from typing import Any, Final
 
 from accounting.usage import Usage
-from routing.upstreams import errors
+from routing.upstreams import anthropic_messages, embeddings, errors, gemini_embeddings
 from routing.upstreams.answers import cleaned, dumps, ends_empty, loads, may_be_empty, speaks, whole_answer
 from routing.upstreams.base import QUIET, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.formats import Anthropic, Gemini, Prepared, WireFormat, dropped_params
@@ -40,6 +40,17 @@ class Translate:
         prepared = _prepare(wire, request, streamed=False)
         answer = post(prepared.url, _headers(prepared), dumps(prepared.body), request.timeouts)
         return _read_whole(wire, prepared, answer, request)
+
+    def messages(self, request: UpstreamRequest, headers: Mapping[str, str]) -> WholeAnswer:
+        return anthropic_messages.ask(request, headers)
+
+    def messages_stream(self, request: UpstreamRequest, headers: Mapping[str, str]) -> LiveStream:
+        return anthropic_messages.stream(request, headers)
+
+    def embed(self, request: UpstreamRequest) -> WholeAnswer:
+        if request.deployment.litellm_provider == "gemini":
+            return embeddings.embed(request, gemini_embeddings.send)
+        raise cannot("The provider makes no embeddings", "model")
 
     def stream(self, request: UpstreamRequest) -> LiveStream:
         wire = FORMATS[request.deployment.litellm_provider]

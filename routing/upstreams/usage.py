@@ -73,6 +73,33 @@ def usage_of(reported: object) -> Usage | None:
     )
 
 
+def usage_of_messages(reported: object) -> Usage | None:
+    """A `usage` object of Anthropic's → Usage; None when nothing was reported, or when it is absurd.
+
+    Anthropic reports what was read from its cache and what was written into it beside `input_tokens`.
+    https://docs.anthropic.com/en/api/messages#response-usage"""
+    if not isinstance(reported, Mapping) or (
+        reported.get("input_tokens") is None and reported.get("output_tokens") is None
+    ):
+        return None
+    names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
+    counts = [_number(reported.get(name)) for name in names]
+    if None in counts:
+        facts.usage_refused({name: repr(reported.get(name))[:40] for name in names})
+        return None
+    plain, cached, written, output = (count or 0 for count in counts)
+    lifetimes = _part(reported, "cache_creation")
+    written_1h = _count(lifetimes, "ephemeral_1h_input_tokens")
+    return Usage(
+        input_tokens=plain + cached + written,
+        cached_input_tokens=cached,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=min(written_1h, written),
+        output_tokens=output,
+        quantities=_searches(reported, {}),
+    )
+
+
 def _searches(reported: Mapping[str, Any], prompt: Mapping[str, Any]) -> dict[str, Decimal]:
     """The searches in the web that the provider has counted: Anthropic's `server_tool_use`, what litellm counts for
     Gemini. Perplexity says the size of its one search."""

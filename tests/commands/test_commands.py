@@ -59,6 +59,21 @@ def test_create_key_takes_aliases_limits_a_budget_and_an_end() -> None:
 
 
 @pytest.mark.usefixtures("_configured")
+def test_create_key_says_whose_money_it_is() -> None:
+    run(
+        "create_key", "bot", "--owner", "Growth", "--tag", "team=red", "--tag", "cost centre=a=b", "--required-tag",
+        "project", "--end-user", "crm", "--ignore-end-users", "--alias", "gpt-4o", "--bind-fallbacks",
+    )  # fmt: skip
+    key = ApiKey.objects.get()
+    assert (key.owner, key.tags, key.required_tags) == ("Growth", {"team": "red", "cost centre": "a=b"}, ["project"])
+    assert (key.end_user, key.callers_name_end_users, key.binds_fallbacks) == ("crm", False, True)
+    run("create_key", "plain")
+    plain = ApiKey.objects.get(name="plain")
+    assert (plain.owner, plain.tags, plain.required_tags, plain.end_user) == ("", {}, [], "")
+    assert (plain.callers_name_end_users, plain.binds_fallbacks) == (True, False)
+
+
+@pytest.mark.usefixtures("_configured")
 def test_create_key_needs_a_name() -> None:
     with pytest.raises(CommandError, match="NAME: This field cannot be blank"):
         run("create_key", "")
@@ -74,6 +89,11 @@ def test_create_key_needs_a_name() -> None:
         (("--budget", "-1"), "not an amount of USD"),
         (("--period", "day"), "--period belongs to --budget"),
         (("--rpm", "0"), "--rpm must be 1 or more"),
+        (("--tag", "red"), "write NAME=VALUE"),
+        (("--tag", "team=red", "--tag", "team=blue"), "each name once"),
+        (("--tag", "team="), "--tag: The tag “team” needs a printable value"),
+        (("--required-tag", "a=b"), "--required-tag: A tag's name has 1 to 64"),
+        (("--owner", "x" * 201), "--owner: Ensure this value has at most 200 characters"),
         (("--expires", "soon"), "not a day or time"),
         (("--expires", "2020-01-01"), "is in the past"),
         (("--expires", "0d"), "is in the past"),
@@ -175,6 +195,21 @@ def test_expire_holds_leaves_a_living_workers_holds(book: Book) -> None:
 
 def test_spend_report_of_an_empty_ledger_says_so(book: Book) -> None:
     assert run("spend_report") == "nothing was spent in this time\n"
+
+
+def test_spend_report_has_no_cell_that_a_spreadsheet_runs(book: Book) -> None:
+    for user in ('=HYPERLINK("http://x.example","y")', "+1+1", "-2+3", "@SUM(A1)", "\t=1", "plain"):
+        book.post(book.hold("1", end_user=user, tags={"=team": user}, owner="=owner"), "0.25")
+    for by in ("user", "tag:=team", "owner"):
+        (header, *rows) = csv.reader(StringIO(run("spend_report", "--by", by, "--format", "csv"), newline=""))
+        cells = [cell for row in (header, *rows) for cell in row]
+        assert not [cell for cell in cells if cell[:1] in "=+-@\t\r" and cell]
+    assert [row["user"] for row in json.loads(run("spend_report", "--by", "user", "--format", "json"))][-1] == "plain"
+    (owned,) = csv.DictReader(StringIO(run("spend_report", "--by", "owner", "--format", "csv")))
+    assert owned == {
+        "owner": "'=owner", "requests": "6", "failed": "0", "input_tokens": "60", "output_tokens": "120",
+        "cost_usd": "1.5", "unpriced": "0",
+    }  # fmt: skip
 
 
 def test_spend_report_is_exact_in_every_format(book: Book) -> None:

@@ -192,6 +192,56 @@ def test_a_changed_master_key_replaces_the_old_one(tmp_path: Path) -> None:
     assert ApiKey.objects.get().digest == keys.digest("sk-second-of-all")
 
 
+KEY_SETTINGS = """
+general_settings:
+  master_key: sk-first-of-all
+  enforced_params: [user, metadata.project, metadata.ticket]
+  enforce_fallback_model_access: true
+"""
+
+
+def test_what_litellm_asks_of_every_request_is_asked_of_those_with_the_master_key(tmp_path: Path) -> None:
+    said = load(write(tmp_path, KEY_SETTINGS)).splitlines()
+    key = ApiKey.objects.get()
+    assert (key.required_tags, key.binds_fallbacks) == (["project", "ticket"], True)
+    assert any(
+        "general_settings.enforced_params[0], line 4: only tags (metadata.NAME) can be required here" in line
+        for line in said
+    )
+    before = snapshot()
+    load(write(tmp_path, KEY_SETTINGS))
+    out = export()
+    assert "- metadata.project" in out
+    assert "enforce_fallback_model_access: true" in out
+    load(write(tmp_path, out))
+    assert snapshot() == before
+    load(write(tmp_path, "general_settings: {enforced_params: [], enforce_fallback_model_access: false}"))
+    key.refresh_from_db()
+    assert (key.required_tags, key.binds_fallbacks) == ([], False)
+
+
+def test_without_a_master_key_no_key_asks_for_tags_and_the_output_says_so(tmp_path: Path) -> None:
+    ApiKey.objects.create(name="bot", **keys.fields_for("sk-of-the-bot"))
+    model = "model_list: [{model_name: gpt-4o, litellm_params: {model: openai/gpt-4o}}]\n"
+    said = load(write(tmp_path, model + "general_settings: {enforced_params: [metadata.project]}"))
+    assert "general_settings.enforced_params: each key has this for itself here; no key was changed" in said
+    assert ApiKey.objects.get().required_tags == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ("enforced_params: metadata.project", "general_settings.enforced_params, line 1: must be a list"),
+        ("enforced_params: [metadata.a=b]", "no “=”"),
+        ("enforce_fallback_model_access: maybe", "line 1: must be true or false"),
+    ],
+)
+def test_a_wrong_setting_of_keys_is_left_out(tmp_path: Path, settings: str, problem: str) -> None:
+    said = load(write(tmp_path, f"general_settings: {{master_key: sk-first-of-all, {settings}}}"))
+    assert problem in said
+    assert (ApiKey.objects.get().required_tags, ApiKey.objects.get().binds_fallbacks) == ([], False)
+
+
 def test_disabled_rows_stay_disabled_and_are_reported(tmp_path: Path) -> None:
     Provider.objects.filter(name="openai").update(enabled=False)
     ModelAlias.objects.filter(name="gpt-4o").update(enabled=False)

@@ -14,11 +14,14 @@ from accounting.refusals import BudgetExceeded, BudgetInFlight, Refusal, Request
 NOTHING = Decimal(0)
 
 
-@dataclass(frozen=True)
-class Provider:
-    """One provider's share of what a request cost."""
+Place = tuple[str, str]  # a step's alias and provider
 
-    name: str
+
+@dataclass(frozen=True)
+class Step:
+    """One step's share of what a request cost."""
+
+    place: Place
     cost_usd: Decimal
 
 
@@ -36,35 +39,36 @@ class ModelBudget:
     def window(self, now: datetime) -> Window:
         return window(Period(self.period), now, self.time_zone)
 
-    def concerns(self, entry: ModelEntry, provider: str) -> bool:
-        return {
-            "global": True,
-            "alias": entry.alias == self.value,
-            "user": entry.user == self.value,
-            "provider": provider == self.value,
-        }[self.scope]
+    @property
+    def is_of_steps(self) -> bool:
+        return self.scope in ("alias", "provider")
+
+    def concerns(self, entry: ModelEntry, place: Place) -> bool:
+        return {"global": True, "user": entry.user == self.value}.get(self.scope, self.counts(place))
+
+    def counts(self, place: Place) -> bool:
+        return {"alias": place[0] == self.value, "provider": place[1] == self.value}.get(self.scope, True)
 
 
 @dataclass
 class ModelEntry:
-    alias: str
+    place: Place
     user: str
-    provider: str
     hold_usd: Decimal
     created_at: datetime
     state: str = "held"
-    attempts: tuple[Provider, ...] = ()
+    attempts: tuple[Step, ...] = ()
     cost_usd: Decimal | None = None
     adjusted_usd: Decimal = NOTHING
 
     def paid_to(self, budget: ModelBudget) -> Decimal:
         """What the settled entry weighs in the budget, without adjustments."""
         cost_usd = self.cost_usd or NOTHING
-        if budget.scope != "provider":
+        if not budget.is_of_steps:
             return cost_usd
-        if not self.attempts:  # its worker died, so its cost counts for its provider
-            return cost_usd if self.provider == budget.value else NOTHING
-        return sum((a.cost_usd for a in self.attempts if a.name == budget.value), NOTHING)
+        if not self.attempts:  # its worker died, so its cost counts for its step
+            return cost_usd if budget.counts(self.place) else NOTHING
+        return sum((a.cost_usd for a in self.attempts if budget.counts(a.place)), NOTHING)
 
 
 @dataclass
@@ -100,34 +104,45 @@ class Books:
 
     def hold(self, entry_id: UUID, entry: ModelEntry, now: datetime) -> type[Refusal] | None:
         """Admits the entry, or returns the refusal that must come."""
-        keys = self._windows(entry, entry.provider, now)
-        for key in keys:
-            refusal = self._refusal(key, self._held(key, entry.hold_usd))
-            if refusal is not None:
-                return refusal
+        keys = self._windows(entry, entry.place, now)
+        refusals = [(self._refusal(key, self._held(key, entry.hold_usd)), key[2]) for key in keys]
+        lasting = [
+            ((BudgetInFlight, BudgetExceeded, RequestExceedsBudget).index(refusal), end is None, end or now, refusal)
+            for refusal, end in refusals
+            if refusal is not None
+        ]
+        if lasting:
+            return max(lasting, key=lambda found: found[:3])[3]
         self.entries[entry_id] = entry
         for key in keys:
             self.charges[key][entry_id] = Charge(self._held(key, entry.hold_usd), NOTHING)
         return None
 
     def top_up(
-        self, entry_id: UUID, more_usd: Decimal, provider: str, known: set[int], now: datetime
+        self, entry_id: UUID, more_usd: Decimal, step_usd: Decimal, place: Place, *, known: set[int], now: datetime
     ) -> type[Refusal] | None:
-        """More money for a running entry whose next attempt goes to that provider.
+        """More money for a running entry whose next attempt goes to that step, whose budgets then hold ``step_usd``.
 
         ``known`` are the budgets on its receipt. The kind of a refusal is left open, because several budgets may
         refuse, each in its own way.
         """
         entry = self.entries[entry_id]
-        further = self.top_up_windows(entry, provider, known, now)
+        further = self.top_up_windows(entry, place, known, now)
         charged = [key for key in self.charges if entry_id in self.charges[key]]
         new = [key for key in further if key not in charged]
-        weights = {key: self._held(key, more_usd) for key in charged}
-        weights.update({key: self._held(key, entry.hold_usd + more_usd) for key in new})
+        asked: dict[PeriodKey, Decimal] = {}
+        for key in (*charged, *new):
+            budget = self.budget_of(key)
+            held_usd = self.charges[key][entry_id].held_usd if key in charged else NOTHING
+            if not budget.is_of_steps:
+                asked[key] = more_usd if key in charged else entry.hold_usd + more_usd
+            else:
+                asked[key] = max(NOTHING, step_usd - held_usd) if budget.counts(place) else NOTHING
+        weights = {key: self._held(key, amount) for key, amount in asked.items()}
         refusals = {
             refusal
             for key, held_usd in weights.items()
-            if (refusal := self._refusal(key, held_usd, topping_up=key not in new)) is not None
+            if asked[key] and (refusal := self._refusal(key, held_usd, topping_up=key not in new)) is not None
         }
         if refusals:
             return next(iter(refusals)) if len(refusals) == 1 else Refusal
@@ -136,24 +151,24 @@ class Books:
             self.charges[key].setdefault(entry_id, Charge(NOTHING, NOTHING)).held_usd += held_usd
         return None
 
-    def top_up_windows(self, entry: ModelEntry, provider: str, known: set[int], now: datetime) -> list[PeriodKey]:
-        return self._windows(entry, provider, now, without=known)
+    def top_up_windows(self, entry: ModelEntry, place: Place, known: set[int], now: datetime) -> list[PeriodKey]:
+        return self._windows(entry, place, now, without=known)
 
     def _windows(
-        self, entry: ModelEntry, provider: str, now: datetime, without: Collection[int] = ()
+        self, entry: ModelEntry, place: Place, now: datetime, without: Collection[int] = ()
     ) -> list[PeriodKey]:
         """The windows that apply, each with all that its scope has spent and holds in it."""
         keys = []
         for budget in sorted(self.budgets.values(), key=lambda b: b.id):
-            if not budget.enabled or not budget.concerns(entry, provider) or budget.id in without:
+            if not budget.enabled or not budget.concerns(entry, place) or budget.id in without:
                 continue
             opened = budget.window(now)
             key = (budget.id, opened.start, opened.end)
             charges = self.charges.setdefault(key, {})
             for entry_id, other in self.entries.items():
                 within = opened.start <= other.created_at and (opened.end is None or other.created_at < opened.end)
-                providers = {other.provider, *(a.name for a in other.attempts)}
-                if entry_id in charges or not within or not any(budget.concerns(other, p) for p in providers):
+                places = {other.place, *(a.place for a in other.attempts)}
+                if entry_id in charges or not within or not any(budget.concerns(other, p) for p in places):
                     continue
                 charges[entry_id] = self._late_charge(budget, other)
             if key in self.changed:  # running requests hold as the budget's mode is now
@@ -165,7 +180,7 @@ class Books:
         return keys
 
     def _late_charge(self, budget: ModelBudget, entry: ModelEntry) -> Charge:
-        ours = budget.scope != "provider" or entry.provider == budget.value
+        ours = budget.counts(entry.place)
         if entry.state == "held":
             return Charge(entry.hold_usd if budget.mode == "hard" and ours else NOTHING, NOTHING)
         return Charge(NOTHING, entry.paid_to(budget) + (entry.adjusted_usd if ours else NOTHING))
@@ -187,17 +202,17 @@ class Books:
 
     # --- the end ------------------------------------------------------------------------------------------
 
-    def settle(self, entry_id: UUID, attempts: tuple[Provider, ...], served: str, state: str) -> bool:
+    def settle(self, entry_id: UUID, attempts: tuple[Step, ...], served: Place, state: str) -> bool:
         entry = self.entries[entry_id]
         if entry.state not in ("held", "unknown"):
             return False
-        others = {a.name for a in attempts if a.cost_usd} - {entry.provider}
-        for key, charges in self.charges.items():  # budgets of other providers, named in the settlement or not
+        others = {a.place for a in attempts if a.cost_usd} - {entry.place}
+        for key, charges in self.charges.items():  # budgets of other steps, named in the settlement or not
             budget, (_, start, end) = self.budget_of(key), key
             within = start <= entry.created_at and (end is None or entry.created_at < end)
-            if budget.enabled and budget.scope == "provider" and budget.value in others and within:
+            if budget.enabled and budget.is_of_steps and any(map(budget.counts, others)) and within:
                 charges.setdefault(entry_id, Charge(NOTHING, NOTHING))
-        entry.state, entry.attempts, entry.provider = state, attempts, served
+        entry.state, entry.attempts, entry.place = state, attempts, served
         entry.cost_usd = sum((a.cost_usd for a in attempts), NOTHING)
         for key, charge in self._charges(entry_id):
             charge.held_usd, charge.posted_usd = NOTHING, entry.paid_to(self.budget_of(key))
@@ -209,9 +224,8 @@ class Books:
         entry.state, entry.cost_usd = "unknown", entry.hold_usd
         for key, charge in self._charges(entry_id):
             budget = self.budget_of(key)
-            # Another provider's budget is charged what it held. Every other budget is charged the whole hold.
-            of_another = budget.scope == "provider" and budget.value != entry.provider
-            charge.posted_usd = charge.held_usd if of_another else entry.hold_usd
+            # Another step's budget is charged what it held. Every other budget is charged the whole hold.
+            charge.posted_usd = entry.hold_usd if budget.counts(entry.place) else charge.held_usd
             charge.held_usd = NOTHING
 
     def resolve(self, entry_id: UUID, cost_usd: Decimal) -> None:
@@ -225,7 +239,7 @@ class Books:
         entry.adjusted_usd += amount_usd
         for key, charge in self._charges(entry_id):
             budget = self.budget_of(key)
-            if budget.scope != "provider" or budget.value == entry.provider:
+            if budget.counts(entry.place):
                 charge.posted_usd += amount_usd
 
     def age(self, by: timedelta) -> None:

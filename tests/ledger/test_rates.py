@@ -35,6 +35,7 @@ def test_requests_a_minute_are_admitted_up_to_the_limit_exactly(book: Book) -> N
     with pytest.raises(RateLimited) as refused:
         book.hold("0", **limited(requests_per_minute=3))
     assert (refused.value.limit, refused.value.most, refused.value.used) == ("requests a minute", 3, 3)
+    assert refused.value.retry_after_s is not None
     assert 1 <= refused.value.retry_after_s <= 60
     assert LedgerEntry.objects.count() == 3
 

@@ -175,7 +175,7 @@ def test_what_a_client_sent_does_not_act_on_the_readers_terminal(
     assert said.splitlines()[2].startswith(r"\x1b[2Jann\nbob  ")
 
 
-# --- the document's ten questions ----------------------------------------------------------------------------------
+# --- the document's questions ----------------------------------------------------------------------------------
 
 
 def answer(book: Book, question: str) -> list[tuple[Any, ...]]:
@@ -185,7 +185,7 @@ def answer(book: Book, question: str) -> list[tuple[Any, ...]]:
     return book.rows(found[0].replace("%", "%%"))
 
 
-def test_the_ten_questions_are_answered_rightly(book: Book) -> None:
+def test_the_questions_are_answered_rightly(book: Book) -> None:
     now = datetime.now(UTC)
     book.budget("10")
     book.post(book.hold("1", key="bot", end_user="user-42", tags={"team": "a"}, request_id="req-1"), "0.25")

@@ -128,7 +128,6 @@ def test_a_long_history_costs_a_request_nothing(book: Book, history: float) -> N
         for name, values in {
             "window_spenders": {"period_id": period_id, "most": 10},
             "refused_keys": {},
-            "current_balances": {"budget_ids": [budget.id], "starts": [before[0]], "ends": [before[1]]},
         }.items():
             plan = explain(explaining, sql.load(name), values)
             assert not BIG_TABLES.search(plan), f"{name} reads a whole table:\n{plan}"

@@ -27,12 +27,12 @@ from hypothesis.stateful import (
 
 from accounting.ledger.corrections import NotCorrectable, adjust, resolve
 from accounting.ledger.expiry import expire_dead
-from accounting.ledger.records import Hold, TopUpRequest
+from accounting.ledger.records import AttemptRecord, Hold, TopUpRequest
 from accounting.ledger.writer import Writer
 from accounting.models import Budget
 from accounting.refusals import HoldLost, Refusal
 from tests.ledger.conftest import Book
-from tests.ledger.model import Books, ModelBudget, ModelEntry, Provider
+from tests.ledger.model import Books, ModelBudget, ModelEntry, Place, Step
 
 ALIASES = st.sampled_from(("claude-sonnet", "gpt-4o"))
 PROVIDERS = st.sampled_from(("anthropic", "openai"))
@@ -122,7 +122,7 @@ class Ledger(RuleBasedStateMachine):
     def _hold(self, amount: Decimal, alias: str, provider: str, user: str) -> UUID | None:
         now = self.book.rows("SELECT now()")[0][0]
         request = self.book.request(str(amount), alias=alias, provider=provider, end_user=user)
-        entry = ModelEntry(alias, user, provider, amount, now)
+        entry = ModelEntry((alias, provider), user, amount, now)
         refusal = self.model.hold(request.entry_id, entry, now)
         if refusal is not None:
             with pytest.raises(refusal) as refused:
@@ -141,20 +141,26 @@ class Ledger(RuleBasedStateMachine):
         assert all(within for (within,) in self.book.rows(limits, hold.entry_id))
         return hold.entry_id
 
-    @rule(entry_id=holds, more=AMOUNTS, provider=PROVIDERS)
-    def a_request_asks_for_more(self, entry_id: UUID, more: Decimal, provider: str) -> None:
-        receipt, entry = self.receipts[entry_id], self.model.entries[entry_id]
+    @rule(entry_id=holds, more=st.just(Decimal(0)) | AMOUNTS, share=st.floats(0, 1), alias=ALIASES, provider=PROVIDERS)
+    def a_request_asks_for_more(
+        self, *, entry_id: UUID, more: Decimal, share: float, alias: str, provider: str
+    ) -> None:
+        """The further step needs some of the new hold; the rest is for what the steps before have cost."""
+        receipt, entry, place = self.receipts[entry_id], self.model.entries[entry_id], (alias, provider)
         known = {charge.rule.id for charge in receipt.charges}
-        request = self.book.request("1", alias=entry.alias, provider=provider, end_user=entry.user)
+        request = self.book.request("1", alias=alias, provider=provider, end_user=entry.user)
         further = tuple(rule for rule in request.budgets if rule.id not in known)
-        top_up = TopUpRequest(receipt, more, further)
+        step_usd = round((entry.hold_usd + more) * Decimal(share), 12)
+        top_up = TopUpRequest(receipt, more, further, alias, provider, step_usd)
         if entry.state != "held":
             with pytest.raises(HoldLost):
                 self.book.writer.top_up(top_up)
             # Its windows were opened all the same.
-            self.model.top_up_windows(entry, provider, known, self.book.rows("SELECT now()")[0][0])
+            self.model.top_up_windows(entry, place, known, self.book.rows("SELECT now()")[0][0])
             return
-        refusal = self.model.top_up(entry_id, more, provider, known, self.book.rows("SELECT now()")[0][0])
+        refusal = self.model.top_up(
+            entry_id, more, step_usd, place, known=known, now=self.book.rows("SELECT now()")[0][0]
+        )
         if refusal is None:
             self.receipts[entry_id] = self.book.writer.top_up(top_up)
             assert self.receipts[entry_id].hold_usd == entry.hold_usd
@@ -163,24 +169,26 @@ class Ledger(RuleBasedStateMachine):
                 self.book.writer.top_up(top_up)
             assert refusal is Refusal or type(refused.value) is refusal
 
-    @rule(entry_id=holds, first=st.none() | AMOUNTS, cost=AMOUNTS, fallback=PROVIDERS)
-    def a_request_is_posted(self, entry_id: UUID, first: Decimal | None, cost: Decimal, fallback: str) -> None:
-        """Settle at the entry's provider, or at another after a first attempt that cost something. It may be late."""
-        provider = self.model.entries[entry_id].provider
-        attempts = (
-            [Provider(provider, cost)] if first is None else [Provider(provider, first), Provider(fallback, cost)]
-        )
-        records = [self.book.attempt(str(a.cost_usd), provider=a.name, outcome="interrupted") for a in attempts[:-1]]
-        records.append(self.book.attempt(str(cost), provider=attempts[-1].name))
+    @rule(entry_id=holds, first=st.none() | AMOUNTS, cost=AMOUNTS, fallback=st.tuples(ALIASES, PROVIDERS))
+    def a_request_is_posted(self, entry_id: UUID, first: Decimal | None, cost: Decimal, fallback: Place) -> None:
+        """Settle at the entry's step, or at another after a first attempt that cost something. It may be late."""
+        place = self.model.entries[entry_id].place
+        attempts = [Step(place, cost)] if first is None else [Step(place, first), Step(fallback, cost)]
+        records = [self._attempt(a, outcome="interrupted") for a in attempts[:-1]]
+        records.append(self._attempt(attempts[-1]))
         assert self.book.writer.settle(self.book.settlement(self.receipts[entry_id], *records))
-        self.model.settle(entry_id, tuple(attempts), attempts[-1].name, "posted")
+        self.model.settle(entry_id, tuple(attempts), attempts[-1].place, "posted")
+
+    def _attempt(self, step: Step, **fields: Any) -> AttemptRecord:
+        alias, provider = step.place
+        return self.book.attempt(str(step.cost_usd), alias=alias, provider=provider, **fields)
 
     @rule(entry_id=holds)
     def a_request_is_voided(self, entry_id: UUID) -> None:
-        provider = self.model.entries[entry_id].provider
-        failed = self.book.attempt("0", provider=provider, outcome="timeout", http_status=None)
+        step = Step(self.model.entries[entry_id].place, Decimal(0))
+        failed = self._attempt(step, outcome="timeout", http_status=None)
         assert self.book.writer.settle(self.book.settlement(self.receipts[entry_id], failed))
-        self.model.settle(entry_id, (Provider(provider, Decimal(0)),), provider, "voided")
+        self.model.settle(entry_id, (step,), step.place, "voided")
 
     # --- what goes wrong ----------------------------------------------------------------------------------
 

@@ -17,8 +17,8 @@ from tests.ledger.conftest import Book
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "sql-views.md").read_text(encoding="utf-8")
 VIEWS = (
-    "ledger", "attempts", "spend_by_day", "spend_by_alias", "spend_by_provider", "spend_by_key", "budget_status",
-    "open_holds",
+    "ledger", "attempts", "spend_by_hour", "spend_by_day", "spend_by_alias", "spend_by_provider", "spend_by_key",
+    "spend_by_tag", "budget_status", "open_holds", "refusals",
 )  # fmt: skip
 
 
@@ -48,11 +48,26 @@ def test_every_question_of_the_document_has_an_answer(book: Book) -> None:
     book.budget("10")
     book.post(book.hold("0.5", end_user="user-42", tags={"team": "a"}), "0.25")
     questions = re.findall(r"```sql\n(.+?)```", DOCUMENT, flags=re.DOTALL)
-    assert len(questions) == 11
+    assert len(questions) == 12
     answers = {question: book.rows(question.replace("%", "%%")) for question in questions}
     assert [len(rows) for question, rows in answers.items() if "user-42" in question] == [1]
     (budget,) = next(rows for question, rows in answers.items() if "budget_status" in question)
     assert budget[:5] == ("global", Decimal(10), Decimal("0.25"), Decimal(0), Decimal("9.75"))
+
+
+def test_spend_is_summed_by_the_hour_and_by_each_tag(book: Book) -> None:
+    book.budget("10")
+    both, one = book.hold("0.5", tags={"team": "a", "env": "x=1"}), book.hold("0.5", tags={"team": "a"})
+    for hold in (both, one, book.hold("0.5")):
+        book.post(hold, "0.25")
+    (row,) = book.rows(
+        "SELECT hour = date_trunc('hour', now()), requests, failed, cost_usd, unpriced FROM spend_by_hour"
+    )
+    assert row == (True, 3, 0, Decimal("0.75"), 0)
+    assert book.rows("SELECT tag, name, value, requests, cost_usd FROM spend_by_tag") == [
+        ("env=x=1", "env", "x=1", 1, Decimal("0.25")),
+        ("team=a", "team", "a", 2, Decimal("0.50")),
+    ]
 
 
 def test_the_views_say_what_was_asked_and_consumed_and_in_which_tier(book: Book) -> None:

@@ -57,7 +57,8 @@ RATE: Row = {"qualifier": "", "tier": "standard", "above_input_tokens": 0}
 LONG: Row = RATE | {"price_id": 1, "above_input_tokens": 200_000}
 ENTRY: Row = USAGE | TIER | {
     "created_at": NOON, "settled_at": NOON, "expires_at": NEXT_DAY, "writer_id": 7, "state": "posted", "key": "bot",
-    "key_id": 1, "alias": "claude-sonnet", "served_alias": "claude-sonnet", "provider": "anthropic",
+    "key_id": 1, "owner": "", "alias": "claude-sonnet", "step_alias": "", "served_alias": "claude-sonnet",
+    "provider": "anthropic",
     "model": "claude-sonnet-4-6", "attempt_count": 1, "fallback": False, "streamed": True, "http_status": 200,
     "error_code": "", "provider_request_id": "msg_1", "hold_usd": Decimal("0.01"), "cost_usd": None, "overrun": False,
     "price": PRICED, "first_token_ms": 300, "duration_ms": 900, "end_user": "ada", "tags": '{"team": "research"}',
@@ -109,10 +110,22 @@ ROWS: dict[str, list[Row]] = {
         {
             "name": "bot", "prefix": "gw-abcd", "digest": "0" * 64, "enabled": True, "expires_at": NEXT_DAY,
             "allowed_aliases": ["claude-sonnet", "gpt"], "requests_per_minute": 60, "tokens_per_minute": None,
-            "concurrent_requests": None, "created_at": DAY, "uses_wildcards": False,
+            "concurrent_requests": None, "created_at": DAY, "uses_wildcards": False, "owner": "growth",
+            "binds_fallbacks": True,
+            "tags": '{"team": "red"}', "required_tags": ["project"], "callers_name_end_users": False,
+            "end_user": "bot@example.com", "rotated_at": DAY, "old_prefix": "gw-dcba", "old_digest": "1" * 64,
+            "old_valid_until": NEXT_DAY,
         }
     ],
     "accounting_keyrate": [{"key_id": 1, "minute": NOON, "requests": 2, "tokens": 2400}],
+    "accounting_refusedrequest": [
+        {
+            "at": NOON, "request_id": "refused", "key": "bot", "key_id": 1, "alias": "gpt", "endpoint": "chat",
+            "end_user": "ada", "tags": '{"team": "research"}', "code": "budget_exceeded", "message": "It is spent.",
+            "budget": "everything", "limit_usd": Decimal(100), "spent_usd": Decimal("99.9"), "held_usd": Decimal(0),
+            "asked_usd": Decimal("0.2"), "count": 1,
+        }
+    ],
     "accounting_price": [
         PRICE | {
             "provider": "anthropic", "model": "claude-sonnet-4-6", "input_usd_per_mtok": Decimal(3),
@@ -148,11 +161,12 @@ ROWS: dict[str, list[Row]] = {
     "accounting_budgetperiod": [
         {
             "budget_id": 1, "period_start": DAY, "period_end": NEXT_DAY, "posted_usd": Decimal("0.03475"),
-            "held_usd": Decimal("0.03"), "has_gap": False,
+            "held_usd": Decimal("0.03"), "has_gap": False, "period": "day", "time_zone": "UTC", "told_limit_usd": None,
         },
         {
             "budget_id": 2, "period_start": EPOCH, "period_end": None, "posted_usd": Decimal("0.029"),
-            "held_usd": Decimal("0.03"), "has_gap": False,
+            "held_usd": Decimal("0.03"), "has_gap": False, "period": "total", "time_zone": "UTC",
+            "told_limit_usd": None,
         },
     ],
     "accounting_ledgerentry": [

@@ -21,7 +21,9 @@ STATES: tuple[State, ...] = (
     {"accounting": "0010_keys_and_wildcards", "routing": "0007_first_token_limits"},
     {"accounting": "0010_keys_and_wildcards", "routing": "0008_names_and_parameters"},
     {"accounting": "0010_keys_and_wildcards", "routing": "0009_optional_output_cap"},
-    {"accounting": "0011_first_page", "routing": "0009_optional_output_cap"},
+    {"accounting": "0011_whose_money", "routing": "0009_optional_output_cap"},
+    {"accounting": "0012_refusals_and_windows", "routing": "0009_optional_output_cap"},
+    {"accounting": "0013_first_page", "routing": "0009_optional_output_cap"},
 )
 NOW = STATES[-1]
 

@@ -24,7 +24,15 @@ OUR_MIGRATIONS = sorted(
     path for app in ("accounting", "routing") for path in (SQL.parents[1] / app / "migrations").glob("[0-9]*.py")
 )
 # In the order in which a database gets them: rights on views come after the views.
-DEFINITIONS = ("configuration_version", "immutable_ledger", "budget_gap", "views", "reader_role", "reader_limits")
+DEFINITIONS = (
+    "configuration_version",
+    "immutable_ledger",
+    "budget_gap",
+    "is_of_alias",
+    "views",
+    "reader_role",
+    "reader_limits",
+)
 STATE = pytest.mark.parametrize("state", STATES, ids=name_of)
 
 

@@ -41,41 +41,47 @@ _NO_THINKING = ("none", "minimal")
 # --- reading -------------------------------------------------------------------------------------
 
 
+def refuse_key(asked: Asked) -> Failure | None:
+    if asked.headers.get("x-goog-api-key") or asked.query.get("key"):
+        return None
+    return _error(
+        403,
+        "PERMISSION_DENIED",
+        "Method doesn't allow unregistered callers (callers without established identity). Please use API Key or "
+        "other form of API consumer identity to call this API.",
+    )
+
+
 def refuse(asked: Asked) -> Failure | None:
-    if not asked.headers.get("x-goog-api-key") and not asked.query.get("key"):
-        return _error(
-            403,
-            "PERMISSION_DENIED",
-            "Method doesn't allow unregistered callers (callers without established identity). Please use API Key or "
-            "other form of API consumer identity to call this API.",
-        )
+    if refusal := refuse_key(asked):
+        return refusal
     for name in asked.body:
         if _camel(name) not in _FIELDS:
             message = f'Invalid JSON payload received. Unknown name "{name}": Cannot find field.'
             violations = [{"description": message}]
-            return _invalid(
+            return invalid(
                 message,
                 {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": violations},
             )
     contents = asked.body.get("contents")
     if not contents:
-        return _invalid("* GenerateContentRequest.contents: contents is not specified\n")
+        return invalid("* GenerateContentRequest.contents: contents is not specified\n")
     if not isinstance(contents, list):
         contents = [contents]
     for index, content in enumerate(contents):
         if content.get("role", "user") not in ("user", "model"):
-            return _invalid("Please use a valid role: user, model.")
+            return invalid("Please use a valid role: user, model.")
         if not content.get("parts"):
-            return _invalid(f"* GenerateContentRequest.contents[{index}].parts: contents.parts must not be empty.\n")
+            return invalid(f"* GenerateContentRequest.contents[{index}].parts: contents.parts must not be empty.\n")
     config = _get(asked.body, "generationConfig") or {}
     wanted = _get(config, "candidateCount")
     if wanted is not None and not 1 <= wanted <= 8:
-        return _invalid(
+        return invalid(
             f"* GenerateContentRequest.generation_config.candidate_count: candidate_count must be in the range [1, 8]: "
             f"{wanted}\n"
         )
     broken = gemini_rules.broken(asked.body, asked.model)
-    return _invalid(broken) if broken else None
+    return invalid(broken) if broken else None
 
 
 def read(asked: Asked) -> Prompt:
@@ -276,7 +282,7 @@ def _usage(usage: Usage) -> dict[str, Any]:
 
 
 def not_json() -> Failure:
-    return _invalid("Invalid JSON payload received. Unexpected token.\n\n^")
+    return invalid("Invalid JSON payload received. Unexpected token.\n\n^")
 
 
 def failure(  # noqa: C901, PLR0912 - one case a problem reads best in one place
@@ -325,7 +331,7 @@ def failure(  # noqa: C901, PLR0912 - one case a problem reads best in one place
         case "gateway_timeout":
             return _error(504, "DEADLINE_EXCEEDED", "Deadline expired before operation could complete.")
         case "context_length_exceeded":
-            return _invalid(
+            return invalid(
                 f"The input token count ({1048576 + prompt.input_tokens}) exceeds the maximum number of tokens allowed "
                 "(1048576)."
             )
@@ -335,7 +341,7 @@ def failure(  # noqa: C901, PLR0912 - one case a problem reads best in one place
                 blocked["usageMetadata"] = _usage(Usage(input_tokens=prompt.input_tokens))
             return Failure(200, blocked | {"modelVersion": model, "responseId": fresh_id("", 22)})
         case "invalid_key":
-            return _invalid(
+            return invalid(
                 "API key not valid. Please pass a valid API key.",
                 {
                     "@type": "type.googleapis.com/google.rpc.ErrorInfo",
@@ -354,9 +360,9 @@ def failure(  # noqa: C901, PLR0912 - one case a problem reads best in one place
                 "ListModels to see the list of available models and their supported methods.",
             )
         case "request_too_large":
-            return _invalid("Request payload size exceeds the limit: 20971520 bytes.")
+            return invalid("Request payload size exceeds the limit: 20971520 bytes.")
         case "prefill_refused":
-            return _invalid(
+            return invalid(
                 "Please ensure that the conversation ends with a user role: the last content has role 'model'."
             )
 
@@ -365,7 +371,7 @@ def failure_event(failure: Failure) -> bytes:
     return b"data: " + compact(failure.body) + b"\r\n\r\n"
 
 
-def _invalid(message: str, *details: dict[str, Any]) -> Failure:
+def invalid(message: str, *details: dict[str, Any]) -> Failure:
     return _error(400, "INVALID_ARGUMENT", message, *details)
 
 

@@ -36,22 +36,22 @@ _REASONING_MODELS = ("o1", "o3", "o4", "gpt-5")
 
 
 def refuse(asked: Asked) -> Failure | None:
-    if refusal := _refuse_key(asked.headers):
+    if refusal := refuse_key(asked.headers):
         return refusal
     body = asked.body
     if not body.get("model"):
-        return _invalid("you must provide a model parameter")
+        return invalid("you must provide a model parameter")
     messages = body.get("messages")
     if messages is None:
-        return _invalid("Missing required parameter: 'messages'.", "messages", "missing_required_parameter")
+        return invalid("Missing required parameter: 'messages'.", "messages", "missing_required_parameter")
     if not isinstance(messages, list):
-        return _invalid(
+        return invalid(
             "Invalid type for 'messages': expected an array of objects, but got something else instead.",
             "messages",
             "invalid_type",
         )
     if not messages:
-        return _invalid(
+        return invalid(
             "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.",
             "messages",
             "empty_array",
@@ -59,7 +59,7 @@ def refuse(asked: Asked) -> Failure | None:
     return _refuse_messages(messages) or _refuse_parameters(body) or strictness.refuse(asked.provider, body)
 
 
-def _refuse_key(headers: Mapping[str, str]) -> Failure | None:
+def refuse_key(headers: Mapping[str, str]) -> Failure | None:
     bearer = headers.get("authorization", "")
     if headers.get("api-key") or (bearer.startswith("Bearer ") and bearer[7:].strip()):
         return None
@@ -77,20 +77,20 @@ def _refuse_messages(messages: list[Any]) -> Failure | None:
     for index, message in enumerate(messages):
         role = message.get("role") if isinstance(message, dict) else None
         if role is None:
-            return _invalid(
+            return invalid(
                 f"Missing required parameter: 'messages[{index}].role'.",
                 f"messages[{index}].role",
                 "missing_required_parameter",
             )
         if role not in _ROLES:
             named = ", ".join(f"'{r}'" for r in _ROLES[:-1])
-            return _invalid(
+            return invalid(
                 f"Invalid value: '{role}'. Supported values are: {named}, and '{_ROLES[-1]}'.",
                 f"messages[{index}].role",
                 "invalid_value",
             )
         if role == "tool" and not calls_open:
-            return _invalid(
+            return invalid(
                 "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with "
                 "'tool_calls'.",
                 f"messages.[{index}].role",
@@ -101,7 +101,7 @@ def _refuse_messages(messages: list[Any]) -> Failure | None:
 
 def _refuse_parameters(body: Mapping[str, Any]) -> Failure | None:
     if "max_tokens" in body and str(body["model"]).startswith(_REASONING_MODELS):
-        return _invalid(
+        return invalid(
             "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' "
             "instead.",
             "max_tokens",
@@ -110,13 +110,13 @@ def _refuse_parameters(body: Mapping[str, Any]) -> Failure | None:
     for name in ("max_tokens", "max_completion_tokens", "n"):
         value = body.get(name)
         if value is not None and (not isinstance(value, int) or value < 1):
-            return _invalid(
+            return invalid(
                 f"Invalid '{name}': integer below minimum value. Expected a value >= 1, but got {value} instead.",
                 name,
                 "integer_below_min_value",
             )
     if body.get("stream_options") and not body.get("stream"):
-        return _invalid("The 'stream_options' parameter is only allowed when 'stream' is enabled.", "stream_options")
+        return invalid("The 'stream_options' parameter is only allowed when 'stream' is enabled.", "stream_options")
     return None
 
 
@@ -340,7 +340,7 @@ def _usage(usage: Usage) -> dict[str, Any]:
 
 
 def not_json() -> Failure:
-    return _invalid(
+    return invalid(
         "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your HTTP "
         "library correctly. The OpenAI API expects a JSON payload, but what was sent was not valid JSON. If you "
         "have trouble figuring out how to fix this, please contact us through our help center at "
@@ -395,14 +395,14 @@ def failure(  # noqa: C901, PLR0912 - one case a problem reads best in one place
         case "gateway_timeout":
             return html_page(504, "Gateway Time-out")
         case "context_length_exceeded":
-            return _invalid(
+            return invalid(
                 "This model's maximum context length is 128000 tokens. However, your messages resulted in "
                 f"{128000 + prompt.input_tokens} tokens. Please reduce the length of the messages.",
                 "messages",
                 "context_length_exceeded",
             )
         case "content_filtered":
-            return _invalid(
+            return invalid(
                 "Invalid prompt: your prompt was flagged as potentially violating our usage policy. Please try again with a different prompt: https://platform.openai.com/docs/guides/reasoning#advice-on-prompting",
                 code="invalid_prompt",
             )
@@ -428,7 +428,7 @@ def failure(  # noqa: C901, PLR0912 - one case a problem reads best in one place
         case "request_too_large":
             return _error(413, "Maximum content size limit (26214400) exceeded.", code="request_too_large")
         case "prefill_refused":
-            return _invalid(
+            return invalid(
                 "This model does not support assistant message prefill. The conversation must end with a user message.",
                 "messages",
                 "invalid_value",
@@ -439,7 +439,7 @@ def failure_event(failure: Failure) -> bytes:
     return b"data: " + compact(failure.body) + b"\n\n"
 
 
-def _invalid(message: str, param: str | None = None, code: str | None = None) -> Failure:
+def invalid(message: str, param: str | None = None, code: str | None = None) -> Failure:
     return _error(400, message, param=param, code=code)
 
 

@@ -73,3 +73,4 @@ class Prompt:
     images: int = 0
     image_tokens: int = 0
     cache_marks: tuple[CacheMark, ...] = ()
+    request: Mapping[str, Any] | None = None  # the whole of it, where it is no conversation

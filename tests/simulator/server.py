@@ -21,7 +21,7 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl, unquote
 
-from tests.simulator import anthropic_format, gemini_format, openai_format
+from tests.simulator import anthropic_format, gemini_embeddings, gemini_format, openai_embeddings, openai_format
 from tests.simulator.behaviour import Behaviour, behaviour_from_json
 from tests.simulator.connection import ClientGone, Connection, RawRequest, response_head
 from tests.simulator.exchange import Exchange
@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _NAMED = re.compile(r"^/p/([^/]+)/")
-_GEMINI = re.compile(r"/models/([^/:]+):(generateContent|streamGenerateContent)$")
+_GEMINI = re.compile(r"/models/([^/:]+):(generateContent|streamGenerateContent|batchEmbedContents)$")
 _BASE_PATHS = {"openai": "/openai/v1", "anthropic": "/anthropic", "gemini": "/gemini/v1beta"}
 _FORMATS: dict[str, WireFormat] = {
+    "embeddings": openai_embeddings,
+    "gemini_embeddings": gemini_embeddings,
     "openai": openai_format,
     "anthropic": anthropic_format,
     "gemini": gemini_format,
@@ -164,7 +166,7 @@ class Simulator:
             return _send_json(connection, 404, _NOT_FOUND)
         wire, provider, model, streamed = found
         body = _json_object(raw.body)
-        if wire is not gemini_format and body is not None:
+        if wire not in (gemini_format, gemini_embeddings) and body is not None:
             model = str(body.get("model", ""))
             streamed = body.get("stream") is True
         number = self._log.add(
@@ -233,16 +235,21 @@ class Simulator:
 def _route(path: str) -> tuple[WireFormat, str, str, bool] | None:
     """The format, the provider's name, and for Gemini the model and whether the answer is streamed."""
     model, streamed = "", False
+    provider = ""
     if path.endswith("/chat/completions"):
         name = "openai"
+    elif path.endswith("/embeddings"):
+        name, provider = "embeddings", "openai"
     elif path.endswith("/v1/messages"):
         name = "anthropic"
     elif match := _GEMINI.search(path):
         name, model, streamed = "gemini", unquote(match[1]), match[2] == "streamGenerateContent"
+        if match[2] == "batchEmbedContents":
+            name, provider = "gemini_embeddings", "gemini"
     else:
         return None
     named = _NAMED.match(path)
-    return _FORMATS[name], unquote(named[1]) if named else name, model, streamed
+    return _FORMATS[name], unquote(named[1]) if named else provider or name, model, streamed
 
 
 def _json_object(raw: bytes) -> dict[str, Any] | None:

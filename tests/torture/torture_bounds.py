@@ -1,11 +1,17 @@
-"""The long form of tests/wire/test_bounds.py. TORTURE_EXAMPLES (20000) may shorten it."""
+"""The long form of the tests of bounds in tests/wire. TORTURE_EXAMPLES (20000) may shorten it."""
 
 from __future__ import annotations
 
 import os
 
-from tests.wire.test_bounds import explore
+from tests.wire import test_bounds, test_messages_bounds
+
+EXAMPLES = int(os.environ.get("TORTURE_EXAMPLES", "20000"))
 
 
 def test_nothing_that_is_sent_can_cost_more_than_was_held() -> None:
-    explore(examples=int(os.environ.get("TORTURE_EXAMPLES", "20000")))
+    test_bounds.explore(EXAMPLES)
+
+
+def test_nothing_that_is_sent_to_anthropic_as_it_came_can_cost_more_than_was_held() -> None:
+    test_messages_bounds.explore(EXAMPLES)

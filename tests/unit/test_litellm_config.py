@@ -63,10 +63,10 @@ def test_a_provider_is_read_from_the_name_or_beside_it(params: str, provider: st
 @pytest.mark.parametrize(
     ("params", "info", "says"),
     [
-        ("model: openai/whatever", "{mode: embedding}", "embedding, not chat"),
-        ("model: mistral/mistral-embed", "{}", "embedding, not chat"),
-        ("model: dall-e-3", "{}", "not a chat model"),
-        ("model: openai/whisper-1", "{}", "not a chat model"),
+        ("model: openai/whatever", "{mode: image_generation}", "there is no endpoint for image_generation"),
+        ("model: cohere/rerank-v3.5", "{}", "there is no endpoint for rerank"),
+        ("model: dall-e-3", "{}", "there is no endpoint for such a model"),
+        ("model: openai/whisper-1", "{}", "there is no endpoint for such a model"),
         ("model: azure/", "{}", "no model is named after azure/"),
         (
             "model: text-completion-openai/gpt-3.5-turbo-instruct",
@@ -217,7 +217,7 @@ def test_a_chain_is_taken_over_without_the_models_that_are_not() -> None:
     found = config(MODELS + "litellm_settings: {fallbacks: [{a: [picture, b]}, {picture: [a]}, {b: [picture]}]}")
     assert chains(found) == {("a", ChainKind.GENERAL): ("b",)}
     assert said_once(found.unsupported) == [
-        "model_list[2] (picture), line 5: not a chat model",
+        "model_list[2] (picture), line 5: there is no endpoint for such a model",
         "litellm_settings.fallbacks[0].a, line 6: picture (the model itself is not taken over)",
         "litellm_settings.fallbacks[1].picture, line 6: the model itself is not taken over",
         "litellm_settings.fallbacks[2].b, line 6: picture (the model itself is not taken over)",

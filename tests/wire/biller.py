@@ -41,6 +41,9 @@ _PAID = {
     "mcp_servers", "container", "speed", "chat_template", "web_search_options", "a_parameter_of_tomorrow", "fallbacks",
 }  # fmt: skip
 _TOKENS_OF_A_SEARCH = 15_000
+#: Tools that the client runs and Anthropic describes, and the most that it documents for a description.
+_DESCRIBED = ("bash_", "computer_", "memory_", "text_editor_")
+_TOKENS_OF_A_DESCRIPTION = 735
 
 
 @dataclass(frozen=True)
@@ -106,17 +109,19 @@ def _openai(provider: str, body: Mapping[str, Any], rates: Rates) -> tuple[float
 
 def _anthropic(body: Mapping[str, Any], rates: Rates) -> tuple[float, float, float, Any]:
     fees = ENDLESS if body.keys() & (_PAID - {"a_parameter_of_tomorrow"}) else 0.0
-    readings, found = 1, 0
+    readings, found, described = 1, 0, 0
     for tool in body.get("tools") or ():
         kind = tool.get("type")
         if kind == "web_search_20250305":
             uses = tool.get("max_uses", ENDLESS)
             fees += uses * rates.search
             readings, found = readings + uses, found + _TOKENS_OF_A_SEARCH * uses * (uses + 1) // 2
+        elif isinstance(kind, str) and kind.startswith(_DESCRIBED):
+            described += _TOKENS_OF_A_DESCRIPTION
         elif kind not in (None, "custom"):
             fees = ENDLESS
     read = _read_usd({n: v for n, v in body.items() if n not in ("metadata", "model", "stop_sequences")}, rates)
-    read += 500 * rates.input if body.get("tools") else 0
+    read += (described + 500) * rates.input if body.get("tools") else 0
     return read * readings + found * rates.input, body["max_tokens"] * rates.output, fees, None
 
 

@@ -255,6 +255,15 @@ def test_a_stream_names_what_was_left_out_too(sim: Simulator) -> None:
         ("openai", "gpt-5.1", {"reasoning_effort": "low", "top_p": 0.5}, {"reasoning_effort": "low"}),
         ("openai", "gpt-4o", {"metadata": {"a": "b"}}, {}),
         ("openai", "gpt-4o", {"metadata": {"a": "b"}, "store": True}, {"metadata": {"a": "b"}, "store": True}),
+        (
+            "openai",
+            "gpt-4o",
+            {"metadata": {"a": "b", "tags": ["x"], "n": 3}, "store": True},
+            {"metadata": {"a": "b"}, "store": True},
+        ),
+        ("openrouter", "some-model", {"metadata": {"tags": ["x"]}}, {}),
+        ("custom_openai", "some-model", {"metadata": {"a": "b", "n": 3}}, {"metadata": {"a": "b"}}),
+        ("litellm_proxy", "some-model", {"metadata": {"tags": ["x"]}}, {"metadata": {"tags": ["x"]}}),
         ("groq", "llama", {"service_tier": "default"}, {}),
         ("groq", "llama", {"service_tier": "flex"}, {"service_tier": "flex"}),
         ("openrouter", "some-model", {"top_k": 5, "verbosity": "low"}, {"top_k": 5, "verbosity": "low"}),
@@ -392,6 +401,14 @@ def test_a_server_that_refuses_stream_options_is_asked_without_them_and_remember
 def test_a_server_that_refuses_a_parameter_is_asked_without_it_and_the_client_is_told(sim: Simulator) -> None:
     answer = Relay().whole(old_server(sim, {"store": True}, "told"))
     assert answer.dropped_params == ("store",)
+    assert [request.status for request in sim.requests] == [400, 200]
+
+
+def test_a_server_that_takes_tags_only_with_store_is_asked_without_them(sim: Simulator) -> None:
+    """A server with models of names of its own that passes requests on to OpenAI."""
+    body = {"messages": [{"role": "user", "content": "Hi"}], "metadata": {"team": "red"}}
+    answer = Relay().whole(to(sim, "openai", body, "custom_openai", "own-name"))
+    assert answer.dropped_params == ("metadata",)
     assert [request.status for request in sim.requests] == [400, 200]
 
 

@@ -16,6 +16,7 @@ from accounting.management import instants
 from accounting.models import validate_time_zone
 from accounting.money import plain_usd
 from accounting.reports import DIMENSIONS, SpendRow, spend
+from accounting.spreadsheets import harmless
 
 COLUMNS = ("requests", "failed", "input_tokens", "output_tokens", "cost_usd", "unpriced")
 
@@ -51,9 +52,11 @@ class Command(BaseCommand):
                 self.stdout.write(json.dumps([_values(name, row) for row in rows], indent=2))
             case "csv":
                 text = io.StringIO()
-                writer = csv.DictWriter(text, fieldnames=(name, *COLUMNS), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(_values(name, row) for row in rows)
+                writer = csv.writer(text, lineterminator="\n")
+                writer.writerow([harmless(name), *COLUMNS])
+                for row in rows:
+                    group, *numbers = _values(name, row).values()
+                    writer.writerow([harmless(group or ""), *numbers])
                 self.stdout.write(text.getvalue(), ending="")
             case _:
                 self.stdout.write(_table(name, rows) if rows else "nothing was spent in this time")

@@ -214,6 +214,8 @@ class _Count:
                     self._add_sound(part.get("input_audio"))
                 case "file":
                     self._add_file(part.get("file"))
+                case "tool_result":
+                    self._add_result(part, where)
                 case "image" | "document":
                     self._add_source(part.get("source"), where, is_picture=kind == "image")
                 case _:
@@ -274,6 +276,15 @@ class _Count:
             self._add_link(source["url"], None, where)
         else:
             raise Unmeasurable("how much is behind its source is not in the request")
+
+    def _add_result(self, part: Mapping[str, Any], where: str) -> None:
+        """Anthropic's form of what a tool gave: text, or parts of its own."""
+        content = part.get("content")
+        self.tokens += _bytes({name: value for name, value in part.items() if name != "content"})
+        for index, inner in enumerate(content) if isinstance(content, list) else ():
+            self.add_part(inner, f"{where}.content[{index}]")
+        if not isinstance(content, list) and content is not None:
+            self.tokens += _bytes(content)
 
     def _add(self, found: Measured) -> None:
         self.tokens += TOKENS_A_MESSAGE

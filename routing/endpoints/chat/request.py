@@ -7,39 +7,40 @@ it.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from accounting.text import storable
+from accounting.tags import Tags
 from accounting.usage import Usage
 from routing.catalog import Step
 from routing.endpoints.chat.ceiling import InputCeiling, input_ceiling
 from routing.endpoints.chat.continuing import PartialChat, Rest
+from routing.endpoints.fields import alias_of, end_user_of, optional, required, tags_of, whole_number
 from routing.exceptions import InvalidRequest, MissingParameter
 from routing.serving.call import LEAST_OUTPUT_CAP_TOKENS, CappedBy, Partial, Quantities, Received, Unbounded
 from routing.upstreams import tiers
-from routing.upstreams.base import AnswerStream, Json
+from routing.upstreams.base import AnswerStream, Json, Upstream, UpstreamRequest, WholeAnswer
 from routing.upstreams.estimate import estimated_usage
 from routing.upstreams.extras import Suspects, asked_search, extras, suspects
+from routing.upstreams.kinds import Kind
 from routing.upstreams.price_map import limits_of
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 MAX_CHOICES = 128  # OpenAI's own limit of `n`
 MAX_OUTPUT_TOKENS = 10_000_000
-MAX_TAGS = 16  # OpenAI's limit of `metadata` pairs
-MAX_TAG_CHARACTERS = 512
-MAX_END_USER_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """A valid chat request: a `routing.serving.call.Call`. ``body`` is what the client sent, and is never changed."""
+    """A valid chat request: a `routing.serving.call.StreamedCall`.
+
+    ``body`` is what the client sent, and is never changed."""
 
     endpoint: ClassVar[str] = "chat"
+    kind: ClassVar[Kind] = Kind.CHAT
 
     alias: str
     body: Mapping[str, Any]
@@ -48,7 +49,7 @@ class ChatCall:
     choices: int
     output_cap_tokens: int | None  # of each choice, when the client sent a cap
     end_user: str
-    tags: Mapping[str, str]
+    tags: Tags
     input: InputCeiling
     suspects: Suspects
     deadline: float | None = None  # monotonic: when the client no longer wants an answer
@@ -114,8 +115,12 @@ class ChatCall:
     def ask_otherwise(self, step: Step) -> bool:
         return self.rest is not None and self.rest.ask_otherwise(step.deployment)
 
-    def read(self, stream: AnswerStream, step: Step) -> AnswerStream:
-        return stream if self.rest is None else self.rest.read(stream, step.deployment)
+    def answer_of(self, upstream: Upstream, request: UpstreamRequest) -> WholeAnswer:
+        return upstream.whole(request)
+
+    def stream_of(self, upstream: Upstream, request: UpstreamRequest) -> AnswerStream:
+        stream = upstream.stream(request)
+        return stream if self.rest is None else self.rest.read(stream, request.deployment)
 
     def estimate(self, received: Received, step: Step) -> Usage:
         text = received if isinstance(received, str) else _text_of(received)
@@ -136,12 +141,10 @@ def parse_chat(body: Any, alias_in_path: str | None = None, deadline: float | No
         raise InvalidRequest("The request body must be a JSON object.")
     if alias_in_path is not None:
         body = {**body, "model": alias_in_path}
-    model = _required(body, "model")
-    if not isinstance(model, str) or not model:
-        raise InvalidRequest("'model' must be a non-empty string.", param="model")
-    _check_messages(_required(body, "messages"))
-    streamed = _optional(body, "stream", bool, "true or false") or False
-    options = _optional(body, "stream_options", dict, "an object")
+    model = alias_of(body)
+    _check_messages(required(body, "messages"))
+    streamed = optional(body, "stream", bool, "true or false") or False
+    options = optional(body, "stream_options", dict, "an object")
     if options is not None and not streamed:
         raise InvalidRequest("'stream_options' is only allowed when 'stream' is true.", param="stream_options")
     include_usage = (options or {}).get("include_usage")
@@ -149,20 +152,20 @@ def parse_chat(body: Any, alias_in_path: str | None = None, deadline: float | No
         raise InvalidRequest(
             "'stream_options.include_usage' must be true or false.", param="stream_options.include_usage"
         )
-    _optional(body, "tools", list, "an array")
+    optional(body, "tools", list, "an array")
     _check_cap_agreement(body)
     return ChatCall(
         alias=model,
         body=body,
         streamed=streamed,
         include_usage=bool(include_usage),
-        choices=_whole_number(body, "n", most=MAX_CHOICES) or 1,
+        choices=whole_number(body, "n", most=MAX_CHOICES) or 1,
         output_cap_tokens=(
-            _whole_number(body, "max_completion_tokens", most=MAX_OUTPUT_TOKENS)
-            or _whole_number(body, "max_tokens", most=MAX_OUTPUT_TOKENS)
+            whole_number(body, "max_completion_tokens", most=MAX_OUTPUT_TOKENS)
+            or whole_number(body, "max_tokens", most=MAX_OUTPUT_TOKENS)
         ),
-        end_user=storable(_optional(body, "user", str, "a string") or "", MAX_END_USER_CHARACTERS),
-        tags=_tags(body),
+        end_user=end_user_of(body),
+        tags=tags_of(body),
         input=input_ceiling(body),
         suspects=suspects(body),
         deadline=deadline,
@@ -177,28 +180,6 @@ def _text_of(answer: Json) -> str:
         texts.append(message.get("content") or "")
         texts.extend(str(call.get("function")) for call in message.get("tool_calls") or ())
     return "".join(map(str, texts))
-
-
-def _required(body: Mapping[str, Any], name: str) -> Any:
-    if body.get(name) is None:
-        raise MissingParameter(f"'{name}' is required.", param=name)
-    return body[name]
-
-
-def _optional(body: Mapping[str, Any], name: str, kind: type, words: str) -> Any:
-    value = body.get(name)
-    if value is not None and not isinstance(value, kind):
-        raise InvalidRequest(f"'{name}' must be {words}.", param=name)
-    return value
-
-
-def _whole_number(body: Mapping[str, Any], name: str, *, most: int) -> int | None:
-    value = body.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise InvalidRequest(f"'{name}' must be a whole number from 1 to {most}.", param=name)
-    return value
 
 
 def _check_cap_agreement(body: Mapping[str, Any]) -> None:
@@ -235,14 +216,3 @@ def _check_content(message: Mapping[str, Any], role: str, where: str) -> None:
     for index, part in enumerate(content):
         if not isinstance(part, dict) or not isinstance(part.get("type"), str):
             raise InvalidRequest(f"'{where}[{index}]' must be an object with a 'type'.", param=f"{where}[{index}]")
-
-
-def _tags(body: Mapping[str, Any]) -> dict[str, str]:
-    """The caller's ``metadata``, for the books. Values that are not text are kept as JSON text."""
-    metadata = _optional(body, "metadata", dict, "an object") or {}
-    if len(metadata) > MAX_TAGS:
-        raise InvalidRequest(f"'metadata' may have {MAX_TAGS} pairs at the most.", param="metadata")
-    return {
-        storable(name, 64): storable(value if isinstance(value, str) else json.dumps(value), MAX_TAG_CHARACTERS)
-        for name, value in metadata.items()
-    }

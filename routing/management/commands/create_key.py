@@ -18,6 +18,10 @@ from routing.models import ModelAlias
 #: The command's name for each column, for error messages.
 _OPTIONS = {
     "name": "NAME:",
+    "owner": "--owner:",
+    "tags": "--tag:",
+    "required_tags": "--required-tag:",
+    "end_user": "--end-user:",
     "requests_per_minute": "--rpm:",
     "tokens_per_minute": "--tpm:",
     "concurrent_requests": "--concurrent:",
@@ -33,6 +37,28 @@ class Command(BaseCommand):
         parser.add_argument("name", help="who uses it; the ledger shows this name")
         parser.add_argument(
             "--alias", action="append", default=[], metavar="A", help="the key may use only this alias; repeatable"
+        )
+        parser.add_argument(
+            "--bind-fallbacks", action="store_true", help="its aliases are also the only ones that may be fallbacks"
+        )
+        parser.add_argument("--owner", default="", help="who answers for its spending: a person or a team")
+        parser.add_argument(
+            "--tag",
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help="each request has this tag, whatever its metadata says; repeatable",
+        )
+        parser.add_argument(
+            "--required-tag",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="each request must have this tag in its metadata; repeatable",
+        )
+        parser.add_argument("--end-user", default="", help="whose a request is when it names no end user")
+        parser.add_argument(
+            "--ignore-end-users", action="store_true", help="user and safety_identifier of a request do not count"
         )
         parser.add_argument("--budget", metavar="USD", help="a hard budget for the key")
         parser.add_argument("--period", choices=BudgetPeriodLength.values, help="of the budget; default: day")
@@ -58,6 +84,12 @@ class Command(BaseCommand):
         key = ApiKey(
             name=options["name"],
             allowed_aliases=list(dict.fromkeys(options["alias"])),
+            binds_fallbacks=options["bind_fallbacks"],
+            owner=options["owner"],
+            tags=_tags(options["tag"]),
+            required_tags=list(dict.fromkeys(options["required_tag"])),
+            end_user=options["end_user"],
+            callers_name_end_users=not options["ignore_end_users"],
             requests_per_minute=_positive(options["rpm"], "--rpm"),
             tokens_per_minute=_positive(options["tpm"], "--tpm"),
             concurrent_requests=_positive(options["concurrent"], "--concurrent"),
@@ -91,6 +123,16 @@ def _save(row: ApiKey | Budget) -> None:
         ]
         raise CommandError(" ".join(problems)) from None
     row.save()
+
+
+def _tags(said: list[str]) -> dict[str, str]:
+    tags: dict[str, str] = {}
+    for tag in said:
+        name, is_tag, value = tag.partition("=")
+        if not is_tag or name in tags:
+            raise CommandError(f"--tag {tag!r} is not a new tag; write NAME=VALUE, each name once.")
+        tags[name] = value
+    return tags
 
 
 def _positive(number: int | None, option: str) -> int | None:

@@ -1,0 +1,1 @@
+"""Anthropic's Messages: its own dialect where the provider speaks it, by way of chat everywhere else."""

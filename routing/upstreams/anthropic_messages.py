@@ -1,0 +1,229 @@
+"""Anthropic's Messages as they are, for clients that speak that format themselves.
+
+Nothing is translated, so nothing that only Anthropic understands is lost: signatures of thoughts, marks for its cache,
+its own tools. The answer is read on the side, for its content, its count and its end.
+
+https://docs.anthropic.com/en/api/messages · https://docs.anthropic.com/en/docs/build-with-claude/streaming
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from accounting.usage import Usage
+from routing.upstreams import errors
+from routing.upstreams.answers import dumps, loads
+from routing.upstreams.base import QUIET, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.http.events import SILENCE, EventReader, is_stream, post_stream, replayed
+from routing.upstreams.http.transport import USER_AGENT, Whole, post
+from routing.upstreams.providers import PROVIDERS
+from routing.upstreams.streams import LiveStream, Progress, next_event
+from routing.upstreams.usage import usage_of_messages
+
+VERSION: Final = "2023-06-01"
+_FINISH_REASONS: Final = {"max_tokens": "length", "model_context_window_exceeded": "length", "tool_use": "tool_calls",
+                          "refusal": "content_filter"}  # fmt: skip
+#: Answers that may be without content: they say why, or the model has nothing to add.
+_SPEAKING_ENDS: Final = frozenset({"max_tokens", "model_context_window_exceeded", "refusal", "pause_turn"})
+
+
+def ask(request: UpstreamRequest, headers: Mapping[str, str]) -> WholeAnswer:
+    answer = post(_url(request), _headers(request, headers), _body(request, streamed=False), request.timeouts)
+    if answer.status != 200:
+        raise errors.from_response(answer.status, answer.headers, answer.body, secret=request.api_key)
+    request_id = errors.request_id(answer.headers)
+    if is_stream(answer):
+        raise errors.malformed(answer.status, answer.headers)
+    try:
+        body = loads(answer.body)
+    except ValueError:
+        raise errors.malformed(answer.status, answer.headers) from None
+    if error := errors.from_event(body, provider_request_id=request_id, secret=request.api_key):
+        raise error
+    content = body.get("content") if isinstance(body, dict) else None
+    usage = usage_of_messages(body.get("usage")) if isinstance(body, dict) else None
+    if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
+        raise errors.malformed(answer.status, answer.headers, usage)
+    if not content and body.get("stop_reason") not in _SPEAKING_ENDS and not _may_be_empty(request.body):
+        raise UpstreamError(
+            FailureKind.EMPTY,
+            "The provider's answer is empty",
+            http_status=answer.status,
+            provider_request_id=request_id,
+            usage=usage,
+            consumed=True,
+        )
+    return WholeAnswer(body, usage, answer.status, request_id, _tier(body.get("usage")))
+
+
+def stream(request: UpstreamRequest, headers: Mapping[str, str]) -> LiveStream:
+    answer = post_stream(
+        _url(request), _headers(request, headers), _body(request, streamed=True), request.timeouts, request.leash
+    )
+    if isinstance(answer, Whole):
+        if answer.status != 200:
+            raise errors.from_response(answer.status, answer.headers, answer.body, secret=request.api_key)
+        answer = replayed(answer)
+    return LiveStream(Events(answer, request))
+
+
+def _url(request: UpstreamRequest) -> str:
+    url = (request.deployment.base_url or PROVIDERS["anthropic"].base_url or "").rstrip("/")
+    return url if url.endswith("/v1/messages") else f"{url.removesuffix('/v1')}/v1/messages"
+
+
+def _headers(request: UpstreamRequest, more: Mapping[str, str]) -> dict[str, str]:
+    if not request.api_key:
+        raise UpstreamError(FailureKind.NO_KEY, "The provider has no key")
+    return {
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/json",
+        "User-Agent": USER_AGENT,
+        "anthropic-version": VERSION,
+        "x-api-key": errors.authorization(request.api_key),
+        **more,
+    }
+
+
+def _body(request: UpstreamRequest, *, streamed: bool) -> bytes:
+    return dumps({**{n: v for n, v in request.body.items() if n != "stream"}, **({"stream": True} if streamed else {})})
+
+
+def _may_be_empty(body: Mapping[str, Any]) -> bool:
+    """Whether the model may have nothing to add: it was given a tool's result."""
+    content = body["messages"][-1]["content"]
+    return isinstance(content, list) and any(block.get("type") == "tool_result" for block in content)
+
+
+def _tier(usage: object) -> str | None:
+    tier = usage.get("service_tier") if isinstance(usage, dict) else None
+    return tier if isinstance(tier, str) else None
+
+
+class Events:
+    """A :class:`~routing.upstreams.streams.Source`: the provider's events, and what they say in chat's words."""
+
+    dropped_params: tuple[str, ...] = ()
+
+    def __init__(self, reader: EventReader, request: UpstreamRequest) -> None:
+        self.http_status = reader.status
+        self.provider_request_id = errors.request_id(reader.headers)
+        self.progress = Progress(may_be_empty=_may_be_empty(request.body))
+        self.service_tier: str | None = None
+        self._reader = reader
+        self._secret = request.api_key
+        self._usage: Json = {}
+        self._finish: str | None = None
+        self._calls: dict[int, int] = {}  # by the index of a block, the place of the tool call that it is
+        self._head: Json = {"id": f"chatcmpl-{time.time_ns():x}", "created": int(time.time())}
+
+    @property
+    def usage(self) -> Usage | None:
+        return usage_of_messages(self._usage) if self._usage else None
+
+    def beat(self, every_s: float) -> None:
+        self._reader.beat_s = every_s
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def chunks(self) -> Iterator[Json]:
+        while True:
+            data = next_event(self._reader, finished=self._finish is not None, counted=self._finish is not None)
+            if data is None:
+                break
+            if data is SILENCE:
+                yield QUIET
+                continue
+            try:
+                event = loads(data)
+            except ValueError:
+                event = None
+            if not isinstance(event, dict):
+                self.progress.malformed = True
+                continue
+            if failure := errors.from_event(event, secret=self._secret):
+                raise failure
+            if event.get("type") == "ping":
+                yield QUIET  # the client gets signs of life of ours
+                continue
+            yield {**self._head, "choices": self._said(event), "native": event, "raw": data}
+            if event.get("type") == "message_stop":
+                self._reader.finish()
+                break
+        self._reader.close()
+        if self._finish is None or not (self.progress.spoken or self.progress.may_be_empty):
+            raise self.progress.ended_early()
+
+    def _said(self, event: Json) -> list[Json]:
+        """What the event says, as the choices of a chunk. Notes the count."""
+        match event.get("type"):
+            case "message_start":
+                message = event.get("message")
+                self._count(message.get("usage") if isinstance(message, dict) else None)
+                return [self._choice({"role": "assistant", "content": ""})]
+            case "content_block_start":
+                return self._begun(event.get("index"), event.get("content_block"))
+            case "content_block_delta":
+                return self._gone_on(event.get("index"), event.get("delta"))
+            case "message_delta":
+                self._count(event.get("usage"))
+                delta = event.get("delta")
+                reason = delta.get("stop_reason") if isinstance(delta, dict) else None
+                if not isinstance(reason, str):
+                    return []
+                self._finish = reason
+                if reason in _SPEAKING_ENDS:
+                    self._has_spoken()
+                return [self._choice({}, _FINISH_REASONS.get(reason, "stop"))]
+        return []
+
+    def _begun(self, index: Any, block: Any) -> list[Json]:
+        if not isinstance(block, dict):
+            return []
+        if block.get("type") == "tool_use":
+            self._has_spoken()
+            place = self._calls[index] = len(self._calls)
+            function = {"name": block.get("name"), "arguments": ""}
+            call = {"index": place, "id": block.get("id"), "type": "function", "function": function}
+            return [self._choice({"tool_calls": [call]})]
+        if block.get("type") in ("text", "thinking"):
+            return []
+        self._has_spoken()
+        # Chat has no word for the other blocks, such as a search: nobody else can go on from them.
+        return [self._choice({"thinking_blocks" if block.get("type") == "redacted_thinking" else "images": [block]})]
+
+    def _gone_on(self, index: Any, delta: Any) -> list[Json]:
+        if not isinstance(delta, dict):
+            return []
+        match delta.get("type"):
+            case "text_delta":
+                said: Json = {"content": delta.get("text")}
+            case "thinking_delta":
+                said = {"reasoning_content": delta.get("thinking")}
+            case "input_json_delta" if index in self._calls:
+                function = {"arguments": delta.get("partial_json")}
+                return [self._choice({"tool_calls": [{"index": self._calls[index], "function": function}]})]
+            case _:
+                return []
+        if not any(said.values()):
+            return []
+        self._has_spoken()
+        return [self._choice(said)]
+
+    def _has_spoken(self) -> None:
+        self.progress.spoken = True
+        self._reader.limits.content_seen()
+
+    def _count(self, usage: Any) -> None:
+        """Anthropic counts the input at the start, and the output at the end. A later number is the newer."""
+        if isinstance(usage, dict):
+            self._usage |= {name: value for name, value in usage.items() if value is not None}
+            self.service_tier = self.service_tier or _tier(usage)
+
+    @staticmethod
+    def _choice(delta: Json, reason: str | None = None) -> Json:
+        return {"index": 0, "delta": delta, "finish_reason": reason}
