@@ -499,6 +499,8 @@ class LedgerEntry(models.Model):
             models.CheckConstraint(
                 condition=Q(state="held") | Q(settled_at__isnull=False), name="entry_settled_has_a_time"
             ),
+            models.CheckConstraint(condition=Q(hold_usd__gte=0), name="entry_hold_not_negative"),
+            models.CheckConstraint(condition=Q(cost_usd__gte=0), name="entry_cost_not_negative"),
         )
 
     def __str__(self) -> str:
@@ -544,19 +546,27 @@ class Attempt(models.Model):
             # Tiny: the first page reads it (refused_keys.sql), however many attempts there are.
             models.Index(fields=("started_at",), name="attempt_key_refused", condition=Q(outcome="authentication")),
         )
-        constraints = (models.UniqueConstraint(fields=("entry", "position"), name="attempt_one_a_position"),)
+        constraints = (
+            models.UniqueConstraint(fields=("entry", "position"), name="attempt_one_a_position"),
+            models.CheckConstraint(condition=Q(cost_usd__gte=0), name="attempt_cost_not_negative"),
+            models.CheckConstraint(condition=Q(at_most_usd__gte=0), name="attempt_at_most_not_negative"),
+        )
 
     def __str__(self) -> str:
         return f"{self.position}. {self.provider} {self.model}: {self.outcome}"
 
 
 class Adjustment(models.Model):
-    """A correction of a settled entry: by whom, why, by how much. Never changed, never deleted."""
+    """A correction of a settled entry: by whom, why, by how much. Never changed, never deleted.
+
+    It gives back at most what the entry costs, earlier adjustments included (``bounded_adjustments.sql``)."""
 
     entry = models.ForeignKey(LedgerEntry, on_delete=models.PROTECT, related_name="adjustments")
     amount_usd = _usd(help_text="Added to the entry's cost; negative gives money back.")
     reason = models.CharField(max_length=500)
     author = models.CharField(max_length=150)
+    # Of the form that asked for it, so that a form which is sent twice books once. NULL: not by a form.
+    form_token = models.UUIDField(null=True, unique=True, editable=False)
     created_at = models.DateTimeField()
 
     class Meta:
@@ -643,6 +653,9 @@ class Charge(models.Model):
                 fields=("entry", "period", "adjustment"), name="charge_once_a_period", nulls_distinct=False
             ),
             models.CheckConstraint(condition=Q(held_usd__gte=0), name="charge_held_not_negative"),
+            models.CheckConstraint(
+                condition=Q(posted_usd__gte=0) | Q(adjustment__isnull=False), name="charge_posted_not_negative"
+            ),
         )
 
     def __str__(self) -> str:
@@ -663,3 +676,28 @@ class Reconciliation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.at:%Y-%m-%d %H:%M} UTC"
+
+
+class Change(models.Model):
+    """What somebody changed of the configuration or of the books by hand. Triggers write it (``audit.sql``), and nobody
+    changes or deletes it. It names people and objects as text, so it outlives both."""
+
+    at = models.DateTimeField()
+    actor = models.CharField(max_length=150)  # the operator, the command's operating system user, or the database user
+    road = models.CharField(max_length=16)  # admin, command, sql
+    command = models.CharField(max_length=64, blank=True)
+    object = models.TextField()
+    #: The fields that differ and their values. A new object has no values before, a deleted object has none after.
+    before = models.JSONField()
+    after = models.JSONField()
+
+    class Meta:
+        verbose_name_plural = "audit"
+        ordering = ("-pk",)
+        indexes = (
+            models.Index(fields=("actor",), name="change_actor"),
+            models.Index(fields=("object",), name="change_object"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.object} by {self.actor}"

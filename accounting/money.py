@@ -1,6 +1,10 @@
-"""How dollars are written."""
+"""How dollars are written, and how many there may be."""
 
 from decimal import Decimal
+from typing import Final
+
+#: What one attempt is booked at when its count and its price say more: the columns have room for ten of it.
+MOST_COST_USD: Final = Decimal(9_999_999)
 
 
 def plain_usd(amount: Decimal) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
 from functools import cached_property
 
-from accounting.money import plain_usd
+from accounting.money import MOST_COST_USD, plain_usd
 from accounting.usage import Meter, Tier, Usage, quantity_name, split_quantity_name
 
 PLACES = Decimal("0.000000000001")
@@ -204,7 +204,7 @@ def cost_usd(usage: Usage, prices: PriceList, *, tier: Tier = Tier.STANDARD) -> 
         if usd is None:
             return None
         units_usd += amount * usd / meter.unit_size
-    return (tokens_usd / MILLION + units_usd).quantize(PLACES, ROUND_HALF_EVEN)
+    return min(tokens_usd / MILLION + units_usd, MOST_COST_USD).quantize(PLACES, ROUND_HALF_EVEN)
 
 
 def ceiling_usd(

@@ -227,7 +227,7 @@ def _row(refused: Refused, at: datetime) -> Row:
         "alias": storable(refused.alias, 100),
         "endpoint": refused.endpoint,
         "end_user": storable(refused.end_user, 200),
-        "tags": {storable(name): storable(value) for name, value in refused.tags.items()},
+        "tags": dict(refused.tags),
         "budget": refused.budget,
         "limit_usd": _text(refused.limit_usd),
         "spent_usd": _text(refused.spent_usd),

@@ -58,6 +58,7 @@ UNFOLD: dict[str, Any] = {
                 "title": "Operators",
                 "separator": True,
                 "items": [
+                    _page("Audit", "history", "accounting", "change"),
                     _page("Users", "person", "auth", "user"),
                     _page("Groups", "group", "auth", "group"),
                 ],

@@ -12,6 +12,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import OperationalError, connection
 
+from accounting import audit
 from accounting.postgres import locks
 from gateway_project.environment import InvalidEnvironment, envstr
 
@@ -38,7 +39,8 @@ def prepare() -> Admin | None:
         lock.execute("SELECT pg_advisory_xact_lock(%s)", [locks.FIRST_START])
         call_command("migrate", interactive=False, verbosity=0)
         call_command("ensure_defaults", verbosity=0)
-        admin = _ensure_admin()
+        with audit.commanding("run"):
+            admin = _ensure_admin()
     connection.close()
     return admin
 

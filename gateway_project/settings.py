@@ -45,6 +45,8 @@ if not ALLOWED_HOSTS:
         "ALLOWED_HOSTS", f"is required when HOST is {HOST}: the names it is reached by, separated by commas"
     )
 CSRF_TRUSTED_ORIGINS = envorigins("CSRF_TRUSTED_ORIGINS")
+# How many proxies in front append to X-Forwarded-For, so that tries to sign in are counted by the client's address.
+GATEWAY_PROXIES = envint("GATEWAY_PROXIES", 1, least=1, most=10)
 
 # --- the gateway ---------------------------------------------------------------------------------------
 GATEWAY_VERSION = __version__
@@ -133,6 +135,7 @@ MIDDLEWARE = [
     "routing.api.browsers.Authentication",
     "routing.api.browsers.Messages",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "routing.api.browsers.OnRecord",
 ]
 ROOT_URLCONF = "gateway_project.urls"
 WSGI_APPLICATION = "gateway_project.wsgi.application"
@@ -160,6 +163,7 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+PASSWORD_HASHERS = ["routing.admin.passwords.Hasher"]
 LANGUAGE_CODE = "en-us"
 USE_I18N = False
 TIME_ZONE = "UTC"

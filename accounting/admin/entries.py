@@ -19,15 +19,16 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import TabularInline
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, RangeDateFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.paginator import InfinitePaginator
 
-from accounting.admin.corrections import AdjustForm, ResolveForm
+from accounting.admin.corrections import AdjustForm, Question, ResolveForm
+from accounting.admin.pages import Page
 from accounting.amounts import usd
-from accounting.ledger.corrections import NotCorrectable, adjust, resolve
+from accounting.ledger.corrections import AdjustedBefore, NotCorrectable, adjust, resolve
 from accounting.models import Adjustment, Attempt, Charge, EntryState, LedgerEntry
 from accounting.money import dollars
 from accounting.pricing import PriceList
@@ -105,7 +106,7 @@ class DaysFilter(RangeDateFilter):
         first, last = (self._day(end) for end in ("from", "to"))
         if first is not None:
             queryset = queryset.filter(**{f"{self.field_path}__gte": first})
-        if last is not None:
+        if last is not None and last.date() < date.max:  # no day comes after that one
             queryset = queryset.filter(**{f"{self.field_path}__lt": last + timedelta(days=1)})
         return queryset
 
@@ -179,7 +180,7 @@ class ChargeInline(TabularInline):
 
 
 @admin.register(LedgerEntry)
-class LedgerEntryAdmin(ModelAdmin):
+class LedgerEntryAdmin(Page):
     list_display = (
         "created_at", "short_id", "state_label", "key", "alias", "served_by", "tokens", "cost", "status", "took",
     )  # fmt: skip
@@ -195,7 +196,7 @@ class LedgerEntryAdmin(ModelAdmin):
     search_fields = ("request_id__exact",)
     search_help_text = "The whole request id (the answer's x-request-id)"
     when_empty = "Each request that is admitted has a row here, from its hold on."
-    when_nothing_is_found = "No admitted request fits. One that was refused is under Refused requests."
+    when_nothing_is_found = "No admitted request fits. One that was refused is under Refusals."
     ordering = ("-created_at",)
     show_full_result_count = False
     paginator = InfinitePaginator
@@ -315,22 +316,35 @@ class LedgerEntryAdmin(ModelAdmin):
     def resolve(self, request: HttpRequest, object_id: str) -> HttpResponse:
         entry = LedgerEntry.objects.get(pk=object_id)
         form = ResolveForm(request.POST or None, entries=[entry], initial={"cost_usd": entry.hold_usd})
-        if form.is_valid():
-            self._resolve(request, form, [entry])
-            return HttpResponseRedirect(_page_of(entry))
-        return self._ask(request, form, "Resolve an unknown entry", [entry])
+        if not form.is_valid():
+            return self._ask(request, form, "Resolve an unknown entry", [entry])
+        if question := form.question():
+            return self._ask(request, form, "Resolve an unknown entry", [entry], question)
+        self._resolve(request, form, [entry])
+        return HttpResponseRedirect(_page_of(entry))
 
     @action(description="Adjust", url_path="adjust", permissions=["adjust"])
     def adjust(self, request: HttpRequest, object_id: str) -> HttpResponse:
         entry = LedgerEntry.objects.get(pk=object_id)
-        form = AdjustForm(request.POST or None)
+        form = AdjustForm(request.POST or None, entry=entry)
         if not form.is_valid():
             return self._ask(request, form, "Adjust a settled entry", [entry])
+        if question := form.question():
+            return self._ask(request, form, "Adjust a settled entry", [entry], question)
         amount, reason = form.cleaned_data["amount_usd"], form.cleaned_data["reason"]
         try:
-            adjust(entry.pk, amount_usd=amount, author=request.user.get_username(), reason=reason)
+            adjust(
+                entry.pk,
+                amount_usd=amount,
+                author=request.user.get_username(),
+                reason=reason,
+                seen_total_usd=form.cleaned_data["seen_total_usd"],
+                form_token=form.cleaned_data["token"],
+            )
         except NotCorrectable as error:
-            messages.error(request, str(error))
+            messages.error(request, f"{error} Nothing was written.")
+        except AdjustedBefore:
+            messages.info(request, "This form was sent twice. Its adjustment is on the books once.")
         else:
             self.log_change(request, entry, f"Adjusted by {dollars(amount)}: {reason}")
             messages.success(request, f"Adjusted by {dollars(amount)}.")
@@ -364,7 +378,15 @@ class LedgerEntryAdmin(ModelAdmin):
         if resolved:
             messages.success(request, f"Resolved {resolved} entr{'y' if resolved == 1 else 'ies'}.")
 
-    def _ask(self, request: HttpRequest, form: forms.Form, title: str, entries: list[LedgerEntry]) -> HttpResponse:
+    def _ask(
+        self,
+        request: HttpRequest,
+        form: AdjustForm | ResolveForm,
+        title: str,
+        entries: list[LedgerEntry],
+        question: Question | None = None,
+    ) -> HttpResponse:
+        """The form; or, with a question, what it would do, and the same form again without its fields being shown."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         context = {
@@ -373,6 +395,8 @@ class LedgerEntryAdmin(ModelAdmin):
             "opts": self.opts,
             "form": form,
             "entries": entries,
+            "question": question,
+            "confirmed_by": form.confirmed_by() if question else {},
             "selected": request.POST.getlist(helpers.ACTION_CHECKBOX_NAME),
             "checkbox_name": helpers.ACTION_CHECKBOX_NAME,
             "back": _page_of(entries[0]) if len(entries) == 1 else reverse("admin:accounting_ledgerentry_changelist"),
@@ -395,7 +419,7 @@ def _page_of(entry: LedgerEntry) -> str:
 
 
 @admin.register(Attempt)
-class AttemptAdmin(ModelAdmin):
+class AttemptAdmin(Page):
     list_display = (
         "started_at", "short_id", "position", "alias", "provider", "model", "outcome", "http_status", "duration_ms",
         "cost",
@@ -423,7 +447,7 @@ class AttemptAdmin(ModelAdmin):
 
 
 @admin.register(Adjustment)
-class AdjustmentAdmin(ModelAdmin):
+class AdjustmentAdmin(Page):
     list_display = ("created_at", "entry", "amount", "reason", "author")
     list_select_related = ("entry",)
     list_filter = (("created_at", DaysFilter),)

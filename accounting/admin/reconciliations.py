@@ -5,15 +5,15 @@ from __future__ import annotations
 from django.contrib import admin
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from accounting.admin.entries import never
+from accounting.admin.pages import Page
 from accounting.models import Reconciliation
 
 
 @admin.register(Reconciliation)
-class ReconciliationAdmin(ModelAdmin):
+class ReconciliationAdmin(Page):
     list_display = ("at", "result", "periods", "entries")
     list_per_page = 50
     when_empty = "Each start of the gateway compares the books, and so does `manage.py reconcile`."

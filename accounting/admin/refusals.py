@@ -9,11 +9,11 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 
 from accounting.admin.entries import AliasFilter, DaysFilter, KeyFilter, SeenFilter, never
+from accounting.admin.pages import Page
 from accounting.amounts import usd
 from accounting.models import ApiKey, Budget, RefusedRequest
 
@@ -27,7 +27,7 @@ class BudgetFilter(SeenFilter):
 
 
 @admin.register(RefusedRequest)
-class RefusedRequestAdmin(ModelAdmin):
+class RefusedRequestAdmin(Page):
     list_display = ("at", "request_of", "code", "key_link", "alias", "budget_link", "asked", "room", "count")
     list_display_links = ("at", "request_of")
     list_filter = (CodeFilter, KeyFilter, AliasFilter, BudgetFilter, ("at", DaysFilter))

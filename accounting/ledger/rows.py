@@ -72,7 +72,7 @@ def settlement_row(settlement: Settlement) -> JsonRow:
         "attempt_count": len(settlement.attempts),
         "fallback": settlement.fallback,
         "http_status": settlement.http_status,
-        "error_code": settlement.error_code,
+        "error_code": storable(settlement.error_code, 64),
         "provider_request_id": storable((served.provider_request_id if served else None) or "", 200),
         **_usage_columns(settlement.usage),
         "tier": (served.tier if served else Tier.STANDARD).value,

@@ -11,9 +11,9 @@ from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.utils.formats import localize
 from django.utils.timezone import localtime
-from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 
+from accounting.admin.pages import Page
 from routing import catalog
 from routing.admin.names import few
 from routing.models import Breaker, BreakerState
@@ -29,7 +29,7 @@ PHASE = Case(
 
 
 @admin.register(Breaker)
-class BreakerAdmin(ModelAdmin):
+class BreakerAdmin(Page):
     list_display = ("provider", "model", "phase", "since", "until", "used_by", "last_kind", "failures", "last_reset")
     fields = ("provider", "model", "phase", "since", "until", "used_by", "last_kind", "failures", "last_reset")
     when_empty = "A deployment's breaker is listed from the first time that it opens."

@@ -15,10 +15,10 @@ from django.urls import reverse_lazy
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from accounting import wildcards
+from accounting.admin.pages import Page
 from accounting.amounts import usd
 from accounting.models import NAMED_SCOPES, Budget, BudgetMode, BudgetPeriod, BudgetScope
 from accounting.money import plain_usd
@@ -71,7 +71,7 @@ def _wrong(scope: str, value: str, *, unchanged: bool) -> str | None:
 
 
 @admin.register(Budget)
-class BudgetAdmin(ModelAdmin):
+class BudgetAdmin(Page):
     form = BudgetForm
     list_display = (
         "name",

@@ -21,7 +21,7 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from accounting.amounts import usd
-from accounting.models import Adjustment, Budget, EntryState, LedgerEntry, Reconciliation
+from accounting.models import Adjustment, Budget, EntryState, LedgerEntry, Reconciliation, RefusedRequest
 from accounting.reports import statuses
 from routing import catalog
 from routing.admin import problems
@@ -68,6 +68,7 @@ def context(request: HttpRequest, page: dict[str, Any]) -> dict[str, Any]:
             ("accounting.view_reconciliation", _reconciled),
             ("accounting.view_budget", _budgets),
             ("accounting.view_ledgerentry", _ledger),
+            ("accounting.view_refusedrequest", _refused),
         ):
             if user.has_perm(right):
                 try:
@@ -154,6 +155,13 @@ def _day() -> list[Number]:
 def _failures() -> list[LedgerEntry]:
     failed = Q(http_status__gte=400) | Q(state=EntryState.UNKNOWN)
     return list(LedgerEntry.objects.filter(failed, created_at__gte=_since()).order_by("-created_at")[:_FAILURES])
+
+
+def _refused() -> dict[str, Any]:
+    since = _since()
+    count = RefusedRequest.objects.filter(at__gte=since).aggregate(requests=Sum("count", default=0))["requests"]
+    page = f"{reverse('admin:accounting_refusedrequest_changelist')}?{urlencode({'at_from': f'{since:%Y-%m-%d}'})}"
+    return {"refused": Number(f"{count:,}", "refused", page)}
 
 
 def _since() -> datetime:

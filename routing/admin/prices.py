@@ -14,13 +14,14 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.http import urlencode
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import TabularInline
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.forms import PaginationInlineFormSet
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from accounting import price_import
+from accounting.admin.pages import Page
 from accounting.models import Attempt, LedgerEntry, Price, PriceRate
 from accounting.money import dollars, plain_usd
 from accounting.price_import import PriceChange
@@ -190,7 +191,7 @@ def _offered_rates(request: HttpRequest) -> list[dict[str, Any]]:
 
 
 @admin.register(Price)
-class PriceAdmin(ModelAdmin):
+class PriceAdmin(Page):
     form = PriceForm
     list_display = (
         "model", "provider", "when", "effective_from", "input_usd", "output_usd", "cached_usd", "tiers", "source",

@@ -10,10 +10,11 @@ from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import TabularInline
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextInputWidget
 
+from accounting.admin.pages import Page
 from accounting.models import Budget, BudgetScope, Price
 from routing.models import ModelAlias, Provider, ProviderKey, validate_base_url
 from routing.secrets import references
@@ -111,7 +112,7 @@ class FurtherKeyInline(TabularInline):
 
 
 @admin.register(Provider)
-class ProviderAdmin(ModelAdmin):
+class ProviderAdmin(Page):
     form = ProviderForm
     list_display = ("name", "wire_format", "address", "key_reference", "key_status", "enabled", "alias_count")
     list_filter = ("enabled",)

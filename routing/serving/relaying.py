@@ -353,9 +353,9 @@ def _has_rescuers(served: Served[OpenStream]) -> bool:
 
 
 def _at_least(reported: Usage, estimated: Usage) -> Usage:
-    """A cut stream's usage: the provider's input count when it gave one, and no less output than was received."""
-    if reported.output_tokens >= estimated.output_tokens and reported.input_tokens:
-        return reported
+    """A cut stream's usage: the provider's input count when it gave one, and no less output than was received.
+
+    It stays an estimate where the provider has counted as much: it has not counted to the end."""
     return replace(
         reported,
         input_tokens=reported.input_tokens or estimated.input_tokens,

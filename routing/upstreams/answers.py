@@ -16,7 +16,6 @@ from math import isfinite
 from typing import Any, Final, Literal
 
 from routing.upstreams.base import FailureKind, Json, UpstreamError, WholeAnswer
-from routing.upstreams.scrubbing import scrubbed
 from routing.upstreams.usage import conforming_usage, reported_in, usage_of
 
 #: The parts of a delta or message that are an answer. `annotations`, `thinking_blocks` and the like come with them.
@@ -113,7 +112,7 @@ def dumps(body: Mapping[str, Any]) -> bytes:
 
 
 def whole_answer(
-    body: object, http_status: int, provider_request_id: str | None, *, may_be_empty: bool = False
+    body: object, http_status: int, provider_request_id: str | None, *, may_be_empty: bool = False, secret: str = ""
 ) -> WholeAnswer:
     """Checks a `chat.completion`, and puts it into OpenAI's shape.
 
@@ -130,6 +129,7 @@ def whole_answer(
             provider_request_id=provider_request_id,
             usage=usage,
             consumed=True,
+            secret=secret,
         )
 
     choices = body.get("choices") if isinstance(body, dict) else None
@@ -215,8 +215,9 @@ def why_failed(choices: list[Json]) -> str:
     """The words that OpenRouter puts beside the finish reason "error"."""
     for choice in choices:
         error = choice.get("error")
-        if isinstance(error, dict) and isinstance(error.get("message"), str):
-            return scrubbed(error["message"])
+        message = error.get("message") if isinstance(error, dict) else None
+        if isinstance(message, str):
+            return message
     return "The provider's answer ended in an error"
 
 

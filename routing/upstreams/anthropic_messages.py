@@ -33,19 +33,19 @@ def ask(request: UpstreamRequest, headers: Mapping[str, str]) -> WholeAnswer:
     answer = post(_url(request), _headers(request, headers), _body(request, streamed=False), request.timeouts)
     if answer.status != 200:
         raise errors.from_response(answer.status, answer.headers, answer.body, secret=request.api_key)
-    request_id = errors.request_id(answer.headers)
+    request_id = errors.request_id(answer.headers, request.api_key)
     if is_stream(answer):
-        raise errors.malformed(answer.status, answer.headers)
+        raise errors.malformed(answer.status, answer.headers, request.api_key)
     try:
         body = loads(answer.body)
     except ValueError:
-        raise errors.malformed(answer.status, answer.headers) from None
+        raise errors.malformed(answer.status, answer.headers, request.api_key) from None
     if error := errors.from_event(body, provider_request_id=request_id, secret=request.api_key):
         raise error
     content = body.get("content") if isinstance(body, dict) else None
     usage = usage_of_messages(body.get("usage")) if isinstance(body, dict) else None
     if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
-        raise errors.malformed(answer.status, answer.headers, usage)
+        raise errors.malformed(answer.status, answer.headers, request.api_key, usage)
     if not content and body.get("stop_reason") not in _SPEAKING_ENDS and not _may_be_empty(request.body):
         raise UpstreamError(
             FailureKind.EMPTY,
@@ -110,7 +110,7 @@ class Events:
 
     def __init__(self, reader: EventReader, request: UpstreamRequest) -> None:
         self.http_status = reader.status
-        self.provider_request_id = errors.request_id(reader.headers)
+        self.provider_request_id = errors.request_id(reader.headers, request.api_key)
         self.progress = Progress(may_be_empty=_may_be_empty(request.body))
         self.service_tier: str | None = None
         self._reader = reader

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Final, Protocol
 
 from accounting.usage import Usage
+from routing.upstreams.scrubbing import identifier, scrubbed, word
 
 #: A chat completion request, answer or stream chunk, in OpenAI's format. It is a plain dictionary because bodies come
 #: from JSON and go to JSON, and unknown keys must survive.
@@ -192,7 +193,8 @@ class UpstreamError(Exception):
 
     ``retryable``: the same deployment may answer a second try. ``retry_after_s``: the provider's own wish.
     ``message``/``error_type``/``code``/``param``: the provider's words for the client, scrubbed of secrets and
-    of the upstream's URL. ``usage``: what the failed attempt nevertheless consumed, when known.
+    of the upstream's URL, and short. ``secret``: our key, which may stand in any of them.
+    ``usage``: what the failed attempt nevertheless consumed, when known.
     """
 
     def __init__(
@@ -208,18 +210,19 @@ class UpstreamError(Exception):
         provider_request_id: str | None = None,
         usage: Usage | None = None,
         consumed: bool = False,
+        secret: str = "",
     ) -> None:
-        super().__init__(f"{kind}: {message}")
         self.kind = kind
-        self.message = message
+        self.message = scrubbed(message, secret)
         self.http_status = http_status
         self.retry_after_s = retry_after_s
-        self.error_type = error_type
-        self.code = code
-        self.param = param
-        self.provider_request_id = provider_request_id
+        self.error_type = word(error_type, secret)
+        self.code = word(code, secret)
+        self.param = word(param, secret)
+        self.provider_request_id = identifier(provider_request_id, secret)
         self.usage = usage
         self.consumed = consumed
+        super().__init__(f"{kind}: {self.message}")
 
     @property
     def client_status(self) -> int:

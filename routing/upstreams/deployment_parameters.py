@@ -10,6 +10,17 @@ from routing.upstreams.base import FailureKind, UpstreamError
 
 _VARIABLE: Final = "os.environ/"
 _Value = str | int | float | bool
+_LEAST_SECRET: Final = 16  # characters; a region is shorter, and stands in messages by right
+
+
+def values_of_variables(parameters: Iterable[tuple[str, _Value]]) -> list[str]:
+    """What the variables hold that the parameters name: nobody may read it in an error."""
+    names = (value.removeprefix(_VARIABLE) for _, value in parameters if isinstance(value, str) and _is_name(value))
+    return [value for name in names if len(value := os.environ.get(name, "")) >= _LEAST_SECRET]
+
+
+def _is_name(value: str) -> bool:
+    return value.startswith(_VARIABLE)
 
 
 def resolved(parameters: Iterable[tuple[str, _Value]]) -> dict[str, _Value]:
@@ -17,7 +28,7 @@ def resolved(parameters: Iterable[tuple[str, _Value]]) -> dict[str, _Value]:
     somebody else would be asked, or at somebody else's cost."""
     found: dict[str, _Value] = {}
     for name, value in parameters:
-        if not isinstance(value, str) or not value.startswith(_VARIABLE):
+        if not isinstance(value, str) or not _is_name(value):
             found[name] = value
             continue
         variable = value.removeprefix(_VARIABLE)

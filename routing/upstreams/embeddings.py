@@ -179,10 +179,10 @@ def answered(answer: Whole, secret: str) -> Json:
     try:
         body = loads(answer.body)
     except ValueError:
-        raise errors.malformed(answer.status, answer.headers) from None
-    request_id = errors.request_id(answer.headers)
+        raise errors.malformed(answer.status, answer.headers, secret) from None
+    request_id = errors.request_id(answer.headers, secret)
     if error := errors.from_event(body, provider_request_id=request_id, secret=secret):
         raise error
     if not isinstance(body, dict):
-        raise errors.malformed(answer.status, answer.headers)
+        raise errors.malformed(answer.status, answer.headers, secret)
     return body

@@ -21,9 +21,9 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from accounting.usage import Usage
-from routing.upstreams.answers import loads
+from routing.upstreams.answers import dumps, loads
 from routing.upstreams.base import FailureKind, UpstreamError
-from routing.upstreams.scrubbing import scrubbed
+from routing.upstreams.scrubbing import identifier
 from routing.upstreams.wordings import CODES, kind_by_words
 
 _KIND_BY_STATUS: Final = {
@@ -66,6 +66,11 @@ _STATUS_BY_TYPE: Final = {
 }
 _REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "x-goog-request-id", "x-amzn-requestid", "cf-ray")
 
+#: Where an object says its sentence.
+_SENTENCES: Final = ("msg", "message", "detail", "error", "reason")
+_MOST_SAID: Final = 20  # things that are wrong, and parts of the place of one
+_MOST_PLACE: Final = 100  # characters of such a part
+
 #: OpenRouter's message when the provider behind it has said what is wrong.
 _PROVIDERS_WORDS: Final = "Provider returned error"
 
@@ -89,7 +94,7 @@ def from_response(status: int, headers: Mapping[str, str], body: bytes, *, secre
         status,
         words,
         retry_after_s=retry_after_s(headers) if words.retry_delay_s is None else words.retry_delay_s,
-        provider_request_id=request_id(headers),
+        provider_request_id=request_id(headers, secret),
         secret=secret,
     )
 
@@ -152,13 +157,14 @@ def _error(
         error_type = "invalid_request_error"  # the type must fit the status that the client gets
     return UpstreamError(
         kind,
-        scrubbed(words.message, secret),
+        words.message,
         http_status=status or (400 if kind in REFUSALS else 500),
         retry_after_s=retry_after_s,
         error_type=error_type,
         code=code,
         param=words.param,
         provider_request_id=provider_request_id,
+        secret=secret,
     )
 
 
@@ -190,10 +196,8 @@ def _words(payload: object) -> _Words | None:
     if isinstance(error, list):
         error = error[0]
     if not isinstance(error, dict):
-        return _Words(str(error))
-    message = error.get("message")
-    if not isinstance(message, str) or not message:
-        message = "The provider reported an error without a message"
+        return _Words(_readable(error))
+    message = _readable(error.get("message")) or "The provider reported an error without a message"
     code, status = error.get("code"), _status(error.get("code"))
     error_type = _text(error.get("type"))
     if status is not None or type(code) is int:  # Gemini, OpenRouter and vLLM send the HTTP status as the code
@@ -231,18 +235,33 @@ def _bare_words(payload: object) -> _Words | None:
     if isinstance(several, list) and several and isinstance(several[0], dict):
         payload = several[0]
     for name in ("message", "detail"):
-        value = payload.get(name)
-        if isinstance(value, dict | list):
-            value = str(value)
-        if isinstance(value, str) and value:
+        if message := _readable(payload.get(name)):
             return _Words(
-                value,
+                message,
                 _text(payload.get("type")),
                 _text(payload.get("code")),
                 _text(payload.get("param")),
                 _status(payload.get("code")),
             )
     return None
+
+
+def _readable(value: object, levels: int = 4) -> str:
+    """What a field for a sentence says, as text; empty when it says nothing.
+
+    FastAPI's `detail` is a list of what is wrong, each with the place and a sentence, or any object."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        each = (_readable(one, levels - 1) for one in value[:_MOST_SAID] if levels)
+        return "; ".join(filter(None, each))
+    if isinstance(value, dict):
+        said = next(filter(None, (_readable(value.get(name), levels - 1) for name in _SENTENCES if levels)), "")
+        place = value.get("loc")
+        if said and isinstance(place, list) and place:
+            return f"{'.'.join(str(part)[:_MOST_PLACE] for part in place[:_MOST_SAID])}: {said}"
+        return said or dumps(value).decode()
+    return "" if value is None or isinstance(value, bool) else str(value)
 
 
 def _status(code: object) -> int | None:
@@ -290,11 +309,11 @@ def _seconds(value: str | None) -> float | None:
     return seconds if seconds is not None and 0 <= seconds < 1e9 else None
 
 
-def request_id(headers: Mapping[str, str]) -> str | None:
-    """The provider's own id of the request, for its support."""
+def request_id(headers: Mapping[str, str], secret: str) -> str | None:
+    """The provider's own id of the request, for its support. `secret`: our key, which no id may have in it."""
     for name in _REQUEST_ID_HEADERS:
-        if value := headers.get(name):
-            return value[:200]
+        if value := identifier(headers.get(name), secret):
+            return value
     return None
 
 
@@ -305,13 +324,13 @@ def authorization(api_key: str) -> str:
     return api_key
 
 
-def malformed(status: int, headers: Mapping[str, Any], usage: Usage | None = None) -> UpstreamError:
+def malformed(status: int, headers: Mapping[str, Any], secret: str, usage: Usage | None = None) -> UpstreamError:
     """The error for a 200 whose body is not an answer in the provider's format."""
     return UpstreamError(
         FailureKind.MALFORMED,
         "The provider's answer is not in its format",
         http_status=status,
-        provider_request_id=request_id(headers),
+        provider_request_id=request_id(headers, secret),
         usage=usage,
         consumed=status == 200,
     )

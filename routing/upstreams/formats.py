@@ -22,7 +22,6 @@ from routing.upstreams.http.transport import Whole
 from routing.upstreams.litellm_import import load
 from routing.upstreams.mends import anthropic, conversation, endings, gemini, parameters
 from routing.upstreams.providers import PROVIDERS
-from routing.upstreams.scrubbing import scrubbed
 
 #: What of a client's request is translated: OpenAI's parameters, and those of the provider that litellm's users send
 #: along. A list of what is allowed, because litellm takes its own controls (`api_base`, `mock_response` …) from the
@@ -151,7 +150,7 @@ class WireFormat(Protocol):
         """The event without a count that later ones repeat and go beyond, and that count as an event of its own.
         litellm takes as long to read it as to read all else, and only the last one matters."""
 
-    def refusal(self, event: Json) -> UpstreamError | None:
+    def refusal(self, event: Json, secret: str) -> UpstreamError | None:
         """The refusal that an answer of status 200 is, if it is one."""
 
     def without_answer(self, body: Json) -> Json:
@@ -341,7 +340,7 @@ class Anthropic:
     def without_running_count(self, event: Json) -> tuple[Json, Json | None]:
         return event, None
 
-    def refusal(self, event: Json) -> UpstreamError | None:
+    def refusal(self, event: Json, secret: str) -> UpstreamError | None:
         return None
 
     def without_answer(self, body: Json) -> Json:
@@ -454,7 +453,7 @@ class Gemini:
         rest = dict(event)
         return rest, {self.usage_name: rest.pop(self.usage_name)}
 
-    def refusal(self, event: Json) -> UpstreamError | None:
+    def refusal(self, event: Json, secret: str) -> UpstreamError | None:
         """A blocked prompt: a 200 that says why there is no answer."""
         feedback = event.get("promptFeedback")
         if not isinstance(feedback, dict) or event.get("candidates"):
@@ -465,11 +464,12 @@ class Gemini:
         why = feedback.get("blockReasonMessage") or f"The prompt was blocked ({reason})"
         return UpstreamError(
             FailureKind.CONTENT_POLICY,
-            scrubbed(str(why)),
+            str(why),
             http_status=400,
             error_type="invalid_request_error",
             code="content_policy_violation",
             param="messages",
+            secret=secret,
         )
 
     def without_answer(self, body: Json) -> Json:

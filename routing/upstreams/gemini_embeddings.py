@@ -40,7 +40,7 @@ def send(body: Json, request: UpstreamRequest) -> WholeAnswer:
         {"index": index, "embedding": each.get("values") if isinstance(each, dict) else None}
         for index, each in enumerate(found if isinstance(found, list) else ())
     ]
-    return WholeAnswer({"data": data}, _usage(read), answer.status, errors.request_id(answer.headers))
+    return WholeAnswer({"data": data}, _usage(read), answer.status, errors.request_id(answer.headers, request.api_key))
 
 
 def _asked(text: str, model: str, body: Json) -> Json:

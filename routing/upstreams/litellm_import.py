@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import warnings
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -22,6 +23,8 @@ def load() -> Any:
     os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
     # litellm must not fetch media: `media` does it, bounded and from public addresses. Zero refuses all media.
     os.environ["MAX_IMAGE_URL_DOWNLOAD_SIZE_MB"] = "0"
+    # It looks for secrets in each error with patterns that take seconds for a long one. scrubbing.py does it for us.
+    os.environ["LITELLM_DISABLE_REDACT_SECRETS"] = "True"
     litellm: ModuleType = importlib.import_module("litellm")
     settings: Any = litellm
     settings.telemetry = False
@@ -35,4 +38,6 @@ def load() -> Any:
     # failed. httpx (for `sdk`) would write a line for every call.
     for name, level in (("LiteLLM", logging.CRITICAL), ("httpx", logging.WARNING)):
         logging.getLogger(name).setLevel(level)
+    # pydantic writes warnings that repeat what a provider or a client said, past the log and its fields.
+    warnings.filterwarnings("ignore", category=UserWarning, module="pydantic")
     return litellm

@@ -71,7 +71,9 @@ class Relay:
         def send(body: Json, asked: UpstreamRequest) -> WholeAnswer:
             answer = post(url, headers, dumps(body), asked.timeouts)
             read = embeddings.answered(answer, asked.api_key)
-            return WholeAnswer(read, usage_of(read.get("usage")), answer.status, errors.request_id(answer.headers))
+            return WholeAnswer(
+                read, usage_of(read.get("usage")), answer.status, errors.request_id(answer.headers, asked.api_key)
+            )
 
         return embeddings.embed(request, send)
 
@@ -155,23 +157,25 @@ def _read_whole(answer: Whole, request: UpstreamRequest) -> WholeAnswer:
     api_key, is_silence_an_answer = request.api_key, may_be_empty(request.body)
     if answer.status != 200:
         raise errors.from_response(answer.status, answer.headers, answer.body, secret=api_key)
-    request_id = errors.request_id(answer.headers)
+    request_id = errors.request_id(answer.headers, api_key)
     if is_stream(answer):
         stream = LiveStream(Chunks(replayed(answer), api_key, 1, may_be_empty=is_silence_an_answer))
-        return whole_answer(collected(stream), answer.status, request_id, may_be_empty=is_silence_an_answer)
+        return whole_answer(
+            collected(stream), answer.status, request_id, may_be_empty=is_silence_an_answer, secret=api_key
+        )
     try:
         body = loads(answer.body)
     except ValueError:
-        raise errors.malformed(answer.status, answer.headers) from None
+        raise errors.malformed(answer.status, answer.headers, api_key) from None
     if error := errors.from_event(body, provider_request_id=request_id, secret=api_key):
         raise error  # OpenRouter and some proxies send errors with a 200
     try:
-        return whole_answer(body, answer.status, request_id, may_be_empty=is_silence_an_answer)
+        return whole_answer(body, answer.status, request_id, may_be_empty=is_silence_an_answer, secret=api_key)
     except UpstreamError:
         raise
     except Exception as error:
         log.exception("a provider's answer cannot be read")
-        raise errors.malformed(answer.status, answer.headers, usage_of(reported_in(body))) from error
+        raise errors.malformed(answer.status, answer.headers, api_key, usage_of(reported_in(body))) from error
 
 
 class Chunks:
@@ -194,7 +198,7 @@ class Chunks:
     ) -> None:
         self.dropped_params = dropped_params
         self.http_status = reader.status
-        self.provider_request_id = errors.request_id(reader.headers)
+        self.provider_request_id = errors.request_id(reader.headers, api_key)
         self.progress = Progress(may_be_empty=may_be_empty)
         self.service_tier: str | None = None
         self._reader = reader
@@ -325,7 +329,9 @@ class Chunks:
     def _conform(self, choice: Json, place: int) -> None:
         """Puts the choice into OpenAI's shape, and notes what it says."""
         if ends_in_failure(choice.get("finish_reason")):
-            raise UpstreamError(FailureKind.OVERLOADED, why_failed([choice]), http_status=self.http_status)
+            raise UpstreamError(
+                FailureKind.OVERLOADED, why_failed([choice]), http_status=self.http_status, secret=self._api_key
+            )
         if choice.get("usage") is not None:
             self._take_usage(choice["usage"])  # Moonshot reports usage here
         index = choice["index"] = choice["index"] if type(choice.get("index")) is int else place

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -34,13 +35,14 @@ from routing.upstreams.answers import (
     why_failed,
 )
 from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
-from routing.upstreams.deployment_parameters import resolved
+from routing.upstreams.deployment_parameters import resolved, values_of_variables
 from routing.upstreams.formats import PARAMETERS, dropped_params
 from routing.upstreams.litellm_import import load
 from routing.upstreams.mends.capability import cannot
-from routing.upstreams.scrubbing import scrubbed
 from routing.upstreams.streams import LiveStream, Progress, completed, says_something
 from routing.upstreams.usage import usage_of
+
+log = logging.getLogger("gateway.upstreams")
 
 #: litellm puts the names of its exceptions and of the provider in front of what the provider said.
 _PREFIX: Final = re.compile(r"^(?:(?:litellm\.)?\w+(?:Error|Timeout|Timeout Error): )*(?:\w+Exception:? ?-? ?)?")
@@ -57,11 +59,13 @@ class Sdk:
 
     def whole(self, request: UpstreamRequest) -> WholeAnswer:
         answer = _complete(request, streamed=False)
-        body = cleaned(answer.model_dump(exclude_none=True))
-        body["model"] = request.deployment.model
-        if usage_of(body.get("usage")) is None:
-            body.pop("usage", None)
-        whole = whole_answer(body, 200, _request_id(answer), may_be_empty=may_be_empty(request.body))
+        try:
+            whole = _read_whole(answer, request)
+        except UpstreamError:
+            raise
+        except Exception as error:
+            log.exception("a provider's answer cannot be read")
+            raise UpstreamError(FailureKind.MALFORMED, _OUR_WORDS[FailureKind.MALFORMED], consumed=True) from error
         return replace(whole, dropped_params=dropped_params(request.body, request.deployment, PARAMETERS))
 
     def messages(self, request: UpstreamRequest, headers: Mapping[str, str]) -> WholeAnswer:
@@ -76,6 +80,21 @@ class Sdk:
     def stream(self, request: UpstreamRequest) -> LiveStream:
         started = monotonic()
         return LiveStream(Answering(_complete(request, streamed=True), request, started))
+
+
+def _read_whole(answer: Any, request: UpstreamRequest) -> WholeAnswer:
+    """Raises whatever an answer raises that litellm let pass, which may be nothing at all."""
+    body = cleaned(answer.model_dump(exclude_none=True))
+    body["model"] = request.deployment.model
+    if usage_of(body.get("usage")) is None:
+        body.pop("usage", None)
+    return whole_answer(
+        body,
+        200,
+        _request_id(answer, request.api_key),
+        may_be_empty=may_be_empty(request.body),
+        secret=request.api_key,
+    )
 
 
 def _complete(request: UpstreamRequest, *, streamed: bool) -> Any:
@@ -100,7 +119,7 @@ def _complete(request: UpstreamRequest, *, streamed: bool) -> Any:
             **{**given, **parameters},
         )
     except Exception as error:
-        raise _mapped(error, request.api_key) from error
+        raise _mapped(error, request) from error
 
 
 def _embed(body: Json, request: UpstreamRequest) -> WholeAnswer:
@@ -117,9 +136,9 @@ def _embed(body: Json, request: UpstreamRequest) -> WholeAnswer:
             **{**copy.deepcopy(body), **resolved(deployment.parameters)},
         )
     except Exception as error:
-        raise _mapped(error, request.api_key) from error
+        raise _mapped(error, request) from error
     read = answer.model_dump(exclude_none=True)
-    return WholeAnswer(read, usage_of(read.get("usage")), 200, _request_id(answer))
+    return WholeAnswer(read, usage_of(read.get("usage")), 200, _request_id(answer, request.api_key))
 
 
 def _timeout(timeouts: Timeouts, *, streamed: bool) -> Any:
@@ -129,13 +148,16 @@ def _timeout(timeouts: Timeouts, *, streamed: bool) -> Any:
     return httpx.Timeout(min(pause_s, timeouts.total_s), connect=min(timeouts.connect_s, timeouts.total_s))
 
 
-def _mapped(error: Exception, secret: str) -> UpstreamError:
+def _mapped(error: Exception, request: UpstreamRequest) -> UpstreamError:
     """litellm's exceptions (OpenAI's classes, with `status_code`) → one UpstreamError."""
     # litellm wraps the error that ends a stream in the middle. That is for its own router, which is not used here.
     error = getattr(error, "original_exception", None) or error
     status = getattr(error, "status_code", None)
     status = status if type(status) is int and 400 <= status < 600 else None
     said = _PREFIX.sub("", str(getattr(error, "message", None) or error))
+    for value in values_of_variables(request.deployment.parameters):  # a cloud's credentials
+        said = said.replace(value, "***")
+    secret = request.api_key
     message = errors.said(said) or "The provider's answer is an error without words"
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
     kind = _kind(error, status, message)
@@ -148,13 +170,14 @@ def _mapped(error: Exception, secret: str) -> UpstreamError:
         status = None  # litellm made this status up: no answer had it
     return UpstreamError(
         kind,
-        scrubbed(message, secret),
+        message,
         http_status=status,
         retry_after_s=errors.retry_after_s(headers),
         error_type="invalid_request_error" if kind in errors.REFUSALS else None,
         code=code,
-        provider_request_id=errors.request_id(headers),
-        consumed=kind in _OUR_WORDS and not _was_never_sent(error),
+        provider_request_id=errors.request_id(headers, secret),
+        secret=secret,
+        consumed=kind in _OUR_WORDS and not _was_never_sent(error) and not _was_refused(error),
     )
 
 
@@ -163,6 +186,15 @@ def _was_never_sent(error: Exception) -> bool:
 
     unconnected = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
     return any(isinstance(link, unconnected) for link in _chain(error))
+
+
+def _was_refused(error: Exception) -> bool:
+    """Whether the provider answered with an error's status. litellm calls a 504 a timeout like its own."""
+    import httpx
+    import openai
+
+    answered = (openai.APIStatusError, httpx.HTTPStatusError)
+    return any(isinstance(link, answered) and not type(link).__module__.startswith("litellm") for link in _chain(error))
 
 
 def _kind(error: Exception, status: int | None, message: str) -> FailureKind:
@@ -198,11 +230,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _request_id(answer: Any) -> str | None:
+def _request_id(answer: Any, secret: str) -> str | None:
     hidden = getattr(answer, "_hidden_params", None) or {}
     headers = hidden.get("additional_headers") or {}
     names = {str(name).removeprefix("llm_provider-"): str(value) for name, value in headers.items()}
-    return errors.request_id(names)
+    return errors.request_id(names, secret)
 
 
 class Answering:
@@ -211,12 +243,12 @@ class Answering:
     http_status = 200
 
     def __init__(self, stream: Any, request: UpstreamRequest, started: float) -> None:
-        self.provider_request_id = _request_id(stream)
+        self.provider_request_id = _request_id(stream, request.api_key)
         self.progress = Progress(may_be_empty=may_be_empty(request.body))
         self.service_tier: str | None = None
         self.dropped_params = dropped_params(request.body, request.deployment, PARAMETERS)
         self._stream = stream
-        self._secret = request.api_key
+        self._request = request
         self._model = request.deployment.model
         self._total_at = started + request.timeouts.total_s
         self._usage: Json | None = None
@@ -227,7 +259,7 @@ class Answering:
 
     @property
     def usage(self) -> Usage | None:
-        return usage_of(self._usage)
+        return usage_of(self._usage) if self._reported() else None
 
     def chunks(self) -> Iterator[Json]:
         while True:
@@ -240,7 +272,7 @@ class Answering:
             except StopIteration:
                 break
             except Exception as error:
-                raise _mapped(error, self._secret) from error
+                raise _mapped(error, self._request) from error
             read = self._read(chunk.model_dump(exclude_none=True))
             if read is not None:
                 yield read
@@ -258,7 +290,7 @@ class Answering:
         for place, choice in enumerate(chunk["choices"]):
             reason = choice.get("finish_reason")
             if ends_in_failure(reason):
-                raise UpstreamError(FailureKind.OVERLOADED, why_failed([choice]))
+                raise UpstreamError(FailureKind.OVERLOADED, why_failed([choice]), secret=self._request.api_key)
             calls = self._calls.setdefault(choice.get("index", place), Calls())
             delta = conforming_choice(choice, place, "delta", calls)
             choice["finish_reason"] = reason = conforming_reason(reason, called=bool(calls)) if reason else None
@@ -274,9 +306,7 @@ class Answering:
     def _end(self) -> Iterator[Json]:
         if not self._finished or not self.progress.spoken:
             raise self.progress.ended_early()
-        # When a provider reports no usage, litellm counts by itself and does not say so. That count is not used.
-        if self._usage is None or not self._reported():
-            self._usage = None
+        if self.usage is None:
             return
         yield {**self._head, "choices": [], "usage": self._usage}
 
@@ -288,6 +318,7 @@ class Answering:
         return not any(reasons)
 
     def _reported(self) -> bool:
+        """When a provider reports no usage, litellm counts by itself and does not say so. That count is not used."""
         return any(getattr(chunk, "usage", None) for chunk in getattr(self._stream, "chunks", ()))
 
     def beat(self, every_s: float) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-from accounting.usage import Usage
+from accounting.usage import Usage, UsageSource
 from routing.upstreams.answers import ends_empty, speaks
 from routing.upstreams.base import AnswerStream, FailureKind, Json, UpstreamError
 from routing.upstreams.http.events import EventReader
@@ -30,6 +30,10 @@ _BILLED_UNSPOKEN: Final = frozenset(
         FailureKind.INTERRUPTED,
     }
 )
+
+
+#: Of these, those that came before the provider's count did.
+_BROKEN: Final = frozenset({FailureKind.TIMEOUT, FailureKind.CONNECTION, FailureKind.INTERRUPTED})
 
 
 @dataclass(slots=True)
@@ -121,8 +125,10 @@ class LiveStream:
             error = UpstreamError(FailureKind.INTERRUPTED, error.message)
         if error.kind not in (FailureKind.TIMEOUT, FailureKind.CONNECTION):  # of these the status says nothing
             error.http_status = error.http_status or self.http_status
-        error.usage = self.usage
         error.consumed = spoken or error.kind in _BILLED_UNSPOKEN
+        error.usage = self.usage
+        if error.usage is not None and error.kind in _BROKEN:
+            error.usage = replace(error.usage, source=UsageSource.ESTIMATED)  # Anthropic counts as it goes, from 1
         error.provider_request_id = error.provider_request_id or self.provider_request_id
         self._failure = error
         return error

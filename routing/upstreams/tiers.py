@@ -12,6 +12,7 @@ from accounting import facts
 from accounting.usage import Tier
 from routing.upstreams.base import Deployment
 from routing.upstreams.providers import PROVIDERS, facts_of
+from routing.upstreams.scrubbing import scrubbed
 
 STANDARD_ALONE: Final = frozenset({Tier.STANDARD})
 ALL: Final = frozenset(Tier)
@@ -61,7 +62,7 @@ def served(word: str | None, otherwise: Tier) -> Tier:
         return otherwise
     tier = _tier(word)
     if tier is None:
-        facts.service_tier_unknown(word[:40])
+        facts.service_tier_unknown(scrubbed(word)[:40])
         return Tier.STANDARD
     return tier
 

@@ -120,27 +120,29 @@ def _headers(prepared: Prepared) -> dict[str, str]:
 def _read_whole(wire: WireFormat, prepared: Prepared, answer: Whole, request: UpstreamRequest) -> WholeAnswer:
     if answer.status != 200:
         raise errors.from_response(answer.status, answer.headers, answer.body, secret=request.api_key)
-    request_id = errors.request_id(answer.headers)
+    request_id = errors.request_id(answer.headers, request.api_key)
     if is_stream(answer):
         stream = LiveStream(Translated(replayed(answer), wire, prepared, request))
         body = collected(stream)
-        whole = whole_answer(body, answer.status, request_id, may_be_empty=may_be_empty(request.body))
+        whole = whole_answer(
+            body, answer.status, request_id, may_be_empty=may_be_empty(request.body), secret=request.api_key
+        )
         return replace(whole, service_tier=stream.service_tier, dropped_params=prepared.dropped)
     try:
         raw = loads(answer.body)
     except ValueError:
-        raise errors.malformed(answer.status, answer.headers) from None
+        raise errors.malformed(answer.status, answer.headers, request.api_key) from None
     failure = errors.from_event(raw, provider_request_id=request_id, secret=request.api_key)
     if failure is None and isinstance(raw, dict):
-        failure = wire.refusal(raw)
+        failure = wire.refusal(raw, request.api_key)
         if failure is not None and raw.get(wire.usage_name):
             failure.usage = _usage_alone(wire, prepared, answer, raw)
     if failure is not None:
         failure.provider_request_id = request_id
         raise failure
     if not isinstance(raw, dict):
-        raise errors.malformed(answer.status, answer.headers)
-    body = _as_chat_completion(wire, prepared, answer, raw)
+        raise errors.malformed(answer.status, answer.headers, request.api_key)
+    body = _as_chat_completion(wire, prepared, answer, raw, request.api_key)
     body["model"] = request.deployment.model
     if reason := wire.failed_turn(raw):
         failed = _failed_turn(reason)
@@ -148,13 +150,15 @@ def _read_whole(wire: WireFormat, prepared: Prepared, answer: Whole, request: Up
         failed.usage, failed.consumed = usage_of(body.get("usage")), True
         raise failed
     tier = wire.service_tier(raw) or answer.headers.get(_TIER_HEADER)
-    whole = whole_answer(body, answer.status, request_id, may_be_empty=may_be_empty(request.body))
+    whole = whole_answer(
+        body, answer.status, request_id, may_be_empty=may_be_empty(request.body), secret=request.api_key
+    )
     if prepared.calls_functions:
         write_function_calls(whole.body["choices"], "message")
     return replace(whole, service_tier=tier if isinstance(tier, str) else None, dropped_params=prepared.dropped)
 
 
-def _as_chat_completion(wire: WireFormat, prepared: Prepared, answer: Whole, raw: Json) -> Json:
+def _as_chat_completion(wire: WireFormat, prepared: Prepared, answer: Whole, raw: Json, secret: str) -> Json:
     reports_usage = bool(raw.get(wire.usage_name))
     if not reports_usage:
         raw[wire.usage_name] = dict(wire.no_usage)
@@ -165,7 +169,7 @@ def _as_chat_completion(wire: WireFormat, prepared: Prepared, answer: Whole, raw
         body = cleaned(wire.read(prepared, answer).model_dump(exclude_none=True))
     except Exception as error:
         usage = _usage_alone(wire, prepared, answer, raw) if reports_usage else None
-        raise errors.malformed(answer.status, answer.headers, usage) from error
+        raise errors.malformed(answer.status, answer.headers, secret, usage) from error
     if not reports_usage:
         body.pop("usage", None)
     return body
@@ -196,7 +200,7 @@ class Translated:
     def __init__(self, reader: EventReader, wire: WireFormat, prepared: Prepared, request: UpstreamRequest) -> None:
         self.http_status = reader.status
         self.dropped_params = prepared.dropped
-        self.provider_request_id = errors.request_id(reader.headers)
+        self.provider_request_id = errors.request_id(reader.headers, request.api_key)
         self.progress = Progress(may_be_empty=may_be_empty(request.body))
         self.service_tier: str | None = reader.headers.get(_TIER_HEADER)
         self._reader = reader
@@ -268,7 +272,7 @@ class Translated:
 
     def _read(self, event: Json) -> Iterator[Json]:
         """The chunks in which the client is told what the event says. Raises the error that it is."""
-        failure = errors.from_event(event, secret=self._secret) or self._wire.refusal(event)
+        failure = errors.from_event(event, secret=self._secret) or self._wire.refusal(event, self._secret)
         event = self._wire.readable(event, self._prepared)
         self._failed_turn = self._failed_turn or self._wire.failed_turn(event)
         finished = self._wire.finished(event)

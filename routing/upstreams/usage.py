@@ -10,8 +10,8 @@ from typing import Any, Final
 from accounting import facts
 from accounting.usage import Meter, Usage, quantity_name
 
-#: A larger number is a mistake of the provider, not a count of tokens.
-MAX_TOKENS: Final = 10**12
+#: A larger number is a mistake of the provider: no model reads or writes a hundredth of it in one request.
+MAX_TOKENS: Final = 10**8
 
 _TOTALS: Final = ("prompt_tokens", "completion_tokens")
 _DETAILS: Final = ("prompt_tokens_details", "completion_tokens_details")
@@ -39,7 +39,7 @@ def usage_of(reported: object) -> Usage | None:
         return None
     totals = [_number(reported.get(name)) for name in _TOTALS]
     if None in totals:
-        facts.usage_refused({name: repr(reported.get(name))[:40] for name in _TOTALS})
+        facts.usage_refused({name: _shown(reported.get(name)) for name in _TOTALS})
         return None
     input_tokens, output_tokens = (total or 0 for total in totals)
     prompt = _part(reported, "prompt_tokens_details", "prompt_token_details")
@@ -174,6 +174,11 @@ def _part(of: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 def _count(of: Mapping[str, Any], name: str) -> int:
     """The count of a part. A value that cannot be read counts as 0."""
     return _number(of.get(name)) or 0
+
+
+def _shown(value: object) -> str:
+    """What the log may have of a count. A text may be anything, our key too."""
+    return repr(value)[:40] if value is None or isinstance(value, int | float) else f"a {type(value).__name__}"
 
 
 def _number(value: object) -> int | None:

@@ -39,10 +39,15 @@ class Operator:
 
     def form(self, path: str) -> dict[str, Any]:
         context: Any = self.client.get(f"/admin/{path}").context
-        fields = _values(context["adminform"].form)
+        fields = _values(context["adminform"].form) | {"seen": context.get("seen", "")}
         for inline in context["inline_admin_formsets"]:
             fields |= _formset_values(inline.formset)
         return fields
+
+    def list_form(self, path: str) -> dict[str, Any]:
+        """The form of a list whose columns can be edited, without its rows."""
+        context: Any = self.client.get(f"/admin/{path}").context
+        return _values(context["cl"].formset.management_form) | {"seen": context["seen"], "_save": "Save"}
 
     def post(self, path: str, fields: dict[str, Any], **changes: Any) -> str:
         """The page after the form is sent, with redirects followed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -17,7 +18,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from accounting.ledger.reconcile import Comparison, Discrepancy, reconcile, remember
-from accounting.models import Budget, LedgerEntry, Price, Reconciliation
+from accounting.models import Budget, LedgerEntry, Price, Reconciliation, RefusedRequest
 from routing import defaults
 from routing.admin.problems import CHECKS
 from routing.models import Breaker, ModelAlias, Provider
@@ -94,7 +95,7 @@ def test_the_last_day_is_summed_up_and_unknown_entries_stand_out(book: Book, key
     page = olga.get("")
     assert "$0.25 of $10 a day" in page
     assert text(page, "day") == (
-        "$0.25 spent 3 requests 1 failed 0 served by a fallback 1 running now $0.125 held by them"
+        "$0.25 spent 3 requests 1 failed 0 served by a fallback 1 running now $0.125 held by them 0 refused"
     )
     assert "all_models_failed" in text(page, "failures")
     assert "no entry is unknown" in page
@@ -208,6 +209,27 @@ def test_requests_that_fail_are_counted_by_their_code(book: Book) -> None:
     listed = olga.get("accounting/ledgerentry/?ended=failed")
     assert listed.count("all_models_failed") == 1
     assert "200</td>" not in listed
+
+
+@pytest.mark.usefixtures("keys", "compared")
+def test_refused_requests_of_the_last_hour_are_counted_by_their_code(operator: Operator) -> None:
+    now = datetime.now(UTC)
+    refuse = RefusedRequest.objects.create
+    refuse(at=now - timedelta(hours=2), request_id="r-0", code="invalid_api_key")
+    page = operator.get("")
+    assert "Nothing needs you" in page
+    assert "nobody was refused in the last hour" in page
+    refuse(at=now, request_id="r-1", code="model_not_found", alias="gpt-9")
+    assert "1 request of the last hour was refused: model_not_found 1." in problems(operator.get(""))
+    refuse(at=now, code="budget_exceeded", budget="global", count=1200)  # a count
+    page = operator.get("")
+    assert "1201 requests of the last hour were refused: budget_exceeded 1200, model_not_found 1." in problems(page)
+    assert text(page, "day").endswith("1,202 refused")
+    assert "/admin/accounting/refusedrequest/?at_from=" in page
+    link = re.search(r"accounting/refusedrequest/\?at_from=[\d-]+", page)
+    assert link is not None
+    listed = operator.get(link.group())
+    assert "model_not_found" in listed
 
 
 @pytest.mark.usefixtures("keys")

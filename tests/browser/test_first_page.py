@@ -185,6 +185,20 @@ def test_unpriced_aliases_are_named_three_and_a_number(page: Page, well: Gateway
     expect(page.get_by_label("Model")).to_have_value("preview-0")
 
 
+def test_a_storm_of_refusals_is_one_line(page: Page, well: Gateway) -> None:
+    route = well.route("openai")
+    well.budget(route, "0")
+    for _ in range(30):
+        with pytest.raises(openai.RateLimitError):
+            well.client().chat.completions.create(model=route.alias, **asks())
+    counted = "SELECT 1 FROM refusals WHERE alias = %s HAVING sum(count) = 30"
+    assert eventually(lambda: well.rows(counted, route.alias))
+    look(page, "11-refusals")
+    says(page, " of the last hour were refused: budget_exceeded ")
+    page.get_by_role("link", name=re.compile("of the last hour were refused")).click()
+    expect(page.locator("#result_list tbody tr").first).to_contain_text(route.alias)
+
+
 def test_unknown_entries_are_named_and_lead_to_their_list(page: Page, well: Gateway) -> None:
     route = well.route("openai")
     ask(well, route, 2)

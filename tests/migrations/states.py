@@ -23,7 +23,9 @@ STATES: tuple[State, ...] = (
     {"accounting": "0010_keys_and_wildcards", "routing": "0009_optional_output_cap"},
     {"accounting": "0011_whose_money", "routing": "0009_optional_output_cap"},
     {"accounting": "0012_refusals_and_windows", "routing": "0009_optional_output_cap"},
-    {"accounting": "0013_first_page", "routing": "0009_optional_output_cap"},
+    {"accounting": "0013_operators", "routing": "0009_optional_output_cap"},
+    {"accounting": "0013_operators", "routing": "0010_operators"},
+    {"accounting": "0014_first_page", "routing": "0010_operators"},
 )
 NOW = STATES[-1]
 

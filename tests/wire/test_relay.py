@@ -310,7 +310,7 @@ def test_usage_beside_the_last_choice_is_moved_to_a_chunk_of_its_own() -> None:
 # --- usage ----------------------------------------------------------------------------------------------------
 
 
-ABSURD: list[Any] = [-1, 10**12 + 1, True, 1.5, float("nan"), float("inf"), "many", "-7", [], {}]
+ABSURD: list[Any] = [-1, 10**8 + 1, 10**14, 10**30, True, 1.5, float("nan"), float("inf"), "many", "-7", [], {}]
 
 
 @pytest.mark.parametrize(

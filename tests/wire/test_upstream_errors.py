@@ -128,10 +128,18 @@ def test_a_status_decides_the_kind(status: int, kind: Kind) -> None:
         ({"message": "Unauthorized"}, "Unauthorized"),
         ({"object": "error", "message": "too long", "type": "BadRequestError", "code": 400}, "too long"),
         ({"detail": "Not Found"}, "Not Found"),
-        ({"detail": [{"loc": ["body"], "msg": "field required"}]}, "[{'loc': ['body'], 'msg': 'field required'}]"),
+        ({"detail": [{"loc": ["body"], "msg": "field required"}]}, "body: field required"),
+        (
+            {"detail": [{"loc": ["body", "messages", 0], "msg": "Bad role"}, {"loc": [], "msg": "Bad n"}, {}]},
+            "body.messages.0: Bad role; Bad n; {}",
+        ),
+        ({"detail": {"error": {"message": "no such adapter"}}}, "no such adapter"),
+        ({"detail": {"adapter": "x", "n": 1}}, '{"adapter":"x","n":1}'),
+        ({"detail": [[[[[[["deep"]]]]]]]}, "The provider answered with status 400"),
         ([{"error": {"code": 400, "message": "in a list", "status": "INVALID_ARGUMENT"}}], "in a list"),
         ({"error": {"code": 400}}, "The provider reported an error without a message"),
-        ({"error": {"message": {"deep": 1}}}, "The provider reported an error without a message"),
+        ({"error": {"message": {"deep": 1}}}, '{"deep":1}'),
+        ({"error": {"message": ["one", {"msg": "two"}]}}, "one; two"),
         (b"<html><h1>Sorry</h1></html>", "The provider answered with status 400"),
         (b"", "The provider answered with status 400"),
         (b"[" * 100_000, "The provider answered with status 400"),
@@ -229,6 +237,40 @@ def test_a_message_loses_its_secrets_and_addresses(message: str, scrubbed: str) 
 
 def test_a_message_is_not_longer_than_a_client_can_bear() -> None:
     assert len(read_error(400, {"error": {"message": "x" * 1_000_000}}).message) == 2000
+
+
+@pytest.mark.parametrize("name", ["type", "param", "code", "message"])
+def test_no_field_of_an_error_has_our_key_or_what_postgres_cannot_store(name: str) -> None:
+    hidden = f"{KEY[:7]}\x00{KEY[7:]}"  # which is the key once it is cleaned
+    error = read_error(400, {"error": {"message": "no", name: f"\ud83d{KEY} {hidden}" + "x" * 1000}})
+    said = {"type": error.error_type, "param": error.param, "code": error.code, "message": error.message}[name]
+    if name == "type":  # it would contradict the status, and is replaced
+        assert said == "invalid_request_error"
+        error = read_error(500, {"error": {"message": "no", name: f"\ud83d{KEY} {hidden}" + "x" * 1000}})
+        said = error.error_type
+    assert said is not None
+    assert said.startswith("?*** ***xxx")
+    assert len(said) == (1008 if name == "message" else 100)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("req_01-Ab.c:d", "req_01-Ab.c:d"),
+        ("9f/5+Q==", "9f/5+Q=="),
+        ("x" * 128, "x" * 128),
+        ("x" * 129, None),
+        (f"id-{KEY}", None),
+        ("sk-proj-abcdefghijklmnop", None),
+        ("two words", None),
+        ("a\x00b", None),
+        ("h\xe9", None),
+        ("", None),
+    ],
+)
+def test_an_id_is_plain_and_short_or_none(said: str, kept: str | None) -> None:
+    assert errors.request_id({"x-request-id": said}, KEY) == kept
+    assert read_error(500, {"error": {"message": "no"}}, **{"x-request-id": said}).provider_request_id == kept
 
 
 def test_retries_are_for_the_cascade_to_decide_by_the_kind_alone() -> None:

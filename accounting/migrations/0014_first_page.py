@@ -5,7 +5,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     """What the operators' first page reads: the results of reconcile, and the keys that providers refused."""
 
-    dependencies = [("accounting", "0012_refusals_and_windows")]
+    dependencies = [("accounting", "0013_operators")]
 
     operations = [
         migrations.CreateModel(
