@@ -140,7 +140,7 @@ class ApiKey(models.Model):
         help_text="Tags that each request must have in its metadata, with commas between. Others are refused.",
     )
     callers_name_end_users = models.BooleanField(
-        "callers name end users",
+        "takes the request's end user",
         default=True,
         db_default=True,
         help_text="Otherwise user and safety_identifier of a request do not count here.",

@@ -36,7 +36,7 @@ def refuse_unknown_routes(patterns: Iterable[URLPattern | URLResolver] | None = 
     """Raises ImproperlyConfigured when a route of the URL table neither spends through the skeleton nor is free."""
     for route, view in _routes(get_resolver().url_patterns if patterns is None else patterns):
         name = _name(view)
-        if not (_spends(view) or name in FREE_VIEWS or route.startswith(FREE_PATHS)):
+        if not (spends(view) or name in FREE_VIEWS or route.startswith(FREE_PATHS)):
             raise ImproperlyConfigured(
                 f"The route '{route}' ({name}) could spend money that nobody holds: it neither goes through "
                 "routing.endpoints.spending nor is named as free in gateway_project.routes. The gateway does not serve."
@@ -52,8 +52,8 @@ def _routes(patterns: Iterable[URLPattern | URLResolver], prefix: str = "") -> I
             yield route, entry.callback
 
 
-def _spends(view: Callable[..., Any]) -> bool:
-    # A subclass does not count: it could have its own `post`.
+def spends(view: Callable[..., Any]) -> bool:
+    """Whether the view goes through the skeleton. A subclass does not count: it could have its own `post`."""
     return getattr(view, "cls", None) is SpendingView
 
 

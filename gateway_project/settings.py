@@ -58,6 +58,8 @@ GATEWAY_LOG_LEVEL = envchoice("GATEWAY_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WA
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 WEB_CONCURRENCY = envint("WEB_CONCURRENCY", min(_CORES, 4), least=1, most=256)
 GATEWAY_WORKER_CLASS = envchoice("GATEWAY_WORKER_CLASS", "gevent", ("gevent", "stock-gevent", "gthread"))
+#: How requests that spend reach their view: past Django's middleware (routing/api/entry.py), or through all of it.
+GATEWAY_ENTRY = envchoice("GATEWAY_ENTRY", "short", ("short", "django"))
 
 # --- the database --------------------------------------------------------------------------------------
 _given = envdatabase("DATABASE_URL")

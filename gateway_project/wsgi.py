@@ -1,5 +1,7 @@
 """The WSGI application that gunicorn serves."""
 
+from __future__ import annotations
+
 import os
 import sys
 
@@ -7,11 +9,16 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
-application = get_wsgi_application()
+_django = get_wsgi_application()
 
-from gateway_project.routes import refuse_unknown_routes  # noqa: E402  Django must be set up first
+from django.conf import settings  # noqa: E402  Django must be set up first
+
+from gateway_project.routes import refuse_unknown_routes, spends  # noqa: E402
+from routing.api.entry import with_short_way  # noqa: E402
 from routing.upstreams.litellm_fit import LitellmMisfit  # noqa: E402
 from routing.upstreams.registry import warm  # noqa: E402
+
+application = with_short_way(_django, spends) if settings.GATEWAY_ENTRY == "short" else _django
 
 try:
     refuse_unknown_routes()

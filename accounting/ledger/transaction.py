@@ -9,14 +9,13 @@ Operations learn of their outcomes only after the commit.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from accounting import facts
+from accounting import facts, json_text
 from accounting.budgets import (
     STEP_SCOPES,
     Balance,
@@ -130,7 +129,7 @@ class _Transaction:
         if entry_ids:
             statements.append(("lock_entries", {"entry_ids": entry_ids}))
             if others:
-                statements.append(("charge_other_steps", {"rows": json.dumps(others)}))
+                statements.append(("charge_other_steps", {"rows": json_text.dumps(others)}))
             statements.append(("entry_charges", {"entry_ids": entry_ids}))
         if expected:
             statements.append(("lock_periods", {"period_ids": expected}))
@@ -357,7 +356,9 @@ class _Transaction:
             ("hold_charges", self.new_charges),
             ("count_rates", self.rate_changes),
         )
-        written: list[pipeline.Statement] = [(name, {"rows": json.dumps(rows)}) for name, rows in statements if rows]
+        written: list[pipeline.Statement] = [
+            (name, {"rows": json_text.dumps(rows)}) for name, rows in statements if rows
+        ]
         pipeline.run(self.connection, written, commit=True)
 
 

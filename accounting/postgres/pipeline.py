@@ -125,5 +125,7 @@ def _compiled(name: str) -> tuple[bytes, tuple[str, ...]]:
 def _as_text(value: object) -> bytes:
     if isinstance(value, list):
         return b"{%s}" % ",".join(map(str, value)).encode()
+    if isinstance(value, bytes):
+        return value
     assert isinstance(value, str)
     return value.encode()

@@ -35,7 +35,7 @@ GRACES = ((0, "ends now"), (1, "is good for 1 hour"), (24, "is good for 24 hours
 class TagsField(forms.CharField):
     """Tags as lines, ``name=value``."""
 
-    widget = UnfoldAdminTextareaWidget
+    widget = UnfoldAdminTextareaWidget({"rows": 4})
 
     def prepare_value(self, value: Any) -> Any:
         return "\n".join(f"{name}={text}" for name, text in value.items()) if isinstance(value, dict) else value
@@ -193,7 +193,9 @@ class ApiKeyAdmin(Page):
 
     @display(description="may use")
     def may_use(self, key: ApiKey) -> str:
-        limits = ("" if key.uses_wildcards else ", no wildcards") + (", fallbacks too" if key.binds_fallbacks else "")
+        limits = ("" if key.uses_wildcards else ", no wildcards") + (
+            "; its fallbacks too" if key.binds_fallbacks else ""
+        )
         return (", ".join(key.allowed_aliases) or "all aliases") + limits
 
     @display(description="limits", empty_value="none")
@@ -268,7 +270,7 @@ class ApiKeyAdmin(Page):
             "title": f"Rotate the key {key}",
             "opts": self.opts,
             "key": key,
-            "old_secret": self.old_secret(key),
+            "has_two": key.old_valid_until is not None and key.old_valid_until > datetime.now(UTC),
             "form": form,
             "back": page,
         }

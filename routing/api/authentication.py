@@ -51,10 +51,11 @@ class KeyAuthentication(BaseAuthentication):
 
 
 def presented_secret(request: HttpRequest) -> str | None:
-    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+    sent = request.META  # `request.headers` would make a mapping of all of them first
+    scheme, _, bearer = sent.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() == "bearer" and bearer.strip():
-        return bearer.strip()
-    return request.headers.get("x-api-key") or request.headers.get("api-key") or None
+        return str(bearer.strip())
+    return sent.get("HTTP_X_API_KEY") or sent.get("HTTP_API_KEY") or None
 
 
 def caller_now(request: Request) -> tuple[Catalog, Key]:

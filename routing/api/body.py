@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from django.conf import settings
 from django.http import HttpRequest
 
+from accounting import json_text
 from routing.exceptions import InvalidJson, InvalidRequest, RequestTimeout, RequestTooLarge
 
 MAX_DEPTH = 100  # levels of nested JSON: no schema is deeper, and recursive code must not fail on a deeper body
@@ -47,8 +48,7 @@ def parse_json(raw: bytes) -> Any:
     if not raw.strip():
         raise InvalidJson("The request body is empty; send a JSON object.")
     try:
-        # JSON between machines is UTF-8 (RFC 8259, 8.1). From bytes, Python would also read UTF-16 and broken UTF-8.
-        value = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        value = json_text.loads(raw, _read_by_python)
     except RecursionError:
         raise InvalidJson(f"The request body is nested deeper than {MAX_DEPTH} levels.") from None
     except UnicodeDecodeError:
@@ -59,6 +59,11 @@ def parse_json(raw: bytes) -> Any:
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _is_deeper_than(value, MAX_DEPTH):
         raise InvalidJson(f"The request body is nested deeper than {MAX_DEPTH} levels.")
     return value
+
+
+def _read_by_python(raw: bytes) -> Any:
+    # JSON between machines is UTF-8 (RFC 8259, 8.1). From bytes, Python would also read UTF-16 and broken UTF-8.
+    return json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant)
 
 
 def _refuse_constant(name: str) -> None:

@@ -16,6 +16,7 @@ from routing.serving.attempts import Failed, Served
 from routing.serving.call import CappedBy
 
 TIMEOUT_HEADER = "x-gateway-timeout"
+TIMEOUT_VARIABLE = "HTTP_X_GATEWAY_TIMEOUT"  # the same, as WSGI names it
 _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 MIN_TIMEOUT_S, MAX_TIMEOUT_S = 0.1, 3600.0  # the range of the providers' own limits
 

@@ -26,7 +26,7 @@ class GatewayMiddleware:
         self.handle = handle
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        request_id = sane_request_id(request.headers.get("x-request-id"))
+        request_id = sane_request_id(request.META.get("HTTP_X_REQUEST_ID"))
         request.META["gateway.request_id"] = request_id
         response = self.handle(request)
         response["x-request-id"] = request_id

@@ -14,7 +14,10 @@ from django.http import HttpRequest
 
 from routing.exceptions import OpenModeIsLocal
 
-FORWARDING_HEADERS = ("X-Forwarded-For", "Forwarded", "Via", "X-Real-IP")
+#: What a proxy sets, and how WSGI names it.
+FORWARDING_HEADERS = {
+    name: f"HTTP_{name.upper().replace('-', '_')}" for name in ("X-Forwarded-For", "Forwarded", "Via", "X-Real-IP")
+}
 
 
 def refusal_of_strangers(request: HttpRequest) -> OpenModeIsLocal | None:
@@ -24,7 +27,7 @@ def refusal_of_strangers(request: HttpRequest) -> OpenModeIsLocal | None:
     """
     if settings.GATEWAY_AUTH != "open":
         return None
-    forwarded = next((name for name in FORWARDING_HEADERS if name in request.headers), None)
+    forwarded = next((name for name, variable in FORWARDING_HEADERS.items() if variable in request.META), None)
     if forwarded:
         return OpenModeIsLocal(
             f"Something is in front of the gateway (the request has the header {forwarded}), and in open mode whoever "
@@ -39,11 +42,11 @@ def refusal_of_strangers(request: HttpRequest) -> OpenModeIsLocal | None:
 
 
 def _is_of_another_page(request: HttpRequest) -> bool:
-    origin = request.headers.get("Origin")
+    origin = request.META.get("HTTP_ORIGIN")
     if origin is None:
         # Browsers leave Origin out where a page only loads something, and say the rest here; programs send neither.
         # https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header
-        return request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
+        return request.META.get("HTTP_SEC_FETCH_SITE") in ("cross-site", "same-site")
     own = f"{request.scheme}://{request.get_host()}"
     return not (
         origin in (own, *settings.CORS_ALLOWED_ORIGINS)

@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar, cast
 
-from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from accounting import json_text
 from accounting.keys import Key
 from accounting.ledger.records import AttemptRecord
 from accounting.money import plain_usd
 from accounting.usage import Usage
 from routing.api.authentication import Caller, KeyAuthentication
 from routing.api.disconnects import ClientConnection
-from routing.api.headers import TIMEOUT_HEADER, headers_of, headers_so_far, note_failure, parse_timeout_s, request_id
+from routing.api.headers import TIMEOUT_VARIABLE, headers_of, headers_so_far, note_failure, parse_timeout_s, request_id
 from routing.exceptions import GatewayError, InternalError
 from routing.serving import admission, books, cascade, refused
 from routing.serving.admission import Admission
@@ -78,7 +79,7 @@ def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering:
     secret = cast(Caller, request.user).secret
     call: C | None = None
     try:
-        timeout_s = parse_timeout_s(request.headers.get(TIMEOUT_HEADER))
+        timeout_s = parse_timeout_s(request.META.get(TIMEOUT_VARIABLE))
         call = parse(request._request, path, None if timeout_s is None else began.monotonic + timeout_s)
         admitted = admission.admit(call, secret, request_id(request._request))
     except GatewayError as error:
@@ -112,7 +113,7 @@ def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering:
         )
     )
     body = rendering.whole(answer.body, served.step.alias, None if usage == answer.usage else usage)
-    response = JsonResponse(body, headers=headers_of(served))
+    response = HttpResponse(json_text.dumps(body), content_type="application/json", headers=headers_of(served))
     if settlement.cost_usd is not None:
         response["x-gateway-cost-usd"] = plain_usd(settlement.cost_usd)
     return response

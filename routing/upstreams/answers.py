@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any, Final, Literal
 
+from accounting import json_text
 from routing.upstreams.base import FailureKind, Json, UpstreamError, WholeAnswer
 from routing.upstreams.usage import conforming_usage, reported_in, usage_of
 
@@ -89,18 +90,22 @@ def _text(data: bytes) -> str:
         return data.decode("utf-8", "surrogatepass")
 
 
-def loads(data: bytes | str) -> Any:
+def _read_by_python(data: bytes) -> Any:
+    return _decode(_text(data))
+
+
+def loads(data: bytes) -> Any:
     """Reads a provider's JSON. Raises ValueError, also when the nesting is too deep."""
     try:
-        return _decode(data if isinstance(data, str) else _text(data))
+        return json_text.loads(data, _read_by_python)
     except RecursionError as error:
         raise ValueError("nested too deep") from error
 
 
 def dumps(body: Mapping[str, Any]) -> bytes:
-    """Writes a request's body, escaped to ASCII: JSON allows a lone surrogate, which cannot be written in UTF-8."""
+    """Writes a request's body. JSON has no NaN and no infinities, so a request with one of them cannot be written."""
     try:
-        return json.dumps(body, separators=(",", ":"), allow_nan=False).encode("ascii")
+        return json_text.dumps_strictly(body)
     except (TypeError, ValueError, RecursionError) as error:
         raise UpstreamError(
             FailureKind.BAD_REQUEST,

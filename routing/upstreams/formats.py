@@ -11,11 +11,11 @@ import copy
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from time import monotonic
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
+from routing.upstreams import capabilities
 from routing.upstreams.base import Deployment, FailureKind, Json, UpstreamError, UpstreamRequest
 from routing.upstreams.http import media
 from routing.upstreams.http.transport import Whole
@@ -90,7 +90,7 @@ _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 def dropped_params(body: Mapping[str, Any], deployment: Deployment, translated: Collection[str]) -> tuple[str, ...]:
     """The client's parameters that do not reach the provider: those that are not translated at all, and those of
     OpenAI's that litellm knows no word for at this provider's model."""
-    supported = _supported(deployment.litellm_provider, deployment.model)
+    supported = capabilities.supported_params(deployment.litellm_provider, deployment.model)
     return tuple(
         sorted(
             name
@@ -102,15 +102,6 @@ def dropped_params(body: Mapping[str, Any], deployment: Deployment, translated: 
             and _PLAIN_NAME.fullmatch(name)
         )
     )[:50]
-
-
-@lru_cache(maxsize=4096)
-def _supported(litellm_provider: str, model: str) -> frozenset[str] | None:
-    try:
-        names = load().get_supported_openai_params(model=model, custom_llm_provider=litellm_provider)
-    except Exception:  # noqa: BLE001 - a list for the client's information must not fail its request
-        return None
-    return None if names is None else frozenset(names) | {"max_tokens", "max_completion_tokens"}
 
 
 class Parser(Protocol):
@@ -201,10 +192,10 @@ def _mapped(
     request: UpstreamRequest, litellm: Any, messages: list[Any], given: dict[str, Any], *, streamed: bool
 ) -> dict[str, Any]:
     """litellm's `optional_params`: the request's parameters in the provider's words."""
-    utils = litellm.utils
+    utils, deployment = litellm.utils, request.deployment
     if "tool_choice" in given:
         given["tool_choice"] = utils.validate_chat_completion_tool_choice(
-            tool_choice=given["tool_choice"], model=request.deployment.model
+            tool_choice=given["tool_choice"], model=deployment.model
         )
     if "stop" in given:
         given["stop"] = utils.validate_openai_optional_params(stop=given["stop"])
@@ -212,13 +203,7 @@ def _mapped(
         given["thinking"] = utils.validate_and_fix_thinking_param(thinking=given["thinking"])
     if streamed:
         given["stream"] = True
-    mapped: dict[str, Any] = utils.get_optional_params(
-        model=request.deployment.model,
-        custom_llm_provider=request.deployment.litellm_provider,
-        messages=messages,
-        **given,
-    )
-    return mapped
+    return capabilities.optional_params(deployment.litellm_provider, deployment.model, given, messages)
 
 
 class Anthropic:
@@ -248,11 +233,9 @@ class Anthropic:
         parameters.refuse_custom_tools(given, "Anthropic")
         parameters.schemas_for_anthropic(given)
         dropped = parameters.stop_without_empty_words(given, blanks=False)
+        thinking = capabilities.thinking_of_claude(model)
         dropped += parameters.effort_at_claude(
-            given,
-            adaptive=litellm.AnthropicConfig.is_adaptive_thinking_model(model, "anthropic"),
-            always_on=litellm.AnthropicConfig._is_always_on_thinking_model(model, "anthropic"),
-            xhigh=litellm.AnthropicConfig.validate_effort_for_model(model, "xhigh", "anthropic") is None,
+            given, adaptive=thinking.is_adaptive, always_on=thinking.is_always_on, xhigh=thinking.knows_xhigh
         )
         if not given.get("tools") and (past := conversation.tools_of_the_past(messages)):
             given["tools"], given["tool_choice"] = past, "none"
@@ -265,7 +248,7 @@ class Anthropic:
         url = (request.deployment.base_url or PROVIDERS["anthropic"].base_url or "").rstrip("/")
         if not url.endswith("/v1/messages"):
             url = f"{url.removesuffix('/v1')}/v1/messages"
-        headers = litellm.AnthropicConfig().validate_environment(
+        headers = capabilities.anthropic_config().validate_environment(
             api_key=request.api_key,
             headers={},
             model=model,

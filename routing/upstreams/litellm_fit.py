@@ -76,6 +76,9 @@ CALLS: Final = (
     # Anthropic
     Call("litellm.utils:ProviderConfigManager.get_provider_chat_config", ("model", "provider")),
     Call("litellm:AnthropicConfig"),
+    Call("litellm:AnthropicConfig.is_adaptive_thinking_model", ("model", "custom_llm_provider")),
+    Call("litellm:AnthropicConfig._is_always_on_thinking_model", ("model", "custom_llm_provider")),
+    Call("litellm:AnthropicConfig.validate_effort_for_model", ("model", "effort", "custom_llm_provider")),
     Call(
         "litellm:AnthropicConfig.validate_environment",
         ("api_key", "headers", "model", "messages", "optional_params", "litellm_params", "api_base"),
@@ -116,8 +119,9 @@ CALLS: Final = (
     Call("litellm:token_counter", ("model",), ("text", "messages", "tools")),
 )
 
-#: What we read without calling it.
+#: What we read without calling it, or put something in the place of.
 VALUES: Final = (
+    "litellm:AnthropicConfig._is_adaptive_thinking_model",
     "litellm:LlmProviders",
     "litellm:model_cost",
     "litellm:provider_list",

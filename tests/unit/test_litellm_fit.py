@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from routing.upstreams import estimate, formats, sdk
+from routing.upstreams import capabilities, estimate, formats, sdk
 from routing.upstreams.base import FailureKind, UpstreamError, UpstreamRequest
 from routing.upstreams.formats import Prepared
 from routing.upstreams.litellm_fit import CALLS, Call, LitellmMisfit, check
@@ -83,7 +83,10 @@ def test_what_is_checked_is_what_is_called() -> None:
     for checked in CALLS:
         known.setdefault(checked.where.rpartition(":")[2].rpartition(".")[2], []).append(checked)
     called = [
-        (name, given) for module in (formats, sdk, estimate) for name, given in _named_calls(module) if name in known
+        (name, given)
+        for module in (formats, capabilities, sdk, estimate)
+        for name, given in _named_calls(module)
+        if name in known
     ]
     for name, given in called:
         assert any(given <= {*one.always, *one.sometimes} for one in known[name]), f"{name} is called with {given}"

@@ -11,12 +11,12 @@ token, is most of a typical hold. ``docs/ceilings.md`` has the measured ratios.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from accounting import json_text
 from routing.upstreams import inline_media
 from routing.upstreams.extras import Unlimited
 from routing.upstreams.inline_media import Kind, Measured, Unmeasurable
@@ -118,9 +118,9 @@ def input_ceiling(body: Mapping[str, Any]) -> InputCeiling:
     count = _Count()
     rest = {name: value for name, value in body.items() if name not in _APART and isinstance(value, str | list | dict)}
     if rest:
-        text = _json(rest)
-        count.tokens += _bytes(text)
-        if '"$ref"' in text:
+        text = json_text.dumps(rest)
+        count.tokens += len(text)
+        if b'"$ref"' in text:
             for name in _SCHEMAS:
                 count.add_references(rest.get(name), name)
     if body.get("prediction") is not None:
@@ -323,8 +323,4 @@ def _bytes(value: Any) -> int:
     """The UTF-8 length of a JSON value as text. Its punctuation is counted too, which covers what templates add."""
     if isinstance(value, str):
         return len(value.encode("utf-8", "surrogatepass"))
-    return len(_json(value).encode("utf-8", "surrogatepass"))
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return len(json_text.dumps(value))

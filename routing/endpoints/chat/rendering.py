@@ -5,8 +5,7 @@ https://platform.openai.com/docs/api-reference/chat-streaming
 
 from __future__ import annotations
 
-import json
-
+from accounting import json_text
 from accounting.money import plain_usd
 from accounting.usage import Usage
 from routing.endpoints.chat.request import ChatCall
@@ -17,7 +16,7 @@ from routing.upstreams.base import FailureKind, Json, UpstreamError
 _OF_EVERY_CHUNK = ("id", "object", "created", "system_fingerprint")
 COMMENT = b": keep-alive\n\n"  # no client takes it for an event
 DONE = b"data: [DONE]\n\n"
-_as_json = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make an encoder for every event
+_as_json = json_text.dumps_line
 
 
 def whole(body: Json, alias: str, estimated: Usage | None) -> Json:
@@ -52,7 +51,7 @@ class ChatFrames:
         elif "usage" in event:
             del event["usage"]
         self._last = event
-        return b"data: " + _as_json(event).encode("ascii") + b"\n\n"
+        return b"data: " + _as_json(event) + b"\n\n"
 
     def end(self, consumed: Consumed) -> bytes:
         return self._usage(consumed) + DONE if self._include_usage else DONE
@@ -66,15 +65,15 @@ class ChatFrames:
         chunk = {**like, "choices": [], "model": self._alias}
         chunk.pop("usage", None)
         # A number with all its digits: neither a float nor, as `json` would have it, a text.
-        cost_usd = "null" if consumed.cost_usd is None else plain_usd(consumed.cost_usd)
-        text = f'{_as_json(chunk)[:-1]},"usage":{_as_json(usage)[:-1]},"cost_usd":{cost_usd}}}}}'
-        return b"data: " + text.encode("ascii") + b"\n\n"
+        cost_usd = b"null" if consumed.cost_usd is None else plain_usd(consumed.cost_usd).encode()
+        parts = (b"data: ", _as_json(chunk)[:-1], b',"usage":', _as_json(usage)[:-1], b',"cost_usd":', cost_usd, b"}}")
+        return b"".join(parts) + b"\n\n"
 
     def comment(self) -> bytes:
         return COMMENT
 
     def failed(self, error: GatewayError) -> bytes:
-        return b"data: " + _as_json(error.envelope()).encode("ascii") + b"\n\n"
+        return b"data: " + _as_json(error.envelope()) + b"\n\n"
 
     def interrupted(self, error: UpstreamError) -> bytes:
         why = "stalled" if error.kind == FailureKind.TIMEOUT else "broke off"
@@ -86,7 +85,7 @@ class ChatFrames:
                 "code": "stream_interrupted",
             }
         }
-        return b"data: " + _as_json(body).encode("ascii") + b"\n\n"
+        return b"data: " + _as_json(body) + b"\n\n"
 
 
 def _totals(usage: Usage) -> Json:

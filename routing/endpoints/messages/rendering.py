@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from accounting import json_text
 from accounting.money import plain_usd
 from accounting.usage import Usage, UsageSource
 from routing.endpoints.messages.request import MessagesCall
@@ -39,7 +40,7 @@ _ERROR_TYPES: Final = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-_as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_as_json = json_text.dumps_line
 
 
 def envelope(error: GatewayError, request_id: str) -> Json:
@@ -144,14 +145,14 @@ class MessagesFrames:
 
     def end(self, consumed: Consumed) -> bytes:
         # A number with all its digits: neither a float nor, as `json` would have it, a text.
-        cost_usd = "null" if consumed.cost_usd is None else plain_usd(consumed.cost_usd)
-        usage = f'{_as_json(counts(consumed.usage))[:-1]},"cost_usd":{cost_usd}}}'
-        delta = f'{{"type":"message_delta","delta":{_as_json(self._end)},"usage":{usage}}}'
+        cost_usd = b"null" if consumed.cost_usd is None else plain_usd(consumed.cost_usd).encode()
+        usage = _as_json(counts(consumed.usage))[:-1] + b',"cost_usd":' + cost_usd + b"}"
+        delta = b'{"type":"message_delta","delta":' + _as_json(self._end) + b',"usage":' + usage + b"}"
         return (
             self._begin()
             + self._close()
             + b"event: message_delta\ndata: "
-            + delta.encode()
+            + delta
             + b"\n\n"
             + _frame("message_stop", {})
         )
@@ -160,12 +161,12 @@ class MessagesFrames:
         return COMMENT
 
     def failed(self, error: GatewayError) -> bytes:
-        return b"event: error\ndata: " + _as_json(envelope(error, "")).encode() + b"\n\n"
+        return b"event: error\ndata: " + _as_json(envelope(error, "")) + b"\n\n"
 
     def interrupted(self, error: UpstreamError) -> bytes:
         kind = "timeout_error" if error.kind is FailureKind.TIMEOUT else "api_error"
         said = {"type": kind, "message": f"The answer broke off: {error.message}", "code": "stream_interrupted"}
-        return b"event: error\ndata: " + _as_json({"type": "error", "error": said}).encode() + b"\n\n"
+        return b"event: error\ndata: " + _as_json({"type": "error", "error": said}) + b"\n\n"
 
     def _native(self, event: Json, raw: bytes) -> bytes:
         match event.get("type"):
@@ -259,4 +260,4 @@ class MessagesFrames:
 
 
 def _frame(kind: str, fields: Json) -> bytes:
-    return b"event: " + kind.encode() + b"\ndata: " + _as_json({"type": kind, **fields}).encode() + b"\n\n"
+    return b"event: " + kind.encode() + b"\ndata: " + _as_json({"type": kind, **fields}) + b"\n\n"
