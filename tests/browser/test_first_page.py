@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from accounting import sql
 from accounting.ledger.corrections import resolve
-from accounting.models import Budget, BudgetPeriod, LedgerEntry
+from accounting.models import Budget, BudgetPeriod, LedgerEntry, RefusedRequest
 from routing.models import Breaker, ModelAlias, Provider
 from tests.clocks import eventually
 from tests.e2e.gateway import Gateway, Route, asks
@@ -39,6 +39,7 @@ def well(gateway: Gateway) -> Iterator[Gateway]:
         Provider.objects.filter(name="google").update(key_reference="env:OPENAI_API_KEY")
         Budget.objects.exclude(name="global").update(enabled=False)
         Breaker.objects.all().delete()
+        RefusedRequest.objects.all().delete()
     yield gateway
     gateway.sim.reset()
     gateway.remove_routes()
