@@ -232,11 +232,11 @@ def progress_bar(status: BudgetStatus) -> SafeString:
     """Shows spent and held as parts of the limit."""
     spent = _percent(status.posted_usd, status.limit_usd)
     held = min(_percent(status.held_usd, status.limit_usd), 100 - spent)
-    full = status.mode == BudgetMode.HARD and status.available_usd == 0
+    full = status.mode != BudgetMode.ALERT and status.available_usd == 0
     return render_to_string("routing/progress_bar.html", {"spent": spent, "held": held, "full": full})
 
 
 def _percent(part: Decimal, whole: Decimal) -> int:
     if part <= 0:
-        return 0
+        return 0 if whole else 100  # a limit of 0 is used up before the first request
     return 100 if part >= whole else max(1, int(part * 100 / whole))

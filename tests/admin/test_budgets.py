@@ -209,3 +209,10 @@ def test_the_list_of_budgets_makes_as_few_queries_for_fifty_as_for_one(operator:
         if len(counts) == 1:
             Budget.objects.bulk_create(Budget(name=f"budget-{number}", limit_usd=5) for number in range(49))
     assert counts[0] == counts[1]
+
+
+def test_a_budget_of_nothing_is_used_up_before_its_first_request(operator: Operator) -> None:
+    Budget.objects.create(name="closed", scope="alias", scope_value="gpt-4o", limit_usd=0)
+    page = operator.get(LIST)
+    assert page.count("gateway-bar-full") == 1
+    assert "100% spent, 0% held" in page

@@ -296,6 +296,32 @@ def test_a_check_that_postgres_refuses_has_not_passed(transactional_db: None) ->
     assert "every budget has room" in page
 
 
+# --- words of all pages ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("accounting/ledgerentry/", "Each request that is admitted has a row here, from its hold on."),
+        ("accounting/ledgerentry/?q=req-1", "No admitted request fits. One that was refused is under Refusals."),
+        ("accounting/refusedrequest/?q=req-1", "No refused request fits. A request that was admitted is under Ledger."),
+        ("accounting/attempt/", "Each call of a provider has a row here, once its request is settled."),
+        ("accounting/reconciliation/", "Each start of the gateway compares the books"),
+        ("routing/breaker/", "A deployment's breaker is listed from the first time that it opens."),
+    ],
+)
+def test_an_empty_list_says_what_will_be_there_and_not_to_make_it(operator: Operator, path: str, words: str) -> None:
+    page = operator.get(path)
+    assert words in text(page, "empty")
+    assert "Create a new item" not in page
+
+
+def test_a_title_is_a_name_as_clients_send_it(operator: Operator) -> None:
+    page = operator.get(f"routing/modelalias/{ModelAlias.objects.get(name='claude-sonnet').pk}/change/")
+    assert re.search(r'title="claude-sonnet">\s*claude-sonnet\s*</a>', page)
+    assert "Claude-sonnet" not in page
+
+
 # --- who may see what ------------------------------------------------------------------------------------------
 
 
