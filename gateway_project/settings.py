@@ -186,6 +186,7 @@ APPEND_SLASH = True
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "gateway_project" / "templates"],  # before unfold's, which two of them replace
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [

@@ -232,6 +232,7 @@ ROWS: dict[str, list[Row]] = {
         CHARGE | {"period_id": EVERYTHING, "entry_id": RESOLVED, "posted_usd": Decimal("0.004")},
         CHARGE | {"period_id": ANTHROPIC, "entry_id": RESOLVED, "posted_usd": Decimal("0.004")},
     ],
+    "accounting_reconciliation": [{"at": NOON, "periods": 2, "entries": 7, "discrepancies": 0, "details": []}],
 }  # fmt: skip
 
 
