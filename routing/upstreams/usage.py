@@ -164,7 +164,7 @@ def conforming_usage(reported: object) -> dict[str, Any] | None:
 
 
 def _refuse(reported: Mapping[str, Any], names: Iterable[str]) -> None:
-    facts.usage_refused({name: repr(reported.get(name))[:40] for name in names})
+    facts.usage_refused({name: _shown(reported.get(name)) for name in names})
 
 
 def _part(of: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
