@@ -128,6 +128,20 @@ def secret_key_file_is_private(**_: Any) -> list[CheckMessage]:
     ]
 
 
+@register(TAG, deploy=True)
+def database_url_is_for_us(**_: Any) -> list[CheckMessage]:
+    if not settings.DATABASE_URL_IGNORED:
+        return []
+    return [
+        checks.Warning(
+            f"DATABASE_URL has parameters of another client, which the gateway does not need and does not read: "
+            f"{', '.join(settings.DATABASE_URL_IGNORED)}.",
+            hint="Take them out, or leave them for the other client.",
+            id="gateway.W009",
+        )
+    ]
+
+
 @register(TAG, Tags.database, deploy=True)
 def keys_may_be_read(*, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """Runs only when a database is named, like the next one."""

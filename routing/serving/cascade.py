@@ -66,10 +66,11 @@ DEADLINE_SLACK_S = 0.05  # timers may fire this early: a failure so close to the
 ALERTS = frozenset({FailureKind.AUTHENTICATION, FailureKind.NOT_FOUND, FailureKind.NO_KEY, FailureKind.UNPRICED})
 
 
-def whole(admission: Admission) -> Served[WholeAnswer]:
-    """Call until a step gives a whole answer. Raises Failed."""
+def whole(admission: Admission, client: Client) -> Served[WholeAnswer]:
+    """Call until a step gives a whole answer. Raises Failed. When its client has gone, the answer in hand is still
+    waited for, as only its end says what is billed, but no further step is asked."""
 
-    return _Cascade(admission, admission.steps, admission.call.answer_of).run()
+    return _Cascade(admission, admission.steps, admission.call.answer_of, client, is_streamed=False).run()
 
 
 def stream(admission: Admission, client: Client, failed: list[AttemptRecord]) -> Served[OpenStream]:
@@ -155,20 +156,23 @@ class _Visit:
 
 
 class _Cascade(Generic[Answer]):
-    """One way through a chain. ``client`` None: the answer is waited for, whoever is still there."""
+    """One way through a chain. A stream ends with its client; a whole answer is waited for, whoever is still there."""
 
     def __init__(
         self,
         admission: Admission,
         steps: Iterable[Step],
         ask: Callable[[Upstream, UpstreamRequest], Answer],
-        client: Client | None = None,
+        client: Client,
         attempts: list[AttemptRecord] | None = None,
+        *,
+        is_streamed: bool = True,
     ) -> None:
         self._admission = admission
         self._queue = list(steps)
         self._ask: Callable[[Upstream, UpstreamRequest], Answer] = ask
         self._client = client
+        self._leash = client if is_streamed else None
         self._failed = [] if attempts is None else attempts
         self._turned_to: set[ChainKind] = set()
         self._is_first = not self._failed
@@ -233,7 +237,7 @@ class _Cascade(Generic[Answer]):
 
     def _attempt(self, visit: _Visit) -> Served[Answer]:
         """Raises UpstreamError, which is on record then, or Failed when nobody else is to be asked."""
-        if self._client is not None and self._client.is_gone:  # while we waited for a retry
+        if self._client.is_gone:  # while another step was asked, or we waited for a retry
             raise self._failure(ClientClosed())
         step, started = visit.step, Clock()
         try:
@@ -241,8 +245,8 @@ class _Cascade(Generic[Answer]):
             self._cover(step, started)
             answer = self._ask(upstream_for(step.deployment.litellm_provider), request)
         except UpstreamError as error:
-            if self._client is not None:
-                self._client.on_gone(None)
+            if self._leash is not None:
+                self._leash.on_gone(None)
                 if self._client.is_gone:
                     raise self._client_left(step, started, error) from error
             if visit.key is not None:
@@ -260,7 +264,7 @@ class _Cascade(Generic[Answer]):
             breaker.succeeded(step, self._admission.key.id)
         finally:
             breaker.probe_ended(step)  # whatever else ended it: a probe without a result would keep the others waiting
-        first_token_ms = None if self._client is None else started.ms()
+        first_token_ms = None if self._leash is None else started.ms()
         rest, reference = tuple(self._queue), visit.key.reference if visit.key is not None else ""
         return Served(answer, step, self._admission, self._failed, started, first_token_ms, rest, reference)
 
@@ -304,7 +308,7 @@ class _Cascade(Generic[Answer]):
             api_key=key.secret,
             body=body,
             timeouts=timeouts.within(self._admission.call.left_s()),
-            leash=self._client,
+            leash=self._leash,
         )
 
     def _pass_breaker(self, step: Step) -> None:
@@ -315,7 +319,7 @@ class _Cascade(Generic[Answer]):
         if not self._queue:
             wait_s = min(PROBE_WAIT_S, step.deployment.timeouts.first_token_s, self._admission.call.left_s())
             is_admitted = breaker.admits(step, wait_s)
-            if self._client is not None and self._client.is_gone:
+            if self._client.is_gone:
                 raise self._failure(ClientClosed())
             if is_admitted:
                 return

@@ -39,8 +39,8 @@ from routing.upstreams.deployment_parameters import resolved, values_of_variable
 from routing.upstreams.formats import PARAMETERS, dropped_params
 from routing.upstreams.http import media
 from routing.upstreams.litellm_import import load
+from routing.upstreams.mends import schemas
 from routing.upstreams.mends.capability import cannot
-from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.streams import LiveStream, Progress, completed, says_something
 from routing.upstreams.usage import usage_of
 
@@ -103,9 +103,11 @@ def _complete(request: UpstreamRequest, *, streamed: bool) -> Any:
     deployment = request.deployment
     litellm = load()
     given = {name: request.body[name] for name in PARAMETERS if request.body.get(name) is not None}
+    schemas.refuse_unbounded_tools(given)  # litellm writes the references of some of these providers' schemas out
+    schemas.refuse_unbounded(given.get("response_format"), "response_format")
     given = copy.deepcopy({**given, "messages": request.body.get("messages")})
-    if PROVIDERS[deployment.litellm_provider].keyless and isinstance(given["messages"], list):
-        # The clouds' APIs take no addresses, and litellm would fetch what is there without a bound.
+    if deployment.litellm_provider != "azure" and isinstance(given["messages"], list):
+        # Azure fetches pictures itself. For the others litellm would, without a bound.
         media.inlined(given["messages"], lambda _: True, monotonic() + request.timeouts.total_s)
     parameters = resolved(deployment.parameters)
     if streamed:

@@ -30,6 +30,7 @@ DEPLOYED = {
     "CORS_ALLOWED_ORIGINS": [],
     "CORS_ALLOWED_ORIGIN_REGEXES": [],
     "WEB_CONCURRENCY": 2,
+    "DATABASE_URL_IGNORED": (),
 }
 ON_LOOPBACK = {"HOST": "127.0.0.1", "ON_LOOPBACK": True, "HTTPS": False, "GATEWAY_AUTH": "open"}
 
@@ -49,7 +50,7 @@ def change(settings: Settings, **values: Any) -> Settings:
 def found(*databases: str) -> list[str]:
     messages = django_checks.run_checks(tags=[checks.TAG], include_deployment_checks=True, databases=databases)
     assert all(message.hint for message in messages)
-    return [str(message.id) for message in messages]
+    return sorted(str(message.id) for message in messages)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,7 @@ def found(*databases: str) -> list[str]:
         ({"CORS_ALLOWED_ORIGINS": ["https://a.example"]}, []),
         ({**ON_LOOPBACK, "CORS_ALLOWED_ORIGINS": ["https://a.example"]}, ["gateway.W005"]),
         ({**ON_LOOPBACK, "CORS_ALLOWED_ORIGIN_REGEXES": ["x"]}, ["gateway.W005"]),
+        ({"DATABASE_URL_IGNORED": ("pgbouncer",)}, ["gateway.W009"]),
         ({"HTTPS": False, "ALLOWED_HOSTS": ["*"]}, ["gateway.W002", "gateway.W003"]),
     ],
 )
