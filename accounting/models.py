@@ -154,6 +154,7 @@ class ApiKey(models.Model):
     )
     requests_per_minute = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: no limit.")
     tokens_per_minute = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: no limit.")
+    # Empty: the books set no limit. A worker has one for each key all the same (routing/api/places.py).
     concurrent_requests = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: no limit.")
     created_at = models.DateTimeField(auto_now_add=True)
     rotated_at = models.DateTimeField(null=True, editable=False)
@@ -543,6 +544,10 @@ class Attempt(models.Model):
 
     class Meta:
         ordering = ("entry", "position")
+        indexes = (
+            # Tiny: the first page reads it (refused_keys.sql), however many attempts there are.
+            models.Index(fields=("started_at",), name="attempt_key_refused", condition=Q(outcome="authentication")),
+        )
         constraints = (
             models.UniqueConstraint(fields=("entry", "position"), name="attempt_one_a_position"),
             models.CheckConstraint(condition=Q(cost_usd__gte=0), name="attempt_cost_not_negative"),
@@ -664,6 +669,22 @@ class ExactNumbers(json.JSONDecoder):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(parse_float=Decimal, **options)
+
+
+class Reconciliation(models.Model):
+    """What one run of ``reconcile`` found: whether every balance was the sum of its charges."""
+
+    at = models.DateTimeField()
+    periods = models.BigIntegerField()
+    entries = models.BigIntegerField()
+    discrepancies = models.BigIntegerField()
+    details = ArrayField(models.TextField(), default=list)  # the first discrepancies, in words
+
+    class Meta:
+        ordering = ("-at", "-pk")
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M} UTC"
 
 
 class Change(models.Model):
