@@ -12,10 +12,13 @@ from accounting.budgets import BudgetRule
 from accounting.models import BudgetMode
 from accounting.pricing import PriceList, ceiling_usd, dearest_output_usd_per_mtok
 from accounting.rates import RateLimits
-from accounting.usage import Tier, split_quantity_name
+from accounting.usage import Meter, Tier, split_quantity_name
 from routing.catalog import Step
 from routing.serving.call import LEAST_OUTPUT_CAP_TOKENS, Call, CappedBy, Quantities, Unbounded
 from routing.upstreams.tiers import is_priced_apart
+
+#: What a model makes that is billed by the piece. A price of these alone, beside tokens at 0, is not a free model.
+MADE: Final = frozenset({Meter.IMAGE, Meter.OUTPUT_SECOND, Meter.OUTPUT_CHARACTER})
 
 #: So many requests whose clients set no output cap run at once under a hard budget, however small it is.
 AT_ONCE: Final = 20
@@ -115,8 +118,19 @@ def _unpriced(most: Quantities, step: Step, price: PriceList) -> Unbounded | Non
     is_dearer = tier is Tier.PRIORITY and is_priced_apart(step.provider.litellm_provider, tier)
     if is_dearer and all(rate.tier is not tier for rate in price.rates):
         return Unbounded("service_tier", f"{step.deployment.model} has no price in the tier '{tier}'", most)
+    made = None if any(rate.meter.is_tokens and rate.usd_per_unit for rate in price.rates) else _made(most, price)
+    if made is not None:
+        return Unbounded("model", f"{step.deployment.model} is billed by the {made}, and nobody knows how many", most)
     own = {rate.meter for rate in price.rates} if most.needs else set()
     for param, meter in most.needs.items():
         if meter not in own:
             return Unbounded(param, f"{step.deployment.model} has no price of '{meter.value.replace('_', ' ')}'", most)
     return None
+
+
+def _made(most: Quantities, price: PriceList) -> str | None:
+    """What a model that takes nothing for its tokens makes, when it is billed by that and the request bounds no number
+    of it. None: it costs nothing, or its cost is bounded."""
+    bounded = {split_quantity_name(name)[0] for name in most.units}
+    billed = (rate.meter for rate in price.rates if rate.meter in MADE and rate.usd_per_unit)
+    return next((meter.value.replace("_", " ") for meter in billed if meter not in bounded), None)

@@ -106,3 +106,14 @@ def test_the_documents_say_how_many_run_at_once_on_a_first_start() -> None:
         rows[alias] = f"{own:,} | {found.most.output_cap_tokens:,} | {found.hold_usd:.4f} | {10 // found.hold_usd}"
     said = dict(re.findall(r"^\| `([a-z0-9-]+)` \| (.* \| .* \| .* \| .*) \|$", PAGE.read_text("utf-8"), re.MULTILINE))
     assert {alias: said.get(alias) for alias in rows} == rows
+
+
+def test_a_model_that_is_billed_by_what_it_makes_is_not_free_because_its_tokens_are() -> None:
+    by_the_clip = PriceList.of({"standard": {"input": "0", "output": "0", "image": "0.08"}})
+    unbounded = ceiling(GPT_4O, by_the_clip).unbounded
+    assert unbounded is not None
+    assert (unbounded.param, str(unbounded)) == ("model", "gpt-4o is billed by the image, and nobody knows how many")
+    free = PriceList.of({"standard": {"input": "0", "output": "0"}})
+    assert ceiling(GPT_4O, free).unbounded is None
+    beside_tokens = PriceList.of({"standard": {"input": "1", "output": "0", "image": "0.08"}})
+    assert ceiling(GPT_4O, beside_tokens).unbounded is None
