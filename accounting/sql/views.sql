@@ -58,9 +58,10 @@ FROM accounting_spend GROUP BY alias ORDER BY alias;
 
 -- The owner is the one that the key has now; the view `ledger` has the one of each request's time.
 CREATE VIEW spend_by_key AS
-SELECT key, nullif(k.owner, '') AS owner, sum(requests) AS requests, coalesce(sum(failed), 0) AS failed, sum(input_tokens)::bigint AS input_tokens,
+SELECT s.key, (SELECT nullif(k.owner, '') FROM accounting_apikey k WHERE k.name = s.key) AS owner, sum(requests) AS requests,
+       coalesce(sum(failed), 0) AS failed, sum(input_tokens)::bigint AS input_tokens,
        sum(output_tokens)::bigint AS output_tokens, coalesce(sum(cost_usd), 0) AS cost_usd, sum(unpriced) AS unpriced
-FROM accounting_spend LEFT JOIN accounting_apikey k ON k.name = key GROUP BY key, k.owner ORDER BY key;
+FROM accounting_spend s GROUP BY s.key ORDER BY s.key;
 
 -- A request with several tags, or several values of one tag, counts for each of them, and one without tags for none.
 CREATE VIEW spend_by_tag AS
