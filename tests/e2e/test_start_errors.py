@@ -128,7 +128,6 @@ def test_an_odd_path_and_a_terminal_of_ascii(made: Path) -> None:
 
 
 def test_sigterm_at_any_instant_of_a_start_ends_all_of_it(made: Path) -> None:
-    """The long form, each 150 ms of a first start and of a second one, is `make torture`."""
     for after_s in (0.4, 1.2, 2.0, 2.8, 4.0):
         ended_s, left, code = start_and_stop(made, after_s)
         assert within(ended_s, 5), after_s

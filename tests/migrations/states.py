@@ -29,6 +29,9 @@ STATES: tuple[State, ...] = (
     {"accounting": "0014_first_page", "routing": "0011_breaker_uses"},
 )
 NOW = STATES[-1]
+#: Code of this state and of those after it may serve while migrations run, so those only add: no column goes or
+#: changes, and a new one is optional or has a default of the database's.
+ROLLING_SINCE: State = {"accounting": "0010_keys_and_wildcards", "routing": "0009_optional_output_cap"}
 
 
 def name_of(state: State) -> str:

@@ -17,7 +17,7 @@ from accounting.ledger.reconcile import reconcile
 from tests.migrations.conftest import Databases, connected, migrate
 from tests.migrations.rows import ROWS, columns_of, insert_rows, read_rows
 from tests.migrations.schema import difference, read_schema
-from tests.migrations.states import NOW, STATES, State, name_of
+from tests.migrations.states import NOW, ROLLING_SINCE, STATES, State, name_of
 
 SQL = Path(sql.__file__).parent
 OUR_MIGRATIONS = sorted(
@@ -28,6 +28,7 @@ DEFINITIONS = (
     "configuration_version", "immutable_ledger", "budget_gap", "is_of_alias", "bounded_adjustments", "last_superuser",
     "audit", "views", "reader_role", "reader_limits",
 )  # fmt: skip
+COLUMN = re.compile(r"(table \S+: column \S+)( .*)")
 STATE = pytest.mark.parametrize("state", STATES, ids=name_of)
 
 
@@ -188,6 +189,26 @@ def test_each_frozen_text_is_run_by_the_migration_of_its_number() -> None:
 
 def test_no_migration_runs_a_definition_that_may_change() -> None:
     assert [path.name for path in OUR_MIGRATIONS if re.search(r"\bload\(", path.read_text())] == []
+
+
+def test_the_version_before_can_write_while_this_one_migrates_and_starts(at_state: dict[str, str]) -> None:
+    """Between the migrations and its end, the version before writes rows without the columns that it does not know."""
+    before, now = (
+        {found[1]: found[2] for line in schema_of(at_state[name_of(state)]) if (found := COLUMN.match(line))}
+        for state in (ROLLING_SINCE, NOW)
+    )
+    tables = {column.split(":")[0] for column in before}
+    harmful = [
+        f"{column}{what}"
+        for column, what in now.items()
+        if column not in before and column.split(":")[0] in tables and " NOT NULL" in what and " DEFAULT " not in what
+    ]
+    harmful += [
+        f"{column}: {what} became {now.get(column)}"
+        for column, what in before.items()
+        if now.get(column) not in (what, what.replace(" NOT NULL", ""))
+    ]
+    assert harmful == []
 
 
 def test_the_states_name_each_migration() -> None:
