@@ -189,7 +189,7 @@ def breakers_shared_again() -> None:
 
 @dataclass(frozen=True)
 class BudgetReached:
-    """A budget's spending reached its limit. Told once a window, by the settlement that reached it."""
+    """A budget's spending reached its limit. Told once for each limit of a window."""
 
     budget: str
     mode: str
@@ -278,6 +278,32 @@ def books_right(periods: int, entries: int) -> None:
 def reconcile_failed(error: Exception) -> None:
     """The books were not compared. Without a traceback: the ledger's own lines say why."""
     logging.getLogger("gateway.reconcile").error("reconcile failed", extra={"error": type(error).__name__})
+
+
+# --- operators -----------------------------------------------------------------------------------------------
+
+
+def signed_in(user_name: str, address: str) -> None:
+    """To the admin."""
+    logging.getLogger("gateway.admin").info("signed in", extra={"user_name": user_name, "address": address})
+
+
+def sign_in_failed(user_name: str, address: str) -> None:
+    """Nobody has this name and password, or whoever has them may not use the admin."""
+    logging.getLogger("gateway.admin").warning("sign-in failed", extra={"user_name": user_name, "address": address})
+
+
+@dataclass(frozen=True)
+class SignInsRefused:
+    """Too many tries. Told once a window. An empty name or address stands for all of them."""
+
+    user_name: str
+    address: str
+    for_s: int
+
+
+def sign_ins_refused(fact: SignInsRefused) -> None:
+    logging.getLogger("gateway.admin").warning("sign-ins refused", extra=_fields(fact))
 
 
 def _fields(fact: object) -> dict[str, Any]:

@@ -7,6 +7,7 @@ that history survives renames and deletes. Money is US dollars, NUMERIC(20,12), 
 
 from __future__ import annotations
 
+import json
 import zoneinfo
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -140,7 +141,7 @@ class ApiKey(models.Model):
         help_text="Tags that each request must have in its metadata, with commas between. Others are refused.",
     )
     callers_name_end_users = models.BooleanField(
-        "callers name end users",
+        "takes the request's end user",
         default=True,
         db_default=True,
         help_text="Otherwise user and safety_identifier of a request do not count here.",
@@ -153,6 +154,7 @@ class ApiKey(models.Model):
     )
     requests_per_minute = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: no limit.")
     tokens_per_minute = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: no limit.")
+    # Empty: the books set no limit. A worker has one for each key all the same (routing/api/places.py).
     concurrent_requests = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: no limit.")
     created_at = models.DateTimeField(auto_now_add=True)
     rotated_at = models.DateTimeField(null=True, editable=False)
@@ -499,6 +501,8 @@ class LedgerEntry(models.Model):
             models.CheckConstraint(
                 condition=Q(state="held") | Q(settled_at__isnull=False), name="entry_settled_has_a_time"
             ),
+            models.CheckConstraint(condition=Q(hold_usd__gte=0), name="entry_hold_not_negative"),
+            models.CheckConstraint(condition=Q(cost_usd__gte=0), name="entry_cost_not_negative"),
         )
 
     def __str__(self) -> str:
@@ -540,19 +544,31 @@ class Attempt(models.Model):
 
     class Meta:
         ordering = ("entry", "position")
-        constraints = (models.UniqueConstraint(fields=("entry", "position"), name="attempt_one_a_position"),)
+        indexes = (
+            # Tiny: the first page reads it (refused_keys.sql), however many attempts there are.
+            models.Index(fields=("started_at",), name="attempt_key_refused", condition=Q(outcome="authentication")),
+        )
+        constraints = (
+            models.UniqueConstraint(fields=("entry", "position"), name="attempt_one_a_position"),
+            models.CheckConstraint(condition=Q(cost_usd__gte=0), name="attempt_cost_not_negative"),
+            models.CheckConstraint(condition=Q(at_most_usd__gte=0), name="attempt_at_most_not_negative"),
+        )
 
     def __str__(self) -> str:
         return f"{self.position}. {self.provider} {self.model}: {self.outcome}"
 
 
 class Adjustment(models.Model):
-    """A correction of a settled entry: by whom, why, by how much. Never changed, never deleted."""
+    """A correction of a settled entry: by whom, why, by how much. Never changed, never deleted.
+
+    It gives back at most what the entry costs, earlier adjustments included (``bounded_adjustments.sql``)."""
 
     entry = models.ForeignKey(LedgerEntry, on_delete=models.PROTECT, related_name="adjustments")
     amount_usd = _usd(help_text="Added to the entry's cost; negative gives money back.")
     reason = models.CharField(max_length=500)
     author = models.CharField(max_length=150)
+    # Of the form that asked for it, so that a form which is sent twice books once. NULL: not by a form.
+    form_token = models.UUIDField(null=True, unique=True, editable=False)
     created_at = models.DateTimeField()
 
     class Meta:
@@ -639,7 +655,58 @@ class Charge(models.Model):
                 fields=("entry", "period", "adjustment"), name="charge_once_a_period", nulls_distinct=False
             ),
             models.CheckConstraint(condition=Q(held_usd__gte=0), name="charge_held_not_negative"),
+            models.CheckConstraint(
+                condition=Q(posted_usd__gte=0) | Q(adjustment__isnull=False), name="charge_posted_not_negative"
+            ),
         )
 
     def __str__(self) -> str:
         return f"{self.entry_id} in {self.period_id}: {self.held_usd} held, {self.posted_usd} posted"
+
+
+class ExactNumbers(json.JSONDecoder):
+    """Reads JSON's numbers as they are written, because amounts are among them."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(parse_float=Decimal, **options)
+
+
+class Reconciliation(models.Model):
+    """What one run of ``reconcile`` found: whether every balance was the sum of its charges."""
+
+    at = models.DateTimeField()
+    periods = models.BigIntegerField()
+    entries = models.BigIntegerField()
+    discrepancies = models.BigIntegerField()
+    details = ArrayField(models.TextField(), default=list)  # the first discrepancies, in words
+
+    class Meta:
+        ordering = ("-at", "-pk")
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M} UTC"
+
+
+class Change(models.Model):
+    """What somebody changed of the configuration or of the books by hand. Triggers write it (``audit.sql``), and nobody
+    changes or deletes it. It names people and objects as text, so it outlives both."""
+
+    at = models.DateTimeField()
+    actor = models.CharField(max_length=150)  # the operator, the command's operating system user, or the database user
+    road = models.CharField(max_length=16)  # admin, command, sql
+    command = models.CharField(max_length=64, blank=True)
+    object = models.TextField()
+    #: The fields that differ and their values. A new object has no values before, a deleted object has none after.
+    before = models.JSONField(decoder=ExactNumbers)
+    after = models.JSONField(decoder=ExactNumbers)
+
+    class Meta:
+        verbose_name_plural = "audit"
+        ordering = ("-pk",)
+        indexes = (
+            models.Index(fields=("actor",), name="change_actor"),
+            models.Index(fields=("object",), name="change_object"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.object} by {self.actor}"

@@ -51,12 +51,14 @@ UNFOLD: dict[str, Any] = {
                     _page("Refusals", "block", "accounting", "refusedrequest"),
                     _page("Attempts", "call_split", "accounting", "attempt"),
                     _page("Adjustments", "edit_note", "accounting", "adjustment"),
+                    _page("Reconciliations", "balance", "accounting", "reconciliation"),
                 ],
             },
             {
                 "title": "Operators",
                 "separator": True,
                 "items": [
+                    _page("Audit", "history", "accounting", "change"),
                     _page("Users", "person", "auth", "user"),
                     _page("Groups", "group", "auth", "group"),
                 ],

@@ -103,6 +103,20 @@ class Catalog:
                     names[name] = None
         return list(names)
 
+    def aliases_at(self, provider: str, model: str | None = None) -> tuple[str, ...]:
+        """The enabled aliases with a deployment of their own at the provider, of that model or of any."""
+        return tuple(
+            alias.name
+            for alias in self.aliases.values()
+            if alias.enabled
+            and any(
+                step.provider.name == provider
+                and step.provider.enabled
+                and (model in (None, step.deployment.model) or wildcards.is_of(step.deployment.model, model or ""))
+                for step in alias.own
+            )
+        )
+
     def alias_for(self, key: Key, name: str) -> Alias:
         """The alias that a client with this key asks for. Raises ModelNotFound or ModelNotAllowed.
 
@@ -139,11 +153,11 @@ class Catalog:
             steps.extend(_drawn(fallback.own, chance) if fallback is not None and fallback.enabled else ())
         return tuple(step for step in steps if step.provider.enabled)
 
-    def providers_of(self, alias: Alias, may_fall_back_to: Callable[[str], bool]) -> set[str]:
-        """Whom a request for the alias may call, on any of its chains."""
+    def answering(self, alias: Alias, may_fall_back_to: Callable[[str], bool]) -> list[Alias]:
+        """The aliases whose deployments a request for this one may call: itself, and those of all its chains."""
         targets = {target for chain in alias.chains.values() for target in chain if may_fall_back_to(target)}
-        fallbacks = [found for found in map(self.alias, targets) if found is not None and found.enabled]
-        return {step.provider.name for one in (alias, *fallbacks) for step in one.own if step.provider.enabled}
+        fallbacks = (found for found in map(self.alias, sorted(targets)) if found is not None and found.enabled)
+        return [alias, *fallbacks]
 
     def price(self, provider: str, model: str, at: datetime) -> PriceList | None:
         """What the provider charges for the model at that time; None when the model has no price.

@@ -13,20 +13,22 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import TabularInline
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, RangeDateFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.paginator import InfinitePaginator
 
-from accounting.admin.corrections import AdjustForm, ResolveForm
-from accounting.ledger.corrections import NotCorrectable, adjust, resolve
+from accounting.admin.corrections import AdjustForm, Question, ResolveForm
+from accounting.admin.pages import Page
+from accounting.amounts import usd
+from accounting.ledger.corrections import AdjustedBefore, NotCorrectable, adjust, resolve
 from accounting.models import Adjustment, Attempt, Charge, EntryState, LedgerEntry
 from accounting.money import dollars
 from accounting.pricing import PriceList
@@ -40,8 +42,8 @@ def never(*_: Any, **__: Any) -> bool:
     return False
 
 
-def _usd(amount: Decimal | None) -> str | None:
-    return None if amount is None else dollars(amount)
+def _usd(amount: Decimal | None) -> SafeString | None:
+    return None if amount is None else usd(amount)
 
 
 def _shortened(request_id: str) -> str:
@@ -80,6 +82,23 @@ class OutcomeFilter(SeenFilter):
     title, parameter_name, column = "outcome", "outcome", "outcome"
 
 
+class EndedFilter(DropdownFilter):
+    """How a request ended, as the first page counts it."""
+
+    title, parameter_name = "ended", "ended"
+    conditions: ClassVar[dict[str, Q]] = {
+        "failed": Q(http_status__gte=400) | Q(state=EntryState.UNKNOWN),
+        "fallback": Q(fallback=True),
+    }
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("failed", "failed"), ("fallback", "served by a fallback")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        condition = self.conditions.get(self.value() or "")
+        return queryset if condition is None else queryset.filter(condition)
+
+
 class DaysFilter(RangeDateFilter):
     """From a day to a day. Both days are included, and days are in UTC."""
 
@@ -87,7 +106,7 @@ class DaysFilter(RangeDateFilter):
         first, last = (self._day(end) for end in ("from", "to"))
         if first is not None:
             queryset = queryset.filter(**{f"{self.field_path}__gte": first})
-        if last is not None:
+        if last is not None and last.date() < date.max:  # no day comes after that one
             queryset = queryset.filter(**{f"{self.field_path}__lt": last + timedelta(days=1)})
         return queryset
 
@@ -161,13 +180,14 @@ class ChargeInline(TabularInline):
 
 
 @admin.register(LedgerEntry)
-class LedgerEntryAdmin(ModelAdmin):
+class LedgerEntryAdmin(Page):
     list_display = (
         "created_at", "short_id", "state_label", "key", "alias", "served_by", "tokens", "cost", "status", "took",
     )  # fmt: skip
     list_display_links = ("created_at", "short_id")
     list_filter = (
-        ("state", ChoicesDropdownFilter), AliasFilter, KeyFilter, ProviderFilter, ("created_at", DaysFilter),
+        ("state", ChoicesDropdownFilter), EndedFilter, AliasFilter, KeyFilter, ProviderFilter,
+        ("created_at", DaysFilter),
     )  # fmt: skip
     list_filter_submit = True
     list_per_page = 50
@@ -175,6 +195,8 @@ class LedgerEntryAdmin(ModelAdmin):
     list_disable_select_all = True
     search_fields = ("request_id__exact",)
     search_help_text = "The whole request id (the answer's x-request-id)"
+    when_empty = "Each request that is admitted has a row here, from its hold on."
+    when_nothing_is_found = "No admitted request fits. One that was refused is under Refusals."
     ordering = ("-created_at",)
     show_full_result_count = False
     paginator = InfinitePaginator
@@ -220,6 +242,8 @@ class LedgerEntryAdmin(ModelAdmin):
 
     @display(description="served by")
     def served_by(self, entry: LedgerEntry) -> str | None:
+        if not entry.served_alias:
+            return None  # the entry's provider is the one that failed last
         if entry.fallback and entry.served_alias:
             return f"{entry.served_alias} · {entry.provider}"
         return entry.provider or None
@@ -238,6 +262,8 @@ class LedgerEntryAdmin(ModelAdmin):
 
     @display(description="cost")
     def cost(self, entry: LedgerEntry) -> str | None:
+        if entry.state == EntryState.HELD and entry.hold_usd is not None:
+            return format_html("{} held", usd(entry.hold_usd))
         if entry.cost_usd is None and entry.state == EntryState.POSTED:
             return "unpriced"
         return _usd(entry.cost_usd)
@@ -290,22 +316,35 @@ class LedgerEntryAdmin(ModelAdmin):
     def resolve(self, request: HttpRequest, object_id: str) -> HttpResponse:
         entry = LedgerEntry.objects.get(pk=object_id)
         form = ResolveForm(request.POST or None, entries=[entry], initial={"cost_usd": entry.hold_usd})
-        if form.is_valid():
-            self._resolve(request, form, [entry])
-            return HttpResponseRedirect(_page_of(entry))
-        return self._ask(request, form, "Resolve an unknown entry", [entry])
+        if not form.is_valid():
+            return self._ask(request, form, "Resolve an unknown entry", [entry])
+        if question := form.question():
+            return self._ask(request, form, "Resolve an unknown entry", [entry], question)
+        self._resolve(request, form, [entry])
+        return HttpResponseRedirect(_page_of(entry))
 
     @action(description="Adjust", url_path="adjust", permissions=["adjust"])
     def adjust(self, request: HttpRequest, object_id: str) -> HttpResponse:
         entry = LedgerEntry.objects.get(pk=object_id)
-        form = AdjustForm(request.POST or None)
+        form = AdjustForm(request.POST or None, entry=entry)
         if not form.is_valid():
             return self._ask(request, form, "Adjust a settled entry", [entry])
+        if question := form.question():
+            return self._ask(request, form, "Adjust a settled entry", [entry], question)
         amount, reason = form.cleaned_data["amount_usd"], form.cleaned_data["reason"]
         try:
-            adjust(entry.pk, amount_usd=amount, author=request.user.get_username(), reason=reason)
+            adjust(
+                entry.pk,
+                amount_usd=amount,
+                author=request.user.get_username(),
+                reason=reason,
+                seen_total_usd=form.cleaned_data["seen_total_usd"],
+                form_token=form.cleaned_data["token"],
+            )
         except NotCorrectable as error:
-            messages.error(request, str(error))
+            messages.error(request, f"{error} Nothing was written.")
+        except AdjustedBefore:
+            messages.info(request, "This form was sent twice. Its adjustment is on the books once.")
         else:
             self.log_change(request, entry, f"Adjusted by {dollars(amount)}: {reason}")
             messages.success(request, f"Adjusted by {dollars(amount)}.")
@@ -339,7 +378,15 @@ class LedgerEntryAdmin(ModelAdmin):
         if resolved:
             messages.success(request, f"Resolved {resolved} entr{'y' if resolved == 1 else 'ies'}.")
 
-    def _ask(self, request: HttpRequest, form: forms.Form, title: str, entries: list[LedgerEntry]) -> HttpResponse:
+    def _ask(
+        self,
+        request: HttpRequest,
+        form: AdjustForm | ResolveForm,
+        title: str,
+        entries: list[LedgerEntry],
+        question: Question | None = None,
+    ) -> HttpResponse:
+        """The form; or, with a question, what it would do, and the same form again without its fields being shown."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         context = {
@@ -348,6 +395,8 @@ class LedgerEntryAdmin(ModelAdmin):
             "opts": self.opts,
             "form": form,
             "entries": entries,
+            "question": question,
+            "confirmed_by": form.confirmed_by() if question else {},
             "selected": request.POST.getlist(helpers.ACTION_CHECKBOX_NAME),
             "checkbox_name": helpers.ACTION_CHECKBOX_NAME,
             "back": _page_of(entries[0]) if len(entries) == 1 else reverse("admin:accounting_ledgerentry_changelist"),
@@ -370,12 +419,13 @@ def _page_of(entry: LedgerEntry) -> str:
 
 
 @admin.register(Attempt)
-class AttemptAdmin(ModelAdmin):
+class AttemptAdmin(Page):
     list_display = (
         "started_at", "short_id", "position", "alias", "provider", "model", "outcome", "http_status", "duration_ms",
         "cost",
     )  # fmt: skip
     list_filter = (ProviderFilter, OutcomeFilter, AliasFilter)
+    when_empty = "Each call of a provider has a row here, once its request is settled."
     list_filter_submit = True
     list_per_page = 50
     list_fullwidth = True
@@ -397,13 +447,14 @@ class AttemptAdmin(ModelAdmin):
 
 
 @admin.register(Adjustment)
-class AdjustmentAdmin(ModelAdmin):
+class AdjustmentAdmin(Page):
     list_display = ("created_at", "entry", "amount", "reason", "author")
     list_select_related = ("entry",)
     list_filter = (("created_at", DaysFilter),)
     list_filter_submit = True
     search_fields = ("entry__request_id__exact", "author__exact")
     search_help_text = "A whole request id, or an operator's name"
+    when_empty = "A correction of a settled entry is made on the entry's page, under Ledger, and is listed here."
     has_add_permission = has_change_permission = has_delete_permission = never
 
     @display(description="amount", ordering="amount_usd")

@@ -63,8 +63,15 @@ def differences(provider: str, model: str, since: datetime, until: datetime | No
 
 
 def apply(repricing: Repricing, *, author: str, reason: str) -> None:
-    """Adjust the entry by the difference. Raises what ``corrections.adjust`` raises."""
-    adjust(repricing.entry_id, amount_usd=repricing.difference_usd, author=author, reason=reason)
+    """Adjust the entry by the difference. Raises what ``corrections.adjust`` raises, so NotCorrectable when the entry
+    does not cost ``charged_usd`` any more: two repricings at once correct it once."""
+    adjust(
+        repricing.entry_id,
+        amount_usd=repricing.difference_usd,
+        author=author,
+        reason=reason,
+        seen_total_usd=repricing.charged_usd or Decimal(0),
+    )
 
 
 def _should_be(entry: LedgerEntry, prices: Prices) -> Decimal | None:

@@ -61,7 +61,7 @@ class Migration(migrations.Migration):
             "apikey",
             "callers_name_end_users",
             models.BooleanField(
-                "callers name end users",
+                "takes the request's end user",
                 db_default=True,
                 default=True,
                 help_text="Otherwise user and safety_identifier of a request do not count here.",

@@ -10,5 +10,7 @@ from __future__ import annotations
 WRITER = 7233
 #: ``(LEDGER, 0)``: shared by the ledger's transactions, exclusive while a budget window is filled (lock_ledger.sql).
 LEDGER = 7234
+#: ``(SUPERUSERS, 0)``, held by transactions that take away a superuser, one after the other (last_superuser.sql).
+SUPERUSERS = 7235
 #: One 64-bit number, held by a replica that migrates and fills the database at its start.
 FIRST_START = 4000_2026

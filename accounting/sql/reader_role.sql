@@ -8,7 +8,7 @@ BEGIN
     END IF;
     GRANT USAGE ON SCHEMA public TO gateway_reader;
     GRANT SELECT ON ledger, attempts, spend_by_hour, spend_by_day, spend_by_alias, spend_by_provider, spend_by_key, spend_by_tag,
-                    budget_status, open_holds, refusals TO gateway_reader;
+                    budget_status, open_holds, refusals, audit TO gateway_reader;
 EXCEPTION
     WHEN duplicate_object OR unique_violation THEN NULL;  -- another database of the same server made it meanwhile
     WHEN insufficient_privilege THEN

@@ -8,6 +8,6 @@ import django_stubs_ext
 
 django_stubs_ext.monkeypatch()  # before the forms: mypy needs `ModelForm[Budget]`, which Django alone refuses
 
-from routing.admin import aliases, breakers, budgets, dashboard, keys, operators, prices, providers  # noqa: E402
+from routing.admin import aliases, breakers, budgets, dashboard, keys, operators, prices, providers, sign_in  # noqa: E402
 
-__all__ = ["aliases", "breakers", "budgets", "dashboard", "keys", "operators", "prices", "providers"]
+__all__ = ["aliases", "breakers", "budgets", "dashboard", "keys", "operators", "prices", "providers", "sign_in"]

@@ -8,17 +8,17 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db import IntegrityError
 from django.db.models import F, Func, OuterRef, QuerySet, Subquery, Value
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.http import urlencode
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import TabularInline
 from unfold.decorators import display
 from unfold.forms import PaginationInlineFormSet
 
 from accounting import wildcards
+from accounting.admin.pages import Page
 from accounting.models import ApiKey, Budget, BudgetScope, Price
 from accounting.money import plain_usd
 from routing.models import ChainKind, Fallback, FurtherDeployment, ModelAlias, Provider
@@ -101,14 +101,14 @@ class DeploymentInline(TabularInline):
 
 
 @admin.register(ModelAlias)
-class ModelAliasAdmin(ModelAdmin):
+class ModelAliasAdmin(Page):
     list_display = ("name", "deployment", "chain", "price", "output_cap_tokens", "enabled", "position")
     list_editable = ("enabled", "position")
     ordering_field = "position"
     ordering = ("position", "name")
     list_filter = ("enabled",)
     search_fields = ("name", "upstream_model")
-    list_per_page = 200
+    list_per_page = 100
     fields = (
         "name",
         "provider",
@@ -191,21 +191,6 @@ class ModelAliasAdmin(ModelAdmin):
         if before != obj.name:
             _follow_rename(request, before, obj.name)
         _warn_when_unpriced(request, obj)
-
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        try:
-            answer: HttpResponse = super().changeform_view(request, object_id, form_url, extra_context)
-        except IntegrityError:
-            # The form compares the rows that it was opened with. Only the database knows what others added since.
-            messages.error(request, "Somebody else changed this chain in the meantime. Your changes were not saved.")
-            return HttpResponseRedirect(request.get_full_path())
-        return answer
 
 
 def _first_token_limit(alias: ModelAlias, provider: Provider, model: str) -> str:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.dateparse import parse_datetime
-from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
@@ -23,11 +23,11 @@ from unfold.widgets import (
 )
 
 from accounting import keys
+from accounting.admin.pages import Page
 from accounting.models import ApiKey
 from routing.models import ModelAlias
 
 ALL, LISTED = "all", "listed"
-SECRETS = ("digest", "old_digest")
 SOON = timedelta(days=7)
 GRACES = ((0, "ends now"), (1, "is good for 1 hour"), (24, "is good for 24 hours"), (72, "is good for 3 days"),
           (168, "is good for 7 days"), (720, "is good for 30 days"))  # fmt: skip
@@ -36,7 +36,7 @@ GRACES = ((0, "ends now"), (1, "is good for 1 hour"), (24, "is good for 24 hours
 class TagsField(forms.CharField):
     """Tags as lines, ``name=value``."""
 
-    widget = UnfoldAdminTextareaWidget
+    widget = UnfoldAdminTextareaWidget({"rows": 4})
 
     def prepare_value(self, value: Any) -> Any:
         return "\n".join(f"{name}={text}" for name, text in value.items()) if isinstance(value, dict) else value
@@ -68,7 +68,10 @@ class ApiKeyForm(forms.ModelForm[ApiKey]):
     )
 
     class Meta:
-        widgets = {"required_tags": UnfoldAdminTextInputWidget}
+        widgets: ClassVar = {"required_tags": UnfoldAdminTextInputWidget}
+        help_texts: ClassVar = {
+            "concurrent_requests": f"Empty: GATEWAY_KEY_CONCURRENCY, {settings.GATEWAY_KEY_CONCURRENCY} in each worker."
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -140,7 +143,7 @@ class StateFilter(admin.SimpleListFilter):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(ModelAdmin):
+class ApiKeyAdmin(Page):
     form = ApiKeyForm
     list_display = ("name", "owner", "shown_prefix", "state", "may_use", "expires_at", "limits", "created_at")
     list_filter = (StateFilter, "enabled")
@@ -169,13 +172,6 @@ class ApiKeyAdmin(ModelAdmin):
             for title, options in fieldsets
         ]
 
-    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
-        """Nobody may ask for keys by their hash: a guess at a short secret could be confirmed with it."""
-        if lookup.split("__", maxsplit=1)[0] in SECRETS:
-            return False
-        allowed: bool = super().lookup_allowed(lookup, value, request)
-        return allowed
-
     @display(description="begins with")
     def shown_prefix(self, key: ApiKey) -> str:
         return f"{key.prefix}…"
@@ -201,7 +197,9 @@ class ApiKeyAdmin(ModelAdmin):
 
     @display(description="may use")
     def may_use(self, key: ApiKey) -> str:
-        limits = ("" if key.uses_wildcards else ", no wildcards") + (", fallbacks too" if key.binds_fallbacks else "")
+        limits = ("" if key.uses_wildcards else ", no wildcards") + (
+            "; its fallbacks too" if key.binds_fallbacks else ""
+        )
         return (", ".join(key.allowed_aliases) or "all aliases") + limits
 
     @display(description="limits", empty_value="none")
@@ -276,7 +274,7 @@ class ApiKeyAdmin(ModelAdmin):
             "title": f"Rotate the key {key}",
             "opts": self.opts,
             "key": key,
-            "old_secret": self.old_secret(key),
+            "has_two": key.old_valid_until is not None and key.old_valid_until > datetime.now(UTC),
             "form": form,
             "back": page,
         }

@@ -35,10 +35,13 @@ class BudgetView(APIView):
         snapshot, key = caller_now(request)
         said = request.query_params
         model = said.get("model")
+        aliases = [snapshot.alias_for(key, model)] if model else _aliases_of(snapshot, key)
+        steps = [found for alias in aliases for found in snapshot.answering(alias, key.may_fall_back_to)]
         asked = _Asked(
             key=key,
-            aliases=[snapshot.alias_for(key, model)] if model else _aliases_of(snapshot, key),
-            snapshot=snapshot,
+            aliases=frozenset(alias.name for alias in steps),
+            wildcards=[alias.name for alias in aliases if wildcards.is_wildcard(alias.name)],
+            providers=frozenset(step.provider.name for alias in steps for step in alias.own if step.provider.enabled),
             end_user=key.end_user_of(said.get("end_user", "")),
             tags=key.tags_of({name.removeprefix(TAG): said[name] for name in said if name.startswith(TAG)}),
         )
@@ -52,30 +55,30 @@ class _Asked:
     """All requests that the query is about."""
 
     key: Key
-    aliases: list[Alias]
-    snapshot: Catalog
+    aliases: frozenset[str]  # that may answer; wildcards too
+    wildcards: list[str]
+    providers: frozenset[str]
     end_user: str
     tags: Tags
 
     def meets(self, rule: BudgetRule) -> bool:
         match rule.scope:
             case BudgetScope.ALIAS:
-                return any(self._may_be_of(rule.scope_value, alias) for alias in self.aliases)
+                return self._may_be_for(rule.scope_value)
             case BudgetScope.PROVIDER:
-                may_fall_back_to = self.key.may_fall_back_to
-                return any(
-                    rule.scope_value in self.snapshot.providers_of(alias, may_fall_back_to) for alias in self.aliases
-                )
+                return rule.scope_value in self.providers
             case _:
                 return rule.applies_to(
                     key_id=self.key.id, alias="", provider="", end_user=self.end_user, tags=self.tags
                 )
 
-    def _may_be_of(self, scope_value: str, alias: Alias) -> bool:
-        """Whether a request for the alias, or for a name that the wildcard answers to, is for what the budget names."""
-        if alias.name == scope_value or wildcards.is_of(scope_value, alias.name):
+    def _may_be_for(self, name: str) -> bool:
+        """Whether this alias may answer a request, or one that this wildcard answers to."""
+        if name in self.aliases:
             return True
-        return wildcards.is_of(alias.name, scope_value) and self.key.may_use(scope_value, alias.name)
+        if wildcards.is_wildcard(name) and any(wildcards.is_of(name, alias) for alias in self.aliases):
+            return True
+        return any(wildcards.is_of(known, name) and self.key.may_use(name, known) for known in self.wildcards)
 
 
 def _aliases_of(snapshot: Catalog, key: Key) -> list[Alias]:

@@ -37,7 +37,7 @@ class ModelView(APIView):
         snapshot, key = caller_now(request)
         found = snapshot.alias(alias)
         if found is None or not found.enabled or not key.may_use(alias, found.wildcard):
-            raise ModelNotFound(alias, [name for name in snapshot.enabled_aliases if key.may_use(name)])
+            raise ModelNotFound(alias, snapshot.aliases_of(key))
         return JsonResponse(_anthropic_model(alias) if _speaks_messages(request) else _model(alias))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from math import isfinite
 from typing import Any, Final
@@ -39,7 +39,7 @@ def usage_of(reported: object) -> Usage | None:
         return None
     totals = [_number(reported.get(name)) for name in _TOTALS]
     if None in totals:
-        facts.usage_refused({name: _shown(reported.get(name)) for name in _TOTALS})
+        _refuse(reported, _TOTALS)
         return None
     input_tokens, output_tokens = (total or 0 for total in totals)
     prompt = _part(reported, "prompt_tokens_details", "prompt_token_details")
@@ -69,7 +69,7 @@ def usage_of(reported: object) -> Usage | None:
         output_tokens=output_tokens,
         reasoning_tokens=reasoning_tokens,
         audio_output_tokens=_count(completion, "audio_tokens"),
-        quantities=_searches(reported, prompt),
+        quantities=_searches(reported, prompt) | _images(completion, output_tokens),
     )
 
 
@@ -85,7 +85,7 @@ def usage_of_messages(reported: object) -> Usage | None:
     names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
     counts = [_number(reported.get(name)) for name in names]
     if None in counts:
-        facts.usage_refused({name: repr(reported.get(name))[:40] for name in names})
+        _refuse(reported, names)
         return None
     plain, cached, written, output = (count or 0 for count in counts)
     lifetimes = _part(reported, "cache_creation")
@@ -98,6 +98,12 @@ def usage_of_messages(reported: object) -> Usage | None:
         output_tokens=output,
         quantities=_searches(reported, {}),
     )
+
+
+def _images(completion: Mapping[str, Any], output_tokens: int) -> dict[str, Decimal]:
+    """The tokens of the pictures that a model has made, which may have a price of their own."""
+    count = min(_count(completion, "image_tokens"), output_tokens)
+    return {quantity_name(Meter.IMAGE_OUTPUT): Decimal(count)} if count else {}
 
 
 def _searches(reported: Mapping[str, Any], prompt: Mapping[str, Any]) -> dict[str, Decimal]:
@@ -161,6 +167,10 @@ def conforming_usage(reported: object) -> dict[str, Any] | None:
         if isinstance(details, Mapping):
             totals[name] = {n: _number(v) if isinstance(v, str | float) else v for n, v in details.items()}
     return {**reported, **totals}
+
+
+def _refuse(reported: Mapping[str, Any], names: Iterable[str]) -> None:
+    facts.usage_refused({name: _shown(reported.get(name)) for name in names})
 
 
 def _part(of: Mapping[str, Any], *names: str) -> Mapping[str, Any]:

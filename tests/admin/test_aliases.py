@@ -150,7 +150,9 @@ def test_a_step_that_somebody_else_added_in_the_meantime_is_not_overwritten(oper
     Fallback.objects.create(alias=alias("gpt-4o"), position=2, target=alias("gemini-flash"))
     before = version()
     page = operator.post(page_of("gpt-4o"), fields, output_cap_tokens="1")
-    assert "Somebody else changed this chain in the meantime. Your changes were not saved." in page
+    assert "so <strong>nothing was saved</strong>" in page
+    assert "kind when it fails, position 2, target gemini-flash" in page  # theirs
+    assert "kind when it fails, position 2, target claude-sonnet" in page  # yours
     assert chain("gpt-4o") == ["gemini-pro", "gemini-flash"]
     assert alias("gpt-4o").output_cap_tokens is None
     assert version() == before
@@ -185,7 +187,7 @@ def test_a_wildcard_must_say_what_the_star_of_its_model_is_and_is_no_step_of_a_c
 
 def test_the_list_switches_and_reorders_aliases(operator: Operator) -> None:
     rows = list(ModelAlias.objects.all())
-    fields: dict[str, Any] = {"form-TOTAL_FORMS": 4, "form-INITIAL_FORMS": 4, "_save": "Save"}
+    fields: dict[str, Any] = operator.list_form(LIST)
     for number, row in enumerate(rows):
         fields |= {f"form-{number}-id": row.pk, f"form-{number}-position": 4 - number}
         if row.name != "gpt-4o":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -213,10 +214,31 @@ def test_selected_unknown_entries_are_posted_at_their_holds_and_the_others_stay(
     assert LogEntry.objects.count() == 2
 
 
-def test_a_settled_entry_is_adjusted_with_author_and_reason(olga: Operator, book: Book) -> None:
+def adjustment_form(operator: Operator, path: str, **fields: str) -> dict[str, str]:
+    """The adjustment's form as it comes back: with the token that it was shown with."""
+    shown: Any = operator.client.get(f"/admin/{path}/adjust/").context
+    return {"token": str(shown["form"]["token"].value()), **fields}
+
+
+def confirmed(operator: Operator, path: str, fields: dict[str, str]) -> dict[str, str]:
+    """The confirmation's form, as the page that answers the first one has it."""
+    asked: Any = operator.client.post(f"/admin/{path}", fields).context
+    assert asked["question"] is not None
+    return {**fields, **asked["confirmed_by"]}
+
+
+def test_a_settled_entry_is_adjusted_with_author_and_reason_once_its_effect_is_confirmed(
+    olga: Operator, book: Book
+) -> None:
     book.post(book.hold("0.5"), "0.1")
     path = f"{LIST}{entry().pk}"
-    page = olga.post(f"{path}/adjust/", {"amount_usd": "-0.000000000001", "reason": "Credit note 3"})
+    fields = adjustment_form(olga, path, amount_usd="-0.000000000001", reason="Credit note 3")
+    page = olga.post(f"{path}/adjust/", fields)
+    assert "Spent of the budget “global”" in page
+    for amount in ("$0.1", "$0.099999999999", "$10"):  # now, after, the limit
+        assert f">{amount}</td>" in page
+    assert not Adjustment.objects.exists()
+    page = olga.post(f"{path}/adjust/", confirmed(olga, f"{path}/adjust/", fields))
     assert "Adjusted by -$0.000000000001." in page
     assert "$0.099999999999" in page  # the total
     made = Adjustment.objects.get()
@@ -224,6 +246,65 @@ def test_a_settled_entry_is_adjusted_with_author_and_reason(olga: Operator, book
     assert book.balance() == (Decimal("0.099999999999"), Decimal(0))
     assert LogEntry.objects.get().change_message == "Adjusted by -$0.000000000001: Credit note 3"
     assert "Credit note 3" in olga.get("accounting/adjustment/")
+
+
+def test_an_adjustments_form_that_is_sent_twice_books_once(olga: Operator, book: Book) -> None:
+    book.post(book.hold("0.5"), "0.1")
+    path = f"{LIST}{entry().pk}"
+    fields = confirmed(olga, f"{path}/adjust/", adjustment_form(olga, path, amount_usd="-0.1", reason="Credit note 3"))
+    olga.post(f"{path}/adjust/", fields)
+    assert "This form was sent twice. Its adjustment is on the books once." in olga.post(f"{path}/adjust/", fields)
+    assert Adjustment.objects.count() == LogEntry.objects.count() == 1
+    assert book.balance() == (Decimal(0), Decimal(0))
+
+
+def test_more_than_the_entry_costs_is_not_given_back(olga: Operator, book: Book) -> None:
+    book.post(book.hold("0.5"), "0.1")
+    path = f"{LIST}{entry().pk}"
+    fields = adjustment_form(olga, path, amount_usd="-99999999", reason="why")
+    assert "The entry costs $0.1, adjustments included, and no more than that is given back." in olga.post(
+        f"{path}/adjust/", fields
+    )
+    olga.post(f"{path}/adjust/", {**fields, "seen_total_usd": "0.1"})  # as if it had been confirmed
+    assert not Adjustment.objects.exists()
+    assert book.balance() == (Decimal("0.1"), Decimal(0))
+
+
+def test_an_adjustment_that_was_confirmed_by_an_older_total_is_refused(olga: Operator, book: Book) -> None:
+    book.post(book.hold("0.5"), "0.1")
+    path = f"{LIST}{entry().pk}"
+    mine, theirs = (
+        confirmed(olga, f"{path}/adjust/", adjustment_form(olga, path, amount_usd="-0.05", reason="Credit note 3"))
+        for _ in range(2)
+    )
+    olga.post(f"{path}/adjust/", theirs)
+    page = olga.post(f"{path}/adjust/", mine)
+    assert "it costs $0.05 now, not $0.1. Nothing was written." in page
+    assert Adjustment.objects.count() == 1
+
+
+def test_an_adjustment_far_above_what_was_held_is_said_to_be_so(olga: Operator, book: Book) -> None:
+    book.post(book.hold("0.5"), "0.1")
+    path = f"{LIST}{entry().pk}"
+    for amount, is_far in (("5", False), ("5.01", True)):
+        page = olga.post(f"{path}/adjust/", adjustment_form(olga, path, amount_usd=amount, reason="why"))
+        assert ("more than 10 times what the entry cost and held" in page) is is_far
+    assert not Adjustment.objects.exists()
+
+
+def test_a_cost_far_above_the_hold_is_asked_about_before_it_resolves(olga: Operator, book: Book) -> None:
+    book.hold("0.5")
+    lose_worker(book)
+    path, before = f"{LIST}{entry().pk}/resolve/", book.balance()
+    fields = {"decision": "post", "cost_usd": "50", "reason": "Invoice 7"}
+    page = olga.post(path, fields)
+    assert "$50 is 100 times what was held ($0.5)." in page
+    assert ">$50</td>" in page  # of the budget, after
+    assert (entry().state, book.balance()) == ("unknown", before)
+    olga.post(path, confirmed(olga, path, fields) | {"cost_usd": "51"})  # other than what was confirmed
+    assert entry().state == "unknown"
+    olga.post(path, confirmed(olga, path, fields))
+    assert (entry().state, entry().cost_usd) == ("posted", Decimal(50))
 
 
 @pytest.mark.parametrize(

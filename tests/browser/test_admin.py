@@ -93,7 +93,7 @@ def test_a_chain_is_reordered_by_dragging(page: Page, gateway: Gateway, route: R
 def test_a_key_made_in_the_browser_works_until_it_is_disabled(page: Page, gateway: Gateway) -> None:
     route = gateway.route("openai")
     page.goto("/admin/accounting/apikey/add/")
-    page.get_by_label("Name").fill("telegram-bot")
+    page.get_by_role("textbox", name="Name").first.fill("telegram-bot")
     page.get_by_label(route.alias, exact=True).check()
     page.get_by_role("button", name="Save", exact=True).click()
     secret = page.locator("#secret").inner_text()
@@ -113,6 +113,21 @@ def test_a_key_made_in_the_browser_works_until_it_is_disabled(page: Page, gatewa
         expect(page.get_by_text("was changed successfully")).to_be_visible()
         with pytest.raises(openai.AuthenticationError):
             caller.chat.completions.create(model=route.alias, **asks())
+
+
+def test_a_key_rotated_in_the_browser_works_with_both_secrets(page: Page, gateway: Gateway) -> None:
+    route, old = gateway.route("openai"), gateway.key(name="rotated-bot")
+    page.goto("/admin/accounting/apikey/")
+    page.get_by_role("link", name="rotated-bot").click()
+    page.get_by_role("link", name="Rotate", exact=True).click()
+    page.get_by_label("The old secret").select_option("1")
+    page.get_by_role("button", name="Rotate", exact=True).click()
+    new = page.locator("#secret").inner_text()
+    for secret in (old, new):
+        with client(gateway, secret) as caller:
+            caller.chat.completions.create(model=route.alias, **asks())
+    gateway.wait_settled(route.alias, 2)
+    assert [entry["key"] for entry in gateway.entries(route.alias)] == ["rotated-bot"] * 2
 
 
 def test_a_limit_lowered_in_the_browser_refuses_the_next_request(page: Page, gateway: Gateway) -> None:

@@ -27,6 +27,7 @@ def test_the_sql_files_lock_by_the_numbers_of_the_registry() -> None:
         "share_ledger": [locks.LEDGER],
         "lock_ledger": [locks.LEDGER],
         "end_session": [locks.WRITER],
+        "last_superuser": [locks.SUPERUSERS],
     }
 
 

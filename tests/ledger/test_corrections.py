@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.db import IntegrityError, connection
 
-from accounting.ledger.corrections import NotCorrectable, adjust, resolve
+from accounting.ledger.corrections import AdjustedBefore, NotCorrectable, adjust, effect_of_adjusting, resolve
 from accounting.ledger.records import Hold, new_entry_id
 from accounting.models import Adjustment, LedgerEntry
 from tests.clocks import eventually
@@ -179,3 +181,142 @@ def test_corrections_and_running_requests_do_not_stop_each_other(book: Book) -> 
     assert len(posted) > 20
     assert Adjustment.objects.count() == 50
     assert book.balance() == (Decimal("0.30005") + Decimal("0.001") * len(posted), Decimal(0))
+
+
+def test_an_adjustment_gives_back_no_more_than_the_entry_costs(book: Book) -> None:
+    book.budget("10", period="total")
+    hold = book.hold("0.5")
+    book.post(hold, "0.3")
+    adjust(hold.entry_id, amount_usd=Decimal("0.1"), author="ann", reason="a wrong price")
+    before = everything(book)
+    with pytest.raises(NotCorrectable, match=r"costs \$0.4, adjustments included, and no more than that is given back"):
+        adjust(hold.entry_id, amount_usd=Decimal("-0.400000000001"), author="ann", reason="all of it")
+    assert everything(book) == before
+    adjust(hold.entry_id, amount_usd=Decimal("-0.4"), author="ann", reason="all of it")
+    assert book.balance() == (Decimal(0), Decimal(0))
+    with pytest.raises(NotCorrectable, match=r"costs \$0,"):
+        adjust(hold.entry_id, amount_usd=Decimal("-0.000000000001"), author="ann", reason="and more")
+
+
+def test_what_costs_nothing_yet_gives_nothing_back(book: Book) -> None:
+    voided, unpriced = book.hold("0.5"), book.hold(None)
+    book.void(voided)
+    book.post(unpriced, None)
+    for hold in (voided, unpriced):
+        with pytest.raises(NotCorrectable, match=r"costs \$0,"):
+            adjust(hold.entry_id, amount_usd=Decimal("-0.01"), author="ann", reason="why")
+    assert not Adjustment.objects.exists()
+
+
+def test_of_twenty_adjustments_at_once_only_those_are_booked_that_the_cost_has_room_for(book: Book) -> None:
+    book.budget("10", period="total")
+    hold = book.hold("0.5")
+    book.post(hold, "0.3")
+
+    def give_back(_: int) -> bool:
+        try:
+            adjust(hold.entry_id, amount_usd=Decimal("-0.1"), author="ann", reason="a credit note")
+        except NotCorrectable:
+            return False
+        finally:
+            connection.close()
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(give_back, range(20))) == 3
+    assert Adjustment.objects.count() == 3
+    assert book.balance() == (Decimal(0), Decimal(0))
+
+
+@pytest.mark.django_db
+def test_the_database_keeps_an_entry_above_zero_whoever_writes(book: Book) -> None:
+    hold = book.hold("0.5")
+    book.post(hold, "0.3")
+    row = {
+        "entry_id": hold.entry_id,
+        "reason": "by hand",
+        "author": "sql",
+        "created_at": LedgerEntry.objects.get().created_at,
+    }
+    with pytest.raises(
+        IntegrityError, match=r"costs 0.3 USD, adjustments included; -0.31 more would take it below zero"
+    ):
+        Adjustment.objects.create(amount_usd=Decimal("-0.31"), **row)
+    assert not Adjustment.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [("ledgerentry", "hold_usd"), ("ledgerentry", "cost_usd"), ("attempt", "cost_usd"), ("attempt", "at_most_usd")],
+)
+def test_no_cost_is_negative_whoever_writes(book: Book, table: str, column: str) -> None:
+    """A row that is copied with a negative amount is refused by the table itself, as no update gets so far."""
+    book.post(book.hold("0.5"), "0.3")
+    columns = [name for (name,) in book.rows(
+        "SELECT column_name FROM information_schema.columns WHERE table_name = %s AND column_name <> 'id'",
+        f"accounting_{table}",
+    )]  # fmt: skip
+    values = [f"-{name} - 1" if name == column else "position + 7" if name == "position" else name for name in columns]
+    if column == "at_most_usd":
+        values[columns.index(column)] = "-0.1"
+    names = ", ".join(columns)
+    new_id = "id, " if table == "ledgerentry" else ""
+    made = "gen_random_uuid(), " if table == "ledgerentry" else ""
+    with pytest.raises(IntegrityError, match="not_negative"), connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO accounting_{table} ({new_id}{names}) SELECT {made}{', '.join(values)} FROM accounting_{table}"
+        )
+    assert book.rows(f"SELECT count(*) FROM accounting_{table}") == [(1,)]
+
+
+def test_a_form_that_is_sent_twice_at_once_books_once(book: Book) -> None:
+    book.budget("10", period="total")
+    hold, token = book.hold("0.5"), uuid4()
+    book.post(hold, "0.3")
+
+    def send(_: int) -> str:
+        try:
+            adjust(
+                hold.entry_id, amount_usd=Decimal("0.1"), author="ann", reason="a bill", form_token=token,
+                seen_total_usd=Decimal("0.3"),
+            )  # fmt: skip
+        except AdjustedBefore:
+            return "before"
+        finally:
+            connection.close()
+        return "booked"
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sorted(pool.map(send, range(6))) == ["before"] * 5 + ["booked"]
+    assert book.balance() == (Decimal("0.4"), Decimal(0))
+
+
+def test_who_decided_by_another_total_is_refused(book: Book) -> None:
+    hold = book.hold("0.5")
+    book.post(hold, "0.3")
+    adjust(hold.entry_id, amount_usd=Decimal("-0.1"), author="bob", reason="a credit note")
+    before = everything(book)
+    with pytest.raises(NotCorrectable, match=r"it costs \$0.2 now, not \$0.3"):
+        adjust(
+            hold.entry_id,
+            amount_usd=Decimal("-0.1"),
+            author="ann",
+            reason="a credit note",
+            seen_total_usd=Decimal("0.3"),
+        )
+    assert everything(book) == before
+
+
+def test_the_effect_that_is_shown_is_the_effect_that_it_has(book: Book) -> None:
+    book.budget("10", period="total")
+    book.budget("10", name="anthropic", scope="provider", scope_value="anthropic", period="total")
+    book.budget("10", name="openai", scope="provider", scope_value="openai", period="total")
+    hold = book.hold("0.5")
+    assert book.writer.settle(book.settlement(hold, book.attempt("0.3", provider="openai"), fallback=True))
+    shown = {
+        effect.budget: (effect.posted_usd, effect.after_usd)
+        for effect in effect_of_adjusting(hold.entry_id, Decimal("-0.1"))
+    }
+    assert shown["global"] == (Decimal("0.3"), Decimal("0.2"))
+    adjust(hold.entry_id, amount_usd=Decimal("-0.1"), author="ann", reason="a credit note")
+    assert {name: book.balance(name)[0] for name in shown} == {name: after for name, (_, after) in shown.items()}

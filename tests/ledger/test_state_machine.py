@@ -231,7 +231,8 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(entry_id=holds, amount=AMOUNTS, sign=st.sampled_from((-1, 1)))
     def an_operator_adjusts(self, entry_id: UUID, amount: Decimal, sign: int) -> None:
-        if self.model.entries[entry_id].state in ("posted", "voided"):
+        entry = self.model.entries[entry_id]
+        if entry.state in ("posted", "voided") and (entry.cost_usd or 0) + entry.adjusted_usd + amount * sign >= 0:
             adjust(entry_id, amount_usd=amount * sign, author="ann", reason="a wrong price")
             self.model.adjust(entry_id, amount * sign)
         else:

@@ -18,7 +18,7 @@ from tests.ledger.conftest import Book
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "sql-views.md").read_text(encoding="utf-8")
 VIEWS = (
     "ledger", "attempts", "spend_by_hour", "spend_by_day", "spend_by_alias", "spend_by_provider", "spend_by_key",
-    "spend_by_tag", "budget_status", "open_holds", "refusals",
+    "spend_by_tag", "budget_status", "open_holds", "refusals", "audit",
 )  # fmt: skip
 
 

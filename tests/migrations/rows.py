@@ -21,7 +21,7 @@ NEXT_DAY = datetime(2026, 3, 3, tzinfo=UTC)
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-TABLES_WITHOUT_ROWS = {"accounting_configurationversion"}  # triggers write it
+TABLES_WITHOUT_ROWS = {"accounting_configurationversion", "accounting_change"}  # triggers write them
 KEYS = {"accounting_keyrate": "key_id"}  # of the tables that have no id
 
 PRICED = '{"input_usd_per_mtok": "3", "output_usd_per_mtok": "15"}'
@@ -105,6 +105,12 @@ ROWS: dict[str, list[Row]] = {
             "probe_until": None, "failures": 5, "last_kind": "server_error", "generation": 3, "reset_by": "ada",
             "reset_at": NOON,
         }
+    ],
+    "routing_signintries": [
+        {"user_name": "ada", "address": "192.0.2.7", "tries": 2, "since": NOON, "signed_in_at": DAY}
+    ],
+    "routing_breakeruse": [
+        {"provider": "openai", "model": "gpt-5", "key_id": 1, "used_at": NOON, "failed_at": None}
     ],
     "accounting_apikey": [
         {
@@ -208,7 +214,7 @@ ROWS: dict[str, list[Row]] = {
     "accounting_adjustment": [
         {
             "entry_id": POSTED, "amount_usd": Decimal("-0.001"), "reason": "a discount", "author": "ada",
-            "created_at": NEXT_DAY,
+            "form_token": None, "created_at": NEXT_DAY,
         }
     ],
     "accounting_charge": [
@@ -226,6 +232,7 @@ ROWS: dict[str, list[Row]] = {
         CHARGE | {"period_id": EVERYTHING, "entry_id": RESOLVED, "posted_usd": Decimal("0.004")},
         CHARGE | {"period_id": ANTHROPIC, "entry_id": RESOLVED, "posted_usd": Decimal("0.004")},
     ],
+    "accounting_reconciliation": [{"at": NOON, "periods": 2, "entries": 7, "discrepancies": 0, "details": []}],
 }  # fmt: skip
 
 

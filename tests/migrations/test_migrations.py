@@ -25,14 +25,9 @@ OUR_MIGRATIONS = sorted(
 )
 # In the order in which a database gets them: rights on views come after the views.
 DEFINITIONS = (
-    "configuration_version",
-    "immutable_ledger",
-    "budget_gap",
-    "is_of_alias",
-    "views",
-    "reader_role",
-    "reader_limits",
-)
+    "configuration_version", "immutable_ledger", "budget_gap", "is_of_alias", "bounded_adjustments", "last_superuser",
+    "audit", "views", "reader_role", "reader_limits",
+)  # fmt: skip
 STATE = pytest.mark.parametrize("state", STATES, ids=name_of)
 
 
@@ -146,7 +141,9 @@ def test_definitions_are_what_the_migrations_made(from_empty: str) -> None:
     with connected(from_empty) as connection, transaction.atomic(), connection.cursor() as cursor:
         migrated = read_schema(cursor)
         # The migrations themselves put these triggers on the tables of the configuration; the functions are in `sql`.
-        cursor.execute("SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname ~ '^(accounting|routing)_live_'")
+        cursor.execute(
+            "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname ~ '^(accounting|routing)_(live|audit)_'"
+        )
         live_triggers = [trigger for (trigger,) in cursor.fetchall()]
 
         drop_definitions(cursor)

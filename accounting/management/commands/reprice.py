@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from accounting import audit
 from accounting.ledger import repricing
+from accounting.ledger.corrections import NotCorrectable
+from accounting.ledger.repricing import Repricing
 from accounting.management import instants
 from accounting.models import Attempt, Price
 from accounting.money import plain_usd
@@ -39,8 +43,12 @@ class Command(BaseCommand):
             raise CommandError(f"The ledger has no attempt of {model} at {provider}.")
         if not Price.objects.filter(provider=provider, model=model).exists():
             raise CommandError(f"No price is known for {model} at {provider}; add it under Accounting, Prices first.")
+        with audit.commanding("reprice"):
+            self._reprice(repricing.differences(provider, model, since, until), **options)
+
+    def _reprice(self, differences: Iterable[Repricing], **options: Any) -> None:
         count, total = 0, Decimal(0)
-        for found in repricing.differences(provider, model, since, until):
+        for found in differences:
             charged = "unpriced" if found.charged_usd is None else plain_usd(found.charged_usd)
             when = f"{found.created_at:%Y-%m-%d %H:%M:%S}"
             self.stdout.write(
@@ -48,7 +56,11 @@ class Command(BaseCommand):
                 f"  ({'+' if found.difference_usd > 0 else ''}{plain_usd(found.difference_usd)})"
             )
             if options["apply"]:
-                repricing.apply(found, author=options["author"], reason=options["reason"])
+                try:
+                    repricing.apply(found, author=options["author"], reason=options["reason"])
+                except NotCorrectable as error:
+                    self.stdout.write(f"  left as it is: {error}")
+                    continue
             count, total = count + 1, total + found.difference_usd
         if not count:
             self.stdout.write("every entry is charged what its prices come to; nothing to do")

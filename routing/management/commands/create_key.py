@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
-from accounting import keys
+from accounting import audit, keys
 from accounting.management import instants
 from accounting.models import ApiKey, Budget, BudgetMode, BudgetPeriodLength, BudgetScope
 from routing.models import ModelAlias
@@ -70,8 +70,11 @@ class Command(BaseCommand):
             "--expires", metavar="WHEN", help="a day or time (UTC) as 2027-01-31, or from now on as 30d"
         )
 
-    @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
+        with audit.commanding("create_key"), transaction.atomic():
+            self._create(options)
+
+    def _create(self, options: dict[str, Any]) -> None:
         known = list(ModelAlias.objects.values_list("name", flat=True))
         for alias in options["alias"]:
             if alias not in known:

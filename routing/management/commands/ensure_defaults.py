@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from accounting import audit
 from routing import defaults
 
 
@@ -11,7 +12,8 @@ class Command(BaseCommand):
     help = "Create the first start's providers, aliases, chains, prices and budget in an untouched database."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        created = defaults.ensure()
+        with audit.commanding("ensure_defaults"):
+            created = defaults.ensure()
         if options["verbosity"] == 0:
             return
         if created:

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from accounting import price_import
+from accounting import audit, price_import
 from routing.price_offers import configured, offer
 from routing.upstreams.price_map import SOURCE
 
@@ -37,7 +37,8 @@ class Command(BaseCommand):
         if not found:
             self.stdout.write("every price is litellm's; nothing to do")
         elif options["apply"]:
-            price_import.apply(found, SOURCE)
+            with audit.commanding("import_prices"):
+                price_import.apply(found, SOURCE)
             self.stdout.write(f"{len(found)} prices written, effective from now")
         else:
             self.stdout.write(f"{len(found)} prices differ; --apply writes them, effective from now")

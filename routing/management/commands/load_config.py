@@ -10,6 +10,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from accounting import audit
 from routing.litellm_config import applying, reading
 from routing.litellm_config.remarks import said_once
 from routing.litellm_config.values import InvalidConfig
@@ -40,12 +41,13 @@ class Command(BaseCommand):
             raise CommandError(f"{path} cannot be read: {reason}") from None
         try:
             config = reading.read(text, os.environ, path)
-            report = applying.apply(
-                config,
-                dry_run=options["dry_run"],
-                strict=options["strict"],
-                accept_prices=options["accept_prices"],
-            )
+            with audit.commanding("load_config"):
+                report = applying.apply(
+                    config,
+                    dry_run=options["dry_run"],
+                    strict=options["strict"],
+                    accept_prices=options["accept_prices"],
+                )
         except InvalidConfig as error:
             raise CommandError(f"{path}: {str(error).removesuffix('.')}. Nothing was changed.") from None
         except applying.Refused as refused:
