@@ -24,6 +24,7 @@ from django.middleware.clickjacking import XFrameOptionsMiddleware
 from django.middleware.common import CommonMiddleware
 from django.middleware.security import SecurityMiddleware
 from django.urls import Resolver404, ResolverMatch, resolve
+from django.utils.cache import patch_vary_headers
 
 from routing.api.disconnects import WholeAnswer
 from routing.api.errors import gateway_error, render
@@ -96,7 +97,7 @@ def _with_cors(handle: Handler) -> Handler:
         if "HTTP_ORIGIN" in request.META:
             return cast(HttpResponseBase, cors(request))
         response = handle(request)
-        response["Vary"] = "origin"
+        patch_vary_headers(response, ("origin",))
         return response
 
     return answered

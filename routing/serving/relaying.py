@@ -37,6 +37,7 @@ NEAR_S = 0.25  # and before: it may just have said its last word
 
 
 BEGIN_AFTER_S = 8.0  # an answer that has no content by then begins with comments
+MOST_FRAMES = 64  # that are sent at once
 COMMENT_EVERY_S = 2.0  # while a stream that has begun has nothing to send: some clients give up after a few seconds
 
 
@@ -100,6 +101,7 @@ class LiveAnswer:
         outcome, status, code = Outcome.CLIENT_CLOSED, 499, "client_closed"
         interrupted: bytes | None = None
         sent_at = time.monotonic()
+        frames: list[bytes] = []  # that have come at once, and leave at once
         events = self._events()
         try:
             try:
@@ -108,17 +110,25 @@ class LiveAnswer:
                         self._read_on()
                         return
                     frame = None if event is QUIET else self._frames.event(event)
-                    if frame is None:
+                    if frame is not None:
+                        frames.append(frame)
+                    if not frames:
                         if time.monotonic() - sent_at < COMMENT_EVERY_S:
                             continue
-                        frame = self._frames.comment()
-                    yield frame
+                        frames.append(self._frames.comment())
+                    elif event is not QUIET and len(frames) < MOST_FRAMES and self._served.answer.stream.has_event:
+                        continue
+                    yield b"".join(frames)
+                    frames.clear()
                     sent_at = time.monotonic()
+                if frames:  # before the end, which waits for the books
+                    yield b"".join(frames)
+                    frames.clear()
             except UpstreamError as error:
                 if self._client.is_gone:
                     return  # we closed the stream, as its client has left; the provider is not to blame
                 outcome, status, code = Outcome(error.kind), 200, "stream_interrupted"
-                interrupted = self._frames.interrupted(error)
+                interrupted = b"".join((*frames, self._frames.interrupted(error)))
             except Exception:
                 outcome, status, code = Outcome.GATEWAY_FAILED, 500, "internal_error"
                 raise
@@ -145,6 +155,7 @@ class LiveAnswer:
                 if not cascade.is_of_the_client(self._served.admission, error):
                     breaker.failed(self._served.step, error, self._served.admission.key.id)
                 facts.stream_interrupted(self._served.admission.request_id, error.kind.value)
+                yield QUIET  # what has come is sent before others are asked
                 is_rescued = yield from self._rescue(error)
                 if not is_rescued:
                     raise

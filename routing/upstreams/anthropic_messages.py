@@ -124,6 +124,10 @@ class Events:
     def usage(self) -> Usage | None:
         return usage_of_messages(self._usage) if self._usage else None
 
+    @property
+    def has_event(self) -> bool:
+        return self._reader.has_event
+
     def beat(self, every_s: float) -> None:
         self._reader.beat_s = every_s
 

@@ -130,6 +130,10 @@ class AnswerStream(Protocol):
     def service_tier(self) -> str | None:
         """The tier that the provider says it served, once it has said so."""
 
+    @property
+    def has_event(self) -> bool:
+        """Whether the next event, or :data:`QUIET`, comes without a wait. False: nobody knows."""
+
     def __iter__(self) -> Iterator[Json]: ...
 
     def __next__(self) -> Json: ...

@@ -141,6 +141,9 @@ class WireFormat(Protocol):
         """The event without a count that later ones repeat and go beyond, and that count as an event of its own.
         litellm takes as long to read it as to read all else, and only the last one matters."""
 
+    def plain_text(self, event: Json) -> str | None:
+        """The text of an event that says nothing else, as nearly all do. None: litellm reads it."""
+
     def refusal(self, event: Json, secret: str) -> UpstreamError | None:
         """The refusal that an answer of status 200 is, if it is one."""
 
@@ -323,6 +326,14 @@ class Anthropic:
     def without_running_count(self, event: Json) -> tuple[Json, Json | None]:
         return event, None
 
+    def plain_text(self, event: Json) -> str | None:
+        if event.get("type") != "content_block_delta" or len(event) != 3 or "index" not in event:
+            return None
+        delta = event.get("delta")
+        if type(delta) is not dict or delta.get("type") != "text_delta" or len(delta) != 2:
+            return None
+        return _some_text(delta.get("text"))
+
     def refusal(self, event: Json, secret: str) -> UpstreamError | None:
         return None
 
@@ -436,6 +447,21 @@ class Gemini:
         rest = dict(event)
         return rest, {self.usage_name: rest.pop(self.usage_name)}
 
+    def plain_text(self, event: Json) -> str | None:
+        candidates = event.get("candidates")
+        if type(candidates) is not list or len(candidates) != 1 or not event.keys() <= _PLAIN_EVENT:
+            return None
+        candidate = candidates[0]
+        if type(candidate) is not dict or not candidate.keys() <= _PLAIN_CANDIDATE or candidate.get("index", 0) != 0:
+            return None
+        content = candidate.get("content")
+        if type(content) is not dict or not content.keys() <= _PLAIN_CONTENT:
+            return None
+        parts = content.get("parts")
+        if type(parts) is not list or len(parts) != 1 or type(parts[0]) is not dict or len(parts[0]) != 1:
+            return None
+        return _some_text(parts[0].get("text"))
+
     def refusal(self, event: Json, secret: str) -> UpstreamError | None:
         """A blocked prompt: a 200 that says why there is no answer."""
         feedback = event.get("promptFeedback")
@@ -461,6 +487,16 @@ class Gemini:
     def service_tier(self, event: Json) -> object:
         usage = event.get(self.usage_name)
         return usage.get("serviceTier") if isinstance(usage, dict) else None
+
+
+#: What may stand in an event of Gemini's whose text is all that it says.
+_PLAIN_EVENT: Final = frozenset({"candidates", "usageMetadata", "modelVersion", "responseId"})
+_PLAIN_CANDIDATE: Final = frozenset({"content", "index"})
+_PLAIN_CONTENT: Final = frozenset({"parts", "role"})
+
+
+def _some_text(value: object) -> str | None:
+    return value if type(value) is str and value else None
 
 
 def _gemini_wants_bytes(url: str) -> bool:

@@ -215,6 +215,10 @@ class Chunks:
     def usage(self) -> Usage | None:
         return usage_of(self._usage)
 
+    @property
+    def has_event(self) -> bool:
+        return self._reader.has_event
+
     def beat(self, every_s: float) -> None:
         self._reader.beat_s = every_s
 
@@ -244,6 +248,7 @@ class Chunks:
                 continue
             chunk = self._read(data)
             if chunk is None:
+                yield from self._quiet()
                 continue
             if not self.progress.spoken and (held or self._ends(chunk)):
                 self._reader.limits.content_seen()
@@ -255,13 +260,19 @@ class Chunks:
             if not count_due_at and self._usage is None and len(self._finished) >= self._asked_choices:
                 count_due_at = monotonic() + _COUNT_WAIT_S
                 last.append(chunk)
+                yield from self._quiet()
                 continue
             if last:
                 last.append(chunk)
+                yield from self._quiet()
                 continue
             yield chunk
         yield from last
         yield from self._end(announced=data is not None)
+
+    def _quiet(self) -> tuple[Json, ...]:
+        """What is said when an event is kept: the next one may take long."""
+        return () if self._reader.beat_s is None else (QUIET,)
 
     def _read(self, data: bytes) -> Json | None:
         """The event as a chunk in OpenAI's shape; None when nothing of it is to be handed on.

@@ -328,6 +328,10 @@ class Answering:
         """When a provider reports no usage, litellm counts by itself and does not say so. That count is not used."""
         return any(getattr(chunk, "usage", None) for chunk in getattr(self._stream, "chunks", ()))
 
+    @property
+    def has_event(self) -> bool:
+        return False  # litellm does not say
+
     def beat(self, every_s: float) -> None:
         """Its reads are litellm's, and cannot be interrupted."""
 

@@ -70,6 +70,10 @@ class Source(Protocol):
     def chunks(self) -> Iterator[Json]:
         """The answer's chunks to its end, and QUIET in between. Raises UpstreamError."""
 
+    @property
+    def has_event(self) -> bool:
+        """As :attr:`~routing.upstreams.base.AnswerStream.has_event`."""
+
     def beat(self, every_s: float) -> None:
         """As :meth:`~routing.upstreams.base.AnswerStream.beat`."""
 
@@ -99,6 +103,10 @@ class LiveStream:
     @property
     def service_tier(self) -> str | None:
         return self._source.service_tier
+
+    @property
+    def has_event(self) -> bool:
+        return self._source.has_event
 
     def __iter__(self) -> Iterator[Json]:
         return self

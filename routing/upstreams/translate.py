@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from traceback import walk_tb
@@ -206,6 +206,7 @@ class Translated:
         self._reader = reader
         self._wire = wire
         self._prepared = prepared
+        self._is_converted = bool(prepared.context.get("json_mode"))
         self._parser = wire.parser(prepared, reader.headers)
         self._secret = request.api_key
         self._head: Json = {
@@ -226,6 +227,10 @@ class Translated:
     @property
     def usage(self) -> Usage | None:
         return usage_of(self._usage_dict())
+
+    @property
+    def has_event(self) -> bool:
+        return self._reader.has_event
 
     def beat(self, every_s: float) -> None:
         self._reader.beat_s = every_s
@@ -270,8 +275,22 @@ class Translated:
                 break
         yield from self._end()
 
-    def _read(self, event: Json) -> Iterator[Json]:
+    def _read(self, event: Json) -> Iterable[Json]:
         """The chunks in which the client is told what the event says. Raises the error that it is."""
+        if self._may_be_plain and (text := self._wire.plain_text(event)) is not None:
+            if self.service_tier is None and isinstance(tier := self._wire.service_tier(event), str):
+                self.service_tier = tier
+            if self._wire.usage_name in event:
+                self._count = {self._wire.usage_name: event[self._wire.usage_name]}
+            return (self._chunk(0, {"content": text}, None),)
+        return self._translated(event)
+
+    @property
+    def _may_be_plain(self) -> bool:
+        """Whether text is nothing but text: the answer has begun, and is not what litellm makes of a tool's call."""
+        return self.progress.spoken and self._id_known and 0 in self._opened and not self._is_converted
+
+    def _translated(self, event: Json) -> Iterator[Json]:
         failure = errors.from_event(event, secret=self._secret) or self._wire.refusal(event, self._secret)
         event = self._wire.readable(event, self._prepared)
         self._failed_turn = self._failed_turn or self._wire.failed_turn(event)

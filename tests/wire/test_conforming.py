@@ -402,6 +402,7 @@ class Surprising:
     usage = Usage(7)
     service_tier = None
     dropped_params: tuple[str, ...] = ()
+    has_event = False
 
     def __init__(self) -> None:
         self.progress = Progress(spoken=True)

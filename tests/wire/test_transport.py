@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
+import itertools
 import os
 import socket
 import ssl
@@ -15,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routing.upstreams.base import FailureKind, Timeouts, UpstreamError
@@ -595,3 +597,57 @@ def test_a_picture_that_is_too_large_is_refused() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n"
     with Raw(head, *[b"x" * 1_000_000] * 25) as server, pytest.raises(UpstreamError, match="could not be fetched"):
         media.fetch(server.url, soon(), allowed=lambda _: True)
+
+
+def chunked(*parts: bytes) -> bytes:
+    return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
+
+
+CHUNKED_HEAD = SSE_HEAD.replace(b"Connection: close", b"Transfer-Encoding: chunked")
+
+
+def test_events_that_come_at_once_are_read_at_once_whether_chunked_or_not() -> None:
+    events = [f"data: {number}\n\n".encode() for number in range(20)]
+    for head, body in ((SSE_HEAD, b"".join(events)), (CHUNKED_HEAD, chunked(*events, b"data: last\n\n"))):
+        with Raw(head + body, linger_s=5) as server:
+            reader = post_stream(server.url, HEADERS, STREAMED, PATIENT)
+            assert isinstance(reader, EventReader)
+            assert [reader.has_event, reader.next_event()] == [False, b"0"]
+            for number in range(1, 20):
+                assert [reader.has_event, reader.next_event()] == [True, str(number).encode()]
+            reader.close()
+
+
+@pytest.mark.parametrize(
+    "following",
+    [
+        b"",
+        b"5",
+        b"5\r\n",
+        b"5;ext=1\r\n",
+        b"zz\r\nx",
+        b"0\r\n",
+        b"0000000c\r\ndata: b",
+        b"c\r\ndata: b\n\n: x\r\n",
+    ],
+)
+def test_events_that_came_whole_are_not_lost_for_what_comes_with_them(following: bytes) -> None:
+    with Raw(CHUNKED_HEAD + chunked(b"data: a\n\n", b"data: aa\n\n") + following) as server:
+        reader = post_stream(server.url, HEADERS, STREAMED, PATIENT)
+        assert isinstance(reader, EventReader)
+        assert [reader.next_event(), reader.next_event()] == [b"a", b"aa"]
+        with contextlib.suppress(UpstreamError):
+            while reader.next_event() is not None:
+                pass
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=st.binary(max_size=60), cuts=st.lists(st.integers(0, 200), max_size=12))
+def test_however_a_stream_is_chunked_its_events_are_the_same(text: bytes, cuts: list[int]) -> None:
+    body = b"data: a\n\ndata: \r\n1f\r\nb\n\n" + text.replace(b"\x00", b"data: c\n\n") + b"\n\ndata: end\n\n"
+    places = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
+    parts = [body[start:end] for start, end in itertools.pairwise(places)]
+    with Raw(CHUNKED_HEAD + chunked(*parts) + b"0\r\n\r\n") as server:
+        reader = post_stream(server.url, HEADERS, STREAMED, PATIENT)
+        assert isinstance(reader, EventReader)
+        assert drain(reader) == events_of(body)

@@ -270,6 +270,10 @@ class Continued:
     def service_tier(self) -> str | None:
         return self._stream.service_tier
 
+    @property
+    def has_event(self) -> bool:
+        return False  # what it joins, it may keep
+
     def beat(self, every_s: float) -> None:
         self._stream.beat(every_s)
 

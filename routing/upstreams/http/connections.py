@@ -15,6 +15,7 @@ from __future__ import annotations
 import http
 import http.client
 import io
+import re
 import socket
 import ssl
 from contextlib import suppress
@@ -38,6 +39,8 @@ _IDLE_HTTPS_S: Final = 50.0
 _IDLE_HTTP_S: Final = 4.0
 
 READ_BYTES: Final = 65536
+#: The end of the last chunk, the size of the next one, which is not the last, and its first byte.
+_CHUNK: Final = re.compile(rb"\r\n0{0,8}[1-9a-fA-F][0-9a-fA-F]{0,8}[ \t]*(?:;[^\r\n]{0,1000})?\r\n.", re.DOTALL)
 _MAX_HEADERS, _MAX_HEADER_BYTES = 100, 65536  # http.client's own bounds
 
 
@@ -57,16 +60,26 @@ class Watch:
         """Whether something of the body comes in that time. Reads nothing of it."""
         if self.sock is None or self.buffer is None or self.sock.fileno() == -1:
             return True  # whoever reads hears at once what is the matter
-        self.is_peeking = True
-        try:
-            buffered = self.buffer.peek(1)
-        finally:
-            self.is_peeking = False
-        if buffered.strip(b"\r\n"):  # the end of a chunk, whose next has not come, is nothing to read
+        if self._buffered(self.buffer).strip(
+            b"\r\n"
+        ):  # the end of a chunk, whose next has not come, is nothing to read
             return True
         if isinstance(self.sock, ssl.SSLSocket) and self.sock.pending():
             return True
         return wait_for_read(self.sock, timeout=max(0.0, within_s))
+
+    def has_chunk(self) -> bool:
+        """Whether the next chunk of a chunked body has begun to come, so that reading from it waits for nothing.
+
+        http.client reads one chunk at a time, and most providers send each event as a chunk."""
+        return self.buffer is not None and _CHUNK.match(self._buffered(self.buffer)) is not None
+
+    def _buffered(self, buffer: io.BufferedReader) -> bytes:
+        self.is_peeking = True
+        try:
+            return buffer.peek(1)
+        finally:
+            self.is_peeking = False
 
 
 class _TimedSocket(io.RawIOBase):

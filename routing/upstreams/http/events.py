@@ -101,6 +101,7 @@ class EventReader:
         self._response = response
         self._watch = watch
         self._decode = "content-encoding" in response.headers
+        self._is_chunked = bool(response.chunked) and not self._decode
         self._lines: deque[bytes] = deque()
         self._rest: list[bytes] = []  # the beginning of a line whose end has not arrived
         self._rest_bytes = 0
@@ -171,6 +172,19 @@ class EventReader:
         now = monotonic()
         return now < deadline and (not is_ready or now >= at)
 
+    @property
+    def has_event(self) -> bool:
+        """Whether a whole event is here already, so that asking for it waits for nobody."""
+        has_data = False
+        for line in self._lines:
+            if line.startswith(b"data:"):
+                if self._unseparated:
+                    return True
+                has_data = True
+            elif has_data and not line:
+                return True
+        return False
+
     def is_ready(self, within_s: float) -> bool:
         """Whether the next bytes, or the end, come in that time. Nothing is read, and nothing is lost by asking."""
         if self._lines or self._ended or self._closed or self._decode:
@@ -186,6 +200,8 @@ class EventReader:
             if not self._closed:
                 with ANSWERING:
                     chunk = self._response.read1(READ_BYTES, decode_content=self._decode)
+                    if self._is_chunked and chunk and self._watch.has_chunk():
+                        chunk = self._with_buffered(chunk)
         except Exception:
             if not self._closed:  # after `close()` any error of the socket is expected
                 raise
@@ -209,6 +225,13 @@ class EventReader:
             self.close()
             raise UpstreamError(FailureKind.MALFORMED, f"The provider's stream is larger than {MAX_STREAM_BYTES} bytes")
         self._split(chunk)
+
+    def _with_buffered(self, chunk: bytes) -> bytes:
+        """The chunk, and those that have come with it."""
+        chunks = [chunk]
+        while self._watch.has_chunk():
+            chunks.append(self._response.read1(READ_BYTES, decode_content=False))
+        return b"".join(chunks)
 
     def _without_mark(self, chunk: bytes) -> bytes:
         """The first bytes of the body without a byte-order mark, which may come in pieces."""

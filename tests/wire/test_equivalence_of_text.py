@@ -1,0 +1,161 @@
+"""A text that is read without litellm is read as litellm reads it: streams of all kinds of events, both ways."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from routing.upstreams.base import Json, UpstreamError
+from routing.upstreams.formats import Anthropic, Gemini, Prepared, WireFormat
+from routing.upstreams.http.events import replayed
+from routing.upstreams.http.transport import Whole
+from routing.upstreams.streams import LiveStream
+from routing.upstreams.translate import Translated, _prepare
+from tests.wire.upstream_calls import HELLO, call
+
+TEXTS = st.sampled_from(["Hello", " ", "\n", "", "{", "ü\u2028", "\ud800", None, 7])
+
+
+class ByLitellm:
+    """The same format, every event of which litellm reads."""
+
+    def plain_text(self, event: Json) -> str | None:
+        return None
+
+
+class AnthropicByLitellm(ByLitellm, Anthropic):
+    pass
+
+
+class GeminiByLitellm(ByLitellm, Gemini):
+    pass
+
+
+def played(wire: WireFormat, prepared: Prepared, events: list[Json], provider: str) -> tuple[list[Json], Any, Any]:
+    body = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+    source = Translated(replayed(Whole(200, {}, body)), wire, prepared, call("http://x", provider=provider))
+    stream, chunks, failure = LiveStream(source), [], None
+    try:
+        for chunk in stream:
+            chunks.append({**chunk, "id": "", "created": 0})  # noqa: PERF401  what came before it fails counts
+    except UpstreamError as error:
+        failure = (error.kind, error.message, error.consumed)
+    return chunks, failure, (stream.usage, stream.service_tier)
+
+
+def anthropic_events(blocks: list[tuple[str, list[Json]]], usage: Json) -> list[Json]:
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude", "content": [], "usage": usage}
+    events: list[Json] = [{"type": "message_start", "message": message}]
+    for index, (kind, deltas) in enumerate(blocks):
+        block = {
+            "text": {"type": "text", "text": ""},
+            "thinking": {"type": "thinking", "thinking": ""},
+            "tool_use": {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}},
+        }[kind]
+        events.append({"type": "content_block_start", "index": index, "content_block": block})
+        events += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
+        events.append({"type": "content_block_stop", "index": index})
+    events.append({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 9}})
+    return [*events, {"type": "message_stop"}]
+
+
+A_DELTAS = st.one_of(
+    st.builds(lambda text: {"type": "text_delta", "text": text}, TEXTS),
+    st.builds(lambda text: {"type": "text_delta", "text": text, "more": 1}, TEXTS),
+    st.just({"type": "thinking_delta", "thinking": "hm"}),
+    st.just({"type": "signature_delta", "signature": "abc"}),
+    st.just({"type": "input_json_delta", "partial_json": '{"a'}),
+    st.just({"type": "citations_delta", "citation": {"type": "char_location", "cited_text": "x"}}),
+)
+A_STREAMS = st.builds(
+    anthropic_events,
+    st.lists(st.tuples(st.sampled_from(["text", "thinking", "tool_use"]), st.lists(A_DELTAS, max_size=4)), max_size=3),
+    st.sampled_from([{"input_tokens": 5, "output_tokens": 1}, {"input_tokens": 5, "service_tier": "priority"}]),
+)
+
+PARTS = st.one_of(
+    st.builds(lambda text: {"text": text}, TEXTS),
+    st.builds(lambda text: {"text": text, "thought": True}, TEXTS),
+    st.builds(lambda text: {"text": text, "thoughtSignature": "abc"}, TEXTS),
+    st.just({"functionCall": {"name": "weather", "args": {"city": "Rome"}}}),
+    st.just({"inlineData": {"mimeType": "image/png", "data": "AA=="}}),
+)
+CANDIDATES = st.fixed_dictionaries(
+    {
+        "content": st.fixed_dictionaries(
+            {"parts": st.lists(PARTS, min_size=1, max_size=2)}, optional={"role": st.just("model")}
+        )
+    },
+    optional={
+        "index": st.sampled_from([0, 0, 1]),
+        "finishReason": st.sampled_from(["STOP", "MAX_TOKENS", "SAFETY"]),
+        "safetyRatings": st.just([{"category": "HARM_CATEGORY_HARASSMENT", "probability": "LOW"}]),
+        "avgLogprobs": st.just(-0.1),
+        "groundingMetadata": st.just({"webSearchQueries": ["x"]}),
+    },
+)
+G_EVENTS = st.fixed_dictionaries(
+    {"candidates": st.lists(CANDIDATES, min_size=1, max_size=2)},
+    optional={
+        "usageMetadata": st.sampled_from(
+            [
+                {"promptTokenCount": 4, "candidatesTokenCount": 2, "totalTokenCount": 6},
+                {"promptTokenCount": 4, "totalTokenCount": 4, "serviceTier": "priority"},
+            ]
+        ),
+        "modelVersion": st.just("gemini-2.5-pro"),
+        "responseId": st.just("r-1"),
+        "createTime": st.just("2026-01-01T00:00:00Z"),
+    },
+)
+FORMATS: dict[str, tuple[WireFormat, WireFormat]] = {
+    "anthropic": (Anthropic(), AnthropicByLitellm()),
+    "gemini": (Gemini(), GeminiByLitellm()),
+}
+BODIES: dict[str, Json] = {
+    "plain": {**HELLO},
+    "schema": {**HELLO, "response_format": {"type": "json_object"}},
+    "functions": {**HELLO, "functions": [{"name": "weather", "parameters": {"type": "object", "properties": {}}}]},
+}
+
+
+@pytest.mark.parametrize("body", BODIES)
+@settings(max_examples=40, deadline=None)
+@given(events=A_STREAMS)
+def test_claudes_text_is_read_as_litellm_reads_it(body: str, events: list[Json]) -> None:
+    _same("anthropic", BODIES[body], events)
+
+
+@pytest.mark.parametrize("body", BODIES)
+@settings(max_examples=40, deadline=None)
+@given(events=st.lists(G_EVENTS, max_size=5))
+def test_geminis_text_is_read_as_litellm_reads_it(body: str, events: list[Json]) -> None:
+    _same("gemini", BODIES[body], events)
+
+
+def _same(provider: str, body: Json, events: list[Json]) -> None:
+    ours, litellms = FORMATS[provider]
+    prepared = _prepare(ours, call("http://x", body, provider=provider), streamed=True)
+    found = [played(wire, prepared, json.loads(json.dumps(events)), provider) for wire in (ours, litellms)]
+    for chunks, _, _ in found:
+        for chunk in chunks:
+            for choice in chunk["choices"]:
+                for named in choice["delta"].get("tool_calls") or ():
+                    named.pop("id", None)  # litellm draws one for Gemini's calls
+    assert found[0] == found[1]
+
+
+def test_most_of_an_ordinary_answer_is_plain_text() -> None:
+    text = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}}
+    assert Anthropic().plain_text(text) == "Hello"
+    event = {
+        "candidates": [{"content": {"parts": [{"text": "Hello"}], "role": "model"}, "index": 0}],
+        "usageMetadata": {"promptTokenCount": 4},
+        "modelVersion": "gemini-2.5-pro",
+        "responseId": "r-1",
+    }
+    assert Gemini().plain_text(event) == "Hello"
