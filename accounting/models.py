@@ -7,6 +7,7 @@ that history survives renames and deletes. Money is US dollars, NUMERIC(20,12), 
 
 from __future__ import annotations
 
+import json
 import zoneinfo
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -543,6 +544,10 @@ class Attempt(models.Model):
 
     class Meta:
         ordering = ("entry", "position")
+        indexes = (
+            # Tiny: the first page reads it (refused_keys.sql), however many attempts there are.
+            models.Index(fields=("started_at",), name="attempt_key_refused", condition=Q(outcome="authentication")),
+        )
         constraints = (
             models.UniqueConstraint(fields=("entry", "position"), name="attempt_one_a_position"),
             models.CheckConstraint(condition=Q(cost_usd__gte=0), name="attempt_cost_not_negative"),
@@ -659,6 +664,29 @@ class Charge(models.Model):
         return f"{self.entry_id} in {self.period_id}: {self.held_usd} held, {self.posted_usd} posted"
 
 
+class ExactNumbers(json.JSONDecoder):
+    """Reads JSON's numbers as they are written, because amounts are among them."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(parse_float=Decimal, **options)
+
+
+class Reconciliation(models.Model):
+    """What one run of ``reconcile`` found: whether every balance was the sum of its charges."""
+
+    at = models.DateTimeField()
+    periods = models.BigIntegerField()
+    entries = models.BigIntegerField()
+    discrepancies = models.BigIntegerField()
+    details = ArrayField(models.TextField(), default=list)  # the first discrepancies, in words
+
+    class Meta:
+        ordering = ("-at", "-pk")
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M} UTC"
+
+
 class Change(models.Model):
     """What somebody changed of the configuration or of the books by hand. Triggers write it (``audit.sql``), and nobody
     changes or deletes it. It names people and objects as text, so it outlives both."""
@@ -669,8 +697,8 @@ class Change(models.Model):
     command = models.CharField(max_length=64, blank=True)
     object = models.TextField()
     #: The fields that differ and their values. A new object has no values before, a deleted object has none after.
-    before = models.JSONField()
-    after = models.JSONField()
+    before = models.JSONField(decoder=ExactNumbers)
+    after = models.JSONField(decoder=ExactNumbers)
 
     class Meta:
         verbose_name_plural = "audit"

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from django.db import connection, models
+import psycopg
+from django.db import OperationalError, connection, models, transaction
 
+from accounting import sql
 from accounting.models import Budget, BudgetPeriod
 from accounting.periods import Period, Window, window
 
@@ -25,7 +27,11 @@ class BudgetStatus:
     limit_usd: Decimal
     posted_usd: Decimal
     held_usd: Decimal
+    starts_at: datetime
     resets_at: datetime | None
+    budget_id: int
+    period_id: int | None  # None: the window is not open yet
+    has_gap: bool  # it may lack what was spent before the budget was made or changed; the next request adds that
 
     @property
     def available_usd(self) -> Decimal:
@@ -59,8 +65,54 @@ def _status(
         limit_usd=budget.limit_usd,
         posted_usd=balance.posted_usd if balance else Decimal(0),
         held_usd=balance.held_usd if balance else Decimal(0),
+        starts_at=current.start,
         resets_at=current.end,
+        budget_id=budget.pk,
+        period_id=balance.pk if balance else None,
+        has_gap=balance.has_gap if balance else budget.created_at > current.start,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Spender:
+    """What one key, alias or end user has spent and holds in a budget's window."""
+
+    dimension: str  # key, alias or end_user
+    name: str
+    requests: int
+    posted_usd: Decimal
+    held_usd: Decimal
+
+
+def spenders(period_id: int, *, most: int = 10, within_s: float = 2.0) -> list[Spender] | None:
+    """Who spent most in a window, at most ``most`` of a dimension. None: it has too many requests to add up in time."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{within_s * 1000:.0f}ms"])
+            cursor.execute(sql.load("window_spenders"), {"period_id": period_id, "most": most})
+            return [Spender(*row) for row in cursor.fetchall()]
+    except OperationalError as error:
+        if isinstance(error.__cause__, psycopg.errors.QueryCanceled):
+            return None
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedKey:
+    """A provider's key that its provider refused last, and has not taken since."""
+
+    provider: str
+    key_reference: str
+    at: datetime
+    http_status: int | None
+    error: str
+
+
+def refused_keys() -> list[RefusedKey]:
+    """Of all workers and replicas, in the last day: each attempt is on the books with its key's reference."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql.load("refused_keys"))
+        return [RefusedKey(*row) for row in cursor.fetchall()]
 
 
 @dataclass(frozen=True, slots=True)

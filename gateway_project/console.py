@@ -51,6 +51,7 @@ UNFOLD: dict[str, Any] = {
                     _page("Refusals", "block", "accounting", "refusedrequest"),
                     _page("Attempts", "call_split", "accounting", "attempt"),
                     _page("Adjustments", "edit_note", "accounting", "adjustment"),
+                    _page("Reconciliations", "balance", "accounting", "reconciliation"),
                 ],
             },
             {

@@ -103,6 +103,20 @@ class Catalog:
                     names[name] = None
         return list(names)
 
+    def aliases_at(self, provider: str, model: str | None = None) -> tuple[str, ...]:
+        """The enabled aliases with a deployment of their own at the provider, of that model or of any."""
+        return tuple(
+            alias.name
+            for alias in self.aliases.values()
+            if alias.enabled
+            and any(
+                step.provider.name == provider
+                and step.provider.enabled
+                and (model in (None, step.deployment.model) or wildcards.is_of(step.deployment.model, model or ""))
+                for step in alias.own
+            )
+        )
+
     def alias_for(self, key: Key, name: str) -> Alias:
         """The alias that a client with this key asks for. Raises ModelNotFound or ModelNotAllowed.
 

@@ -3,6 +3,6 @@
 The pages of keys, budgets and prices are in ``routing.admin``, because their forms refer to aliases and providers.
 """
 
-from accounting.admin import changes, entries, refusals
+from accounting.admin import changes, entries, reconciliations, refusals
 
-__all__ = ["changes", "entries", "refusals"]
+__all__ = ["changes", "entries", "reconciliations", "refusals"]

@@ -13,7 +13,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -27,6 +27,7 @@ from unfold.paginator import InfinitePaginator
 
 from accounting.admin.corrections import AdjustForm, Question, ResolveForm
 from accounting.admin.pages import Page
+from accounting.amounts import usd
 from accounting.ledger.corrections import AdjustedBefore, NotCorrectable, adjust, resolve
 from accounting.models import Adjustment, Attempt, Charge, EntryState, LedgerEntry
 from accounting.money import dollars
@@ -41,8 +42,8 @@ def never(*_: Any, **__: Any) -> bool:
     return False
 
 
-def _usd(amount: Decimal | None) -> str | None:
-    return None if amount is None else dollars(amount)
+def _usd(amount: Decimal | None) -> SafeString | None:
+    return None if amount is None else usd(amount)
 
 
 def _shortened(request_id: str) -> str:
@@ -79,6 +80,23 @@ class ProviderFilter(SeenFilter):
 
 class OutcomeFilter(SeenFilter):
     title, parameter_name, column = "outcome", "outcome", "outcome"
+
+
+class EndedFilter(DropdownFilter):
+    """How a request ended, as the first page counts it."""
+
+    title, parameter_name = "ended", "ended"
+    conditions: ClassVar[dict[str, Q]] = {
+        "failed": Q(http_status__gte=400) | Q(state=EntryState.UNKNOWN),
+        "fallback": Q(fallback=True),
+    }
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("failed", "failed"), ("fallback", "served by a fallback")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        condition = self.conditions.get(self.value() or "")
+        return queryset if condition is None else queryset.filter(condition)
 
 
 class DaysFilter(RangeDateFilter):
@@ -168,7 +186,8 @@ class LedgerEntryAdmin(Page):
     )  # fmt: skip
     list_display_links = ("created_at", "short_id")
     list_filter = (
-        ("state", ChoicesDropdownFilter), AliasFilter, KeyFilter, ProviderFilter, ("created_at", DaysFilter),
+        ("state", ChoicesDropdownFilter), EndedFilter, AliasFilter, KeyFilter, ProviderFilter,
+        ("created_at", DaysFilter),
     )  # fmt: skip
     list_filter_submit = True
     list_per_page = 50
@@ -176,6 +195,8 @@ class LedgerEntryAdmin(Page):
     list_disable_select_all = True
     search_fields = ("request_id__exact",)
     search_help_text = "The whole request id (the answer's x-request-id)"
+    when_empty = "Each request that is admitted has a row here, from its hold on."
+    when_nothing_is_found = "No admitted request fits. One that was refused is under Refusals."
     ordering = ("-created_at",)
     show_full_result_count = False
     paginator = InfinitePaginator
@@ -221,6 +242,8 @@ class LedgerEntryAdmin(Page):
 
     @display(description="served by")
     def served_by(self, entry: LedgerEntry) -> str | None:
+        if not entry.served_alias:
+            return None  # the entry's provider is the one that failed last
         if entry.fallback and entry.served_alias:
             return f"{entry.served_alias} · {entry.provider}"
         return entry.provider or None
@@ -239,6 +262,8 @@ class LedgerEntryAdmin(Page):
 
     @display(description="cost")
     def cost(self, entry: LedgerEntry) -> str | None:
+        if entry.state == EntryState.HELD and entry.hold_usd is not None:
+            return format_html("{} held", usd(entry.hold_usd))
         if entry.cost_usd is None and entry.state == EntryState.POSTED:
             return "unpriced"
         return _usd(entry.cost_usd)
@@ -400,6 +425,7 @@ class AttemptAdmin(Page):
         "cost",
     )  # fmt: skip
     list_filter = (ProviderFilter, OutcomeFilter, AliasFilter)
+    when_empty = "Each call of a provider has a row here, once its request is settled."
     list_filter_submit = True
     list_per_page = 50
     list_fullwidth = True
@@ -428,6 +454,7 @@ class AdjustmentAdmin(Page):
     list_filter_submit = True
     search_fields = ("entry__request_id__exact", "author__exact")
     search_help_text = "A whole request id, or an operator's name"
+    when_empty = "A correction of a settled entry is made on the entry's page, under Ledger, and is listed here."
     has_add_permission = has_change_permission = has_delete_permission = never
 
     @display(description="amount", ordering="amount_usd")

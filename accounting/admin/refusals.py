@@ -8,13 +8,14 @@ from django.contrib import admin
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.http import urlencode
+from django.utils.safestring import SafeString
 from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 
 from accounting.admin.entries import AliasFilter, DaysFilter, KeyFilter, SeenFilter, never
 from accounting.admin.pages import Page
+from accounting.amounts import usd
 from accounting.models import ApiKey, Budget, RefusedRequest
-from accounting.money import dollars
 
 
 class CodeFilter(SeenFilter):
@@ -32,6 +33,8 @@ class RefusedRequestAdmin(Page):
     list_filter = (CodeFilter, KeyFilter, AliasFilter, BudgetFilter, ("at", DaysFilter))
     list_filter_submit = True
     list_per_page = 50
+    when_empty = "A request that is refused before it is admitted has a row here, for 30 days."
+    when_nothing_is_found = "No refused request fits. A request that was admitted is under Ledger."
     list_fullwidth = True
     list_disable_select_all = True
     search_fields = ("request_id__exact", "key__exact", "alias__exact", "budget__exact", "end_user__exact")
@@ -67,7 +70,7 @@ class RefusedRequestAdmin(Page):
     def room(self, refused: RefusedRequest) -> str | None:
         if refused.limit_usd is None:
             return None
-        return f"{_usd(refused.spent_usd)} + {_usd(refused.held_usd)} of {_usd(refused.limit_usd)}"
+        return format_html("{} + {} of {}", *map(_usd, (refused.spent_usd, refused.held_usd, refused.limit_usd)))
 
     @display(description="limit")
     def limit(self, refused: RefusedRequest) -> str | None:
@@ -82,8 +85,8 @@ class RefusedRequestAdmin(Page):
         return _usd(refused.held_usd)
 
 
-def _usd(amount: Decimal | None) -> str | None:
-    return None if amount is None else dollars(amount)
+def _usd(amount: Decimal | None) -> SafeString | None:
+    return None if amount is None else usd(amount)
 
 
 def _link(model: type[ApiKey] | type[Budget], pk: int | None, name: str) -> str:

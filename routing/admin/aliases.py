@@ -108,7 +108,7 @@ class ModelAliasAdmin(Page):
     ordering = ("position", "name")
     list_filter = ("enabled",)
     search_fields = ("name", "upstream_model")
-    list_per_page = 200
+    list_per_page = 100
     fields = (
         "name",
         "provider",

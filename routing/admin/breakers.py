@@ -14,6 +14,8 @@ from django.utils.timezone import localtime
 from unfold.decorators import action, display
 
 from accounting.admin.pages import Page
+from routing import catalog
+from routing.admin.names import few
 from routing.models import Breaker, BreakerState
 
 #: Compares times by the database's clock, as the workers do.
@@ -28,8 +30,9 @@ PHASE = Case(
 
 @admin.register(Breaker)
 class BreakerAdmin(Page):
-    list_display = ("provider", "model", "phase", "since", "until", "last_kind", "failures", "last_reset")
-    fields = ("provider", "model", "phase", "since", "until", "last_kind", "failures", "last_reset")
+    list_display = ("provider", "model", "phase", "since", "until", "used_by", "last_kind", "failures", "last_reset")
+    fields = ("provider", "model", "phase", "since", "until", "used_by", "last_kind", "failures", "last_reset")
+    when_empty = "A deployment's breaker is listed from the first time that it opens."
     list_filter = ("state",)
     search_fields = ("provider", "model")
     actions = ("close",)
@@ -67,6 +70,11 @@ class BreakerAdmin(Page):
             until: datetime = breaker.open_until
             return until
         return {"half-open": "the next request probes", "probing": "a request probes it"}.get(breaker.phase)
+
+    @display(description="aliases", empty_value="no enabled alias")
+    def used_by(self, breaker: Breaker) -> str | None:
+        """Whose requests skip the deployment while its breaker is open."""
+        return few(catalog.fresh().aliases_at(breaker.provider, breaker.model)) or None
 
     @display(description="closed by", ordering="reset_at", empty_value="")
     def last_reset(self, breaker: Breaker) -> str | None:

@@ -1,98 +1,134 @@
 """The first page: what an operator must see within five seconds.
 
-It takes a handful of indexed queries, however large the ledger is.
+It takes a few dozen indexed queries, however large the ledger is. `routing.admin.problems` says what is wrong.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from django.contrib import admin
+from django.db import Error, connection
 from django.db.models import Count, Q, Sum
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
-from accounting import wildcards
-from accounting.models import Adjustment, Budget, EntryState, LedgerEntry
-from accounting.money import dollars
+from accounting.amounts import usd
+from accounting.models import Adjustment, Budget, EntryState, LedgerEntry, Reconciliation, RefusedRequest
 from accounting.reports import statuses
 from routing import catalog
+from routing.admin import problems
 from routing.admin.budgets import progress_bar
-from routing.secrets import references
 
 admin.site.index_template = "routing/dashboard.html"
 admin.site.index_title = "Overview"
 
 _RECENT = 12  # entries
+_FAILURES = 6
+_BUDGETS = 8
+_LOCK_WAIT_MS = 250
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetLine:
     name: str
+    page: str
     mode: str
-    spent: str
-    held: str
-    limit: str
+    spent: SafeString
+    held: SafeString | None
+    limit: SafeString
     period: str
     resets_at: datetime | None
     bar: SafeString
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """Something to act on. ``where`` names the admin page on which to do it."""
+class Number:
+    """A number of the last day, and the page that lists what it counts."""
 
-    text: str
-    where: str
-    query: str = ""
+    amount: object
+    words: str
+    link: str
 
 
 def context(request: HttpRequest, page: dict[str, Any]) -> dict[str, Any]:
     """unfold's DASHBOARD_CALLBACK. An operator gets only the parts whose rows the operator may see."""
-    may_see = {
-        model: request.user.has_perm(f"{app}.view_{model}")
-        for app, model in (
-            ("accounting", "budget"), ("accounting", "ledgerentry"), ("accounting", "price"), ("routing", "provider"),
-            ("routing", "modelalias"),
-        )
-    }  # fmt: skip
-    page["problems"] = [
-        *(_unknown_entries() if may_see["ledgerentry"] else ()),
-        *(_missing_keys() if may_see["provider"] else ()),
-        *(_unpriced() if may_see["modelalias"] and may_see["price"] else ()),
-    ]
-    if may_see["budget"]:
-        page["budgets"] = _budgets()
-    if may_see["ledgerentry"]:
-        page["day"] = _day()
-        page["holds"] = _holds()
-        page["recent"] = LedgerEntry.objects.order_by("-created_at")[:_RECENT]
-    page["sees_anything"] = any(may_see.values())
+    user = request.user
+    page["now"] = datetime.now(UTC)
+    with _impatient():
+        page["verdict"] = problems.judge(user)
+        for right, part in (
+            ("accounting.view_reconciliation", _reconciled),
+            ("accounting.view_budget", _budgets),
+            ("accounting.view_ledgerentry", _ledger),
+            ("accounting.view_refusedrequest", _refused),
+        ):
+            if user.has_perm(right):
+                try:
+                    page |= part()
+                except Error:  # the verdict says what is wrong with Postgres
+                    page["is_incomplete"] = True
+    page["base_url"] = request.build_absolute_uri("/v1")
+    page["sees_anything"] = bool(page["verdict"].passed or page["verdict"].found)
+    page["has_rights"] = bool(user.get_all_permissions())
     return page
 
 
-def _budgets() -> list[BudgetLine]:
-    return [
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Reading waits for a lock only while somebody changes or locks a whole table. The page must say so, not wait."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('lock_timeout', %s, false)", [f"{_LOCK_WAIT_MS}ms"])
+    try:
+        yield
+    finally:
+        with suppress(Error), connection.cursor() as cursor:
+            cursor.execute("RESET lock_timeout")
+
+
+def _reconciled() -> dict[str, Any]:
+    return {"reconciled": Reconciliation.objects.first()}
+
+
+def _budgets() -> dict[str, Any]:
+    """The enabled budgets, those first that are nearest to their limits."""
+    urgent = sorted(statuses(Budget.objects.filter(enabled=True)), key=problems.used, reverse=True)
+    lines = [
         BudgetLine(
             name=status.budget,
+            page=reverse("admin:accounting_budget_change", args=[status.budget_id]),
             mode=status.mode,
-            spent=dollars(status.posted_usd),
-            held=dollars(status.held_usd) if status.held_usd else "",
-            limit=dollars(status.limit_usd),
-            period="for ever" if status.period == "total" else f"a {status.period}",
+            spent=usd(status.posted_usd),
+            held=usd(status.held_usd) if status.held_usd else None,
+            limit=usd(status.limit_usd),
+            period=problems.period_in_words(status),
             resets_at=status.resets_at,
             bar=progress_bar(status),
         )
-        for status in statuses(Budget.objects.filter(enabled=True)[:20])
+        for status in urgent[:_BUDGETS]
     ]
+    return {"budgets": lines, "more_budgets": len(urgent) - len(lines)}
 
 
-def _day() -> dict[str, Any]:
-    """The last 24 hours."""
-    since = datetime.now(UTC) - timedelta(hours=24)
+def _ledger() -> dict[str, Any]:
+    return {
+        "day": _day(),
+        "failures": _failures(),
+        "recent": list(LedgerEntry.objects.order_by("-created_at")[:_RECENT]),
+        "first_alias": next(iter(catalog.fresh().enabled_aliases), "gpt-4o"),
+    }
+
+
+def _day() -> list[Number]:
+    """The last 24 hours, and what runs now."""
+    since = _since()
     found = LedgerEntry.objects.filter(created_at__gte=since).aggregate(
         requests=Count("pk"),
         failed=Count("pk", filter=Q(http_status__gte=400) | Q(state=EntryState.UNKNOWN)),
@@ -102,66 +138,35 @@ def _day() -> dict[str, Any]:
     adjusted = Adjustment.objects.filter(entry__created_at__gte=since).aggregate(
         usd=Sum("amount_usd", default=Decimal(0))
     )
-    return {**found, "cost_usd": dollars(found["cost_usd"] + adjusted["usd"])}
-
-
-def _holds() -> dict[str, Any]:
-    found = LedgerEntry.objects.filter(state=EntryState.HELD).aggregate(
-        requests=Count("pk"), held_usd=Sum("hold_usd", default=Decimal(0))
+    held = LedgerEntry.objects.filter(state=EntryState.HELD).aggregate(
+        requests=Count("pk"), usd=Sum("hold_usd", default=Decimal(0))
     )
-    return {**found, "held_usd": dollars(found["held_usd"])}
-
-
-def _unknown_entries() -> list[Problem]:
-    unknown = LedgerEntry.objects.filter(state=EntryState.UNKNOWN).aggregate(
-        entries=Count("pk"), usd=Sum("hold_usd", default=Decimal(0))
-    )
-    if not unknown["entries"]:
-        return []
+    days = {"created_at_from": f"{since:%Y-%m-%d}"}
     return [
-        Problem(
-            f"{unknown['entries']} unknown ledger entries, charged at their holds ({dollars(unknown['usd'])}): "
-            "their worker died, so find them on the provider's bill and resolve them.",
-            "admin:accounting_ledgerentry_changelist",
-            "?state__exact=unknown",
-        )
+        Number(usd(found["cost_usd"] + adjusted["usd"]), "spent", _listed(**days)),
+        Number(f"{found['requests']:,}", "requests", _listed(**days)),
+        Number(f"{found['failed']:,}", "failed", _listed(ended="failed", **days)),
+        Number(f"{found['fallbacks']:,}", "served by a fallback", _listed(ended="fallback", **days)),
+        Number(f"{held['requests']:,}", "running now", _listed(state__exact="held")),
+        Number(usd(held["usd"]), "held by them", _listed(state__exact="held")),
     ]
 
 
-def _steps() -> list[catalog.Step]:
-    """Every deployment that a request may reach now."""
-    aliases = catalog.fresh().aliases.values()
-    return [step for alias in aliases if alias.enabled for step in alias.own if step.provider.enabled]
+def _failures() -> list[LedgerEntry]:
+    failed = Q(http_status__gte=400) | Q(state=EntryState.UNKNOWN)
+    return list(LedgerEntry.objects.filter(failed, created_at__gte=_since()).order_by("-created_at")[:_FAILURES])
 
 
-def _missing_keys() -> list[Problem]:
-    problems = []
-    for provider in {step.provider.name: step.provider for step in _steps()}.values():
-        missing = [reference for reference in provider.key_references if references.find(reference) is None]
-        if not missing:
-            continue
-        lead = f"{' and '.join(missing)} {'leads' if len(missing) == 1 else 'lead'} to nothing."
-        if len(missing) == len(provider.key_references):
-            text = f"The provider {provider.name} has no key: {lead} Its steps are skipped."
-        else:
-            text = f"The provider {provider.name} has fewer keys than it is given: {lead}"
-        problems.append(Problem(text, "admin:routing_provider_changelist"))
-    return problems
+def _refused() -> dict[str, Any]:
+    since = _since()
+    count = RefusedRequest.objects.filter(at__gte=since).aggregate(requests=Sum("count", default=0))["requests"]
+    page = f"{reverse('admin:accounting_refusedrequest_changelist')}?{urlencode({'at_from': f'{since:%Y-%m-%d}'})}"
+    return {"refused": Number(f"{count:,}", "refused", page)}
 
 
-def _unpriced() -> list[Problem]:
-    snapshot, now = catalog.fresh(), datetime.now(UTC)
-    unpriced = {
-        (step.alias, step.provider.name, step.deployment.model): None
-        for step in _steps()
-        if not wildcards.is_wildcard(step.deployment.model)
-        and snapshot.price(step.provider.name, step.deployment.model, now) is None
-    }
-    return [
-        Problem(
-            f"The alias {alias} is unpriced: nobody has said what {model} costs at {provider}. Hard budgets refuse it.",
-            "admin:accounting_price_add",
-            f"?provider={provider}&model={model}",
-        )
-        for alias, provider, model in unpriced
-    ]
+def _since() -> datetime:
+    return datetime.now(UTC) - timedelta(hours=24)
+
+
+def _listed(**filters: str) -> str:
+    return f"{reverse('admin:accounting_ledgerentry_changelist')}?{urlencode(filters)}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import Case, Q, QuerySet, When
+from django.db.models import Case, OuterRef, Q, QuerySet, Subquery, When
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -199,6 +199,8 @@ class PriceAdmin(Page):
     inlines = (RateInline,)
     list_filter = ("provider",)
     search_fields = ("provider", "model")
+    list_per_page = 50
+    when_empty = "Without a price, a model costs nobody knows what, and hard budgets refuse it."
     actions_list = ("import_list",)
     actions_detail = ("replace",)
     warn_unsaved_form = True
@@ -208,16 +210,18 @@ class PriceAdmin(Page):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Price]:
         rows: Any = super().get_queryset(request)
-        priced: QuerySet[Price] = rows.with_token_rates().prefetch_related("rates")
+        same_model = Price.objects.filter(provider=OuterRef("provider"), model=OuterRef("model"))
+        in_force = same_model.filter(effective_from__lte=datetime.now(UTC)).order_by("-effective_from").values("pk")
+        priced: QuerySet[Price] = (
+            rows.with_token_rates().annotate(in_force_id=Subquery(in_force[:1])).prefetch_related("rates")
+        )
         return priced
 
     @display(description="", label={"in force": "success", "future": "info"})
-    def when(self, price: Price) -> str:
-        now = datetime.now(UTC)
-        if price.effective_from > now:
+    def when(self, price: Any) -> str:  # annotated by get_queryset
+        if price.effective_from > datetime.now(UTC):
             return "future"
-        in_force = Price.objects.filter(provider=price.provider, model=price.model).in_force(now).get()
-        return "in force" if in_force == price else "replaced"
+        return "in force" if price.in_force_id == price.pk else "replaced"
 
     @display(description="input", ordering="input_usd", empty_value="none")
     def input_usd(self, price: Any) -> str | None:
@@ -302,13 +306,14 @@ class PriceAdmin(Page):
                 messages.success(request, f"{len(wanted)} price(s) written, effective from now.")
                 return HttpResponseRedirect(reverse("admin:accounting_price_changelist"))
             return HttpResponseRedirect(request.get_full_path())
+        priced = set(Price.objects.in_force(datetime.now(UTC)).values_list("provider", "model"))
         context = {
             **self.admin_site.each_context(request),
             "title": "litellm's prices",
             "opts": self.opts,
             "changes": [(_fingerprint(change), change, price_import.differences(change)) for change in found.changes],
             "same": found.same,
-            "unknown": found.unknown,
+            "unknown": [(*place, "" if place in priced else _new_price(*place)) for place in found.unknown],
         }
         return TemplateResponse(request, "routing/price_import.html", context)
 
@@ -323,6 +328,10 @@ class PriceAdmin(Page):
             ),
         ]
         return deleted, counts, perms_needed, protected
+
+
+def _new_price(provider: str, model: str) -> str:
+    return f"{reverse('admin:accounting_price_add')}?{urlencode({'provider': provider, 'model': model})}"
 
 
 def _fingerprint(change: PriceChange) -> str:

@@ -40,16 +40,16 @@ C_contra = TypeVar("C_contra", bound=Call, contravariant=True)
 Parse = Callable[[HttpRequest, Mapping[str, str], float | None], C]
 
 
-class WholeRendering(Protocol):
+class WholeRendering(Protocol[C_contra]):
     """How whole answers are written in the client's dialect: a function of an endpoint's ``rendering`` module."""
 
-    def whole(self, body: Json, alias: str, estimated: Usage | None) -> Json:
+    def whole(self, call: C_contra, body: Json, alias: str, estimated: Usage | None) -> Json:
         """The body of a whole answer. ``estimated`` is its usage when the provider gave no count, else None."""
 
     # ``envelope(error, request_id)``, where the dialect has an envelope of its own: `routing.api.errors` looks for it.
 
 
-class Rendering(WholeRendering, Protocol[C_contra]):
+class Rendering(WholeRendering[C_contra], Protocol[C_contra]):
     """The same for an endpoint that streams, with a second function."""
 
     def frames(self, call: C_contra, alias: str) -> Frames:
@@ -61,7 +61,7 @@ class SpendingView(APIView):
 
     authentication_classes = (KeyAuthentication,)
     parse: Parse[Any] | None = None
-    rendering: WholeRendering | None = None
+    rendering: WholeRendering[Any] | None = None
 
     def post(self, request: Request, **path: str) -> HttpResponseBase:
         assert self.parse is not None
@@ -69,12 +69,12 @@ class SpendingView(APIView):
         return spend(request, path, self.parse, self.rendering)
 
 
-def route(parse: Parse[C], rendering: WholeRendering) -> Callable[..., HttpResponseBase]:
+def route(parse: Parse[C], rendering: WholeRendering[C]) -> Callable[..., HttpResponseBase]:
     """An endpoint that spends, for the URL table. Its rendering has ``frames`` when its calls can ask for a stream."""
     return SpendingView.as_view(parse=parse, rendering=rendering)
 
 
-def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering: WholeRendering) -> HttpResponseBase:
+def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering: WholeRendering[C]) -> HttpResponseBase:
     """Answer a request that costs money. When it raises a GatewayError, all that was spent is on the books."""
     began = Clock()
     key, call = cast(Key, request.auth), None
@@ -96,7 +96,7 @@ def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering:
 
 
 def _answer(
-    call: C, admitted: Admission, began: Clock, client: ClientConnection, rendering: WholeRendering
+    call: C, admitted: Admission, began: Clock, client: ClientConnection, rendering: WholeRendering[C]
 ) -> HttpResponseBase:
     """The response, whose end releases the client."""
     try:
@@ -125,7 +125,7 @@ def _answer(
             error_code="",
         )
     )
-    body = rendering.whole(answer.body, served.step.alias, None if usage == answer.usage else usage)
+    body = rendering.whole(call, answer.body, served.step.alias, None if usage == answer.usage else usage)
     response = WholeAnswer(json_text.dumps(body), client, headers_of(served))
     if settlement.cost_usd is not None:
         response["x-gateway-cost-usd"] = plain_usd(settlement.cost_usd)

@@ -24,7 +24,7 @@ from routing.breakers import breaker
 from routing.catalog import Step
 from routing.exceptions import AllModelsFailed, ClientClosed, GatewayError, HoldLost, LedgerUnavailable, ProviderRefused
 from routing.models import ChainKind
-from routing.secrets import rotation
+from routing.secrets import references, rotation
 from routing.secrets.references import UnknownStore
 from routing.secrets.rotation import ProviderKey
 from routing.serving.admission import Admission
@@ -46,9 +46,18 @@ from routing.serving.decisions import (
     words_of,
 )
 from routing.upstreams.answers import has_content
-from routing.upstreams.base import AnswerStream, FailureKind, Upstream, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.base import (
+    MAX_THINKING_S,
+    AnswerStream,
+    FailureKind,
+    Upstream,
+    UpstreamError,
+    UpstreamRequest,
+    WholeAnswer,
+)
+from routing.upstreams.disclosure import NotAllowed
 from routing.upstreams.registry import upstream_for
-from routing.upstreams.thinking import may_think
+from routing.upstreams.thinking import asks_to_think, may_think
 
 BACKOFF_S = 0.25  # before the first retry; doubles, with jitter
 PROBE_WAIT_S = 10.0  # the longest that a request with no other step waits for a breaker's probe
@@ -91,6 +100,13 @@ def _is_clients_word(step: Step, error: UpstreamError) -> bool:
     """Whether the provider does not know a model that the client, and not the operator, has named: a wildcard answered
     to the name. Nobody else's requests suffer from that, and no operator has to hear of it."""
     return step.is_of_wildcard and error.kind is FailureKind.NOT_FOUND
+
+
+def _is_thought(admission: Admission, step: Step, error: UpstreamError, started: Clock) -> bool:
+    """Whether the request asked the model to think, and it was silent for no longer than a thinker may be."""
+    if error.kind is not FailureKind.TIMEOUT or not error.consumed or started.ms() >= MAX_THINKING_S * 1000:
+        return False
+    return asks_to_think(admission.call.request_for(step, admission.ceiling(step).most))
 
 
 def _streaming(
@@ -235,13 +251,17 @@ class _Cascade(Generic[Answer]):
                     raise self._client_left(step, started, error) from error
             if visit.key is not None:
                 rotation.failed(step.provider, visit.key, error)
-            is_of_client = is_of_the_client(self._admission, error) or _is_clients_word(step, error)
+            is_of_client = (
+                is_of_the_client(self._admission, error)
+                or _is_clients_word(step, error)
+                or _is_thought(self._admission, step, error, started)
+            )
             if not visit.has_another_key_for(error) and not is_of_client:
-                breaker.failed(step, error)
+                breaker.failed(step, error, self._admission.key.id)
             self._note(visit, started, error)
             raise
         else:
-            breaker.succeeded(step)
+            breaker.succeeded(step, self._admission.key.id)
         finally:
             breaker.probe_ended(step)  # whatever else ended it: a probe without a result would keep the others waiting
         first_token_ms = None if self._leash is None else started.ms()
@@ -271,11 +291,11 @@ class _Cascade(Generic[Answer]):
         visit.key = None
         try:
             key = rotation.choose(step.provider, visit.tried_keys)
-        except UnknownStore as error:
+        except (UnknownStore, NotAllowed) as error:
             raise UpstreamError(FailureKind.NO_KEY, str(error)) from None
         if key is None:
-            references = ", ".join(step.provider.key_references)
-            raise UpstreamError(FailureKind.NO_KEY, f"the provider's key ({references}) is not there")
+            problems = (references.refused(each) or f"{each} is empty" for each in step.provider.key_references)
+            raise UpstreamError(FailureKind.NO_KEY, f"the provider's key is not there: {'; '.join(problems)}")
         visit.key = key
         visit.tried_keys.add(key.reference)
         self._pass_breaker(step)

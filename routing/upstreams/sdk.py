@@ -106,8 +106,9 @@ def _complete(request: UpstreamRequest, *, streamed: bool) -> Any:
     schemas.refuse_unbounded_tools(given)  # litellm writes the references of some of these providers' schemas out
     schemas.refuse_unbounded(given.get("response_format"), "response_format")
     given = copy.deepcopy({**given, "messages": request.body.get("messages")})
-    if deployment.litellm_provider != "azure":  # which fetches pictures itself; for others litellm would
-        media.inlined(given["messages"] or [], lambda _: True, monotonic() + request.timeouts.total_s)
+    if deployment.litellm_provider != "azure" and isinstance(given["messages"], list):
+        # Azure fetches pictures itself. For the others litellm would, without a bound.
+        media.inlined(given["messages"], lambda _: True, monotonic() + request.timeouts.total_s)
     parameters = resolved(deployment.parameters)
     if streamed:
         given |= {"stream": True, "stream_options": {"include_usage": True}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -99,6 +101,19 @@ def book(transactional_db: None) -> Iterator[Book]:
     yield book
     writer.stop()
     book.assert_reconciles()
+
+
+def text(page: str, element: str) -> str:
+    """The words of the element with this id, without markup."""
+    found = re.search(rf'<(\w+)[^>]* id="{element}".*?</\1>', page, re.DOTALL)
+    assert found is not None, element
+    rest = page[found.start() :]
+    tag, depth = found.group(1), 0
+    for mark in re.finditer(rf"<(/?){tag}\b[^>]*>", rest):
+        depth += -1 if mark.group(1) else 1
+        if not depth:
+            return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", rest[: mark.end()])).split())
+    raise AssertionError(f"{element} does not end")
 
 
 def grant(operator: Operator, *rights: str) -> None:

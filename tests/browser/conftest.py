@@ -34,7 +34,7 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def gateway(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Iterator[Gateway]:
     data_dir = tmp_path_factory.mktemp("browsed") / "data"
     keys = {name: value for name, value in PROVIDER_KEYS.items() if name != "GEMINI_API_KEY"}

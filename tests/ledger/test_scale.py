@@ -122,6 +122,15 @@ def test_a_long_history_costs_a_request_nothing(book: Book, history: float) -> N
         for name in ("lock_entries_in_window", "backfill_period"):
             plan = explain(explaining, sql.load(name), window)
             assert "Seq Scan on accounting_ledgerentry" not in plan, f"{name}:\n{plan}"
+    # Nor does what the operators' pages read.
+    with session() as explaining:
+        (period_id,) = book.rows("SELECT id FROM accounting_budgetperiod ORDER BY period_start LIMIT 1 OFFSET 100")[0]
+        for name, values in {
+            "window_spenders": {"period_id": period_id, "most": 10},
+            "refused_keys": {},
+        }.items():
+            plan = explain(explaining, sql.load(name), values)
+            assert not BIG_TABLES.search(plan), f"{name} reads a whole table:\n{plan}"
     for report in REPORTS:
         began = time.perf_counter()
         book.rows(report)

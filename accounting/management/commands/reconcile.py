@@ -6,9 +6,9 @@ import sys
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from django.db import Error
 
-from accounting.ledger.reconcile import reconcile
-from accounting.money import plain_usd
+from accounting.ledger.reconcile import reconcile, remember
 
 
 class Command(BaseCommand):
@@ -16,16 +16,15 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         result = reconcile()
+        try:
+            remember(result)
+        except Error as error:
+            self.stderr.write(f"the first page of the admin will not show this result: {type(error).__name__}")
         looked_at = f"{result.periods} budget periods, {result.entries} entries"
         if not result.discrepancies:
             self.stdout.write(f"the books are right: {looked_at}")
             return
         for off in result.discrepancies:
-            since = f", since {off.since:%Y-%m-%d %H:%M:%S} UTC" if off.since else ""
-            sign = "+" if off.difference_usd > 0 else ""
-            self.stdout.write(
-                f"{off.where}: {off.what}: {plain_usd(off.found_usd)} instead of {plain_usd(off.expected_usd)}"
-                f" ({sign}{plain_usd(off.difference_usd)} USD){since}"
-            )
+            self.stdout.write(str(off))
         self.stdout.write(f"{len(result.discrepancies)} discrepancies in {looked_at}")
         sys.exit(1)
