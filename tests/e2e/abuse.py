@@ -8,116 +8,98 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import socket
-import statistics
+import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import httpx
 
-from tests.clocks import SLACK
-from tests.e2e.gateway import Gateway, asks, http
+from tests.simulator import Behaviour, Simulator
 
 CHAT = "/v1/chat/completions"
-LEAST_IDLE_S = 0.05  # what an idle p99 counts at least: below it, the machine's own noise decides
+CONNECTIONS = (
+    300  # of an attacker, half of what the test's two workers have; of those that ask for nothing, twice as many
+)
+http = httpx.Client(timeout=60, limits=httpx.Limits(max_connections=None, max_keepalive_connections=0))
 
 
 @dataclass(frozen=True)
 class Cast:
-    """Who takes part: the attacker has a key of his own, and an alias whose provider answers as the attack wants."""
+    """What an attacker has: a key, and aliases. Their providers are in his process, not in that of the neighbours'."""
 
-    gateway: Gateway
+    url: str
     secret: str
     alias: str
     stuck: str  # an alias whose provider does not answer
     gemini: str
     anthropic: str
 
+    def connect(self, data: bytes) -> socket.socket:
+        """A connection on which these bytes were sent."""
+        host, port = self.url.removeprefix("http://").split(":")
+        connection = socket.create_connection((host, int(port)), timeout=10)
+        connection.sendall(data)
+        return connection
 
-#: One attacker. Returns when the event is set, or when he has nothing more to do.
-Attack = Callable[[Cast, threading.Event], None]
-
-
-class Neighbour:
-    """Sends a small chat again and again, and asks for health, each on a new connection."""
-
-    def __init__(self, gateway: Gateway, alias: str, secret: str) -> None:
-        self._gateway = gateway
-        self._raw = json.dumps({"model": alias, **asks(max_tokens=5)}).encode()
-        self._secret = secret
-        self.refused: list[int] = []
-
-    def waits_s(self, for_s: float) -> list[float]:
-        waits, ends_at = [], time.monotonic() + for_s
-        while (began := time.monotonic()) < ends_at:
-            answer = self._gateway.post(self._raw, api_key=self._secret)
-            waits.append(time.monotonic() - began)
-            if answer.status_code != 200:
-                self.refused.append(answer.status_code)
-            began = time.monotonic()
-            assert http.get(f"{self._gateway.url}/health/live").status_code == 200
-            waits.append(time.monotonic() - began)
-        return waits
+    def post(self, body: bytes) -> None:
+        with contextlib.suppress(httpx.HTTPError):
+            http.post(self.url + CHAT, content=body, headers={"api-key": self.secret})
 
 
-@contextlib.contextmanager
-def under(attack: Attack, cast: Cast, attackers: int) -> Iterator[None]:
-    is_over = threading.Event()
-    threads = [threading.Thread(target=attack, args=[cast, is_over]) for _ in range(attackers)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        for thread in threads:
-            thread.join(60)
+class Ended:
+    """Whether the attack is over, and who has done what must be done before the neighbours are asked how they are."""
+
+    def __init__(self, attackers: int) -> None:
+        self._is_over = threading.Event()
+        self._begun = threading.Barrier(attackers + 1)
+
+    def begun(self) -> None:
+        self._begun.wait(60)
+
+    def set(self) -> None:
+        self._is_over.set()
+
+    def is_set(self) -> bool:
+        return self._is_over.is_set()
+
+    def wait(self, for_s: float | None = None) -> None:
+        self._is_over.wait(for_s)
 
 
-def p99(waits: list[float]) -> float:
-    return statistics.quantiles(waits, n=100)[-1] if len(waits) > 1 else waits[0]
+#: One attacker. Says when it has begun, and returns when it has ended.
+Attack = Callable[[Cast, Ended], None]
 
 
-def suffer(cast: Cast, neighbour: Neighbour, attack: Attack, *, attackers: int, idle_s: float, for_s: float) -> float:
-    """How many times as long as before the neighbour waits at the 99th percentile. Nobody refuses him."""
-    idle = p99(neighbour.waits_s(idle_s))
-    neighbour.refused.clear()
-    with under(attack, cast, attackers):
-        attacked = p99(neighbour.waits_s(for_s))
-    assert neighbour.refused == []
-    return attacked / max(idle, LEAST_IDLE_S * SLACK)
+def asks(text: str = "x", **parameters: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": text}], "max_tokens": 5, **parameters}
 
 
 # --- the attacks -----------------------------------------------------------------------------------------------
 
 
-def post(cast: Cast, body: bytes, *, secret: str | None = None) -> int | None:
-    """The status; None when the gateway hangs up."""
-    with contextlib.suppress(httpx.HTTPError):
-        return cast.gateway.post(body, api_key=secret or cast.secret).status_code
-    return None
-
-
 def repeated(body_of: Callable[[Cast], bytes]) -> Attack:
     """The same body again and again."""
 
-    def attack(cast: Cast, is_over: threading.Event) -> None:
+    def attack(cast: Cast, is_over: Ended) -> None:
         body = body_of(cast)
+        is_over.begun()
         while not is_over.is_set():
-            post(cast, body)
+            cast.post(body)
 
     return attack
 
 
-def body_without_key(cast: Cast, is_over: threading.Event) -> None:
+def body_without_key(cast: Cast, is_over: Ended) -> None:
     """A body that goes on after its 401."""
     head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     part = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    is_over.begun()
     while not is_over.is_set():
-        with contextlib.suppress(OSError), cast.gateway.send(head) as connection:
+        with contextlib.suppress(OSError), cast.connect(head) as connection:
             while not is_over.is_set():
                 connection.sendall(part)
 
@@ -133,64 +115,73 @@ def nested_references(cast: Cast) -> bytes:
     return json.dumps({"model": cast.gemini, **asks(max_tokens=5, tools=[tool])}).encode()
 
 
-def log_ins(cast: Cast, is_over: threading.Event) -> None:
+def log_ins(cast: Cast, is_over: Ended) -> None:
     """Wrong passwords, whose hashing takes a third of a second each."""
-    with httpx.Client(base_url=cast.gateway.url, timeout=30) as browser:
+    with httpx.Client(base_url=cast.url, timeout=30) as browser:
         token = browser.get("/admin/login/").cookies.get("csrftoken", "")
         form = {"username": "admin", "password": "wrong", "csrfmiddlewaretoken": token}
+        is_over.begun()
         while not is_over.is_set():
-            browser.post("/admin/login/", data=form, headers={"Referer": cast.gateway.url})
+            browser.post("/admin/login/", data=form, headers={"Referer": cast.url})
 
 
-def uploads(cast: Cast, is_over: threading.Event) -> None:
+def uploads(cast: Cast, is_over: Ended) -> None:
     """Files for the log-in page, which needs no account."""
+    is_over.begun()
     while not is_over.is_set():
         with contextlib.suppress(httpx.HTTPError):
-            answer = http.post(
-                f"{cast.gateway.url}/admin/login/",
+            http.post(
+                f"{cast.url}/admin/login/",
                 files={"file": b"x" * 20_000_000},
                 headers={"Cookie": "csrftoken=" + "a" * 32},
             )
-            assert answer.status_code == 413
 
 
-def idle_connections(cast: Cast, is_over: threading.Event) -> None:
+def idle_connections(cast: Cast, is_over: Ended) -> None:
     """Connections that ask for nothing, or never get to the end of their headers."""
     connections: list[socket.socket] = []
     try:
-        while not is_over.is_set() and len(connections) < 1500:
+        while not is_over.is_set() and len(connections) < 4 * CONNECTIONS:
             with contextlib.suppress(OSError):
                 half = b"" if len(connections) % 2 else b"GET /health HTTP/1.1\r\nHost: loc"
-                connections.append(cast.gateway.send(half))
+                connections.append(cast.connect(half))
+        is_over.begun()
         is_over.wait()
     finally:
         for connection in connections:
             connection.close()
 
 
-def stuck_requests(cast: Cast, is_over: threading.Event) -> None:
+def stuck_requests(cast: Cast, is_over: Ended) -> None:
     """Requests to a provider that does not answer, whose sender stays for a while."""
     body = json.dumps({"model": cast.stuck, **asks(max_tokens=5)}).encode()
     head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\napi-key: {cast.secret}\r\nContent-Length: {len(body)}\r\n\r\n"
     connections: list[socket.socket] = []
     try:
-        while not is_over.is_set() and len(connections) < 500:
+        while not is_over.is_set() and len(connections) < CONNECTIONS:
             with contextlib.suppress(OSError):
-                connections.append(cast.gateway.send(head.encode() + body))
+                connections.append(cast.connect(head.encode() + body))
+        while answered := select.select(connections, [], [], 0.5)[0]:  # those that are refused
+            for connection in answered:
+                connections.remove(connection)
+                connection.close()
+        is_over.begun()
         is_over.wait()
     finally:
         for connection in connections:
             connection.close()
 
 
-def slow_bodies(cast: Cast, is_over: threading.Event) -> None:
+def slow_bodies(cast: Cast, is_over: Ended) -> None:
     """Bodies of which a byte comes now and then."""
     head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\napi-key: {cast.secret}\r\nContent-Length: 1000\r\n\r\n"
     connections: list[socket.socket] = []
     while not is_over.is_set():
-        if len(connections) < 500:
+        if len(connections) < CONNECTIONS:
             with contextlib.suppress(OSError):
-                connections.append(cast.gateway.send(head.encode()))
+                connections.append(cast.connect(head.encode()))
+            if len(connections) == CONNECTIONS:
+                is_over.begun()
             continue
         for connection in connections:
             with contextlib.suppress(OSError):
@@ -210,18 +201,19 @@ def small_objects(cast: Cast) -> bytes:
 def many_messages(cast: Cast) -> bytes:
     """As many as may be, to a provider whose format is another."""
     message = {"role": "user", "content": "x"}
-    return json.dumps({"model": cast.anthropic, "max_tokens": 5, "messages": [message] * 9_999}).encode()
+    return json.dumps({"model": cast.anthropic, **asks(), "messages": [message] * 9_999}).encode()
 
 
 def large_text(cast: Cast) -> bytes:
-    return json.dumps({"model": cast.stuck, **asks("hello world " * 1_600_000, max_tokens=5)}).encode()
+    return json.dumps({"model": cast.stuck, **asks("hello world " * 1_600_000)}).encode()
 
 
-def heavy_headers(cast: Cast, is_over: threading.Event) -> None:
+def heavy_headers(cast: Cast, is_over: Ended) -> None:
     headers = b"".join(b"x-%d: %s\r\n" % (number, b"x" * 8000) for number in range(90))
     head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\n".encode() + headers + b"\r\n"
+    is_over.begun()
     while not is_over.is_set():
-        with contextlib.suppress(OSError), cast.gateway.send(head) as connection:
+        with contextlib.suppress(OSError), cast.connect(head) as connection:
             connection.recv(100)
 
 
@@ -239,3 +231,39 @@ ATTACKS: dict[str, tuple[Attack, int]] = {
     "large texts": (repeated(large_text), 4),
     "heavy headers": (heavy_headers, 4),
 }
+
+
+def main() -> None:
+    """Reads a line of JSON for each attack, says when it has begun, and ends it at the next line."""
+    with Simulator() as providers:
+        providers.behave("stuck", forever=Behaviour(latency_s=60))
+        addresses = {wire: providers.base_url(wire, "attacked") for wire in ("openai", "gemini", "anthropic")}
+        _say({**addresses, "stuck": providers.base_url("openai", "stuck")})
+        for line in sys.stdin:
+            asked = json.loads(line)
+            attack, _ = ATTACKS[asked["attack"]]
+            is_over = Ended(asked["attackers"])
+            cast = Cast(**asked["cast"])
+            threads = [threading.Thread(target=attack, args=[cast, is_over]) for _ in range(asked["attackers"])]
+            for thread in threads:
+                thread.start()
+            is_over.begun()
+            _say("begun")
+            sys.stdin.readline()
+            is_over.set()
+            for thread in threads:
+                thread.join(60)
+            _say("ended")
+
+
+def order(attack: str, attackers: int, cast: Cast) -> str:
+    return json.dumps({"attack": attack, "attackers": attackers, "cast": asdict(cast)}) + "\n"
+
+
+def _say(what: object) -> None:
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

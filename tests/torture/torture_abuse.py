@@ -9,6 +9,6 @@ os.environ.setdefault("ABUSE_S", "20")
 os.environ.setdefault("ABUSE_ATTACKERS", "4")
 
 from tests.e2e.conftest import guarded_postgres, sim
-from tests.e2e.test_abuse import abused, cast, neighbour, test_neighbours_hardly_notice
+from tests.e2e.test_abuse import abused, attacker, neighbour, test_neighbours_hardly_notice
 
-__all__ = ["abused", "cast", "guarded_postgres", "neighbour", "sim", "test_neighbours_hardly_notice"]
+__all__ = ["abused", "attacker", "guarded_postgres", "neighbour", "sim", "test_neighbours_hardly_notice"]
