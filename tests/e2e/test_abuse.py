@@ -17,6 +17,7 @@ from pytest_django.plugin import DjangoDbBlocker
 
 from accounting.models import Budget
 from gateway_project.embedded_postgres import EmbeddedPostgres
+from routing.models import SignInTries
 from tests.clocks import SLACK, eventually
 from tests.e2e.abuse import ATTACKS, Cast, order
 from tests.e2e.gateway import PROVIDER_KEYS, Gateway, asks, http
@@ -107,10 +108,14 @@ class Attacker:
 @pytest.fixture(scope="module")
 def attacker(abused: Gateway) -> Iterator[Attacker]:
     with abused.orm():  # large texts are held at their bytes, and this is not about money
-        Budget.objects.update(limit_usd=10**7)
+        Budget.objects.filter(name="global").update(limit_usd=10**7)
     attacker = Attacker(abused)
     yield attacker
     attacker.close()
+    with abused.orm():  # other tests have the same database
+        SignInTries.objects.all().delete()
+        Budget.objects.filter(name="global").update(limit_usd=1000)
+    abused.remove_routes()
 
 
 class Neighbour:
