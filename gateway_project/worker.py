@@ -224,7 +224,8 @@ class GatewayWorker(GeventWorker):
                     request = next(parser)
                 reader.expect_body()
                 goes_on = self._answer(listener, request, client, address)
-                is_sending = not _is_at_its_end(request, reader)
+                with self._waiting.of(client, has_served=False):  # for the rest of a body that nobody has read
+                    is_sending = not _is_at_its_end(request, reader)
                 if is_sending or not goes_on:
                     return
         except (StopIteration, errors.NoMoreData):

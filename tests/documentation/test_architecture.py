@@ -113,7 +113,7 @@ def test_each_arrow_leads_from_code_to_what_it_names() -> None:
 def test_an_arrow_that_is_not_in_the_code_would_be_found() -> None:
     spend = definition(("routing/endpoints/spending.py", "spend"))
     assert spend is not None
-    assert "settle" in names_in(spend)
+    assert "admit" in names_in(spend)
     assert "post_stream" not in names_in(spend)
     assert definition(("routing/endpoints/spending.py", "spend_more")) is None
     assert definition(("routing/endpoints/no_such_file.py", "spend")) is None
