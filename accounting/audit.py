@@ -5,10 +5,10 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal
 
-from django.db import connection
+from django.db import Error, connection
 
 from accounting import sql
 
@@ -22,9 +22,10 @@ def acting(actor: str, road: Road, command: str = "") -> Iterator[None]:
     try:
         yield
     finally:
-        # A request's connection ends with the request; the next one on a kept connection must not inherit the name.
+        # Whoever has the connection next must not inherit the name. A connection that is broken has no next one.
         if connection.connection is not None and not connection.needs_rollback:
-            _name(actor="", road="", command="")
+            with suppress(Error):
+                _name(actor="", road="", command="")
 
 
 @contextmanager

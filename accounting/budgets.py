@@ -77,6 +77,7 @@ class Balance:
     posted_usd: Decimal
     held_usd: Decimal
     resets_at: datetime | None
+    told_limit_usd: Decimal | None = None  # the last limit that its spending was told to have reached
 
     def moved(self, *, held_usd: Decimal, posted_usd: Decimal) -> Balance:
         """The balance after a hold or a settlement of the same transaction."""
@@ -132,10 +133,10 @@ def most_lasting(refusals: Sequence[BudgetRefusal]) -> BudgetRefusal:
 
 def load_rules() -> tuple[BudgetRule, ...]:
     """The enabled budgets, for the configuration's snapshot."""
-    return tuple(_rule(budget) for budget in Budget.objects.filter(enabled=True).order_by("id"))
+    return tuple(rule_of(budget) for budget in Budget.objects.filter(enabled=True).order_by("id"))
 
 
-def _rule(budget: Budget) -> BudgetRule:
+def rule_of(budget: Budget) -> BudgetRule:
     return BudgetRule(
         id=budget.pk,
         name=budget.name,

@@ -189,7 +189,7 @@ def breakers_shared_again() -> None:
 
 @dataclass(frozen=True)
 class BudgetReached:
-    """A budget's spending reached its limit. Told once a window, by the settlement that reached it."""
+    """A budget's spending reached its limit. Told once for each limit of a window."""
 
     budget: str
     mode: str

@@ -7,6 +7,7 @@ that history survives renames and deletes. Money is US dollars, NUMERIC(20,12), 
 
 from __future__ import annotations
 
+import json
 import zoneinfo
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -153,6 +154,7 @@ class ApiKey(models.Model):
     )
     requests_per_minute = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: no limit.")
     tokens_per_minute = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: no limit.")
+    # Empty: the books set no limit. A worker has one for each key all the same (routing/api/places.py).
     concurrent_requests = models.PositiveIntegerField(null=True, blank=True, help_text="Empty: no limit.")
     created_at = models.DateTimeField(auto_now_add=True)
     rotated_at = models.DateTimeField(null=True, editable=False)
@@ -678,6 +680,13 @@ class Reconciliation(models.Model):
         return f"{self.at:%Y-%m-%d %H:%M} UTC"
 
 
+class ExactNumbers(json.JSONDecoder):
+    """Reads JSON's numbers as they are written, because amounts are among them."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(parse_float=Decimal, **options)
+
+
 class Change(models.Model):
     """What somebody changed of the configuration or of the books by hand. Triggers write it (``audit.sql``), and nobody
     changes or deletes it. It names people and objects as text, so it outlives both."""
@@ -688,8 +697,8 @@ class Change(models.Model):
     command = models.CharField(max_length=64, blank=True)
     object = models.TextField()
     #: The fields that differ and their values. A new object has no values before, a deleted object has none after.
-    before = models.JSONField()
-    after = models.JSONField()
+    before = models.JSONField(decoder=ExactNumbers)
+    after = models.JSONField(decoder=ExactNumbers)
 
     class Meta:
         verbose_name_plural = "audit"

@@ -128,6 +128,55 @@ def secret_key_file_is_private(**_: Any) -> list[CheckMessage]:
     ]
 
 
+@register(TAG, deploy=True)
+def database_url_is_for_us(**_: Any) -> list[CheckMessage]:
+    if not settings.DATABASE_URL_IGNORED:
+        return []
+    return [
+        checks.Warning(
+            f"DATABASE_URL has parameters of another client, which the gateway does not need and does not read: "
+            f"{', '.join(settings.DATABASE_URL_IGNORED)}.",
+            hint="Take them out, or leave them for the other client.",
+            id="gateway.W009",
+        )
+    ]
+
+
+@register(TAG, Tags.database, deploy=True)
+def keys_may_be_read(*, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """Runs only when a database is named, like the next one."""
+    from routing.models import Provider, ProviderKey  # the checks are imported before the models are there
+    from routing.secrets import references
+    from routing.upstreams import deployment_parameters
+
+    messages: list[CheckMessage] = []
+    for alias in databases or ():
+        try:
+            providers = list(Provider.objects.using(alias).values_list("name", "key_reference", "parameters"))
+            further = list(ProviderKey.objects.using(alias).values_list("provider__name", "key_reference"))
+        except Error:
+            continue  # a database that does not answer, or has no tables yet, is reported elsewhere
+        found = [
+            *((name, references.refused(reference)) for name, reference, _ in providers),
+            *((name, references.refused(reference)) for name, reference in further),
+            *(
+                (name, deployment_parameters.refused(value))
+                for name, _, parameters in providers
+                for value in parameters.values()
+            ),
+        ]
+        messages.extend(
+            checks.Warning(
+                f"The provider {name} has a key that will not be read: {problem}.",
+                hint="Its requests fail with no_key until then.",
+                id="gateway.W008",
+            )
+            for name, problem in found
+            if problem
+        )
+    return messages
+
+
 @register(TAG, Tags.database, deploy=True)
 def database_has_connections(*, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """Runs only when a database is named: at each start, and with ``check --database default``."""

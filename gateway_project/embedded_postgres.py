@@ -28,6 +28,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from gateway_project.files import what_is_wrong
+
 POSTGRES_VERSION = 18
 USER = "gateway"
 DATABASE = "gateway"
@@ -52,7 +54,8 @@ class EmbeddedPostgresBusy(EmbeddedPostgresError):
 def socket_dir(data_dir: Path) -> Path:
     """Where the server of ``data_dir`` listens. Every process gets the same answer, whether the server runs or not."""
     data_dir = data_dir.resolve()
-    if len(os.fsencode(data_dir)) <= SOCKET_DIR_BYTES_MAX:
+    # libpq and Postgres take a comma for the beginning of another directory, and a quote for the end of this one.
+    if len(os.fsencode(data_dir)) <= SOCKET_DIR_BYTES_MAX and not set(str(data_dir)) & set(",'\"\\"):
         return data_dir
     digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"gateway-postgres-{os.getuid()}-{digest}"
@@ -61,7 +64,7 @@ def socket_dir(data_dir: Path) -> Path:
 def django_settings(data_dir: Path) -> dict[str, Any]:
     """The entry of Django's ``DATABASES`` for the server of ``data_dir``."""
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "accounting.postgres.backend",
         "NAME": DATABASE,
         "USER": USER,
         "PASSWORD": "",
@@ -151,8 +154,14 @@ class EmbeddedPostgres:
 
     def start(self) -> None:
         """Starts the server and waits for it. ``EmbeddedPostgresBusy`` when another process has it."""
-        self._take_lock()
-        self.restart()
+        try:
+            self._take_lock()
+            self.restart()
+        except OSError as error:
+            raise EmbeddedPostgresError(
+                f"{os.fsdecode(error.filename or self.data_dir)}: {what_is_wrong(error)}, or set GATEWAY_DATA_DIR "
+                "to another directory"
+            ) from error
 
     def restart(self) -> None:
         """Starts the server, for the first time or after it died. The caller holds the lock."""
@@ -292,8 +301,12 @@ class EmbeddedPostgres:
             command, capture_output=True, text=True, cwd="/", check=False, env=_environment(), umask=0o077, **identity
         )
         if done.returncode != 0:
-            reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-            raise EmbeddedPostgresError(f"initdb cannot make the database in {self.data_dir}: {reason}")
+            ended = signal.strsignal(-done.returncode) if done.returncode < 0 else f"exit code {done.returncode}"
+            reason = " ".join(done.stderr.split()) or ended
+            raise EmbeddedPostgresError(
+                f"initdb cannot make the database in {self.data_dir}: {reason}: put that right, or set "
+                "GATEWAY_DATA_DIR to another directory"
+            )
         with contextlib.suppress(FileNotFoundError):
             self.data_dir.rmdir()  # an empty directory that the operator made
         unfinished.rename(self.data_dir)
@@ -360,7 +373,14 @@ def _system_user() -> pwd.struct_passwd:
     except KeyError:
         # The user has no home and no login: it runs this server and nothing else.
         command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
-        subprocess.run(command, check=True)
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            reason = " ".join(getattr(error, "stderr", "").split()) or str(error)
+            raise EmbeddedPostgresError(
+                f"Postgres does not run as root, and its user {SYSTEM_USER} cannot be made ({reason}): run the gateway "
+                "as another user than root, or set DATABASE_URL."
+            ) from error
         return pwd.getpwnam(SYSTEM_USER)
 
 

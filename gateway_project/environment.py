@@ -1,23 +1,38 @@
 """Parses the environment: the gateway reads every variable through one of these functions.
 
 A missing or malformed value raises ``InvalidEnvironment`` whose text is one line that names the variable and
-says what it should be. The value itself is never repeated where it may be a secret.
+says what it should be. The value itself is never repeated where it may be a secret. A package that is missing must be
+told in one line too (start_errors.py), so this module imports none at its top.
 """
 
 from __future__ import annotations
 
+import codecs
 import io
+import ipaddress
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import psycopg
-from dotenv.parser import parse_stream
-from psycopg.conninfo import conninfo_to_dict
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+#: The variables in which platforms name the hosts by which they reach us, and how a name is made of their value.
+#: https://docs.railway.com/variables/reference, https://render.com/docs/environment-variables,
+#: https://fly.io/docs/machines/runtime-environment, https://devcenter.heroku.com/articles/dyno-metadata,
+#: https://www.koyeb.com/docs/build-and-deploy/environment-variables,
+#: https://learn.microsoft.com/azure/app-service/reference-app-settings
+PUBLIC_HOSTS = (
+    ("RAILWAY_PUBLIC_DOMAIN", "{}"),
+    ("RENDER_EXTERNAL_HOSTNAME", "{}"),
+    ("FLY_APP_NAME", "{}.fly.dev"),
+    ("HEROKU_APP_DEFAULT_DOMAIN_NAME", "{}"),
+    ("KOYEB_PUBLIC_DOMAIN", "{}"),
+    ("WEBSITE_HOSTNAME", "{}"),
+)
+PRIVATE_HOSTS = (
+    ("RAILWAY_PRIVATE_DOMAIN", "{}"),
+    ("FLY_APP_NAME", "{}.internal"),
+    ("FLY_APP_NAME", "{}.flycast"),
+)
 
 
 class InvalidEnvironment(Exception):
@@ -33,12 +48,16 @@ def load_env_file(path: Path) -> None:
 
     A file with a broken line changes nothing: python-dotenv alone would leave that line out.
     """
+    from dotenv.parser import parse_stream
+
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _text_of(path.read_bytes())
     except FileNotFoundError:
         return
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidEnvironment(str(path), f"cannot be read ({type(error).__name__})") from error
+    except OSError as error:
+        raise InvalidEnvironment(str(path), f"cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InvalidEnvironment(str(path), "is not UTF-8: save it as that") from error
     found: dict[str, str] = {}
     for binding in parse_stream(io.StringIO(text)):
         blank_or_comment = binding.key is None and not binding.error
@@ -52,6 +71,16 @@ def load_env_file(path: Path) -> None:
         found[binding.key] = binding.value
     for name, value in found.items():
         os.environ.setdefault(name, value)
+
+
+def _text_of(content: bytes) -> str:
+    """Editors and shells of Windows begin a file with a byte-order mark, which says how its text is encoded."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")
+    text = content.decode("utf-8-sig")
+    if "\0" in text:  # UTF-16 without its mark, which is UTF-8 too
+        raise UnicodeDecodeError("utf-8", content, content.index(0), content.index(0) + 1, "no text has it")
+    return text
 
 
 def envstr(name: str, default: str = "") -> str:
@@ -100,6 +129,40 @@ def envhosts(name: str, default: Sequence[str] = ()) -> list[str]:
     return hosts
 
 
+def envaddress(name: str, default: str) -> str:
+    """An address to serve on, or a host name. An IPv6 address may be in brackets, as in a URL."""
+    value = envstr(name, default)
+    bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    if ":" in bare or bare != value:
+        try:
+            ipaddress.IPv6Address(bare)
+        except ValueError:
+            raise InvalidEnvironment(
+                name,
+                f"should be an address to serve on, such as 127.0.0.1, 0.0.0.0 or ::, without a port, not {value!r}",
+            ) from None
+    return bare
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what serves there."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def platform_hosts() -> tuple[list[str], list[str]]:
+    """The host names that the platform gave us: those that browsers use, over https, and those of its own network."""
+    public, private = (
+        [form.format(value) for name, form in variables if (value := envstr(name))]
+        for variables in (PUBLIC_HOSTS, PRIVATE_HOSTS)
+    )
+    return public, private
+
+
 def envorigins(name: str) -> list[str]:
     """Origins: ``https://example.com``, ``http://localhost:3000``, or ``https://*.example.com`` for all its subdomains.
 
@@ -117,40 +180,3 @@ def subdomains_pattern(origin: str) -> str:
     """A regular expression for the origins that ``https://*.example.com`` stands for."""
     scheme, _, domain = origin.partition("://*.")
     return rf"{scheme}://([a-z0-9_-]+\.)+{re.escape(domain)}\Z"
-
-
-def envdatabase(name: str) -> dict[str, Any] | None:
-    """``postgresql://user:password@host:port/database?sslmode=require`` as Django's settings; None if unset.
-
-    libpq parses the URL, so its documentation on URLs applies. A Unix socket's directory is written as
-    ``?host=/run/postgresql``, or percent-encoded in the place of the host.
-    """
-    url = envstr(name)
-    if not url:
-        return None
-    example = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
-    if not url.startswith(("postgres://", "postgresql://")):
-        raise InvalidEnvironment(name, f"should begin with postgresql://, as in {example}")
-    # The URL holds a password, so our messages repeat no part of it. libpq's own messages would.
-    try:
-        options: dict[str, Any] = conninfo_to_dict(url)
-    except psycopg.ProgrammingError:
-        raise InvalidEnvironment(name, f"is not a URL; it should look like {example}") from None
-    host, port, database = (options.pop(part, "") for part in ("host", "port", "dbname"))
-    if "@" in host + database:  # libpq ends a password at its first @ and repeats the rest in errors
-        raise InvalidEnvironment(name, "has an @ in its user or password: percent-encode it as %40")
-    if not all(number.isdecimal() and 0 < int(number) < 65536 for number in port.split(",") if number):
-        raise InvalidEnvironment(name, f"is not a URL; it should look like {example}")
-    if not database or "/" in database:
-        raise InvalidEnvironment(name, f"should end with one database's name, as in {example}")
-    if not host:
-        raise InvalidEnvironment(name, f"should name a host, as in {example}")
-    return {
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": database,
-        "USER": options.pop("user", ""),
-        "PASSWORD": options.pop("password", ""),
-        "HOST": host,
-        "PORT": port,
-        "OPTIONS": options,
-    }

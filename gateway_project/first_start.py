@@ -6,14 +6,13 @@ import secrets
 import time
 from dataclasses import dataclass
 
-import psycopg
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import OperationalError, connection
 
 from accounting import audit
-from accounting.postgres import locks
+from accounting.postgres import locks, session
 from gateway_project.environment import InvalidEnvironment, envstr
 
 WAIT_S = 30
@@ -33,16 +32,34 @@ def prepare() -> Admin | None:
     Returns the admin account if this start made one. Raises ``InvalidEnvironment``.
     """
     _wait_for_database()
-    # The lock belongs to a transaction, not to a session, because a session's lock does not work through a pooler. It
-    # has its own connection, because migrations begin and commit their own transactions.
-    with psycopg.connect(**connection.get_connection_params()) as lock:
+    if session.is_shared():
+        raise InvalidEnvironment(
+            "DATABASE_URL",
+            "leads to a pooler that gives each transaction another session (PgBouncer, Supavisor, pgcat or another "
+            "one in transaction mode), and the ledger needs sessions of its own: name the database itself, or the "
+            "pooler's session mode (Supabase: port 5432 in the place of 6543; Neon: the host without -pooler)",
+        )
+    # The lock has its own connection, because migrations begin and commit their own transactions.
+    with session.connect("gateway-start", statement_timeout_s=0) as lock:
         lock.execute("SELECT pg_advisory_xact_lock(%s)", [locks.FIRST_START])
+        _make_schema()
         call_command("migrate", interactive=False, verbosity=0)
         call_command("ensure_defaults", verbosity=0)
         with audit.commanding("run"):
             admin = _ensure_admin()
     connection.close()
     return admin
+
+
+def _make_schema() -> None:
+    """The schema that DATABASE_URL names, as the tools make it whose parameter that is."""
+    schema = connection.settings_dict.get("SCHEMA")
+    if not schema:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [schema])
+        if cursor.fetchone() is None:  # asked first, because IF NOT EXISTS needs the right to make it all the same
+            cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {connection.ops.quote_name(schema)}")
 
 
 def _wait_for_database() -> None:

@@ -4,23 +4,40 @@
 import os
 
 if os.environ.get("GATEWAY_WORKER_CLASS", "").strip() != "gthread":
-    from gevent import monkey
+    try:
+        from gevent import monkey
+    except Exception as error:  # noqa: BLE001 - the same as below, which may not be imported yet
+        from gateway_project import start_errors
 
+        start_errors.tell(error)
+        raise SystemExit(2) from None
     monkey.patch_all()
 
+import functools
 import gc
+import resource
+import signal
 import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway_project.environment import InvalidEnvironment
+from gateway_project import start_errors, terminal
 
+terminal.accept_every_character()
 try:
     from gateway_project import settings
-except InvalidEnvironment as error:
-    print(error, file=sys.stderr)  # noqa: T201 - one line for the operator, not a traceback
+except Exception as error:  # noqa: BLE001 - whatever it is, the operator gets one line
+    start_errors.tell(error)
     sys.exit(2)
+
+# A client has a socket, and so has the call of its provider. Systems begin with fewer open files than they allow.
+_open_files, _most_open_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+_needed_files = 2 * settings.WORKER_CONNECTIONS + 1000
+if _most_open_files != resource.RLIM_INFINITY:
+    _needed_files = min(_needed_files, _most_open_files)
+if resource.RLIM_INFINITY != _open_files < _needed_files:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_needed_files, _most_open_files))
 
 # Garbage collection is off until the workers are forked: it would take a quarter of the imports' time and free nothing.
 gc.disable()
@@ -29,14 +46,16 @@ if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
     from gunicorn.workers.base import Worker
 
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
 wsgi_app = "gateway_project.wsgi"
 bind = f"[{settings.HOST}]:{settings.PORT}" if ":" in settings.HOST else f"{settings.HOST}:{settings.PORT}"
 workers = settings.WEB_CONCURRENCY
 worker_class = {"gevent": "gateway_project.worker.GatewayWorker", "stock-gevent": "gevent", "gthread": "gthread"}[
     settings.GATEWAY_WORKER_CLASS
 ]
-worker_connections = 1000  # a worker's clients at a time; most of them wait for a provider
-threads = 64  # gthread only, where each client takes a thread
+worker_connections = settings.WORKER_CONNECTIONS  # a worker's clients at a time; most of them wait for a provider
+threads = settings.WORKER_THREADS
 # The application is loaded before the fork: the workers share litellm's memory and do not import it again.
 preload_app = True
 
@@ -82,6 +101,20 @@ def when_ready(server: "Arbiter") -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+    # Between the fork and the moment when a worker sets its own handlers it has gunicorn's, which would note a signal
+    # for the parent's loop: the worker would never stop. So signals wait across the fork, and then end the worker,
+    # which serves nobody yet.
+    os.register_at_fork(
+        before=functools.partial(signal.pthread_sigmask, signal.SIG_BLOCK, STOPS),
+        after_in_parent=functools.partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, STOPS),
+        after_in_child=_end_at_once,
+    )
+
+
+def _end_at_once() -> None:
+    for number in STOPS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
 
 def post_fork(server: "Arbiter", worker: "Worker") -> None:

@@ -20,7 +20,9 @@ FREE_VIEWS: Final = frozenset(
     {
         "routing.endpoints.messages.counting.CountTokensView",
         "routing.endpoints.models.ModelsView",
+        "routing.endpoints.responses.counting.InputTokensView",
         "routing.endpoints.models.ModelView",
+        "routing.endpoints.absent.AbsentView",
         "routing.endpoints.budget.BudgetView",
         "gateway_project.health.health",
         "gateway_project.health.live",

@@ -11,6 +11,7 @@ Exit codes: 0 stopped as asked, 1 a part died, 2 it could not start (one line on
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -20,13 +21,8 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from gateway_project import __version__
-from gateway_project.embedded_postgres import (
-    EmbeddedPostgres,
-    EmbeddedPostgresError,
-    signal_when_parent_dies,
-    stop_with_parent,
-)
+from gateway_project import __version__, start_errors, terminal
+from gateway_project.embedded_postgres import EmbeddedPostgres, signal_when_parent_dies, stop_with_parent
 from gateway_project.environment import InvalidEnvironment
 
 # In gunicorn's environment: the process id of the launcher, which has run the system checks already.
@@ -44,14 +40,21 @@ class Launcher:
         self.host, self.port = settings.HOST, settings.PORT
         self.postgres = EmbeddedPostgres(settings.EMBEDDED_POSTGRES_DIR) if settings.EMBEDDED_POSTGRES_DIR else None
         self.gunicorn: subprocess.Popen[bytes] | None = None
+        self.forking = False
         self.stopping = False
 
     def on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self.gunicorn is None:
+        again, self.stopping = self.stopping, True
+        if self.gunicorn is not None:
+            # The first signal asks for a graceful stop, which lets streams end. The second does not wait for them.
+            self.gunicorn.send_signal(signal.SIGQUIT if again else signal.SIGTERM)
+        elif not again and not self.forking:
             raise KeyboardInterrupt
-        # The first signal asks for a graceful stop, which lets streams end. The second does not wait for them.
-        self.gunicorn.send_signal(signal.SIGQUIT if self.stopping else signal.SIGTERM)
-        self.stopping = True
+
+    def _end_if_asked(self) -> None:
+        """Python drops what a signal raises inside a destructor or a callback, but not what the signal has noted."""
+        if self.stopping:
+            raise KeyboardInterrupt
 
     def run(self) -> int:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -59,8 +62,10 @@ class Launcher:
         try:
             if self.postgres:
                 self.postgres.start()
+            self._end_if_asked()
             self._refuse_a_taken_port()
             banner = self._prepare()
+            self._end_if_asked()
             self._start_gunicorn()
             if self._wait_until_it_listens():
                 print(banner, flush=True)
@@ -78,20 +83,21 @@ class Launcher:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         deadline = time.monotonic() + PORT_WAIT_S
         while True:
-            with socket.socket(family, socket.SOCK_STREAM) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
+            try:
+                with socket.socket(family, socket.SOCK_STREAM) as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     probe.bind((self.host, self.port))
-                except OSError as error:
-                    if time.monotonic() > deadline:
-                        name = "HOST" if isinstance(error, socket.gaierror) else "PORT"
-                        raise InvalidEnvironment(
-                            name,
-                            f"cannot serve on {self.host}:{self.port} ({error.strerror}); set another one",
-                        ) from None
-                    time.sleep(0.2)
-                else:
-                    return
+            except OSError as error:
+                passes = error.errno == errno.EADDRINUSE
+                if not passes or time.monotonic() > deadline:
+                    name = "PORT" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "HOST"
+                    raise InvalidEnvironment(
+                        name,
+                        f"cannot serve on {_in_url(self.host)}:{self.port} ({error.strerror}); set another one",
+                    ) from None
+                time.sleep(0.2)
+            else:
+                return
 
     def _prepare(self) -> str:
         import django
@@ -111,16 +117,16 @@ class Launcher:
             )
         elif admin:
             print(f"  Sign in   {admin.username}, with DJANGO_SUPERUSER_PASSWORD", flush=True)
-        shown_host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(self.host, self.host)  # noqa: S104
-        url = f"http://{shown_host}:{self.port}"
+        url = f"http://{_in_url(_own(self.host))}:{self.port}"
         lines = [f"  Gateway   {url}/v1", f"  Admin     {url}/admin/"]
         if settings.GATEWAY_AUTH == "open":
-            lines.append("  Keys      GATEWAY_AUTH=open: any key is accepted, accounted to “anonymous”")
+            lines.append('  Keys      GATEWAY_AUTH=open: any key is accepted, accounted to "anonymous"')
         if self.postgres:
             lines.append(f"  Database  embedded, in {self.postgres.data_dir} (psql: make psql)")
         return "\n".join(lines)
 
     def _start_gunicorn(self) -> None:
+        self.forking = True  # an exception here would leave a gunicorn that nobody knows
         self.gunicorn = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "--config", str(GUNICORN_CONFIG), "gateway_project.wsgi"],
             cwd=GUNICORN_CONFIG.parent.parent,
@@ -130,12 +136,13 @@ class Launcher:
             # The launcher has no threads that could hold a lock across the fork.
             preexec_fn=stop_with_parent(signal.SIGTERM),  # noqa: PLW1509
         )
+        if self.stopping:
+            self.gunicorn.terminate()
 
     def _wait_until_it_listens(self) -> bool:
         assert self.gunicorn is not None
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
         while self.gunicorn.poll() is None and not self.stopping:
-            with contextlib.suppress(OSError), socket.create_connection((host, self.port), timeout=1):
+            with contextlib.suppress(OSError), socket.create_connection((_own(self.host), self.port), timeout=1):
                 return True
             time.sleep(0.05)
         return False
@@ -149,11 +156,22 @@ class Launcher:
             time.sleep(0.2)
         if self.stopping:
             return 0
+        if self.gunicorn.returncode == 2:  # it has said why
+            return 2
         print(f"gunicorn ended by itself (exit code {self.gunicorn.returncode}).", file=sys.stderr, flush=True)
         # The workers end by themselves within a second. Ending them now frees the port earlier.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.gunicorn.pid, signal.SIGTERM)
         return 1
+
+
+def _own(host: str) -> str:
+    """The address by which this machine reaches what serves on ``host``."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def main() -> int:
@@ -163,10 +181,12 @@ def main() -> int:
         return 0
     if "--stop-with-parent" in sys.argv[1:]:  # the parent is make, which may be killed with kill -9
         signal_when_parent_dies(signal.SIGTERM)
+    terminal.accept_every_character()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing runs yet: Ctrl-C needs no traceback
     try:
         return Launcher().run()
-    except (InvalidEnvironment, EmbeddedPostgresError) as error:
-        print(error, file=sys.stderr)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the operator gets one line
+        start_errors.tell(error)
         return 2
 
 

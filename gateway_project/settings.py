@@ -5,52 +5,63 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from gateway_project import __version__, console, embedded_postgres
 from gateway_project import logging as gateway_logging
+from gateway_project.database_url import envdatabase
 from gateway_project.environment import (
-    LOOPBACK,
     InvalidEnvironment,
+    envaddress,
     envbool,
     envchoice,
-    envdatabase,
     envhosts,
     envint,
+    envlist,
     envorigins,
     envstr,
+    is_loopback,
     load_env_file,
+    platform_hosts,
     subdomains_pattern,
 )
+from gateway_project.files import what_is_wrong
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 load_env_file(Path(os.environ.get("GATEWAY_ENV_FILE") or BASE_DIR / ".env"))
 DATA_DIR = Path(envstr("GATEWAY_DATA_DIR", str(BASE_DIR / ".data"))).absolute()
 
 # --- where it serves ---------------------------------------------------------------------------------
-HOST = envstr("HOST", "127.0.0.1")
+HOST = envaddress("HOST", "127.0.0.1")
 PORT = envint("PORT", 4000, least=1, most=65535)
-ON_LOOPBACK = HOST in LOOPBACK
+ON_LOOPBACK = is_loopback(HOST)
 # Off loopback, browsers reach the admin only over https, through a proxy in front. False is for a private network
 # without such a proxy.
 HTTPS = envbool("GATEWAY_HTTPS", not ON_LOOPBACK)
-# Railway sets the variables with our host names, and calls the health check with another host name.
-_RAILWAY_HOSTS = [host for host in (envstr("RAILWAY_PUBLIC_DOMAIN"), envstr("RAILWAY_PRIVATE_DOMAIN")) if host]
-if _RAILWAY_HOSTS:
-    _RAILWAY_HOSTS.append("healthcheck.railway.app")
-ALLOWED_HOSTS = envhosts("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if ON_LOOPBACK else _RAILWAY_HOSTS)
+# What the platform says of our host names is added to what the operator says. Health checks need no name (health.py).
+_PUBLIC_HOSTS, _PRIVATE_HOSTS = platform_hosts()
+ALLOWED_HOSTS = envhosts("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if ON_LOOPBACK else [])
+ALLOWED_HOSTS += [host for host in (*_PUBLIC_HOSTS, *_PRIVATE_HOSTS) if host not in ALLOWED_HOSTS]
 if not ALLOWED_HOSTS:
     raise InvalidEnvironment(
         "ALLOWED_HOSTS", f"is required when HOST is {HOST}: the names it is reached by, separated by commas"
     )
 CSRF_TRUSTED_ORIGINS = envorigins("CSRF_TRUSTED_ORIGINS")
+CSRF_TRUSTED_ORIGINS += [origin for host in _PUBLIC_HOSTS if (origin := f"https://{host}") not in CSRF_TRUSTED_ORIGINS]
 # How many proxies in front append to X-Forwarded-For, so that tries to sign in are counted by the client's address.
 GATEWAY_PROXIES = envint("GATEWAY_PROXIES", 1, least=1, most=10)
 
 # --- the gateway ---------------------------------------------------------------------------------------
 GATEWAY_VERSION = __version__
 GATEWAY_AUTH = envchoice("GATEWAY_AUTH", "open" if ON_LOOPBACK else "required", ("required", "open"))
+# Which variables and files providers' keys may be in, beside those of routing/upstreams/disclosure.py.
+GATEWAY_KEY_NAMES = envlist("GATEWAY_KEY_NAMES")
+GATEWAY_KEY_DIR = envstr("GATEWAY_KEY_DIR", "/run/secrets")
+if not GATEWAY_KEY_DIR.startswith("/") or GATEWAY_KEY_DIR.strip("/") == "":
+    raise InvalidEnvironment("GATEWAY_KEY_DIR", "should be the absolute path of the folder of providers' keys, not /")
 GATEWAY_MAX_BODY_BYTES = envint("GATEWAY_MAX_BODY_BYTES", 20 * 2**20, least=1024, most=2**30)
 GATEWAY_LOG_LEVEL = envchoice("GATEWAY_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 
@@ -60,6 +71,16 @@ WEB_CONCURRENCY = envint("WEB_CONCURRENCY", min(_CORES, 4), least=1, most=256)
 GATEWAY_WORKER_CLASS = envchoice("GATEWAY_WORKER_CLASS", "gevent", ("gevent", "stock-gevent", "gthread"))
 #: How requests that spend reach their view: past Django's middleware (routing/api/entry.py), or through all of it.
 GATEWAY_ENTRY = envchoice("GATEWAY_ENTRY", "short", ("short", "django"))
+WORKER_THREADS = 64  # gthread only, where each request takes a thread
+
+# --- places: how much of a worker clients may take (routing/api/places.py) ---------------------------------
+# Requests that spend, at once in a worker. What is left of its connections is for health, the admin and idle clients.
+PLACES = 3000 if GATEWAY_WORKER_CLASS != "gthread" else WORKER_THREADS - 8
+# Beside them, those whose client has gone. A thread of gthread is taken by its request to the end, whoever is there.
+PLACES_OF_CLIENTS_THAT_LEFT = 500 if GATEWAY_WORKER_CLASS != "gthread" else 0
+WORKER_CONNECTIONS = PLACES + PLACES_OF_CLIENTS_THAT_LEFT + 1000
+GATEWAY_KEY_CONCURRENCY = envint("GATEWAY_KEY_CONCURRENCY", min(100, PLACES // 2), least=1, most=PLACES)
+GATEWAY_BODIES_BYTES = envint("GATEWAY_BODIES_BYTES", 256 * 2**20, least=2**20, most=2**36)
 
 # --- the database --------------------------------------------------------------------------------------
 _given = envdatabase("DATABASE_URL")
@@ -72,12 +93,14 @@ if EMBEDDED_POSTGRES_DIR and not ON_LOOPBACK:
     )
 DATABASES: dict[str, dict[str, Any]] = {
     "default": {
-        **(_given or embedded_postgres.django_settings(DATA_DIR / "postgres")),
+        **(_given.settings if _given else embedded_postgres.django_settings(DATA_DIR / "postgres")),
         # Under gevent each client's greenlet has its own database connection. If they stayed open, there would be as
         # many as clients. Requests that spend do not use these connections: the ledger has its own.
         "CONN_MAX_AGE": 0,
     }
 }
+# Parameters of other clients in DATABASE_URL: a system check names them.
+DATABASE_URL_IGNORED = _given.ignored if _given else ()
 DATABASES["default"]["OPTIONS"].setdefault("connect_timeout", 5)
 DATABASES["default"]["OPTIONS"].setdefault("application_name", "gateway")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -86,18 +109,33 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # --- secrets -------------------------------------------------------------------------------------------
 def _kept_secret_key(path: Path) -> str:
     """The key that the first start on this machine made and stored."""
+    cure = "or set SECRET_KEY, or set GATEWAY_DATA_DIR to another directory"
+    try:
+        key = _stored_secret_key(path)
+    except OSError as error:
+        # Where the disk is full, the error names no file.
+        raise InvalidEnvironment(str(error.filename or path), f"{what_is_wrong(error)}, {cure}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidEnvironment(str(path), f"holds no text: remove it, {cure}") from error
+    if not key:
+        raise InvalidEnvironment(str(path), f"is empty: remove it, {cure}")
+    return key
+
+
+def _stored_secret_key(path: Path) -> str:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(48))
+        descriptor, unfinished = tempfile.mkstemp(
+            prefix=f"{path.name}.", dir=path.parent
+        )  # private, as the key must be
         try:
-            os.link(unfinished, path)  # atomic: when two first starts race, one of them wins
-        except FileExistsError:
-            pass
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(secrets.token_urlsafe(48))
+            with suppress(FileExistsError):  # when two first starts race, one of them wins
+                os.link(unfinished, path)
         finally:
-            unfinished.unlink()
-    return path.read_text().strip()
+            Path(unfinished).unlink()
+    return path.read_text(encoding="utf-8").strip()
 
 
 SECRET_KEY = envstr("SECRET_KEY")
@@ -129,8 +167,11 @@ MIDDLEWARE = [
     "routing.api.middleware.GatewayMiddleware",  # outermost, so that each answer has a request id
     "corsheaders.middleware.CorsMiddleware",  # outside JsonErrors, so that pages may read errors
     "routing.api.middleware.JsonErrors",
+    "routing.api.browsers.Forms",  # before anything that reads a form
+    "gateway_project.health.BeforeTheHostCheck",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "routing.api.browsers.Reading",  # not for static files
     "routing.api.browsers.Sessions",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -172,7 +213,8 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 FORMAT_MODULE_PATH = "gateway_project.formats"  # times in the admin
 # The API's views read bodies themselves and apply GATEWAY_MAX_BODY_BYTES. This is the limit for the admin's forms.
-DATA_UPLOAD_MAX_MEMORY_SIZE = GATEWAY_MAX_BODY_BYTES
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2**20
+FILE_UPLOAD_HANDLERS: list[str] = []  # no form of ours has a file: what is sent as one is not kept
 LOGGING = gateway_logging.configuration(GATEWAY_LOG_LEVEL)
 
 REST_FRAMEWORK: dict[str, Any] = {

@@ -6,13 +6,17 @@ and a client that keeps sending is read without a pause. docs/adr/0015 says what
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
 import time
+from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
-from socket import socket
+from socket import SHUT_RD, socket
+from typing import Any
 
 from gevent import sleep
 from gunicorn import util
@@ -30,6 +34,8 @@ YIELD_BYTES = 256 * 1024  # what a connection may receive, and
 YIELD_S = 0.005  # how long it may take to read it, before the others have their turn
 KEPT_BYTES = 64 * 1024  # a body that nobody has read and that is not longer than this does not end its connection
 
+#: The paths of pages and their files, as routing.api.errors.is_api has them.
+_PAGES = ("/admin/", "/static/")
 #: What a client did when its connection failed, and nobody needs to hear of.
 _LEFT = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 #: How a request that is not HTTP, or not HTTP for us, is refused. What is not here is a plain 400.
@@ -61,6 +67,7 @@ class Patience:
     body_s: float = 60.0  # for a whole body, and one second more for each `body_bytes_a_s` of it
     body_bytes_a_s: float = 64 * 1024
     rest_s: float = 1.0  # for the rest of a body that nobody has read
+    page_s: float = 60.0  # to take the next part of a page or of a static file
 
 
 class ClientReader(SocketUnreader):
@@ -78,6 +85,11 @@ class ClientReader(SocketUnreader):
         self._seconds_a_byte = 0.0
         self._unyielded = 0
         self._yielded_at = 0.0
+
+    @property
+    def has_served(self) -> bool:
+        """Whether the connection has carried a request."""
+        return self._has_served
 
     def expect_head(self) -> None:
         self._is_idle = self.buf.getbuffer().nbytes == 0  # else a part of the head came with the request before
@@ -144,10 +156,55 @@ class ClientParser(Parser):
     mesg_class = ClientRequest
 
 
+class Waiting:
+    """The connections on which a request is waited for. When a worker has hardly room for further connections, those go
+    first that have waited longest: whoever has something to ask has asked."""
+
+    def __init__(self) -> None:
+        self._new: OrderedDict[socket, None] = OrderedDict()  # these have never carried a request, and go before
+        self._idle: OrderedDict[socket, None] = OrderedDict()  # these, which their clients may use again
+
+    @contextlib.contextmanager
+    def of(self, client: socket, *, has_served: bool) -> Iterator[None]:
+        """The connection waits for the length of the block."""
+        waiting = self._idle if has_served else self._new
+        waiting[client] = None
+        try:
+            yield
+        finally:
+            waiting.pop(client, None)
+
+    def close_the_longest(self) -> None:
+        for waiting in (self._new, self._idle):
+            if waiting:
+                client, _ = waiting.popitem(last=False)
+                with contextlib.suppress(OSError):
+                    # Its reader finds the end. A request that has come in this moment is read before, and answered.
+                    client.shutdown(SHUT_RD)
+                return
+
+
 class GatewayWorker(GeventWorker):
     patience = Patience()
+    spare_connections = 200  # with fewer than these left, connections that ask for nothing are closed
+    pages = 200  # requests for the admin and its static files at a time, so that nobody fills the worker with them
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._connections = 0
+        self._pages = 0
+        self._waiting = Waiting()
 
     def handle(self, listener: socket, client: socket, address: Address) -> None:
+        self._connections += 1
+        try:
+            if self._connections > self.worker_connections - self.spare_connections:
+                self._waiting.close_the_longest()
+            self._serve(listener, client, address)
+        finally:
+            self._connections -= 1
+
+    def _serve(self, listener: socket, client: socket, address: Address) -> None:
         """Serve one connection until either side ends it.
 
         In the place of AsyncWorker.handle, which has no TLS and no HTTP/2 here either: a proxy speaks them for us.
@@ -163,7 +220,8 @@ class GatewayWorker(GeventWorker):
                 request = None
                 reader.expect_head()
                 is_sending = True
-                request = next(parser)
+                with self._waiting.of(client, has_served=reader.has_served):
+                    request = next(parser)
                 reader.expect_body()
                 goes_on = self._answer(listener, request, client, address)
                 is_sending = not _is_at_its_end(request, reader)
@@ -191,6 +249,21 @@ class GatewayWorker(GeventWorker):
 
     def _answer(self, listener: socket, request: ClientRequest, client: socket, address: Address) -> bool:
         """Whether the connection may carry a further request, as far as this one's headers and answer say."""
+        if not request.path.startswith(_PAGES):
+            return self._handled(listener, request, client, address)
+        if self._pages >= self.pages:
+            message = f"This worker sends {self.pages} pages and files, which is as many as it may. Try again shortly."
+            self._say(client, HTTPStatus.SERVICE_UNAVAILABLE, "gateway_busy", message, "Retry-After: 1\r\n")
+            return False
+        self._pages += 1
+        client.settimeout(self.patience.page_s)
+        try:
+            return self._handled(listener, request, client, address)
+        finally:
+            self._pages -= 1
+            client.settimeout(None)
+
+    def _handled(self, listener: socket, request: ClientRequest, client: socket, address: Address) -> bool:
         try:
             self.handle_request(listener.getsockname(), request, client, address)
         except StopIteration:
@@ -201,11 +274,14 @@ class GatewayWorker(GeventWorker):
         """Answer what is no request, in the words that all errors of the gateway have. No client's byte is logged."""
         _, status, code, message = next(refusal for refusal in _REFUSALS if isinstance(error, refusal[0]))
         self.log.warning("Invalid request from ip=%s: %s", address[0], type(error).__name__)
-        body = json.dumps(
-            {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
-        ).encode()
+        self._say(client, status, code, message)
+
+    def _say(self, client: socket, status: HTTPStatus, code: str, message: str, header: str = "") -> None:
+        """Answer without the application, which is the last answer on this connection."""
+        kind = "server_error" if status == HTTPStatus.SERVICE_UNAVAILABLE else "invalid_request_error"
+        body = json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}}).encode()
         head = (
-            f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\n"
+            f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\n{header}"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         try:

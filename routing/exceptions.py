@@ -16,6 +16,7 @@
     ├── ProviderRefused          as upstream: the provider rejects the request itself
     ├── AllModelsFailed          502, 504 or 429: every step of the chain failed
     ├── LedgerUnavailable        503
+    ├── GatewayBusy              503  a worker has as many requests, or bytes of them, in hand as it may
     ├── HoldLost                 503  the hold was expired or resolved while the request ran
     ├── ClientClosed             499  for the ledger only: the client has gone
     └── NotFound, MethodNotAllowed, InternalError   404, 405, 500
@@ -25,7 +26,9 @@ Source of the envelope: OpenAI's API reference, "Error codes", and the contract'
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -184,12 +187,13 @@ class RateLimited(GatewayError):
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
 
-    def __init__(self, refusal: refusals.RateLimited) -> None:
+    def __init__(self, refusal: refusals.RateLimited, fits_tokens: int | None = None) -> None:
+        """``fits_tokens``: the output cap with which a request that never fits would."""
         limited = f"The API key is limited to {refusal.most} {refusal.limit}"
         if refusal.retry_after_s is None:  # however long the client waits
-            hint = "set a smaller max_tokens or shorten the prompt" if refusal.asked > 1 else "ask for another limit"
+            hint = f"Set max_tokens to {fits_tokens} or less." if fits_tokens else "Shorten it, or raise the limit."
             super().__init__(
-                f"{limited}, and this request alone could need {refusal.asked}: it will never fit; {hint}.",
+                f"{limited}, and this request alone could need {refusal.asked}: it will never fit. {hint}",
                 headers=NO_RETRY,
             )
             return
@@ -212,7 +216,7 @@ class BudgetRefused(GatewayError):
         self.asked_usd = asked_usd  # the most that the request could cost; the refusal has what it would have held
         limit, spent, held = (plain_usd(amount) for amount in (refusal.limit_usd, refusal.spent_usd, refusal.held_usd))
         reset = f" It resets at {refusal.resets_at.isoformat()}." if refusal.resets_at else ""
-        headers = NO_RETRY
+        headers: Mapping[str, str] = NO_RETRY
         match refusal:
             case refusals.BudgetInFlight():
                 self.code = "budget_in_flight"
@@ -235,6 +239,9 @@ class BudgetRefused(GatewayError):
             case _:
                 self.code = "budget_exceeded"
                 message = f"The budget '{refusal.budget}' of {limit} USD is spent ({spent} USD).{reset}"
+                if refusal.resets_at and refusal.hold_usd <= refusal.limit_usd > 0:  # else it will not fit then either
+                    left_s = (refusal.resets_at - datetime.now(UTC)).total_seconds()
+                    headers = {**NO_RETRY, "Retry-After": str(max(1, math.ceil(left_s)))}
                 if refusal.spent_usd < refusal.limit_usd:
                     message = (
                         f"The budget '{refusal.budget}' of {limit} USD has {plain_usd(left(refusal))} USD left; this "
@@ -312,6 +319,17 @@ class LedgerUnavailable(GatewayError):
             "The ledger cannot be written right now, so nothing is spent. Try again shortly.",
             headers={"Retry-After": "1"},
         )
+
+
+class GatewayBusy(GatewayError):
+    """A worker has as much in hand as it may. ``what`` says of what."""
+
+    status = 503
+    type = "server_error"
+    code = "gateway_busy"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} Nothing was spent; try again in a second.", headers={"Retry-After": "1"})
 
 
 class HoldLost(GatewayError):

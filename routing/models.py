@@ -312,6 +312,26 @@ class Breaker(models.Model):
         return f"{self.provider} {self.model}"
 
 
+class BreakerUse(models.Model):
+    """Which API keys have called a deployment lately, and whose calls have failed, for `routing.breakers.sharing`.
+
+    Not configuration, like `Breaker`. ``key_id`` is 0 for the callers of open mode."""
+
+    provider = models.CharField(max_length=100)
+    model = models.CharField(max_length=200)
+    key_id = models.BigIntegerField()
+    used_at = models.DateTimeField()
+    failed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=("provider", "model", "key_id"), name="breakeruse_one_a_key_and_deployment"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.key_id} at {self.provider} {self.model}"
+
+
 class SignInTries(models.Model):
     """How often somebody tried to sign in to the admin since a moment. ``routing.sign_ins`` writes it.
 

@@ -2,25 +2,31 @@
 
 from django.urls import path, re_path
 
+from routing.endpoints.absent import ABSENT, AbsentView
 from routing.endpoints.budget import BudgetView
 from routing.endpoints.chat.view import chat
 from routing.endpoints.embeddings.view import embeddings
 from routing.endpoints.messages.counting import CountTokensView
 from routing.endpoints.messages.view import messages
 from routing.endpoints.models import ModelsView, ModelView
+from routing.endpoints.responses.counting import InputTokensView
+from routing.endpoints.responses.view import responses
 
 models = ModelsView.as_view()
 
 urlpatterns = [
-    re_path(r"^(?:v1/)?chat/completions/?$", chat),
+    re_path(r"^(?:openai/)?(?:v1/)?chat/completions/?$", chat),
     re_path(r"^openai/deployments/(?P<alias>.+)/chat/completions/?$", chat),
     re_path(r"^(?:v1/)?engines/(?P<alias>.+)/chat/completions/?$", chat),
     re_path(r"^(?:v1/)?messages/?$", messages),
     re_path(r"^(?:v1/)?messages/count_tokens/?$", CountTokensView.as_view()),
-    re_path(r"^(?:v1/)?embeddings/?$", embeddings),
+    re_path(r"^(?:openai/)?(?:v1/)?responses/?$", responses),
+    re_path(r"^(?:openai/)?(?:v1/)?responses/input_tokens/?$", InputTokensView.as_view()),
+    re_path(r"^(?:openai/)?(?:v1/)?embeddings/?$", embeddings),
     re_path(r"^openai/deployments/(?P<alias>.+)/embeddings/?$", embeddings),
     re_path(r"^(?:v1/)?engines/(?P<alias>.+)/embeddings/?$", embeddings),
-    re_path(r"^(?:v1/)?models/?$", models),
+    re_path(r"^(?:openai/)?(?:v1/)?models/?$", models),
     re_path(r"^(?:v1/)?models/(?P<alias>.+?)/?$", ModelView.as_view()),
     path("v1/budget", BudgetView.as_view()),
+    re_path(rf"^(?:openai/)?(?:v1/)?(?P<name>{'|'.join(ABSENT)})(?:/.*)?$", AbsentView.as_view()),
 ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from django.contrib import admin
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
@@ -13,6 +14,7 @@ from unfold.paginator import InfinitePaginator
 from accounting.admin.entries import DaysFilter, never
 from accounting.admin.pages import Page
 from accounting.models import Change
+from accounting.money import plain_usd
 
 
 @admin.register(Change)
@@ -35,12 +37,20 @@ class ChangeAdmin(Page):
 
     @display(description="what")
     def what(self, change: Change) -> SafeString:
-        return format_html_join(
-            "",
-            "<div>{}: {} → {}</div>",
-            ((field, _words(change.before[field]), _words(after)) for field, after in sorted(change.after.items())),
-        )
+        is_new = all(value is None for value in change.before.values())
+        is_gone = all(value is None for value in change.after.values())
+        lines = []
+        for field, after in sorted(change.after.items()):
+            values = [after] if is_new else [change.before[field]] if is_gone else [change.before[field], after]
+            lines.append((field, " → ".join(map(_words, values))))
+        title = "new" if is_new else "deleted" if is_gone else ""
+        return format_html("{}{}", title, format_html_join("", "<div>{}: {}</div>", lines))
 
 
 def _words(value: Any) -> str:
-    return "nothing" if value in (None, "", [], {}) else str(value)
+    if isinstance(value, Decimal):
+        return plain_usd(value)
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else "empty" if value in _EMPTY else str(value)
+
+
+_EMPTY: tuple[Any, ...] = (None, "", [], {})

@@ -3,10 +3,12 @@ returns them, one named tuple a statement."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
+from accounting.budgets import Balance
 from accounting.ledger.records import HoldRequest, Settlement, Withdrawal
 from accounting.models import EntryState
 from accounting.money import plain_usd
@@ -35,6 +37,12 @@ class EntryCharge(NamedTuple):
     posted_usd: Decimal
     scope: str
     scope_value: str
+
+
+def balance_of(row: Sequence[Any]) -> Balance:
+    """A row of lock_periods.sql."""
+    period_id, posted_usd, held_usd, limit_usd, mode, name, period_end, _has_gap, told_limit_usd = row
+    return Balance(period_id, name, mode, limit_usd, posted_usd, held_usd, period_end, told_limit_usd)
 
 
 def entry_row(request: HoldRequest, writer_id: int) -> JsonRow:

@@ -15,7 +15,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from accounting import facts, json_text
+from accounting import json_text
 from accounting.budgets import (
     STEP_SCOPES,
     Balance,
@@ -25,6 +25,7 @@ from accounting.budgets import (
     most_lasting,
     refuse_without_room,
 )
+from accounting.ledger import limits
 from accounting.ledger.operations import AnyDecision, AnyOperation, Batch, Decision, Holding, Settling, ToppingUp
 from accounting.ledger.records import HeldCharge, HeldRate, Hold, HoldRequest, Settlement, TopUpRequest, Withdrawal
 from accounting.ledger.rows import (
@@ -32,6 +33,7 @@ from accounting.ledger.rows import (
     JsonRow,
     LockedEntry,
     attempt_rows,
+    balance_of,
     entry_row,
     settlement_row,
     withdrawal_row,
@@ -98,7 +100,7 @@ class _Transaction:
         self.settled_entries: list[JsonRow] = []
         self.settled_charges: list[JsonRow] = []
         self.attempts: list[JsonRow] = []
-        self.spent: list[Balance] = []  # budgets that this transaction brings to their limit
+        self.told: list[JsonRow] = []  # limits that are reached and that nobody was told of
         self.rates: dict[int, RateUse] = {}
         self.rate_changes: list[JsonRow] = []
         self.decisions: list[AnyDecision] = []
@@ -113,11 +115,10 @@ class _Transaction:
             self._top_up(topping_up)
         for holding in self.batch.holding:
             self._hold(holding)
+        reached = limits.newly_reached(self.balances.values())
+        self.told = [limits.told_row(balance) for balance in reached]
         self._write()
-        for balance in self.spent:
-            facts.budget_reached(
-                facts.BudgetReached(balance.budget, balance.mode, balance.limit_usd, balance.posted_usd)
-            )
+        limits.tell(reached)
         return self.decisions
 
     def _lock(self, expected: list[int]) -> None:
@@ -191,10 +192,11 @@ class _Transaction:
         return rows
 
     def _read_balances(self, periods: pipeline.Rows) -> None:
-        for period_id, posted_usd, held_usd, limit_usd, mode, name, period_end, has_gap in periods:
-            if has_gap:
-                self.gaps.add(period_id)
-            self.balances[period_id] = Balance(period_id, name, mode, limit_usd, posted_usd, held_usd, period_end)
+        for row in periods:
+            balance = balance_of(row)
+            if row[7]:  # has_gap
+                self.gaps.add(balance.period_id)
+            self.balances[balance.period_id] = balance
 
     def _lock_rates(self) -> None:
         limited: set[int] = set()
@@ -232,10 +234,9 @@ class _Transaction:
                 {"entry_id": str(entry.id), "period_id": charge.period_id, "posted_usd": str(cost_usd)}
             )
             balance = self.balances[charge.period_id]
-            moved = balance.moved(held_usd=-charge.held_usd, posted_usd=cost_usd - charge.posted_usd)
-            self.balances[charge.period_id] = moved
-            if balance.posted_usd < balance.limit_usd <= moved.posted_usd:
-                self.spent.append(moved)
+            self.balances[charge.period_id] = balance.moved(
+                held_usd=-charge.held_usd, posted_usd=cost_usd - charge.posted_usd
+            )
         if isinstance(payload, Settlement):
             self.settled_entries.append(settlement_row(payload))
             self.attempts.extend(attempt_rows(payload))
@@ -354,6 +355,7 @@ class _Transaction:
             ("insert_entries", self.new_entries),
             ("top_up_entries", self.top_ups),
             ("hold_charges", self.new_charges),
+            ("tell_limits", self.told),
             ("count_rates", self.rate_changes),
         )
         written: list[pipeline.Statement] = [

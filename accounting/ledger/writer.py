@@ -11,6 +11,9 @@ The writer is a plain thread, which gevent's worker turns into a greenlet.
   writer's holds (``accounting.ledger.expiry``).
 - **Postgres is away.** Waiting and new holds are refused at once (``LedgerUnavailable``). Settlements are kept in
   memory and written when Postgres is back. If the process dies first, their holds expire to ``unknown``.
+- **The thread is taken** by a request that computes, under gevent, while the writer holds locks. Postgres ends its
+  session after ``STARVED_S``, so that other workers go on, and the transaction, of which nothing was committed, is run
+  again.
 - **Postgres refuses a settlement**, for a reason that may pass (a trigger, a broken index). The writer tries it again
   alone, ever more seldom, and gives it up in the end. Its hold then expires to ``unknown``, as a lost worker's does.
 """
@@ -49,6 +52,9 @@ HOLD_WAIT_S = 10.0  # a request that waited this long for its hold is refused; t
 SETTLE_WAIT_S = 10.0  # an answer waits at most this long for its posting, and then is delivered all the same
 RECONNECT_S = 0.25  # between two attempts to reach Postgres; requests meanwhile are refused without trying
 MAX_TRIES = 10  # how often a settlement that Postgres refuses is tried: some two minutes in all
+#: How long Postgres keeps the locks of a transaction whose next statement does not come. Longer than any healthy thread
+#: is busy with something else, and shorter than other workers' statements wait.
+STARVED_S = 2
 RETRY_S = 0.25  # from its first try to the second; each further wait is twice the one before
 
 #: What Postgres says against an operation itself, whenever it is tried.
@@ -202,6 +208,12 @@ class Writer:
 
     def _recover(self, operations: Sequence[AnyOperation], error: Exception) -> None:
         """The transaction failed: find out for whom, and lose nothing."""
+        if isinstance(error, psycopg.errors.IdleInTransactionSessionTimeout):
+            # Postgres had our locks and waited for our next packet, with which the commit would have come.
+            log.warning("ledger session ended, as this worker's thread was taken: the transaction is run again")
+            self._disconnect()
+            self._commit(operations)
+            return
         deadlock = isinstance(error, psycopg.errors.DeadlockDetected)
         if not self._rolled_back() or not (deadlock or _refuses_operation(error)):
             self._lost(error)
@@ -288,6 +300,8 @@ class Writer:
         self._connection, self._proven = connection, False
         # A commit must wait for the flush, whatever the server's default is.
         connection.execute("SET synchronous_commit = on")
+        # Budgets are locked for all workers while we decide. A request that takes our thread must not keep them locked.
+        connection.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, false)", (f"{STARVED_S}s",))
         connection.commit()
         self._take_lock(connection)
         self._backend_pid = connection.info.backend_pid

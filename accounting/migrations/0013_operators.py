@@ -2,6 +2,7 @@ from django.contrib.postgres.operations import AddConstraintNotValid
 from django.db import migrations, models
 from django.db.models import Q
 
+import accounting.models
 from accounting.sql import load_frozen
 
 # A row before these checks may break them (a price was once allowed to be negative), and a ledger is large: so they count
@@ -95,8 +96,8 @@ class Migration(migrations.Migration):
                 ("road", models.CharField(max_length=16)),
                 ("command", models.CharField(blank=True, max_length=64)),
                 ("object", models.TextField()),
-                ("before", models.JSONField()),
-                ("after", models.JSONField()),
+                ("before", models.JSONField(decoder=accounting.models.ExactNumbers)),
+                ("after", models.JSONField(decoder=accounting.models.ExactNumbers)),
             ],
             options={
                 "verbose_name_plural": "audit",

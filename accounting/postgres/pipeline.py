@@ -97,15 +97,26 @@ def _exchange(pgconn: pq.abc.PGconn) -> Generator[Wait, Ready | int, list[pq.abc
     while True:
         while pgconn.is_busy():
             yield Wait.R
-            pgconn.consume_input()
+            try:
+                pgconn.consume_input()
+            except psycopg.OperationalError as error:
+                raise _lost(results) from error
         result = pgconn.get_result()
         if result is None:  # the results of a statement are complete
             if pgconn.status == pq.ConnStatus.BAD:
-                raise psycopg.OperationalError("the connection is lost")
+                raise _lost(results)
             continue
         if result.status == pq.ExecStatus.PIPELINE_SYNC:
             return results
         results.append(result)
+
+
+def _lost(results: list[pq.abc.PGresult]) -> psycopg.Error:
+    """Why the connection is lost: in Postgres's words if it had any."""
+    for result in results:
+        if result.status == pq.ExecStatus.FATAL_ERROR:
+            return error_from_result(result, encoding="utf-8")
+    return psycopg.OperationalError("the connection is lost")
 
 
 @cache

@@ -5,13 +5,17 @@ from __future__ import annotations
 import select
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import psycopg
 from django.db import connections
 
+from accounting import sql
 from accounting.postgres import sockets
 from accounting.postgres.pipeline import Connection
+
+POOLER_ROUNDS = 4
 
 
 def connect(application_name: str, *, statement_timeout_s: int) -> Connection:
@@ -39,11 +43,10 @@ def connect(application_name: str, *, statement_timeout_s: int) -> Connection:
         prepare_threshold=None,  # else psycopg would deallocate pipeline.py's prepared statements after a rollback
     )
     try:
-        # The database's default may differ.
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        prepare(connection, connections["default"].settings_dict.get("SCHEMA", ""))
         # A frozen Postgres must not freeze the gateway.
         connection.execute("SELECT set_config('statement_timeout', %s, false)", (f"{statement_timeout_s}s",))
-        connection.execute("SET TIME ZONE 'UTC'")
         # All statements that are prepared here find their rows by key, so they are planned once, for any size. A plan
         # made while a table was empty would read all of the table until Postgres next counts its rows, and planning
         # each time takes 0.1 ms.
@@ -54,6 +57,39 @@ def connect(application_name: str, *, statement_timeout_s: int) -> Connection:
         connection.close()
         raise
     return connection
+
+
+def prepare(connection: Any, schema: str) -> None:
+    """Give a new session the gateway's settings. ``schema`` is empty unless DATABASE_URL names one."""
+    connection.execute(sql.load("prepare_session"), {"schema": schema})
+
+
+def is_shared() -> bool:
+    """Whether two of our sessions are the same session of Postgres: a pooler hands it on after each transaction.
+
+    The ledger's locks, settings and prepared statements belong to a session. The first session asks for its server
+    process while a transaction of the second keeps one. A pooler that draws at random may give the same one by chance,
+    so there are several rounds. Raises psycopg.Error.
+    """
+    with (
+        closing(connect("gateway-start", statement_timeout_s=10)) as first,
+        closing(connect("gateway-start", statement_timeout_s=10)) as second,
+    ):
+        for _ in range(POOLER_ROUNDS):
+            before = _server_process(first)
+            first.commit()
+            other = _server_process(second)
+            if other == before or _server_process(first) != before:
+                return True
+            second.commit()
+            first.commit()
+    return False
+
+
+def _server_process(connection: Connection) -> int:
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def _connection_class() -> type[Connection]:

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
+import psycopg
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import reverse_lazy
@@ -20,8 +22,9 @@ from unfold.decorators import display
 from accounting import wildcards
 from accounting.admin.pages import Page
 from accounting.amounts import usd
+from accounting.ledger import limits
 from accounting.models import NAMED_SCOPES, Budget, BudgetMode, BudgetPeriod, BudgetScope
-from accounting.money import plain_usd
+from accounting.money import dollars, plain_usd
 from accounting.reports import BudgetStatus, spenders, statuses
 from routing.models import ModelAlias, Provider
 
@@ -56,6 +59,23 @@ class BudgetForm(forms.ModelForm[Budget]):
             if error:
                 self.add_error("scope_value", error)
         return cleaned
+
+
+def _say_where_it_stands(request: HttpRequest, budget: Budget) -> None:
+    """Its window may have begun long ago, so what is spent in it already may be more than the new limit."""
+    try:
+        balance = limits.look(budget)
+    except psycopg.Error:
+        return  # the budget is saved, and the next request looks
+    if balance is None or not 0 < balance.posted_usd >= balance.limit_usd:
+        return
+    follows = "nothing is refused" if budget.mode == BudgetMode.ALERT else "requests are refused"
+    until = f" until {balance.resets_at:%Y-%m-%d %H:%M} UTC" if balance.resets_at else ""
+    messages.warning(
+        request,
+        f"The budget “{budget.name}” has reached its limit: {dollars(balance.posted_usd)} of "
+        f"{dollars(balance.limit_usd)} is spent in its present period{until}; {follows}.",
+    )
 
 
 def _wrong(scope: str, value: str, *, unchanged: bool) -> str | None:
@@ -105,7 +125,9 @@ class BudgetAdmin(Page):
             "What it is for",
             {
                 "fields": ("scope", "api_key", "scope_value"),
-                "description": "A request counts against every enabled budget that applies to it, all or nothing.",
+                "description": "A request counts against every enabled budget that applies to it, all or nothing. A "
+                "budget of an alias or a provider decides for its own deployments: without room there, a request goes "
+                "on along its chain.",
             },
         ),
         (
@@ -132,6 +154,11 @@ class BudgetAdmin(Page):
             context |= _standing(request, obj)
         answer: HttpResponse = super().render_change_form(request, context, *args, obj=obj, **kwargs)
         return answer
+
+    def save_model(self, request: HttpRequest, obj: Budget, form: Any, change: Any) -> None:
+        super().save_model(request, obj, form, change)
+        if obj.enabled:
+            transaction.on_commit(lambda: _say_where_it_stands(request, obj))
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         page: Any = super().get_changelist_instance(request)

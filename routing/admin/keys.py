@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -67,7 +68,10 @@ class ApiKeyForm(forms.ModelForm[ApiKey]):
     )
 
     class Meta:
-        widgets = {"required_tags": UnfoldAdminTextInputWidget}
+        widgets: ClassVar = {"required_tags": UnfoldAdminTextInputWidget}
+        help_texts: ClassVar = {
+            "concurrent_requests": f"Empty: GATEWAY_KEY_CONCURRENCY, {settings.GATEWAY_KEY_CONCURRENCY} in each worker."
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

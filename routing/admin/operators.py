@@ -93,7 +93,6 @@ class UserAdmin(DjangoUserAdmin[User], Page):
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, Any, list[str]]:
         deleted, counts, perms_needed, protected = super().get_deleted_objects(objs, request)
-        perms_needed = set(perms_needed) - {LogEntry._meta.verbose_name}
         users = list(objs)
         protected = [
             *protected,

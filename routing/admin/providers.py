@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from typing import Any
 
@@ -18,7 +19,7 @@ from accounting.admin.pages import Page
 from accounting.models import Budget, BudgetScope, Price
 from routing.models import ModelAlias, Provider, ProviderKey, validate_base_url
 from routing.secrets import references
-from routing.secrets.references import validate_key_reference
+from routing.secrets.references import validate_key_reference, validate_readable
 from routing.upstreams.providers import PROVIDERS, is_known_provider, needs_base_url
 
 
@@ -44,7 +45,19 @@ def _only_if_valid(value: Any, validate: Any) -> str | None:
     return str(value)
 
 
+def _clean_key_reference(form: forms.ModelForm[Any]) -> str:
+    """An older reference that may not be read any more does not keep the row from being saved."""
+    reference: str = form.cleaned_data["key_reference"]
+    if reference and "key_reference" in form.changed_data:
+        validate_key_reference(reference)
+        validate_readable(reference)
+    return reference
+
+
 class ProviderForm(forms.ModelForm[Provider]):
+    clean_key_reference = _clean_key_reference
+    may_send_keys_anywhere = False  # set for each request
+
     class Meta:
         widgets = {
             "key_reference": KeyReferenceInput({"autocomplete": "off", "placeholder": "env:OPENAI_API_KEY"}),
@@ -75,6 +88,8 @@ class ProviderForm(forms.ModelForm[Provider]):
         wire = cleaned.get("litellm_provider", "")
         if needs_base_url(wire) and "base_url" in cleaned and not cleaned["base_url"]:
             self.add_error("base_url", f"“{wire}” has no address of its own: say where the server is.")
+        if not self.may_send_keys_anywhere and self._sends_a_key_elsewhere(cleaned):
+            self.add_error("base_url", _ASK_A_SUPERUSER)
         name, before = cleaned.get("name"), self.initial.get("name")
         if before and name and name != before and _prices_collide(before, name):
             self.add_error(
@@ -84,6 +99,50 @@ class ProviderForm(forms.ModelForm[Provider]):
             )
         return cleaned
 
+    def _sends_a_key_elsewhere(self, cleaned: dict[str, Any]) -> bool:
+        """Whether a key goes to an address of somebody's own to which it did not go before."""
+        addresses = _addresses(cleaned.get("base_url", ""), cleaned.get("parameters"))
+        named = {cleaned.get("key_reference", ""), *_names_in(cleaned.get("parameters"))} - {""}
+        if self.instance._state.adding:
+            return bool(addresses and named)
+        before = Provider.objects.get(pk=self.instance.pk)
+        known = _references_of(before.pk)
+        if addresses <= _addresses(before.base_url, before.parameters):
+            return bool(addresses) and not named <= known
+        return bool(named | _further_references_of(before.pk))
+
+
+_ASK_A_SUPERUSER = (
+    "Only a superuser may send a key to an address of your own, because its server reads the key: ask one, or leave "
+    "out the key."
+)
+#: Names of parameters that litellm takes an address from.
+_ADDRESS = re.compile(r"(^|_)(endpoint|url|uri|base|host|domain)(_|$)")
+
+
+def _addresses(base_url: str, parameters: Any) -> set[str]:
+    """The addresses that are not the provider's own."""
+    given = parameters if isinstance(parameters, dict) else {}
+    named = {str(value) for name, value in given.items() if _ADDRESS.search(name) or "://" in str(value)}
+    return (named | {base_url}) - {""}
+
+
+def _names_in(parameters: Any) -> set[str]:
+    """The parameters' values that name a secret of the server."""
+    given = parameters if isinstance(parameters, dict) else {}
+    return {str(value) for value in given.values() if str(value).startswith(("os.environ/", "oidc/"))}
+
+
+def _references_of(provider_id: int) -> set[str]:
+    """What the provider is sent now, as the database has it."""
+    rows = Provider.objects.filter(pk=provider_id).values_list("key_reference", "parameters")
+    own = {name for reference, parameters in rows for name in (reference, *_names_in(parameters))}
+    return own | _further_references_of(provider_id)
+
+
+def _further_references_of(provider_id: int) -> set[str]:
+    return set(ProviderKey.objects.filter(provider=provider_id).values_list("key_reference", flat=True))
+
 
 def _prices_collide(before: str, name: str) -> bool:
     """Whether the prices that follow a rename collide with prices that the new name has already."""
@@ -92,13 +151,30 @@ def _prices_collide(before: str, name: str) -> bool:
 
 
 class FurtherKeyForm(forms.ModelForm[ProviderKey]):
+    clean_key_reference = _clean_key_reference
+
     class Meta:
         widgets = {"key_reference": KeyReferenceInput({"autocomplete": "off", "placeholder": "env:OPENAI_API_KEY_2"})}
+
+
+class FurtherKeys(forms.BaseInlineFormSet[ProviderKey, Provider, FurtherKeyForm]):
+    may_send_keys_anywhere = False  # set for each request
+
+    def clean(self) -> None:
+        super().clean()
+        provider = self.instance
+        if self.may_send_keys_anywhere or not _addresses(provider.base_url, provider.parameters):
+            return
+        known = set() if provider._state.adding else _references_of(provider.pk)
+        for form in self.forms:
+            if form.cleaned_data.get("key_reference", "") not in {"", *known}:
+                form.add_error("key_reference", _ASK_A_SUPERUSER)
 
 
 class FurtherKeyInline(TabularInline):
     model = ProviderKey
     form = FurtherKeyForm
+    formset = FurtherKeys
     extra = 0
     fields = ("key_reference", "status", "enabled")
     readonly_fields = ("status",)
@@ -106,9 +182,16 @@ class FurtherKeyInline(TabularInline):
     verbose_name_plural = "Further keys"
     template_before = "routing/further_keys_help.html"
 
-    @display(description="key now", label={"present": "success", "missing": "danger"})
+    @display(description="key now", label={"present": "success", "missing": "danger", "not allowed": "danger"})
     def status(self, key: ProviderKey) -> str:
+        if references.refused(key.key_reference):
+            return "not allowed"
         return "present" if references.find(key.key_reference) else "missing"
+
+    def get_formset(self, request: HttpRequest, obj: Provider | None = None, **kwargs: Any) -> Any:
+        made = super().get_formset(request, obj, **kwargs)
+        made.may_send_keys_anywhere = request.user.is_superuser
+        return made
 
 
 @admin.register(Provider)
@@ -159,6 +242,11 @@ class ProviderAdmin(Page):
         first, key, *others = self.fieldsets
         return (first, (key[0], {**key[1], "fields": ("key_reference",)}), *others)  # a new provider has no key yet
 
+    def get_form(self, request: HttpRequest, obj: Provider | None = None, change: bool = False, **kwargs: Any) -> Any:
+        made = super().get_form(request, obj, change, **kwargs)
+        made.may_send_keys_anywhere = request.user.is_superuser
+        return made
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
         rows: QuerySet[Provider] = super().get_queryset(request)
         return rows.annotate(
@@ -175,9 +263,11 @@ class ProviderAdmin(Page):
 
     @display(
         description="key now",
-        label={"present": "success", "missing": "danger", "needs none": "info"},
+        label={"present": "success", "missing": "danger", "not allowed": "danger", "needs none": "info"},
     )
     def key_status(self, provider: Provider) -> str:
+        if references.refused(provider.key_reference):
+            return "not allowed"
         key = references.find(provider.key_reference)
         if key is None:
             return "missing"

@@ -1,4 +1,4 @@
-"""Reads a request's body, bounded in size, in time and in depth.
+"""Reads a request's body, bounded in size, in time, in depth and in how many values it has.
 
 What a refused sender still sends is gunicorn's worker's matter (gateway_project/worker.py), and so is the time for a
 whole body.
@@ -16,9 +16,16 @@ from django.conf import settings
 from django.http import HttpRequest
 
 from accounting import json_text
+from routing.api.places import place_of
 from routing.exceptions import InvalidJson, InvalidRequest, RequestTimeout, RequestTooLarge
 
 MAX_DEPTH = 100  # levels of nested JSON: no schema is deeper, and recursive code must not fail on a deeper body
+#: How many objects and arrays, names, and commas a body may have. Parsing small things takes up to a hundred times as
+#: long as parsing as many bytes of text, and nobody else is served meanwhile. 10,000 messages of text parts need 30,000
+#: containers; 1,000 tools of fifty fields 55,000; a request for embeddings 300,000 numbers.
+MAX_CONTAINERS = 100_000
+MAX_NAMES = 300_000
+MAX_COMMAS = 500_000
 _CHUNK_BYTES = 65536
 _SILENCE_S = 30.0  # a sender that is silent this long in the middle of its body is gone
 
@@ -30,8 +37,8 @@ class _Source(Protocol):
 def read_body(request: HttpRequest, most_bytes: int) -> bytes:
     """The body. Its length may be announced, or it may come in chunks, which Django itself does not read.
 
-    Raises RequestTooLarge beyond ``most_bytes``, RequestTimeout when the client is too slow, InvalidRequest when it
-    stops in the middle.
+    Raises RequestTooLarge beyond ``most_bytes``, GatewayBusy when there are too many large bodies at once,
+    RequestTimeout when the client is too slow, InvalidRequest when it stops in the middle.
     """
     refuse_announced(request, most_bytes)
     with _patience(request.META.get("gunicorn.socket")):
@@ -44,9 +51,14 @@ def read_json(request: HttpRequest) -> Any:
 
 
 def parse_json(raw: bytes) -> Any:
-    """A body, read as JSON. Raises InvalidJson."""
+    """A body, read as JSON. Raises InvalidJson, InvalidRequest."""
     if not raw.strip():
         raise InvalidJson("The request body is empty; send a JSON object.")
+    if _has_too_many(raw) and _has_too_many(_without_strings(raw)):
+        raise InvalidRequest(
+            f"The request body has too many values: at most {MAX_CONTAINERS} objects and arrays, {MAX_NAMES} names and "
+            f"{MAX_COMMAS} commas. Send less of the conversation, or fewer tools, at once."
+        )
     try:
         value = json_text.loads(raw, _read_by_python)
     except RecursionError:
@@ -59,6 +71,25 @@ def parse_json(raw: bytes) -> Any:
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _is_deeper_than(value, MAX_DEPTH):
         raise InvalidJson(f"The request body is nested deeper than {MAX_DEPTH} levels.")
     return value
+
+
+def _has_too_many(raw: bytes) -> bool:
+    return (
+        raw.count(b"{") + raw.count(b"[") > MAX_CONTAINERS
+        or raw.count(b":") > MAX_NAMES
+        or raw.count(b",") > MAX_COMMAS
+        or raw.count(b'"') > 2 * (MAX_NAMES + MAX_COMMAS)
+    )
+
+
+def _without_strings(raw: bytes) -> bytes:
+    """The body without what is in its strings, which may be a text full of braces.
+
+    Each step is one pass in C. What is not JSON may come out wrong after its first fault, where parsing ends too."""
+    unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if unescaped.count(b'"') > 2 * (MAX_NAMES + MAX_COMMAS):
+        return raw  # it has too many strings, and splitting it there would take long
+    return b'""'.join(unescaped.split(b'"')[::2])
 
 
 def _read_by_python(raw: bytes) -> Any:
@@ -86,12 +117,12 @@ def _is_deeper_than(value: Any, limit: int) -> bool:
 
 def refuse_announced(request: HttpRequest, most_bytes: int) -> None:
     """Raises RequestTooLarge when the headers alone say so: before anybody looks for a key."""
-    announced = _announced_bytes(request)
+    announced = announced_bytes(request)
     if announced is not None and announced > most_bytes:
         raise _too_large(most_bytes)
 
 
-def _announced_bytes(request: HttpRequest) -> int | None:
+def announced_bytes(request: HttpRequest) -> int | None:
     """None: the body comes in chunks, and nobody knows how many."""
     if "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower():
         return None
@@ -100,7 +131,8 @@ def _announced_bytes(request: HttpRequest) -> int | None:
 
 def _read(request: HttpRequest, most_bytes: int) -> bytes:
     source: _Source = request.META["wsgi.input"]
-    announced = _announced_bytes(request)
+    announced = announced_bytes(request)
+    place = place_of(request)
     parts: list[bytes] = []
     size = 0
     while announced is None or size < announced:
@@ -111,6 +143,8 @@ def _read(request: HttpRequest, most_bytes: int) -> bytes:
         size += len(part)
         if size > most_bytes:
             raise _too_large(most_bytes)
+        if place is not None:
+            place.add_bytes(len(part))  # of what has come: what is only announced takes nobody's room
     if announced is not None and size < announced:
         raise InvalidRequest("The request body ended early.")
     return b"".join(parts)

@@ -11,14 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
-from django.http import HttpRequest, HttpResponseBadRequest
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.http.response import HttpResponseBase
+from psycopg.errors import QueryCanceled
 
 from accounting import audit
+from routing.api.body import announced_bytes
 from routing.api.errors import is_api
+
+READING_S = 15
 
 Answer = HttpResponseBase | Awaitable[HttpResponseBase]  # as Django declares it; here it is always the former
 
@@ -64,3 +70,40 @@ class OnRecord:
             response = self.handle(request)
         response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         return response
+
+
+class Forms:
+    """Refuses what no form of ours sends, before anybody reads it: whoever sends it need not be logged in.
+
+    Files are not received at all (FILE_UPLOAD_HANDLERS). It stands before Django's protection of forms, which reads
+    them."""
+
+    def __init__(self, handle: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.handle = handle
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if not is_api(request):
+            announced = announced_bytes(request)
+            if announced is None or announced > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+                most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE // 1024
+                return HttpResponse(f"A form may have {most} KiB, with its length said before.\n", status=413)
+        return self.handle(request)
+
+
+class Reading:
+    """Bounds what a page may ask of Postgres while it is only read: requests need the same processors."""
+
+    def __init__(self, handle: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.handle = handle
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if not is_api(request) and request.method in ("GET", "HEAD"):
+            with connection.cursor() as cursor:  # the page's own connection, which ends with it
+                cursor.execute("SELECT set_config('statement_timeout', %s, false)", [f"{READING_S}s"])
+        return self.handle(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if is_api(request) or not isinstance(error.__cause__, QueryCanceled):
+            return None
+        words = f"This page took Postgres longer than {READING_S} s. Narrow it by a filter or a shorter time.\n"
+        return HttpResponse(words, status=503, content_type="text/plain")

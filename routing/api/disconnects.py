@@ -1,10 +1,10 @@
-"""Notices clients that went away while nothing is written to them: their stream is silent, or has not begun.
+"""Notices clients that went away while nothing is written to them: their answer is silent, or has not begun.
 
-One thread a process (a greenlet under gevent) looks at the sockets of all running streams twice a second. It asks the
+One thread a process (a greenlet under gevent) looks at the sockets of all running requests twice a second. It asks the
 kernel for the connection's TCP state, which neither reads a byte nor waits. Any state but ``ESTABLISHED`` means that
 the client has closed at least its side, and does not wait for the rest. (A client that half-closes after its request
-counts as gone, as it does for nginx.) Without TCP_INFO (not Linux, a Unix socket), only a failing write shows that a
-client has gone.
+counts as gone, as it does for nginx. A whole answer is sent to it all the same.) Without TCP_INFO (not Linux, a Unix
+socket), only a failing write shows that a client has gone.
 
 A client that stays but stops reading is not noticed here: its writes time out after ``SEND_TIMEOUT_S``.
 """
@@ -15,10 +15,15 @@ import itertools
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+
+from django.http import HttpResponse
+
+from routing.api.places import Place
 
 LOOK_EVERY_S = 0.5
 SEND_TIMEOUT_S = 60.0
+SEND_BYTES_A_S = 64 * 1024  # a whole answer has one second more for each of these
 _TCP_ESTABLISHED = 1  # include/net/tcp_states.h
 
 
@@ -60,21 +65,35 @@ _watch = _Watch()
 
 
 class ClientConnection:
-    """A stream's client, watched until :meth:`release`. It is the `routing.upstreams.base.Leash` of its calls.
+    """A request's client, watched until :meth:`release`, and the place that it takes.
 
-    ``raw`` is None when the server does not give its socket. Then only a failing write shows that the client is gone.
+    A stream's client is the `routing.upstreams.base.Leash` of its calls. A whole answer is waited for without its
+    client, but does not keep the place of a client that has gone. ``raw`` is None when the server does not give its
+    socket. Then only a failing write shows that the client is gone.
     """
 
     def __init__(self, raw: socket.socket | None) -> None:
         self._raw = raw
+        self._place: Place | None = None
         self._ticket: int | None = None
         self._timeout_before: float | None = None
         self._end: Callable[[], None] | None = None
         self.is_gone = False
-        if raw is not None:
-            self._timeout_before = raw.gettimeout()
-            raw.settimeout(SEND_TIMEOUT_S)
-            self._ticket = _watch.add(raw, self.leave)
+
+    def takes(self, place: Place) -> None:
+        self._place = place
+
+    def watch(self) -> None:
+        """From now on: its request was read."""
+        if self._raw is not None:
+            self._timeout_before = self._raw.gettimeout()
+            self._raw.settimeout(SEND_TIMEOUT_S)
+            self._ticket = _watch.add(self._raw, self.leave)
+
+    def expect_to_take(self, answer_bytes: int) -> None:
+        """It is about to be sent so much at once, for which it may need longer than for a stream's event."""
+        if self._raw is not None and self._ticket is not None:
+            self._raw.settimeout(SEND_TIMEOUT_S + answer_bytes / SEND_BYTES_A_S)
 
     def on_gone(self, end: Callable[[], None] | None) -> None:
         """Call ``end`` when the client has gone, from another thread. It replaces what was to be called before."""
@@ -84,10 +103,14 @@ class ClientConnection:
 
     def leave(self) -> None:
         self.is_gone = True
+        if self._place is not None:
+            self._place.leave()
         if self._end is not None:
             self._end()
 
     def release(self) -> None:
+        if self._place is not None:
+            self._place.free()
         self._end = None
         if self._raw is None or self._ticket is None:
             return
@@ -97,6 +120,26 @@ class ClientConnection:
             self._raw.settimeout(self._timeout_before)
         except OSError:
             return  # the socket was closed meanwhile
+
+
+class WholeAnswer(HttpResponse):
+    """A JSON answer that keeps its client's place until it is sent: a client may take its time."""
+
+    def __init__(self, body: bytes, client: ClientConnection, headers: Mapping[str, str]) -> None:
+        super().__init__(body, content_type="application/json", headers=headers)
+        self._client = client
+        client.expect_to_take(len(body))
+
+    def sent(self) -> Iterator[bytes]:
+        """What the server is to send, without Django's end of a request."""
+        try:
+            yield self.content
+        finally:
+            self._client.release()
+
+    def close(self) -> None:
+        super().close()
+        self._client.release()
 
 
 def _is_gone(client: socket.socket) -> bool:

@@ -25,6 +25,7 @@ from django.middleware.common import CommonMiddleware
 from django.middleware.security import SecurityMiddleware
 from django.urls import Resolver404, ResolverMatch, resolve
 
+from routing.api.disconnects import WholeAnswer
 from routing.api.errors import gateway_error, render
 from routing.api.middleware import GatewayMiddleware, Handler, JsonErrors
 
@@ -58,6 +59,8 @@ def with_short_way(django: Application, spends: Callable[[View], bool]) -> Appli
         if response.streaming:
             return cast(Iterable[bytes], response)  # whose close() ends it, and closes the database's connections
         close_old_connections()  # that a look at the newest configuration has opened
+        if isinstance(response, WholeAnswer):
+            return response.sent()
         return (cast(HttpResponse, response).content,)
 
     return application

@@ -22,6 +22,7 @@ from routing.exceptions import (
     RequestTooLarge,
 )
 
+SERVED = "POST /v1/chat/completions, /v1/responses, /v1/messages and /v1/embeddings, and GET /v1/models and /v1/budget"
 BROWSER_PATHS = ("/admin/", "/static/")  # all other paths answer in JSON, even paths that lead nowhere
 
 
@@ -49,7 +50,7 @@ def gateway_error(error: Exception) -> GatewayError:
                 f"The method {error.args[0] if error.args else ''} is not allowed here; see the docs."
             )
         case Http404() | drf.NotFound():
-            return NotFound("There is nothing at this path. The endpoint is POST /v1/chat/completions.")
+            return NotFound(f"There is nothing at this path. There are {SERVED}.")
         case drf.APIException():
             return InvalidRequest(str(error.detail))
         case BadRequest() | SuspiciousOperation():

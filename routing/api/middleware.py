@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from routing.api.body import refuse_announced
-from routing.api.errors import gateway_error, is_api, render
+from routing.api.errors import SERVED, gateway_error, is_api, render
 from routing.api.headers import sane_request_id
 from routing.exceptions import InvalidRequest, MethodNotAllowed, NotFound, RequestTooLarge
 
@@ -64,7 +64,7 @@ def _is_html_error(response: HttpResponseBase) -> bool:
 
 def _of_status(status: int) -> InvalidRequest:
     if status == 404:
-        return NotFound("There is nothing at this path. The endpoint is POST /v1/chat/completions.")
+        return NotFound(f"There is nothing at this path. There are {SERVED}.")
     if status == 405:
         return MethodNotAllowed("This method is not allowed here.")
     error = InvalidRequest("The request is not valid. Is the host name in ALLOWED_HOSTS?")

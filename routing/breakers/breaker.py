@@ -1,7 +1,8 @@
 """Keeps requests away from a failing deployment. There is one breaker for each provider and model.
 
 - **Closed**: requests call the deployment. The breaker opens after ``breaker_failures`` failures in a row, or when the
-  part ``breaker_failure_rate`` of the last minute's calls has failed and there were at least 20 calls.
+  part ``breaker_failure_rate`` of the last minute's calls has failed and there were at least 20 calls. Where several
+  API keys use the deployment, failures of one of them alone open nothing (:mod:`routing.breakers.clients`).
 - **Open**, for ``breaker_cooldown_s`` or for as long as the provider's Retry-After asks: requests skip the deployment.
   To skip it costs one look into a dictionary.
 - **Half-open**: one request, the probe, calls the deployment, and the others still skip it. The probe's success closes
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from accounting import facts
+from routing.breakers.clients import ANONYMOUS, Clients, Use
 from routing.catalog import Step
 from routing.upstreams.base import FailureKind, UpstreamError
 
@@ -132,6 +134,7 @@ class _LastMinute:
 @dataclass(slots=True)
 class _Breaker:
     failures: int = 0  # in a row
+    clients: Clients = field(default_factory=Clients)
     last_minute: _LastMinute = field(default_factory=_LastMinute)
     asked_until: float = 0.0  # monotonic: how long the provider asked for patience
     open_until: float | None = None  # monotonic; None: closed
@@ -179,6 +182,7 @@ class Breakers:
         self.ask_for: Callable[[Name, Probe], None] | None = None
         self.when_news: Callable[[], None] | None = None
         self._table: dict[Name, _Breaker] = {}
+        self._called: set[Name] = set()  # since the other processes were told
         self._news: dict[Name, News] = {}  # only the latest news of each breaker, which replaces the older
         self._lock = threading.Lock()
 
@@ -241,10 +245,13 @@ class Breakers:
         breaker = self._table.get(_name(step))
         return breaker is not None and breaker.is_passed_by(time.monotonic())
 
-    def succeeded(self, step: Step) -> None:
+    def succeeded(self, step: Step, key: int | None = None) -> None:
+        """``key``: the id of the client's API key."""
         name, now = _name(step), time.monotonic()
         with self._lock:
             breaker = self._of(name)
+            breaker.clients.note(key or ANONYMOUS, now, failed=False)
+            self._called.add(name)
             if breaker.open_until is None:
                 breaker.failures, breaker.asked_until = 0, 0.0
                 breaker.last_minute.note(now, failed=False)
@@ -256,11 +263,11 @@ class Breakers:
             self._tell(name, ProbeEnded(probe.generation, is_closed=True))
         facts.breaker_closed(*name)
 
-    def failed(self, step: Step, error: UpstreamError) -> None:
+    def failed(self, step: Step, error: UpstreamError, key: int | None = None) -> None:
         if error.kind in REFUSALS:
-            self.succeeded(step)
+            self.succeeded(step, key)
         elif error.kind in COUNTED:
-            self._count(step, error)
+            self._count(step, error, key or ANONYMOUS)
         else:
             self.probe_ended(step)
 
@@ -279,10 +286,15 @@ class Breakers:
             if probe.generation is not None:
                 self._tell(name, ProbeEnded(probe.generation, is_closed=False))
 
-    def _count(self, step: Step, error: UpstreamError) -> None:
+    def _count(self, step: Step, error: UpstreamError, key: int) -> None:
         name, now, provider = _name(step), time.monotonic(), step.provider
         with self._lock:
             breaker = self._of(name)
+            is_new = key not in breaker.clients.failed
+            breaker.clients.note(key, now, failed=True)
+            self._called.add(name)
+            if is_new and self.when_news is not None:
+                self.when_news()  # another process may wait for a second key's failure
             breaker.asked_until = max(breaker.asked_until, now + min(error.retry_after_s or 0.0, MAX_PATIENCE_S))
             if breaker.open_until is not None and breaker.own_probe() is None:
                 # The call began before the breaker opened, but its Retry-After may last longer.
@@ -296,6 +308,8 @@ class Breakers:
             breaker.last_minute.note(now, failed=True)
             too_often = breaker.last_minute.failures_at(provider.breaker_failure_rate)
             if not was_open and breaker.failures < provider.breaker_failures and not too_often:
+                return
+            if not was_open and breaker.clients.is_one_alone(now):
                 return
             open_until = breaker.open_until = max(now + provider.breaker_cooldown_s, breaker.asked_until)
             breaker.probe = None
@@ -324,6 +338,22 @@ class Breakers:
         """The news that the other processes have not been told yet."""
         with self._lock:
             return list(self._news.items())
+
+    def uses(self) -> list[tuple[Name, Use]]:
+        """Which keys have called and failed since the other processes were told. They count as told from now on."""
+        now = time.monotonic()
+        with self._lock:
+            called, self._called = self._called, set()
+            return [(name, use) for name in sorted(called) for use in self._of(name).clients.news(now)]
+
+    def learn_uses(self, uses: Iterable[tuple[Name, Use]]) -> None:
+        """Which keys have called and failed in any process."""
+        now = time.monotonic()
+        with self._lock:
+            for name, use in uses:
+                breaker = self._table.get(name)
+                if breaker is not None:  # else this process does not call it
+                    breaker.clients.learn(use, now)
 
     def told(self, name: Name, news: News) -> None:
         with self._lock:

@@ -1,8 +1,9 @@
 """Shares breakers between workers and replicas, through one thread a process and one small table (`models.Breaker`).
 
 The thread (a greenlet under gevent) writes what its process has decided, and reads twice a second what all processes
-have decided. It also claims the probe of a half-open breaker for the request that asks for it. Only that request waits
-for the database, for a second at most. Times are passed as seconds from now, so the machines' clocks may differ.
+have decided; likewise which keys have called a deployment and whose calls have failed (`models.BreakerUse`). It also
+claims the probe of a half-open breaker for the request that asks for it. Only that request waits for the database, for
+a second at most. Times are passed as seconds from now, so the machines' clocks may differ.
 
 A claim is a lease, which the thread renews while the probe runs. When the process dies, another process can claim the
 probe three seconds later. While Postgres is away, each process goes on alone. When Postgres is back, it writes what it
@@ -11,6 +12,7 @@ has decided meanwhile.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -23,6 +25,7 @@ from accounting.postgres.pipeline import Connection
 from accounting.postgres.session import connect
 from routing.breakers import breaker, sql
 from routing.breakers.breaker import Breakers, Name, News, Opened, Probe, Shared
+from routing.breakers.clients import LATELY_S, Use
 
 log = logging.getLogger("gateway.breaker")
 
@@ -30,6 +33,7 @@ POLL_S = 0.5
 CLAIM_WAIT_S = 1.0  # after this wait for the probe, a request skips the deployment
 LEASE_S = 3.0
 RECONNECT_S = 1.0
+FORGET_EVERY_S = 300.0
 
 
 class _Claim:
@@ -51,6 +55,7 @@ class Sharing:
         self._retry_at = 0.0  # monotonic
         self._is_away = False  # whether Postgres is away, which the log then says once
         self._is_stopping = False
+        self._forget_at = time.monotonic() + FORGET_EVERY_S
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._work, name="breaker-sharing", daemon=True)
@@ -108,6 +113,7 @@ class Sharing:
                 self._breakers.told(name, news)
             for claim in claims:
                 self._claim(connection, claim)
+            self._share_uses(connection)
             for name, generation in self._breakers.running_probes():
                 connection.execute(
                     sql.load("renew_probe"),
@@ -121,6 +127,21 @@ class Sharing:
         finally:
             for claim in claims:
                 claim.done.set()
+
+    def _share_uses(self, connection: Connection) -> None:
+        told = [
+            {"provider": name[0], "model": name[1], "key_id": use.key, "used_s": use.used_s, "failed_s": use.failed_s}
+            for name, use in self._breakers.uses()
+        ]
+        if told:
+            connection.execute(sql.load("note_uses"), {"rows": json.dumps(told)})
+        rows = connection.execute(sql.load("recent_uses"), {"lately_s": LATELY_S}).fetchall()
+        self._breakers.learn_uses(
+            ((provider, model), Use(key, used_s, failed_s)) for provider, model, key, used_s, failed_s in rows
+        )
+        if time.monotonic() >= self._forget_at:
+            self._forget_at = time.monotonic() + FORGET_EVERY_S
+            connection.execute(sql.load("forget_uses"))
 
     def _claim(self, connection: Connection, claim: _Claim) -> None:
         provider, model = claim.name

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar, cast
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -19,8 +19,9 @@ from accounting.keys import Key
 from accounting.ledger.records import AttemptRecord
 from accounting.money import plain_usd
 from accounting.usage import Usage
+from routing.api import places
 from routing.api.authentication import Caller, KeyAuthentication
-from routing.api.disconnects import ClientConnection
+from routing.api.disconnects import ClientConnection, WholeAnswer
 from routing.api.headers import TIMEOUT_VARIABLE, headers_of, headers_so_far, note_failure, parse_timeout_s, request_id
 from routing.exceptions import GatewayError, InternalError
 from routing.serving import admission, books, cascade, refused
@@ -39,16 +40,16 @@ C_contra = TypeVar("C_contra", bound=Call, contravariant=True)
 Parse = Callable[[HttpRequest, Mapping[str, str], float | None], C]
 
 
-class WholeRendering(Protocol):
+class WholeRendering(Protocol[C_contra]):
     """How whole answers are written in the client's dialect: a function of an endpoint's ``rendering`` module."""
 
-    def whole(self, body: Json, alias: str, estimated: Usage | None) -> Json:
+    def whole(self, call: C_contra, body: Json, alias: str, estimated: Usage | None) -> Json:
         """The body of a whole answer. ``estimated`` is its usage when the provider gave no count, else None."""
 
     # ``envelope(error, request_id)``, where the dialect has an envelope of its own: `routing.api.errors` looks for it.
 
 
-class Rendering(WholeRendering, Protocol[C_contra]):
+class Rendering(WholeRendering[C_contra], Protocol[C_contra]):
     """The same for an endpoint that streams, with a second function."""
 
     def frames(self, call: C_contra, alias: str) -> Frames:
@@ -60,7 +61,7 @@ class SpendingView(APIView):
 
     authentication_classes = (KeyAuthentication,)
     parse: Parse[Any] | None = None
-    rendering: WholeRendering | None = None
+    rendering: WholeRendering[Any] | None = None
 
     def post(self, request: Request, **path: str) -> HttpResponseBase:
         assert self.parse is not None
@@ -68,28 +69,40 @@ class SpendingView(APIView):
         return spend(request, path, self.parse, self.rendering)
 
 
-def route(parse: Parse[C], rendering: WholeRendering) -> Callable[..., HttpResponseBase]:
+def route(parse: Parse[C], rendering: WholeRendering[C]) -> Callable[..., HttpResponseBase]:
     """An endpoint that spends, for the URL table. Its rendering has ``frames`` when its calls can ask for a stream."""
     return SpendingView.as_view(parse=parse, rendering=rendering)
 
 
-def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering: WholeRendering) -> HttpResponseBase:
+def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering: WholeRendering[C]) -> HttpResponseBase:
     """Answer a request that costs money. When it raises a GatewayError, all that was spent is on the books."""
     began = Clock()
-    secret = cast(Caller, request.user).secret
-    call: C | None = None
+    key, call = cast(Key, request.auth), None
+    client = ClientConnection(request.META.get("gunicorn.socket"))
     try:
-        timeout_s = parse_timeout_s(request.META.get(TIMEOUT_VARIABLE))
-        call = parse(request._request, path, None if timeout_s is None else began.monotonic + timeout_s)
-        admitted = admission.admit(call, secret, request_id(request._request))
-    except GatewayError as error:
-        refused.note(error, request_id(request._request), cast(Key, request.auth), call)
+        try:
+            client.takes(places.take(request._request, key))  # before its body is read
+            timeout_s = parse_timeout_s(request.META.get(TIMEOUT_VARIABLE))
+            call = parse(request._request, path, None if timeout_s is None else began.monotonic + timeout_s)
+            client.watch()
+            admitted = admission.admit(call, cast(Caller, request.user).secret, request_id(request._request))
+        except GatewayError as error:
+            refused.note(error, request_id(request._request), key, call)
+            raise
+        return _answer(call, admitted, began, client, rendering)
+    except BaseException:
+        client.release()
         raise
+
+
+def _answer(
+    call: C, admitted: Admission, began: Clock, client: ClientConnection, rendering: WholeRendering[C]
+) -> HttpResponseBase:
+    """The response, whose end releases the client."""
     try:
         if call.streamed:
-            client = ClientConnection(request.META.get("gunicorn.socket"))
             return _streamed(call, admitted, began, client, cast(Rendering[C], rendering))
-        served = cascade.whole(admitted)
+        served = cascade.whole(admitted, client)
         answer = served.answer
         usage = counted(answer.usage, lambda: call.estimate(answer.body, served.step))
         attempt = served.record(usage, answer.http_status, answer.provider_request_id)
@@ -112,8 +125,8 @@ def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering:
             error_code="",
         )
     )
-    body = rendering.whole(answer.body, served.step.alias, None if usage == answer.usage else usage)
-    response = HttpResponse(json_text.dumps(body), content_type="application/json", headers=headers_of(served))
+    body = rendering.whole(call, answer.body, served.step.alias, None if usage == answer.usage else usage)
+    response = WholeAnswer(json_text.dumps(body), client, headers_of(served))
     if settlement.cost_usd is not None:
         response["x-gateway-cost-usd"] = plain_usd(settlement.cost_usd)
     return response
@@ -131,11 +144,7 @@ def _streamed(
 
     answer: LiveAnswer | LateAnswer
     if opening.is_over(BEGIN_AFTER_S):
-        try:
-            served = opening.result()
-        except BaseException:
-            client.release()
-            raise
+        served = opening.result()
         answer, headers = opened(served), headers_of(served)
     else:
         rate = admitted.hold.rate

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from routing.litellm_config.remarks import Remark
 from routing.litellm_config.values import Found
+from routing.secrets import references
 from routing.upstreams.providers import PROVIDERS
 
 #: What people write as a key when their own server needs no key but a client requires one.
@@ -40,6 +41,8 @@ class KeyReferences:
         if text.lower() == "none" or (base_url and text.lower() in _PLACEHOLDERS):
             return ""
         if text.startswith("file:/"):
+            if problem := references.refused(text):
+                self.notes.append(Remark(key.path, key.line, f"will not be read: {problem}"))
             return text
         # With an address of its own the key is that server's. The provider's usual key must not be sent there.
         home = f"{_as_variable(urlsplit(base_url).hostname or 'provider')}_API_KEY" if base_url else usual
@@ -52,7 +55,9 @@ class KeyReferences:
         return f"os.environ/{name}"
 
     def _of_variable(self, name: str) -> str:
-        if name and not self.environment.get(name):
+        if name and (problem := references.refused(f"env:{name}")):
+            self.notes.append(Remark(name, why=f"will not be read: {problem}"))
+        elif name and not self.environment.get(name):
             self.notes.append(Remark(name, why="is not set in this environment; the provider has no key until it is"))
         return name and f"env:{name}"
 

@@ -21,8 +21,11 @@ _DURATIONS = {"hour": "1h", "day": "1d", "week": "7d", "month": "30d"}
 assert all(PERIODS[duration] == period for period, duration in _DURATIONS.items())
 
 
-def write() -> str:
-    """The YAML text. It has no keys of clients, because the database holds only their hashes."""
+def write(*, in_unicode: bool = True) -> str:
+    """The YAML text. It has no keys of clients, because the database holds only their hashes.
+
+    ``in_unicode=False`` writes names in other letters with YAML's own escapes, for a reader who knows ASCII alone.
+    """
     aliases = list(
         ModelAlias.objects.select_related("provider").prefetch_related("deployments__provider", "fallbacks__target")
     )
@@ -88,7 +91,7 @@ def write() -> str:
         document.setdefault("general_settings", {})["enforce_fallback_model_access"] = True
     header = "# Exported from the gateway. Provider keys are references; clients' keys are not in it.\n"
     header += "".join(f"# This schema cannot say: {what}\n" for what in unsaid)
-    return header + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    return header + yaml.safe_dump(document, sort_keys=False, allow_unicode=in_unicode)
 
 
 def _model(alias: ModelAlias, provider: Provider, model: str, weight: int | None) -> dict[str, Any]:

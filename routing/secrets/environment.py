@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 
+from routing.upstreams.disclosure import allow_variable
+
 
 def read(name: str) -> str | None:
-    """The variable's value; None when the variable is not set or is empty."""
+    """The variable's value; None when the variable is not set or is empty. Raises NotAllowed."""
+    allow_variable(name)
     return os.environ.get(name, "").strip() or None

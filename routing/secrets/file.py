@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from routing.upstreams.disclosure import allowed_file
 
 
 def read(path: str) -> str | None:
-    """The file's text; None when the file cannot be read or is empty."""
+    """The file's text; None when the file cannot be read or is empty. Raises NotAllowed."""
+    place = allowed_file(path)
     try:
-        return Path(path).read_text(encoding="utf-8").strip() or None
+        return place.read_text(encoding="utf-8").strip() or None
     except (OSError, UnicodeDecodeError):
         return None

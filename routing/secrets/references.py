@@ -12,6 +12,7 @@ from typing import Final
 from django.core.exceptions import ValidationError
 
 from routing.secrets import environment, file
+from routing.upstreams.disclosure import NotAllowed, allow_variable, allowed_file
 
 #: The part of a reference before its colon → the function that reads the part after it.
 _STORES: Final[dict[str, Callable[[str], str | None]]] = {"env": environment.read, "file": file.read}
@@ -36,8 +37,27 @@ def validate_key_reference(reference: str) -> None:
         )
 
 
+def validate_readable(reference: str) -> None:
+    """Beyond :func:`validate_key_reference`, for who writes it now: what may be read is the server's setting."""
+    if problem := refused(reference):
+        raise ValidationError(f"It may not be read: {problem}.")
+
+
+def refused(reference: str) -> str | None:
+    """Why the reference may not be read, and the cure; None when it may."""
+    store, _, place = reference.partition(":")
+    try:
+        if store == "env":
+            allow_variable(place)
+        elif store == "file":
+            allowed_file(place)
+    except NotAllowed as error:
+        return str(error)
+    return None
+
+
 def read(reference: str) -> str | None:
-    """The key behind the reference, as it is now. Raises UnknownStore.
+    """The key behind the reference, as it is now. Raises UnknownStore, NotAllowed.
 
     Empty when the reference is empty, because the provider needs no key. None when the reference leads to no key.
     """
@@ -50,8 +70,8 @@ def read(reference: str) -> str | None:
 
 
 def find(reference: str) -> str | None:
-    """As ``read``, but None for a reference to an unknown store."""
+    """As ``read``, but None for a reference to an unknown store, or to what may not be read."""
     try:
         return read(reference)
-    except UnknownStore:
+    except (UnknownStore, NotAllowed):
         return None

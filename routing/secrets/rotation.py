@@ -54,7 +54,7 @@ def choose(provider: Provider, tried: Collection[str] = ()) -> ProviderKey | Non
     - of the resting keys, the key whose rest ends first
     - a key that is out
 
-    Raises UnknownStore when the only reference names an unknown store.
+    Raises UnknownStore or NotAllowed when the only reference does.
     """
     if len(provider.key_references) == 1:  # nearly always
         secret = references.read(provider.key_references[0])

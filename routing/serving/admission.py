@@ -243,7 +243,7 @@ class _Asked:
         except refusals.Unpriced as refusal:
             raise exceptions.ModelUnpriced(refusal) from None
         except refusals.RateLimited as refusal:
-            raise exceptions.RateLimited(refusal) from None
+            raise exceptions.RateLimited(refusal, ceiling.output_cap_of(refusal.most)) from None
         admission = Admission(
             self._call,
             self._request_id,

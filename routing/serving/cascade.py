@@ -24,7 +24,7 @@ from routing.breakers import breaker
 from routing.catalog import Step
 from routing.exceptions import AllModelsFailed, ClientClosed, GatewayError, HoldLost, LedgerUnavailable, ProviderRefused
 from routing.models import ChainKind
-from routing.secrets import rotation
+from routing.secrets import references, rotation
 from routing.secrets.references import UnknownStore
 from routing.secrets.rotation import ProviderKey
 from routing.serving.admission import Admission
@@ -46,9 +46,18 @@ from routing.serving.decisions import (
     words_of,
 )
 from routing.upstreams.answers import has_content
-from routing.upstreams.base import AnswerStream, FailureKind, Upstream, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.base import (
+    MAX_THINKING_S,
+    AnswerStream,
+    FailureKind,
+    Upstream,
+    UpstreamError,
+    UpstreamRequest,
+    WholeAnswer,
+)
+from routing.upstreams.disclosure import NotAllowed
 from routing.upstreams.registry import upstream_for
-from routing.upstreams.thinking import may_think
+from routing.upstreams.thinking import asks_to_think, may_think
 
 BACKOFF_S = 0.25  # before the first retry; doubles, with jitter
 PROBE_WAIT_S = 10.0  # the longest that a request with no other step waits for a breaker's probe
@@ -57,10 +66,11 @@ DEADLINE_SLACK_S = 0.05  # timers may fire this early: a failure so close to the
 ALERTS = frozenset({FailureKind.AUTHENTICATION, FailureKind.NOT_FOUND, FailureKind.NO_KEY, FailureKind.UNPRICED})
 
 
-def whole(admission: Admission) -> Served[WholeAnswer]:
-    """Call until a step gives a whole answer. Raises Failed."""
+def whole(admission: Admission, client: Client) -> Served[WholeAnswer]:
+    """Call until a step gives a whole answer. Raises Failed. When its client has gone, the answer in hand is still
+    waited for, as only its end says what is billed, but no further step is asked."""
 
-    return _Cascade(admission, admission.steps, admission.call.answer_of).run()
+    return _Cascade(admission, admission.steps, admission.call.answer_of, client, is_streamed=False).run()
 
 
 def stream(admission: Admission, client: Client, failed: list[AttemptRecord]) -> Served[OpenStream]:
@@ -90,6 +100,13 @@ def _is_clients_word(step: Step, error: UpstreamError) -> bool:
     """Whether the provider does not know a model that the client, and not the operator, has named: a wildcard answered
     to the name. Nobody else's requests suffer from that, and no operator has to hear of it."""
     return step.is_of_wildcard and error.kind is FailureKind.NOT_FOUND
+
+
+def _is_thought(admission: Admission, step: Step, error: UpstreamError, started: Clock) -> bool:
+    """Whether the request asked the model to think, and it was silent for no longer than a thinker may be."""
+    if error.kind is not FailureKind.TIMEOUT or not error.consumed or started.ms() >= MAX_THINKING_S * 1000:
+        return False
+    return asks_to_think(admission.call.request_for(step, admission.ceiling(step).most))
 
 
 def _streaming(
@@ -139,20 +156,23 @@ class _Visit:
 
 
 class _Cascade(Generic[Answer]):
-    """One way through a chain. ``client`` None: the answer is waited for, whoever is still there."""
+    """One way through a chain. A stream ends with its client; a whole answer is waited for, whoever is still there."""
 
     def __init__(
         self,
         admission: Admission,
         steps: Iterable[Step],
         ask: Callable[[Upstream, UpstreamRequest], Answer],
-        client: Client | None = None,
+        client: Client,
         attempts: list[AttemptRecord] | None = None,
+        *,
+        is_streamed: bool = True,
     ) -> None:
         self._admission = admission
         self._queue = list(steps)
         self._ask: Callable[[Upstream, UpstreamRequest], Answer] = ask
         self._client = client
+        self._leash = client if is_streamed else None
         self._failed = [] if attempts is None else attempts
         self._turned_to: set[ChainKind] = set()
         self._is_first = not self._failed
@@ -217,7 +237,7 @@ class _Cascade(Generic[Answer]):
 
     def _attempt(self, visit: _Visit) -> Served[Answer]:
         """Raises UpstreamError, which is on record then, or Failed when nobody else is to be asked."""
-        if self._client is not None and self._client.is_gone:  # while we waited for a retry
+        if self._client.is_gone:  # while another step was asked, or we waited for a retry
             raise self._failure(ClientClosed())
         step, started = visit.step, Clock()
         try:
@@ -225,22 +245,26 @@ class _Cascade(Generic[Answer]):
             self._cover(step, started)
             answer = self._ask(upstream_for(step.deployment.litellm_provider), request)
         except UpstreamError as error:
-            if self._client is not None:
-                self._client.on_gone(None)
+            if self._leash is not None:
+                self._leash.on_gone(None)
                 if self._client.is_gone:
                     raise self._client_left(step, started, error) from error
             if visit.key is not None:
                 rotation.failed(step.provider, visit.key, error)
-            is_of_client = is_of_the_client(self._admission, error) or _is_clients_word(step, error)
+            is_of_client = (
+                is_of_the_client(self._admission, error)
+                or _is_clients_word(step, error)
+                or _is_thought(self._admission, step, error, started)
+            )
             if not visit.has_another_key_for(error) and not is_of_client:
-                breaker.failed(step, error)
+                breaker.failed(step, error, self._admission.key.id)
             self._note(visit, started, error)
             raise
         else:
-            breaker.succeeded(step)
+            breaker.succeeded(step, self._admission.key.id)
         finally:
             breaker.probe_ended(step)  # whatever else ended it: a probe without a result would keep the others waiting
-        first_token_ms = None if self._client is None else started.ms()
+        first_token_ms = None if self._leash is None else started.ms()
         rest, reference = tuple(self._queue), visit.key.reference if visit.key is not None else ""
         return Served(answer, step, self._admission, self._failed, started, first_token_ms, rest, reference)
 
@@ -267,11 +291,11 @@ class _Cascade(Generic[Answer]):
         visit.key = None
         try:
             key = rotation.choose(step.provider, visit.tried_keys)
-        except UnknownStore as error:
+        except (UnknownStore, NotAllowed) as error:
             raise UpstreamError(FailureKind.NO_KEY, str(error)) from None
         if key is None:
-            references = ", ".join(step.provider.key_references)
-            raise UpstreamError(FailureKind.NO_KEY, f"the provider's key ({references}) is not there")
+            problems = (references.refused(each) or f"{each} is empty" for each in step.provider.key_references)
+            raise UpstreamError(FailureKind.NO_KEY, f"the provider's key is not there: {'; '.join(problems)}")
         visit.key = key
         visit.tried_keys.add(key.reference)
         self._pass_breaker(step)
@@ -284,7 +308,7 @@ class _Cascade(Generic[Answer]):
             api_key=key.secret,
             body=body,
             timeouts=timeouts.within(self._admission.call.left_s()),
-            leash=self._client,
+            leash=self._leash,
         )
 
     def _pass_breaker(self, step: Step) -> None:
@@ -295,7 +319,7 @@ class _Cascade(Generic[Answer]):
         if not self._queue:
             wait_s = min(PROBE_WAIT_S, step.deployment.timeouts.first_token_s, self._admission.call.left_s())
             is_admitted = breaker.admits(step, wait_s)
-            if self._client is not None and self._client.is_gone:
+            if self._client.is_gone:
                 raise self._failure(ClientClosed())
             if is_admitted:
                 return

@@ -12,10 +12,13 @@ from accounting.budgets import BudgetRule
 from accounting.models import BudgetMode
 from accounting.pricing import PriceList, ceiling_usd, dearest_output_usd_per_mtok
 from accounting.rates import RateLimits
-from accounting.usage import Tier, split_quantity_name
+from accounting.usage import Meter, Tier, split_quantity_name
 from routing.catalog import Step
 from routing.serving.call import LEAST_OUTPUT_CAP_TOKENS, Call, CappedBy, Quantities, Unbounded
 from routing.upstreams.tiers import is_priced_apart
+
+#: What a model makes that is billed by the piece. A price of these alone, beside tokens at 0, is not a free model.
+MADE: Final = frozenset({Meter.IMAGE, Meter.OUTPUT_SECOND, Meter.OUTPUT_CHARACTER})
 
 #: So many requests whose clients set no output cap run at once under a hard budget, however small it is.
 AT_ONCE: Final = 20
@@ -27,13 +30,14 @@ class Room:
 
     usd: Decimal | None = None
     tokens: int | None = None  # input and output together
+    minute_tokens: int | None = None  # all that the key has in a minute, so that no request may be larger
 
     @classmethod
     def under(cls, budgets: Iterable[BudgetRule], limits: RateLimits) -> Room:
         """A share of the smallest hard budget, and of the tokens that the key has in a minute."""
         usd = min((rule.limit_usd / AT_ONCE for rule in budgets if rule.mode == BudgetMode.HARD), default=None)
         tokens = None if limits.tokens_per_minute is None else limits.tokens_per_minute // AT_ONCE
-        return cls(usd, tokens)
+        return cls(usd, tokens, limits.tokens_per_minute)
 
     def within(self, left_usd: Decimal | None) -> Room:
         """The room when no more is left than that. None: all of it."""
@@ -43,11 +47,14 @@ class Room:
         """The model's maximum, narrowed to the room; but not below what an ordinary answer needs."""
         cap = most.output_cap_tokens
         if self.tokens is not None:
-            cap = min(cap, (self.tokens - most.input_tokens) // most.answers - most.predicted_tokens)
+            cap = min(cap, _output_cap_of(self.tokens, most))
         if self.usd is not None and price is not None:
             fits = _output_cap_within(self.usd, most, price)
             cap = cap if fits is None else min(cap, fits)
-        return max(cap, min(LEAST_OUTPUT_CAP_TOKENS, most.output_cap_tokens))
+        cap = max(cap, min(LEAST_OUTPUT_CAP_TOKENS, most.output_cap_tokens))
+        if self.minute_tokens is not None:  # no cap of ours makes a request one that can never be admitted
+            cap = min(cap, max(1, _output_cap_of(self.minute_tokens, most)))
+        return cap
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +79,20 @@ class Ceiling:
             return cls(most, None, None, unbounded)
         return cls(most, price, _hold_usd(most, most.output_tokens, price), unbounded or _unpriced(most, step, price))
 
+    def output_cap_of(self, tokens: int) -> int | None:
+        """The largest output cap with which the request has at most so many tokens; None when its input has more."""
+        fits = _output_cap_of(tokens, self.most)
+        return fits if fits >= 1 else None
+
     def output_cap_within(self, room_usd: Decimal) -> int | None:
         """The largest output cap whose ceiling is within ``room_usd``; None when even one token costs more."""
         tokens = None if self.price is None else _output_cap_within(room_usd, self.most, self.price)
         return tokens if tokens is not None and tokens >= 1 else None
+
+
+def _output_cap_of(tokens: int, most: Quantities) -> int:
+    """The output cap with which the request has so many tokens, which may be below 0."""
+    return (tokens - most.input_tokens) // most.answers - most.predicted_tokens
 
 
 def _output_cap_within(room_usd: Decimal, most: Quantities, price: PriceList) -> int | None:
@@ -101,8 +118,19 @@ def _unpriced(most: Quantities, step: Step, price: PriceList) -> Unbounded | Non
     is_dearer = tier is Tier.PRIORITY and is_priced_apart(step.provider.litellm_provider, tier)
     if is_dearer and all(rate.tier is not tier for rate in price.rates):
         return Unbounded("service_tier", f"{step.deployment.model} has no price in the tier '{tier}'", most)
+    made = None if any(rate.meter.is_tokens and rate.usd_per_unit for rate in price.rates) else _made(most, price)
+    if made is not None:
+        return Unbounded("model", f"{step.deployment.model} is billed by the {made}, and nobody knows how many", most)
     own = {rate.meter for rate in price.rates} if most.needs else set()
     for param, meter in most.needs.items():
         if meter not in own:
             return Unbounded(param, f"{step.deployment.model} has no price of '{meter.value.replace('_', ' ')}'", most)
     return None
+
+
+def _made(most: Quantities, price: PriceList) -> str | None:
+    """What a model that takes nothing for its tokens makes, when it is billed by that and the request bounds no number
+    of it. None: it costs nothing, or its cost is bounded."""
+    bounded = {split_quantity_name(name)[0] for name in most.units}
+    billed = (rate.meter for rate in price.rates if rate.meter in MADE and rate.usd_per_unit)
+    return next((meter.value.replace("_", " ") for meter in billed if meter not in bounded), None)

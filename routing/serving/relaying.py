@@ -143,7 +143,7 @@ class LiveAnswer:
                 if self._client.is_gone:
                     raise
                 if not cascade.is_of_the_client(self._served.admission, error):
-                    breaker.failed(self._served.step, error)
+                    breaker.failed(self._served.step, error, self._served.admission.key.id)
                 facts.stream_interrupted(self._served.admission.request_id, error.kind.value)
                 is_rescued = yield from self._rescue(error)
                 if not is_rescued:

@@ -44,7 +44,10 @@ def _count_input(body: Mapping[str, Any], model: str) -> int:
     if len(text) > MAX_COUNTED_BYTES:
         return count_text(text, model) + media_tokens
     try:
-        counted = litellm_import.load().token_counter(model=model, messages=messages, tools=tools)
+        # A picture may stand where `_without_media` does not look. litellm would look its host up.
+        counted = litellm_import.load().token_counter(
+            model=model, messages=messages, tools=tools, use_default_image_token_count=True
+        )
     except Exception:  # noqa: BLE001  a message that litellm cannot count is counted as the text it is
         counted = count_text(text, model)
     return int(counted) + media_tokens

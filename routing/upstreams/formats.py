@@ -344,7 +344,7 @@ class Gemini:
 
     def prepare(self, request: UpstreamRequest, *, streamed: bool) -> Prepared:
         litellm = load()
-        from litellm.llms.vertex_ai.common_utils import get_gemini_url
+        from litellm.llms.vertex_ai.common_utils import get_gemini_url, supports_response_json_schema
         from litellm.llms.vertex_ai.gemini.transformation import transform_request_body
 
         model = request.deployment.model
@@ -356,7 +356,7 @@ class Gemini:
         calls_functions = parameters.offer_functions_as_tools(given)
         parameters.keep_allowed_tools(given)
         parameters.refuse_custom_tools(given, "Gemini")
-        parameters.schemas_for_gemini(given)
+        parameters.schemas_for_gemini(given, is_answer_written_out=not supports_response_json_schema(model))
         names = parameters.names_at_gemini(given, messages)
         dropped = parameters.stop_without_empty_words(given, blanks=True, at_most=5)
         dropped += parameters.effort_at_gemini(given, model)

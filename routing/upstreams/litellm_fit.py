@@ -42,6 +42,7 @@ class Call:
     sometimes: tuple[str, ...] = ()
 
 
+_HANDLERS: Final = "litellm.llms.custom_httpx.http_handler"
 _BASE_CONFIG: Final = "litellm.llms.base_llm.base_utils"
 _BETA: Final = "litellm.anthropic_beta_headers_manager"
 _ANTHROPIC: Final = "litellm.llms.anthropic.chat"
@@ -62,6 +63,9 @@ _TRANSFORM_RESPONSE: Final = (
 
 CALLS: Final = (
     # both formats
+    Call(f"{_HANDLERS}:HTTPHandler.create_client"),
+    Call(f"{_HANDLERS}:get_ssl_configuration"),
+    Call(f"{_HANDLERS}:blocked_cookie_jar"),
     Call("litellm.utils:validate_and_fix_openai_messages", ("messages",)),
     Call(f"{_BASE_CONFIG}:map_developer_role_to_system_role", ("messages",)),
     Call("litellm.utils:validate_chat_completion_tool_choice", ("tool_choice", "model")),

@@ -40,4 +40,28 @@ def load() -> Any:
         logging.getLogger(name).setLevel(level)
     # pydantic writes warnings that repeat what a provider or a client said, past the log and its fields.
     warnings.filterwarnings("ignore", category=UserWarning, module="pydantic")
+    _follow_no_redirects(litellm)
     return litellm
+
+
+def _follow_no_redirects(litellm: Any) -> None:
+    """A redirect would take a provider's key to whatever address an answer names. httpx drops the header
+    `Authorization` on the way, and no other one."""
+    import httpx
+
+    handlers = importlib.import_module("litellm.llms.custom_httpx.http_handler")
+    handler = handlers.HTTPHandler  # what litellm makes for most providers, told to follow
+
+    def create_client(self: Any, create: Any = handler.create_client) -> Any:
+        self.follow_redirects = False
+        return create(self)
+
+    handler.create_client = create_client
+    # What litellm gives OpenAI's own client, for providers of OpenAI's format. Without a bound of connections: our
+    # callers are bounded elsewhere, and would wait for one another here.
+    litellm.client_session = httpx.Client(
+        verify=handlers.get_ssl_configuration(),
+        follow_redirects=False,
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
+        cookies=handlers.blocked_cookie_jar(),
+    )

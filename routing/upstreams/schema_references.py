@@ -1,4 +1,4 @@
-"""How long a JSON schema becomes when each `$ref` in it is replaced by what it names, as litellm does it for Google.
+"""How long a JSON schema becomes when each `$ref` in it is replaced by what it names, as litellm may do it.
 
 Definitions that name each other twice grow to gigabytes within two kilobytes. So the length is known before the first
 byte is written: each definition is weighed once.
@@ -25,8 +25,9 @@ def written_out_bytes(schema: Any) -> int:
         raise Endless("its references are nested too deeply") from None
 
 
-def _definitions(schema: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _definitions(schema: Any) -> dict[str, list[Any]]:
+    """By name: litellm looks at a reference's last word alone, and a name may be given twice."""
+    found: dict[str, list[Any]] = {}
     todo = [schema]
     while todo:
         node = todo.pop()
@@ -35,13 +36,13 @@ def _definitions(schema: Any) -> dict[str, Any]:
         elif isinstance(node, dict):
             todo.extend(node.values())
             for name in ("$defs", "definitions"):
-                if isinstance(node.get(name), dict):
-                    found.update(node[name])
+                for defined, definition in node[name].items() if isinstance(node.get(name), dict) else ():
+                    found.setdefault(defined, []).append(definition)
     return found
 
 
 class _Scale:
-    def __init__(self, definitions: dict[str, Any]) -> None:
+    def __init__(self, definitions: dict[str, list[Any]]) -> None:
         self._definitions = definitions
         self._weights: dict[str, int | None] = {}  # None: it is being weighed
 
@@ -61,7 +62,7 @@ class _Scale:
     def _of_definition(self, name: str) -> int:
         if name not in self._weights:
             self._weights[name] = None
-            self._weights[name] = self.weight(self._definitions.get(name))
+            self._weights[name] = max(map(self.weight, self._definitions.get(name, [None])))
         weight = self._weights[name]
         if weight is None:
             raise Endless("its references run in a circle")

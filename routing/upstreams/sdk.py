@@ -37,7 +37,9 @@ from routing.upstreams.answers import (
 from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.deployment_parameters import resolved, values_of_variables
 from routing.upstreams.formats import PARAMETERS, dropped_params
+from routing.upstreams.http import media
 from routing.upstreams.litellm_import import load
+from routing.upstreams.mends import schemas
 from routing.upstreams.mends.capability import cannot
 from routing.upstreams.streams import LiveStream, Progress, completed, says_something
 from routing.upstreams.usage import usage_of
@@ -101,7 +103,12 @@ def _complete(request: UpstreamRequest, *, streamed: bool) -> Any:
     deployment = request.deployment
     litellm = load()
     given = {name: request.body[name] for name in PARAMETERS if request.body.get(name) is not None}
+    schemas.refuse_unbounded_tools(given)  # litellm writes the references of some of these providers' schemas out
+    schemas.refuse_unbounded(given.get("response_format"), "response_format")
     given = copy.deepcopy({**given, "messages": request.body.get("messages")})
+    if deployment.litellm_provider != "azure" and isinstance(given["messages"], list):
+        # Azure fetches pictures itself. For the others litellm would, without a bound.
+        media.inlined(given["messages"], lambda _: True, monotonic() + request.timeouts.total_s)
     parameters = resolved(deployment.parameters)
     if streamed:
         given |= {"stream": True, "stream_options": {"include_usage": True}}

@@ -34,8 +34,17 @@ def may_think(deployment: Deployment, body: Mapping[str, Any]) -> bool:
     """Whether this request may be thought about in silence."""
     if not reasons(deployment.litellm_provider, deployment.model):
         return False
-    thinking = body.get("thinking")
-    asked = body.get("reasoning_effort") or (thinking.get("type") if isinstance(thinking, dict) else None)
-    if asked is None:
+    if _asked(body) is None:
         return reasons_unasked(deployment.litellm_provider, deployment.model)
-    return asked not in _OFF
+    return asks_to_think(body)
+
+
+def asks_to_think(body: Mapping[str, Any]) -> bool:
+    """Whether the request itself asks for thought."""
+    asked = _asked(body)
+    return asked is not None and asked not in _OFF
+
+
+def _asked(body: Mapping[str, Any]) -> object:
+    thinking = body.get("thinking")
+    return body.get("reasoning_effort") or (thinking.get("type") if isinstance(thinking, dict) else None)

@@ -69,7 +69,7 @@ def usage_of(reported: object) -> Usage | None:
         output_tokens=output_tokens,
         reasoning_tokens=reasoning_tokens,
         audio_output_tokens=_count(completion, "audio_tokens"),
-        quantities=_searches(reported, prompt),
+        quantities=_searches(reported, prompt) | _images(completion, output_tokens),
     )
 
 
@@ -98,6 +98,12 @@ def usage_of_messages(reported: object) -> Usage | None:
         output_tokens=output,
         quantities=_searches(reported, {}),
     )
+
+
+def _images(completion: Mapping[str, Any], output_tokens: int) -> dict[str, Decimal]:
+    """The tokens of the pictures that a model has made, which may have a price of their own."""
+    count = min(_count(completion, "image_tokens"), output_tokens)
+    return {quantity_name(Meter.IMAGE_OUTPUT): Decimal(count)} if count else {}
 
 
 def _searches(reported: Mapping[str, Any], prompt: Mapping[str, Any]) -> dict[str, Decimal]:

@@ -168,6 +168,7 @@ WORDINGS: Final[tuple[Wording, ...]] = (
     Wording(CONTEXT, "openai", r"input tokens exceed the configured limit", _LITELLM),
     Wording(CONTEXT, "openai", r"request too large for .{1,300} requested \d", "vanna-ai/vanna-flask#11"),
     Wording(CONTEXT, "openai", r"invalid '(?:messages\[\d+\]\.content|input)\S{0,20}': string too long", _LITELLM),
+    Wording(CONTEXT, "openai", r"request too large\b.{0,300}(?:limit|tpm|tokens)", "continuedev/continue#10602"),
     Wording(CONTEXT, "groq", r"reduce the length of the messages", "thepersonalaicompany/amurex-backend#51"),
     Wording(CONTEXT, "groq", r"request too large for model .{1,300} reduce your message size", "elizaOS/eliza#4040"),
     Wording(CONTEXT, "anthropic", r"prompt is too long", "stackblitz/bolt.new#2449"),
@@ -310,7 +311,10 @@ WORDINGS: Final[tuple[Wording, ...]] = (
     ),
     # --- something of the request is not there or not ours: a 403 or 404 that says nothing of the key or the model ---
     Wording(
-        REQUEST, "gemini", r"cachedcontent not found|permission to access the file", "googleapis/python-genai#1218"
+        REQUEST,
+        "gemini",
+        r"cachedcontent not found|permission to access the (?:file|cached ?content)",
+        "googleapis/python-genai#1218",
     ),
     Wording(
         REQUEST,

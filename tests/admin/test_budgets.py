@@ -113,6 +113,25 @@ def test_an_unused_budget_is_deleted(operator: Operator) -> None:
     assert not Budget.objects.exists()
 
 
+@pytest.mark.parametrize(("mode", "follows"), [("alert", "nothing is refused"), ("hard", "requests are refused")])
+def test_a_budget_saved_below_what_is_spent_says_so_at_once(
+    book: Book, caplog: pytest.LogCaptureFixture, mode: str, follows: str
+) -> None:
+    olga = Operator(User.objects.create_superuser("olga"))
+    book.post(book.hold("1"), "0.75")
+    page = add(olga, name="late", mode=mode, limit_usd="0.5")
+    assert "The budget “late” has reached its limit: $0.75 of $0.5 is spent in its present period" in page
+    assert follows in page
+    assert [
+        vars(record)["budget"] for record in caplog.records if record.getMessage() == "budget reached its limit"
+    ] == ["late"]
+    assert "has reached its limit" not in add(olga, name="large", mode=mode, limit_usd="5")
+    assert book.rows("SELECT budget, posted_usd FROM budget_status WHERE is_current ORDER BY budget") == [
+        ("large", Decimal("0.75")),
+        ("late", Decimal("0.75")),
+    ]
+
+
 # --- the budget's page -----------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission, User
 from django.db import IntegrityError, connection, transaction
 
-from accounting.models import Budget
+from accounting.models import Budget, Change
 from tests.admin.conftest import Operator, grant
 
 LIST = "auth/user/"
@@ -205,3 +205,32 @@ def test_a_user_without_history_is_deleted(operator: Operator) -> None:
     nils = User.objects.create_user("nils")
     operator.post(f"{LIST}{nils.pk}/delete/", {"post": "yes"})
     assert not User.objects.filter(pk=nils.pk).exists()
+
+
+def test_what_an_operator_changes_is_on_record_under_his_name_and_shown(operator: Operator) -> None:
+    path = f"accounting/budget/{Budget.objects.get().pk}/change/"
+    operator.post(path, operator.form(path), limit_usd="25", name="all")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT actor, road, command, object, field, before, after FROM audit WHERE actor = 'olga' ORDER BY field"
+        )
+        assert cursor.fetchall() == [
+            ("olga", "admin", None, "budget global", "limit_usd", "10", "25"),
+            ("olga", "admin", None, "budget global", "name", "global", "all"),
+        ]
+        cursor.execute("SELECT current_setting('gateway.actor')")
+        assert cursor.fetchone() == ("",)  # whoever uses the connection next is not olga
+    page = operator.get("accounting/change/?q=olga")
+    assert "<div>limit_usd: 10 → 25</div>" in page
+    assert "ensure_defaults" not in page
+
+
+def test_the_audit_is_read_by_whoever_may_and_changed_by_nobody(operator: Operator, newcomer: Operator) -> None:
+    path = "accounting/change/"
+    assert newcomer.client.get(f"/admin/{path}").status_code == 403
+    grant(newcomer, "accounting.view_change")
+    assert "alias gpt-4o" in newcomer.get(f"{path}?q=gpt-4o")
+    number = Change.objects.all()[0].pk
+    for target in (f"{path}add/", f"{path}{number}/change/", f"{path}{number}/delete/"):
+        assert operator.send(target, {"actor": "nobody", "post": "yes"}).status_code == 403
+    assert "new" in operator.get(f"{path}{number}/change/")

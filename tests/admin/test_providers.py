@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from pytest_django import Settings
 
 from accounting.models import Budget, Price
 from routing import catalog
 from routing.models import FurtherDeployment, Provider, ProviderKey
-from tests.admin.conftest import Operator, alias, provider, version
+from tests.admin.conftest import Operator, alias, grant, provider, version
 from tests.prices import add_price
 
 RAW_KEY = "sk-proj-8fJ2mQ0aVn3xZ7"
@@ -99,8 +100,9 @@ def test_a_provider_without_an_address_of_its_own_needs_a_base_url(operator: Ope
 
 
 def test_the_list_says_whether_a_key_is_there_and_never_what_it_is(
-    operator: Operator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    operator: Operator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: Settings
 ) -> None:
+    settings.GATEWAY_KEY_DIR = str(tmp_path)
     monkeypatch.setenv("OPENAI_API_KEY", RAW_KEY)
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     (tmp_path / "key").write_text(f"{RAW_KEY}\n")
@@ -112,6 +114,84 @@ def test_the_list_says_whether_a_key_is_there_and_never_what_it_is(
     assert page.count("needs none") == 1
     assert RAW_KEY not in page
     assert RAW_KEY not in operator.get(page_of("openai"))
+
+
+@pytest.mark.parametrize(
+    ("reference", "why"),
+    [
+        ("env:DJANGO_SUPERUSER_PASSWORD", "DJANGO_SUPERUSER_PASSWORD is the gateway&#x27;s own secret"),
+        ("env:DATABASE_URL", "DATABASE_URL is the gateway&#x27;s own secret"),
+        ("env:HOME", "call it …_API_KEY, or add it to GATEWAY_KEY_NAMES"),
+        ("file:/etc/passwd", "is not below /run/secrets"),
+        ("file:/run/secrets/../../etc/passwd", "is not below /run/secrets"),
+    ],
+)
+def test_a_reference_reads_only_what_was_put_there_for_providers(operator: Operator, reference: str, why: str) -> None:
+    before = version()
+    page = operator.post(page_of("openai"), operator.form(page_of("openai")), key_reference=reference)
+    assert why in page
+    assert version() == before
+
+
+def test_a_key_that_may_not_be_read_is_shown_as_such(operator: Operator) -> None:
+    Provider.objects.filter(name="openai").update(key_reference="env:HOME")
+    assert operator.get(LIST).count("not allowed") == 1
+
+
+KEEPS_AN_ADDRESS: list[tuple[dict[str, str], bool]] = [
+    ({"retries": "2"}, True),
+    ({"key_reference": "env:ANTHROPIC_API_KEY"}, True),  # at the provider's own address
+    ({"base_url": "https://mine.example/v1"}, False),
+    ({"base_url": "https://mine.example/v1", "key_reference": "env:ANTHROPIC_API_KEY"}, False),
+    ({"base_url": "https://mine.example/v1", "key_reference": ""}, True),
+    ({"parameters": '{"aws_sts_endpoint": "https://mine.example"}'}, False),
+    ({"parameters": '{"organization": "os.environ/OPENAI_ORG_ID"}'}, True),
+]
+
+
+@pytest.mark.parametrize(("changes", "is_saved"), KEEPS_AN_ADDRESS)
+def test_only_a_superuser_sends_a_key_to_an_address_of_his_own(
+    operator: Operator, newcomer: Operator, changes: dict[str, str], is_saved: bool
+) -> None:
+    grant(newcomer, "routing.view_provider", "routing.change_provider")
+    before = version()
+    page = newcomer.post(page_of("openai"), newcomer.form(page_of("openai")), **changes)
+    assert ("Only a superuser may send a key" in page) is not is_saved
+    assert (version() != before) is is_saved
+    assert "Only a superuser" not in operator.post(page_of("openai"), operator.form(page_of("openai")), **changes)
+
+
+def test_no_key_is_added_to_an_address_that_is_not_the_providers_own(newcomer: Operator) -> None:
+    grant(newcomer, "routing.view_provider", "routing.change_provider", "routing.add_provider")
+    grant(newcomer, "routing.view_providerkey", "routing.change_providerkey", "routing.add_providerkey")
+    local = Provider.objects.create(
+        name="local", litellm_provider="openai", base_url="http://local/v1", key_reference="env:LOCAL_API_KEY"
+    )
+    page, before = page_of("local"), version()
+    fields = newcomer.form(page)
+    assert "Only a superuser" in newcomer.post(page, fields, key_reference="env:OPENAI_API_KEY")
+    further = {"further_keys-TOTAL_FORMS": "1", "further_keys-0-key_reference": "env:OPENAI_API_KEY"}
+    assert "Only a superuser" in newcomer.post(page, fields, **further)
+    new = {"name": "mine", "litellm_provider": "openai", "base_url": "https://mine.example/v1"}
+    add = f"{LIST}add/"
+    assert "Only a superuser" in newcomer.post(add, newcomer.form(add), **new, key_reference="env:OPENAI_API_KEY")
+    assert version() == before
+    newcomer.post(page, fields, retries="3")
+    newcomer.post(add, newcomer.form(add), **new)
+    local.refresh_from_db()
+    assert (local.retries, provider("mine").key_reference) == (3, "")
+    assert not ProviderKey.objects.exists()
+
+
+def test_further_keys_stay_where_they_are_when_the_address_changes(newcomer: Operator) -> None:
+    grant(newcomer, "routing.view_provider", "routing.change_provider")
+    ProviderKey.objects.create(provider=provider("openai"), key_reference="env:OPENAI_API_KEY_2")
+    before = version()
+    fields = newcomer.form(page_of("openai"))
+    assert "Only a superuser" in newcomer.post(
+        page_of("openai"), fields, base_url="https://a.example", key_reference=""
+    )
+    assert version() == before
 
 
 def test_a_provider_in_use_is_not_deleted_and_the_page_names_its_aliases(operator: Operator) -> None:

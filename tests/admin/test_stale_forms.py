@@ -49,7 +49,7 @@ def test_every_page_of_the_admin_is_made_from_the_one_that_refuses_stale_forms()
         (
             lambda: ApiKey.objects.create(name="bot", **fields_for("sk-gw-secret-of-bot")),
             {"allowed_aliases": ["gpt-4o", "gemini-pro"]}, {"requests_per_minute": 5},
-            ("Allowed aliases", "empty", "gpt-4o, gemini-pro"),
+            ("These", "empty", "gpt-4o, gemini-pro"),
         ),
         (future_price, {"source": "a letter"}, {"model": "gpt-5"}, ("Source", "operator", "a letter")),
         (lambda: User.objects.create_user("ute"), {"is_active": False}, {"first_name": "Ute"}, ("Active", "yes", "no")),
@@ -212,3 +212,23 @@ def test_of_two_forms_sent_at_once_one_is_saved_and_the_other_refused(operator: 
     assert sorted(answers) == [200, 409]
     budget.refresh_from_db()
     assert (budget.limit_usd, budget.time_zone) in ((Decimal(25), "UTC"), (Decimal(10), "Europe/Berlin"))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_that_are_made_with_one_name_at_once_one_is_made_and_neither_fails(operator: Operator) -> None:
+    operator.client.raise_request_exception = False
+    fields = operator.form("accounting/budget/add/") | {"name": "team", "limit_usd": "5"}
+    start, answers = threading.Barrier(4), []
+
+    def send() -> None:
+        start.wait()
+        answers.append(operator.client.post("/admin/accounting/budget/add/", fields).status_code)
+        connection.close()
+
+    threads = [threading.Thread(target=send) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(answers) <= {200, 302}
+    assert Budget.objects.filter(name="team").count() == 1

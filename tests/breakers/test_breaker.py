@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from routing.breakers import clients
 from routing.breakers.breaker import Breakers
 from routing.catalog import Provider, Step
 from routing.upstreams.base import Deployment, FailureKind, Timeouts, UpstreamError
@@ -37,9 +38,11 @@ def breakers() -> Breakers:
     return Breakers()
 
 
-def fail(breakers: Breakers, step: Step, times: int = 1, error: UpstreamError = UNAVAILABLE) -> None:
+def fail(
+    breakers: Breakers, step: Step, times: int = 1, error: UpstreamError = UNAVAILABLE, key: int | None = None
+) -> None:
     for _ in range(times):
-        breakers.failed(step, error)
+        breakers.failed(step, error, key)
 
 
 def from_another_thread(what: object) -> object:
@@ -179,8 +182,8 @@ def test_a_retry_after_of_years_counts_as_an_hour(breakers: Breakers) -> None:
 
 
 def test_who_has_nobody_else_to_go_to_waits_for_the_probe_and_goes_on_when_it_succeeds(breakers: Breakers) -> None:
-    fail(breakers, step(), 3)
     began = time.monotonic()
+    fail(breakers, step(), 3)
     with ThreadPoolExecutor(20) as pool:
         calling = threading.Semaphore(0)
 
@@ -241,3 +244,58 @@ def test_nobody_waits_longer_than_it_may(breakers: Breakers) -> None:
     began = time.monotonic()
     assert not from_another_thread(lambda: breakers.admits(step("n"), wait_s=0.4))  # the probe takes longer
     assert within(time.monotonic() - began, 0.5, least_s=0.4)
+
+
+def test_one_key_alone_opens_nothing_where_another_is_at_work(breakers: Breakers) -> None:
+    breakers.succeeded(step(), 1)
+    fail(breakers, step(), 50, key=2)
+    assert breakers.lets_through(step())
+    assert breakers.news() == []
+    fail(breakers, step(), key=1)  # it fails for the other one too
+    assert not breakers.lets_through(step())
+
+
+def test_a_rate_of_failures_of_one_key_alone_opens_nothing_either(breakers: Breakers) -> None:
+    often = step(failures=1000)
+    for _ in range(30):
+        breakers.succeeded(often, 1)
+        fail(breakers, often, 2, key=2)
+    assert breakers.lets_through(often)
+    fail(breakers, often, key=1)
+    assert not breakers.lets_through(often)
+
+
+def test_the_only_key_that_is_at_work_opens_it_as_ever(breakers: Breakers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "LATELY_S", 0.2)
+    breakers.succeeded(step(), 1)
+    time.sleep(0.2)
+    fail(breakers, step(), 3, key=2)
+    assert not breakers.lets_through(step())
+
+
+def test_an_outage_opens_it_for_many_keys_as_fast_as_for_one(breakers: Breakers) -> None:
+    for key in range(1, 9):
+        breakers.succeeded(step(), key)
+    for key in (4, 7, 4):
+        assert breakers.lets_through(step())
+        fail(breakers, step(), key=key)
+    assert not breakers.lets_through(step())
+
+
+def test_what_is_remembered_of_keys_is_bounded(breakers: Breakers) -> None:
+    for key in range(5000):
+        breakers.succeeded(step(), key)
+    fail(breakers, step(), 3, key=7)
+    assert breakers.lets_through(step())
+    assert len(breakers.uses()) == clients.MOST_TOLD
+    assert len(breakers._of(("p", "m")).clients.used) <= 100
+
+
+def test_the_others_are_told_once_what_does_not_change(breakers: Breakers) -> None:
+    breakers.succeeded(step(), 1)
+    assert [(name, use.key, use.failed_s) for name, use in breakers.uses()] == [(("p", "m"), 1, None)]
+    breakers.succeeded(step(), 1)
+    assert breakers.uses() == []
+    fail(breakers, step(), key=1)
+    ((_, use),) = breakers.uses()
+    assert use.failed_s is not None

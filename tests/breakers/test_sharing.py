@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from django.db import connection
@@ -14,7 +15,7 @@ from django.utils import timezone
 from accounting.models import ConfigurationVersion
 from routing.breakers.breaker import Breakers
 from routing.breakers.sharing import LEASE_S, Sharing
-from routing.models import Breaker
+from routing.models import Breaker, BreakerUse
 from routing.upstreams.base import FailureKind, UpstreamError
 from tests.breakers.test_breaker import COOLDOWN_S, fail, from_another_thread, step
 from tests.clocks import eventually, within
@@ -214,3 +215,28 @@ def test_deleting_a_row_closes_its_breaker(processes: tuple[Process, Process]) -
     assert eventually(Breaker.objects.exists, KNOWN_S)
     Breaker.objects.all().delete()
     assert eventually(one.lets_through, KNOWN_S)
+
+
+def test_a_key_that_is_at_work_in_another_process_counts(processes: tuple[Process, Process]) -> None:
+    one, other = processes
+    one.breakers.succeeded(step(), 2)
+    other.breakers.succeeded(step(), 1)
+    assert eventually(lambda: BreakerUse.objects.count() == 2, KNOWN_S)
+    time.sleep(KNOWN_S)
+    fail(one.breakers, step(cooldown_s=30), 10, key=2)
+    assert one.lets_through()
+    fail(other.breakers, step(cooldown_s=30), key=1)  # once, which opens nothing by itself
+    time.sleep(KNOWN_S)
+    fail(one.breakers, step(cooldown_s=30), key=2)
+    assert one.passes_by()
+    assert eventually(other.passes_by, KNOWN_S)
+
+
+def test_uses_that_nobody_reads_any_more_are_removed(processes: tuple[Process, Process]) -> None:
+    long_ago = timezone.now() - timedelta(hours=1)
+    for key in (1, 2):
+        BreakerUse.objects.create(provider="p", model="m", key_id=key, used_at=long_ago)
+    processes[0].breakers.succeeded(step(), 2)
+    assert eventually(lambda: BreakerUse.objects.filter(used_at__gt=long_ago).exists(), KNOWN_S)
+    processes[0].sharing._forget_at = 0.0
+    assert eventually(lambda: list(BreakerUse.objects.values_list("key_id", flat=True)) == [2], KNOWN_S)

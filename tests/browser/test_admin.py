@@ -93,7 +93,7 @@ def test_a_chain_is_reordered_by_dragging(page: Page, gateway: Gateway, route: R
 def test_a_key_made_in_the_browser_works_until_it_is_disabled(page: Page, gateway: Gateway) -> None:
     route = gateway.route("openai")
     page.goto("/admin/accounting/apikey/add/")
-    page.get_by_label("Name").fill("telegram-bot")
+    page.get_by_role("textbox", name="Name").first.fill("telegram-bot")
     page.get_by_label(route.alias, exact=True).check()
     page.get_by_role("button", name="Save", exact=True).click()
     secret = page.locator("#secret").inner_text()

@@ -25,7 +25,8 @@ def shared_gateway(
 ) -> Iterator[Gateway]:
     """Two workers, open to every key, as `make run` serves on a developer's machine."""
     data_dir = tmp_path_factory.mktemp("gateway") / "data"
-    running = RunningGateway.in_tree(data_dir, WEB_CONCURRENCY="2", **PROVIDER_KEYS)
+    keys = str(tmp_path_factory.getbasetemp())  # where the tests write keys into files
+    running = RunningGateway.in_tree(data_dir, WEB_CONCURRENCY="2", GATEWAY_KEY_DIR=keys, **PROVIDER_KEYS)
     try:
         running.wait_until_ready()
         gateway = Gateway(running, EmbeddedPostgres(data_dir / "postgres").dsn(), sim, django_db_blocker)

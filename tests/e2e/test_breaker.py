@@ -279,3 +279,33 @@ def token_of(page: str) -> str:
     found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
     assert found, page
     return found[1]
+
+
+def test_no_client_opens_a_breaker_for_the_others(gateways: tuple[Gateway, Gateway]) -> None:
+    """Neither by what it asks again and again, nor by asking for thought and patience."""
+    one, other = gateways
+    route = one.route("openai", "openai", retries=0, breaker_failures=2, first_token_timeout_s=0.3)
+    harmless, harmful = one.key(), one.key()
+
+    def send(gateway: Gateway, key: str, **parameters: object) -> str:
+        body = {"model": route.alias, **asks(), **parameters}
+        answer = http.post(f"{gateway.url}/v1/chat/completions", json=body, headers={"authorization": f"Bearer {key}"})
+        return str(answer.headers["x-gateway-provider"])
+
+    for gateway in gateways * 4:
+        assert send(gateway, harmless) == route.providers[0]
+    time.sleep(KNOWN_S)  # all workers know that there are several clients
+    one.sim.behave(route.providers[0], *[faults.permission_denied()] * 12)
+    for gateway in gateways * 6:
+        assert send(gateway, harmful) == route.providers[1]
+    time.sleep(KNOWN_S)
+    assert not is_open(one, route)
+    assert {send(gateway, harmless) for gateway in gateways * 2} == {route.providers[0]}
+
+    one.sim.behave(route.providers[0], forever=faults.slow_first_token(5))
+    for _ in range(4):
+        assert send(other, harmful, stream=True, reasoning_effort="high") == route.providers[1]
+    assert not is_open(one, route)
+
+    one.sim.behave(route.providers[0], forever=faults.unavailable())  # which is an outage, for both of them
+    assert eventually(lambda: {send(one, key) for key in (harmless, harmful)} and is_open(one, route), within_s=10)

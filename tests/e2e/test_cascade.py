@@ -218,7 +218,7 @@ def test_a_fallback_that_the_budget_has_no_room_for_is_not_called(gateway: Gatew
     route = gateway.route("openai", "openai", retries=0)
     with gateway.orm():
         ModelAlias.objects.filter(name=route.aliases[1]).update(output_cap_tokens=4096)
-    gateway.budget(route, "0.02")
+    gateway.budget(route, "0.02", scope_value=route.aliases[1])
     gateway.sim.behave(route.providers[0], faults.server_error())
     with pytest.raises(openai.InternalServerError) as raised:
         ask(gateway, route)
@@ -253,7 +253,7 @@ def test_a_request_whose_hold_was_expired_meanwhile_asks_nobody_else_and_says_so
 def test_a_budget_made_meanwhile_bounds_a_fallback_when_it_is_its_provider_s(
     guarded_gateway: Gateway, scope: str
 ) -> None:
-    """The alias's budget counts the request too, but the request was admitted before and goes on."""
+    """The budget of the alias that was asked for counts its own deployments, and none of another alias."""
     gateway = guarded_gateway  # one worker: both requests see the same configuration
     route, other = gateway.route("openai", "openai", retries=0), gateway.route("openai")
     first, second = route.providers

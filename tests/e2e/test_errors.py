@@ -173,8 +173,10 @@ def test_a_request_under_a_spent_budget_is_a_429_that_says_when_the_budget_reset
         error = refused(gateway, route.alias, client=gateway.client(max_retries=2))
     assert_is(
         error, openai.RateLimitError, 429, "insufficient_quota/budget_exceeded",
-        x_should_retry="false", retry_after=None,
+        x_should_retry="false",
     )  # fmt: skip
+    left_s = (tomorrow() - datetime.now(UTC)).total_seconds()
+    assert left_s - 1 <= int(error.response.headers["retry-after"]) <= left_s + 30
     assert cost(1000, 800) == Decimal("0.010566")
     assert error.body["budget"] == budget
     assert (error.body["limit_usd"], error.body["spent_usd"], error.body["held_usd"]) == ("0.01", "0.010566", "0")

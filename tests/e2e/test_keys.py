@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -173,13 +174,15 @@ def test_a_rotated_key_is_taken_with_both_secrets_until_the_grace_is_over(gatewa
 
 def test_a_request_over_the_keys_own_tokens_a_minute_is_told_that_it_never_fits(gateway: Gateway) -> None:
     route = gateway.route("openai")
-    client = gateway.client(api_key=gateway.key(tokens_per_minute=50), max_retries=5)
+    client = gateway.client(api_key=gateway.key(tokens_per_minute=500), max_retries=5)
     with gateway.nothing_written(), pytest.raises(openai.RateLimitError) as raised:
         client.chat.completions.create(model=route.alias, max_tokens=1000, **asks())
     assert raised.value.code == "rate_limit_exceeded"
-    assert "it will never fit" in raised.value.message
+    found = re.search(r"it will never fit. Set max_tokens to (\d+) or less", raised.value.message)
+    assert found is not None
     assert "retry-after" not in raised.value.response.headers
     assert raised.value.response.headers["x-should-retry"] == "false"
+    client.chat.completions.create(model=route.alias, max_tokens=int(found.group(1)), **asks())
 
 
 # --- /v1/budget ------------------------------------------------------------------------------------------------

@@ -18,7 +18,15 @@ from tests.e2e.gateway import PROVIDER_KEYS, Gateway, asks
 KEY = PROVIDER_KEYS["OPENAI_API_KEY"]
 #: The provider that litellm's SDK calls, which speaks OpenAI's format. All of them have the same key here.
 SDK = "github"
-DIALECTS = ("openai", "anthropic", "gemini", SDK)
+CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
+ROADS = [
+    ("openai", CHAT),
+    ("anthropic", CHAT),
+    ("gemini", CHAT),
+    (SDK, CHAT),
+    ("anthropic", MESSAGES),
+    ("openai", MESSAGES),
+]
 LONG = "x" * 300_000
 NUL = "a\x00b" * 30
 LONE = "\ud83d" * 70
@@ -175,17 +183,17 @@ def odd_provider() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize(("dialect", "path"), ROADS)
 def test_nothing_that_a_provider_says_keeps_its_request_from_settling_or_shows_our_key(
-    gateway: Gateway, odd_provider: str, dialect: str, streamed: bool
+    gateway: Gateway, odd_provider: str, dialect: str, path: str, streamed: bool
 ) -> None:
     route = gateway.route("openai", retries=0, breaker_failures=30_000, breaker_failure_rate=1, base_url=odd_provider)
     with gateway.orm():
         Provider.objects.filter(name=route.providers[0]).update(litellm_provider=dialect)
 
     def ask(case: int) -> tuple[int, str]:
-        body = asks(f"case-{case}-{dialect}", model=route.alias, stream=streamed)
-        answered = gateway.post(json.dumps(body).encode())
+        body = asks(f"case-{case}-{dialect}", model=route.alias, stream=streamed, max_tokens=64)
+        answered = gateway.post(json.dumps(body).encode(), path=path)
         return answered.status_code, f"{answered.text} {dict(answered.headers)}"
 
     with ThreadPoolExecutor(8) as pool:

@@ -15,6 +15,7 @@ import pytest
 from pytest_django.plugin import DjangoDbBlocker
 
 from gateway_project.embedded_postgres import EmbeddedPostgres
+from routing.models import SignInTries
 from tests.clocks import eventually, within
 from tests.e2e.gateway import PROVIDER_KEYS, Gateway, asks, http
 from tests.e2e.launcher import RunningGateway
@@ -296,3 +297,33 @@ def test_no_header_moves_the_gateway_below_another_path(gateway: Gateway) -> Non
         for value in ("/health", "/admin", "x"):
             answer = http.get(f"{gateway.url}/health/live", headers={name: value})
             assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
+
+
+# --- guesses at the admin's door -------------------------------------------------------------------------------
+
+
+def test_who_guesses_at_the_admins_door_holds_nobody_up(gateway: Gateway) -> None:
+    """Each guess has a name of its own, so that each is hashed, which takes a third of a second."""
+    route, secret = gateway.route("openai"), gateway.key()
+    names, hashed = itertools.count(), itertools.count()
+
+    def guess(is_over: threading.Event) -> None:
+        with httpx.Client(base_url=gateway.url) as client:
+            client.get("/admin/login/")
+            while not is_over.is_set():
+                form = {
+                    "username": f"name-{next(names)}",
+                    "password": "?",
+                    "csrfmiddlewaretoken": client.cookies["csrftoken"],
+                }
+                page = client.post("/admin/login/", data=form, timeout=60).text
+                if "correct username and password" not in page:
+                    return  # the address has had its tries
+                next(hashed)
+
+    with under_attack(guess, attackers=6):
+        worst = worst_s(gateway, route.alias, secret, for_s=3)
+    assert within(worst, 1)
+    assert next(hashed) > 5
+    with gateway.orm():  # the next test that signs in comes from this address too
+        SignInTries.objects.all().delete()

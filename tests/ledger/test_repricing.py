@@ -8,6 +8,7 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
+from accounting.ledger import repricing
 from accounting.models import Adjustment, LedgerEntry, Price
 from accounting.pricing import PriceList
 from accounting.usage import Tier, Usage
@@ -59,6 +60,24 @@ def test_applying_adjusts_the_entry_and_its_budget_once(book: Book) -> None:
     ]
     assert "nothing to do" in reprice(*arguments)
     assert Adjustment.objects.count() == 1
+
+
+def test_a_repricing_that_was_overtaken_leaves_the_entry_as_it_is(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two at once: the second found its difference before the first wrote."""
+    book.budget("10")
+    price("3", "15")
+    serve(book, "0.31")
+    found = list(repricing.differences(*SONNET, LONG_AGO, None))
+    arguments = ("--apply", "--author", "ada", "--reason", "the price was a tenth")
+    reprice(*arguments)
+    monkeypatch.setattr(repricing, "differences", lambda *_: found)
+    shown = reprice(*arguments)
+    assert "left as it is: The entry was adjusted in the meantime: it costs $3.15 now, not $0.31." in shown
+    assert Adjustment.objects.count() == 1
+    assert book.balance() == (Decimal("3.15"), Decimal(0))
+    assert book.rows("SELECT DISTINCT road, command FROM audit WHERE object LIKE 'adjustment%%'") == [
+        ("command", "reprice")
+    ]
 
 
 def test_an_unpriced_entry_gets_its_cost_once_a_price_is_known(book: Book) -> None:

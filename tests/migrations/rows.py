@@ -109,6 +109,9 @@ ROWS: dict[str, list[Row]] = {
     "routing_signintries": [
         {"user_name": "ada", "address": "192.0.2.7", "tries": 2, "since": NOON, "signed_in_at": DAY}
     ],
+    "routing_breakeruse": [
+        {"provider": "openai", "model": "gpt-5", "key_id": 1, "used_at": NOON, "failed_at": None}
+    ],
     "accounting_apikey": [
         {
             "name": "bot", "prefix": "gw-abcd", "digest": "0" * 64, "enabled": True, "expires_at": NEXT_DAY,

@@ -25,7 +25,8 @@ STATES: tuple[State, ...] = (
     {"accounting": "0012_refusals_and_windows", "routing": "0009_optional_output_cap"},
     {"accounting": "0013_operators", "routing": "0009_optional_output_cap"},
     {"accounting": "0013_operators", "routing": "0010_operators"},
-    {"accounting": "0014_first_page", "routing": "0010_operators"},
+    {"accounting": "0013_operators", "routing": "0011_breaker_uses"},
+    {"accounting": "0014_first_page", "routing": "0011_breaker_uses"},
 )
 NOW = STATES[-1]
 

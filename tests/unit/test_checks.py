@@ -16,6 +16,7 @@ from django.core.checks.registry import registry
 from pytest_django import Settings
 
 from gateway_project import checks
+from routing.models import Provider, ProviderKey
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG_KEY = "only-for-these-tests-9f8d7a6b5c4e3f2a1b0c9d8e7f6a5b4c"
@@ -29,6 +30,7 @@ DEPLOYED = {
     "CORS_ALLOWED_ORIGINS": [],
     "CORS_ALLOWED_ORIGIN_REGEXES": [],
     "WEB_CONCURRENCY": 2,
+    "DATABASE_URL_IGNORED": (),
 }
 ON_LOOPBACK = {"HOST": "127.0.0.1", "ON_LOOPBACK": True, "HTTPS": False, "GATEWAY_AUTH": "open"}
 
@@ -48,7 +50,7 @@ def change(settings: Settings, **values: Any) -> Settings:
 def found(*databases: str) -> list[str]:
     messages = django_checks.run_checks(tags=[checks.TAG], include_deployment_checks=True, databases=databases)
     assert all(message.hint for message in messages)
-    return [str(message.id) for message in messages]
+    return sorted(str(message.id) for message in messages)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +66,7 @@ def found(*databases: str) -> list[str]:
         ({"CORS_ALLOWED_ORIGINS": ["https://a.example"]}, []),
         ({**ON_LOOPBACK, "CORS_ALLOWED_ORIGINS": ["https://a.example"]}, ["gateway.W005"]),
         ({**ON_LOOPBACK, "CORS_ALLOWED_ORIGIN_REGEXES": ["x"]}, ["gateway.W005"]),
+        ({"DATABASE_URL_IGNORED": ("pgbouncer",)}, ["gateway.W009"]),
         ({"HTTPS": False, "ALLOWED_HOSTS": ["*"]}, ["gateway.W002", "gateway.W003"]),
     ],
 )
@@ -87,6 +90,28 @@ def test_more_workers_than_the_database_has_connections_for_are_found(deployed: 
     deployed.WEB_CONCURRENCY = 256
     assert found("default") == ["gateway.W007"]
     assert found() == []  # without a database's name the checks look at the settings alone
+
+
+@pytest.mark.django_db
+def test_keys_that_may_not_be_read_are_found(deployed: Settings) -> None:
+    row = Provider.objects.create(name="mine", litellm_provider="openai", key_reference="env:SECRET_KEY")
+    Provider.objects.create(name="cloud", litellm_provider="bedrock", parameters={"aws_role": "os.environ/ROLE"})
+    ProviderKey.objects.create(provider=row, key_reference="file:/etc/hostname")
+    messages = checks.keys_may_be_read(databases=["default"])
+    assert found("default") == ["gateway.W008"] * 3
+    said = " ".join(message.msg for message in messages)
+    for part in (
+        "mine has a key that will not be read: SECRET_KEY is",
+        "/etc/hostname is not below",
+        "cloud has a key",
+    ):
+        assert part in said
+    deployed.GATEWAY_KEY_NAMES = ["SECRET_KEY", "ROLE"]
+    deployed.GATEWAY_KEY_DIR = "/etc"
+    assert [message.msg for message in checks.keys_may_be_read(databases=["default"])] == [
+        "The provider mine has a key that will not be read: SECRET_KEY is the gateway's own secret, which no provider "
+        "may have."
+    ]
 
 
 def test_a_warning_is_printed_in_a_line_and_lets_the_gateway_start(

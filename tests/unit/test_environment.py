@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -12,14 +13,15 @@ import pytest
 
 from gateway_project.environment import (
     InvalidEnvironment,
+    envaddress,
     envbool,
     envchoice,
-    envdatabase,
     envhosts,
     envint,
     envlist,
     envorigins,
     envstr,
+    is_loopback,
     load_env_file,
     subdomains_pattern,
 )
@@ -44,12 +46,10 @@ def test_an_unset_and_an_empty_variable_give_the_default(set_variable: pytest.Mo
     assert envbool("X", True) is True
     assert envint("X", 7, least=1, most=9) == 7
     assert envlist("X", ["a"]) == ["a"]
-    assert envdatabase("X") is None
     set_variable.setenv("X", " ")
     assert envstr("X", "d") == "d"
     assert envbool("X", False) is False
     assert envint("X", 7, least=1, most=9) == 7
-    assert envdatabase("X") is None
 
 
 @pytest.mark.parametrize(("text", "value"), [("True", True), ("true", True), ("False", False), ("FALSE", False)])
@@ -113,78 +113,6 @@ def test_a_number_out_of_range_or_in_another_notation_is_refused(set_variable: p
         envint("X", 5, least=1, most=9)
 
 
-def test_a_database_url_is_taken_apart(set_variable: pytest.MonkeyPatch) -> None:
-    set_variable.setenv("X", "postgres://al%40ice:p%2Fw%3Ad@db.example:6543/led%20ger?sslmode=require&keepalives=1")
-    assert envdatabase("X") == {
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": "led ger",
-        "USER": "al@ice",
-        "PASSWORD": "p/w:d",
-        "HOST": "db.example",
-        "PORT": "6543",
-        "OPTIONS": {"sslmode": "require", "keepalives": "1"},
-    }
-
-
-@pytest.mark.parametrize(
-    ("url", "host"),
-    [
-        ("postgresql:///ledger?host=/run/postgresql", "/run/postgresql"),
-        ("postgresql://u@%2Frun%2Fpostgresql/ledger", "/run/postgresql"),
-        ("postgresql://u@[::1]/ledger", "::1"),
-    ],
-)
-def test_a_database_url_may_name_a_socket_or_an_ipv6_address(
-    set_variable: pytest.MonkeyPatch, url: str, host: str
-) -> None:
-    set_variable.setenv("X", url)
-    settings = envdatabase("X")
-    assert settings is not None
-    assert (settings["HOST"], settings["PORT"], settings["NAME"]) == (host, "", "ledger")
-
-
-def test_a_database_url_may_name_several_hosts_and_have_signs_in_its_password(
-    set_variable: pytest.MonkeyPatch,
-) -> None:
-    set_variable.setenv("X", "postgresql://u:hunt#er?2@a.example:5432,b.example:5433/d?target_session_attrs=primary")
-    settings = envdatabase("X")
-    assert settings is not None
-    assert (settings["HOST"], settings["PORT"]) == ("a.example,b.example", "5432,5433")
-    assert settings["PASSWORD"] == "hunt#er?2"
-    assert settings["OPTIONS"] == {"target_session_attrs": "primary"}
-
-
-@pytest.mark.parametrize(
-    ("url", "problem"),
-    [
-        ("mysql://u:hunter2@h/d", "should begin with postgresql://"),
-        ("u:hunter2@h/d", "should begin with postgresql://"),
-        ("postgresql://u:hunter2@h", "should end with one database's name"),
-        ("postgresql://u:hunter2@h/a/b", "should end with one database's name"),
-        ("postgresql://u:hunter2@h:port/d", "is not a URL"),
-        ("postgresql://u:hunter2@h:99999/d", "is not a URL"),
-        ("postgresql://u:hunter2@[::1/d", "is not a URL"),
-        ("postgresql://u:hunter2@h/d?sslmode", "is not a URL"),
-        ("postgresql://u:hunter2@/d", "should name a host"),
-        ("postgresql://u:hunter2@h/d?ssl_mode=require", "is not a URL"),
-        ("postgresql://u:hunter%@h/d", "is not a URL"),
-        ("postgresql://u:hunt@er2@h/d", "has an @ in its user or password"),
-        ("postgresql://u:7/hunter2@h", "has an @ in its user or password"),
-        ("postgresql://u:hunter/2@h/d", "has an @ in its user or password"),
-    ],
-)
-def test_a_malformed_database_url_is_refused_without_repeating_its_password(
-    set_variable: pytest.MonkeyPatch, url: str, problem: str
-) -> None:
-    set_variable.setenv("X", url)
-    with pytest.raises(InvalidEnvironment) as caught:
-        envdatabase("X")
-    line = str(caught.value)
-    assert line.startswith(f"X: {problem}")
-    assert "\n" not in line
-    assert "hunt" not in line
-
-
 def test_a_file_sets_what_the_environment_does_not(set_variable: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("A", "B", "C", "D", "E", "F", "G"):
         set_variable.setenv(name, "")  # so that monkeypatch removes what the file sets
@@ -239,7 +167,25 @@ def test_a_broken_line_is_named_by_its_number_and_the_file_changes_nothing(
 def test_a_missing_file_is_ignored_and_an_unreadable_file_is_an_error(tmp_path: Path) -> None:
     load_env_file(tmp_path / "missing")
     (tmp_path / ".env").write_bytes(b"A=\xff")
-    with pytest.raises(InvalidEnvironment, match="cannot be read"):
+    with pytest.raises(InvalidEnvironment, match=r"\.env: is not UTF-8: save it as that\Z"):
+        load_env_file(tmp_path / ".env")
+    with pytest.raises(InvalidEnvironment, match=rf"\A{tmp_path}: cannot be read \(Is a directory\)\Z"):
+        load_env_file(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_of_windows_is_read(set_variable: pytest.MonkeyPatch, tmp_path: Path, encoding: str) -> None:
+    for name in ("A", "B"):
+        set_variable.setenv(name, "")
+        set_variable.delenv(name)
+    (tmp_path / ".env").write_bytes("A=é\r\nB='two words'\r\n".encode(encoding))
+    load_env_file(tmp_path / ".env")
+    assert (os.environ["A"], os.environ["B"]) == ("é", "two words")
+
+
+def test_a_file_in_utf_16_without_a_mark_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("A=1\n".encode("utf-16-le"))
+    with pytest.raises(InvalidEnvironment, match="is not UTF-8"):
         load_env_file(tmp_path / ".env")
 
 
@@ -254,10 +200,16 @@ print(eval(sys.argv[1]))
 """
 
 
-def settings_value(expression: str, tmp_path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+#: Root may read every file, unless it gives that right up.
+AS_ANY_USER = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+
+
+def settings_value(
+    expression: str, tmp_path: Path, under: tuple[str, ...] = (), /, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Loads the settings in a new process, with only these variables, and prints an expression."""
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM, expression],
+        [*under, sys.executable, "-c", PROGRAM, expression],
         cwd=ROOT,
         env={"GATEWAY_ENV_FILE": os.devnull, "GATEWAY_DATA_DIR": str(tmp_path), **variables},
         capture_output=True,
@@ -280,6 +232,36 @@ def test_the_secret_key_is_made_once_and_kept_private(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["secret_key"]
 
 
+def test_a_data_directory_that_cannot_be_used_is_named_with_a_cure(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "secret_key").mkdir()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "secret_key").write_text("\n")
+    cure = ": remove it, or set SECRET_KEY, or set GATEWAY_DATA_DIR to another directory\n"
+    for place, line in [
+        ("file", f"{tmp_path}/file: File exists: it is a file and should be a directory{cure}"),
+        (
+            "file/below",
+            f"{tmp_path}/file/below: Not a directory: a file stands where a directory should{cure}",
+        ),
+        ("odd", f"{tmp_path}/odd/secret_key: Is a directory{cure.removeprefix(': remove it')}"),
+        ("empty", f"{tmp_path}/empty/secret_key: is empty{cure}"),
+    ]:
+        refused = settings_value("1", tmp_path, GATEWAY_DATA_DIR=str(tmp_path / place))
+        assert (refused.returncode, refused.stderr) == (1, line)
+
+
+def test_a_secret_key_of_somebody_else_is_named_with_a_cure(tmp_path: Path) -> None:
+    (tmp_path / "secret_key").write_text("k" * 50)
+    (tmp_path / "secret_key").chmod(0)
+    refused = settings_value("1", tmp_path, AS_ANY_USER)
+    assert refused.stderr == (
+        f"{tmp_path}/secret_key: Permission denied: let the user that runs the gateway read and write it, "
+        "or set SECRET_KEY, or set GATEWAY_DATA_DIR to another directory\n"
+    )
+
+
 def test_a_deployment_requires_keys_and_https_by_default(tmp_path: Path) -> None:
     shown = settings_value(
         "settings.GATEWAY_AUTH, settings.HTTPS, settings.CSRF_COOKIE_SECURE, settings.EMBEDDED_POSTGRES_DIR",
@@ -289,16 +271,63 @@ def test_a_deployment_requires_keys_and_https_by_default(tmp_path: Path) -> None
     assert shown.stdout == "('required', True, True, None)\n"
 
 
-def test_railway_s_host_names_are_allowed(tmp_path: Path) -> None:
-    variables = {name: value for name, value in DEPLOYED.items() if name != "ALLOWED_HOSTS"}
+@pytest.mark.parametrize(
+    ("given", "public", "private"),
+    [
+        (
+            {"RAILWAY_PUBLIC_DOMAIN": "gw.up.railway.app", "RAILWAY_PRIVATE_DOMAIN": "gw.railway.internal"},
+            ["gw.up.railway.app"],
+            ["gw.railway.internal"],
+        ),
+        ({"RENDER_EXTERNAL_HOSTNAME": "gw.onrender.com"}, ["gw.onrender.com"], []),
+        ({"FLY_APP_NAME": "gw"}, ["gw.fly.dev"], ["gw.internal", "gw.flycast"]),
+        ({"HEROKU_APP_DEFAULT_DOMAIN_NAME": "gw-1.herokuapp.com"}, ["gw-1.herokuapp.com"], []),
+    ],
+)
+def test_the_platforms_host_names_are_added_to_those_that_are_given(
+    tmp_path: Path, given: dict[str, str], public: list[str], private: list[str]
+) -> None:
+    expression = "(settings.ALLOWED_HOSTS, settings.CSRF_TRUSTED_ORIGINS)"
+    origins = [f"https://{host}" for host in public]
+    alone = {name: value for name, value in DEPLOYED.items() if name != "ALLOWED_HOSTS"}
+    shown = settings_value(expression, tmp_path, **alone, **given)
+    assert ast.literal_eval(shown.stdout) == ([*public, *private], origins)
     shown = settings_value(
-        "settings.ALLOWED_HOSTS",
-        tmp_path,
-        **variables,
-        RAILWAY_PUBLIC_DOMAIN="gw.up.railway.app",
-        RAILWAY_PRIVATE_DOMAIN="gw.railway.internal",
+        expression, tmp_path, **DEPLOYED, **given, CSRF_TRUSTED_ORIGINS=f"https://a.example,https://{public[0]}"
     )
-    assert shown.stdout == "['gw.up.railway.app', 'gw.railway.internal', 'healthcheck.railway.app']\n"
+    assert ast.literal_eval(shown.stdout) == (
+        ["gateway.example", *public, *private],
+        ["https://a.example", *origins],
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "host", "on_loopback"),
+    [
+        ("::", "::", False),
+        ("[::]", "::", False),
+        ("[::1]", "::1", True),
+        ("0:0:0:0:0:0:0:1", "0:0:0:0:0:0:0:1", True),
+        ("::ffff:127.0.0.1", "::ffff:127.0.0.1", True),
+        ("127.0.0.2", "127.0.0.2", True),
+        ("fd12::3", "fd12::3", False),
+        ("10.1.2.3", "10.1.2.3", False),
+        ("localhost", "localhost", True),
+    ],
+)
+def test_an_ipv6_address_may_be_in_brackets_and_any_loopback_address_is_loopback(
+    set_variable: pytest.MonkeyPatch, given: str, host: str, on_loopback: bool
+) -> None:
+    set_variable.setenv("X", given)
+    assert envaddress("X", "127.0.0.1") == host
+    assert is_loopback(host) is on_loopback
+
+
+@pytest.mark.parametrize("given", ["127.0.0.1:4000", "[::]:4000", "::1::", "[127.0.0.1]", "[gateway]"])
+def test_an_address_with_a_port_is_refused(set_variable: pytest.MonkeyPatch, given: str) -> None:
+    set_variable.setenv("X", given)
+    with pytest.raises(InvalidEnvironment, match=r"\AX: should be an address to serve on, such as 127.0.0.1, "):
+        envaddress("X", "127.0.0.1")
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "ALLOWED_HOSTS", "SECRET_KEY"])
@@ -313,6 +342,7 @@ def test_a_deployment_without_a_required_variable_is_refused(tmp_path: Path, nam
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("HOST", "[::]:4000"),
         ("PORT", "http"),
         ("PORT", "70000"),
         ("GATEWAY_AUTH", "none"),

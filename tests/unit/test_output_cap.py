@@ -71,6 +71,12 @@ def test_it_is_never_narrowed_below_an_ordinary_answer() -> None:
 def test_a_key_with_few_tokens_a_minute_narrows_it_too() -> None:
     assert cap(GPT_4O, FLAT, tokens=200_000) == 10_000 - ceiling(GPT_4O, FLAT).most.input_tokens
     assert cap(GPT_4O, FLAT, tokens=20_000) == 4_096
+    input_tokens = ceiling(GPT_4O, FLAT).most.input_tokens
+    assert cap(GPT_4O, FLAT, tokens=500) == 500 - input_tokens, "it fits into an empty minute"
+    assert cap(GPT_4O, FLAT, tokens=500, n=2) == (500 - input_tokens) // 2
+    assert cap(GPT_4O, FLAT, tokens=input_tokens) == 1
+    assert ceiling(GPT_4O, FLAT).output_cap_of(input_tokens + 7) == 7
+    assert ceiling(GPT_4O, FLAT).output_cap_of(input_tokens) is None
 
 
 def test_it_fits_beside_the_input_into_the_models_window() -> None:
@@ -100,3 +106,14 @@ def test_the_documents_say_how_many_run_at_once_on_a_first_start() -> None:
         rows[alias] = f"{own:,} | {found.most.output_cap_tokens:,} | {found.hold_usd:.4f} | {10 // found.hold_usd}"
     said = dict(re.findall(r"^\| `([a-z0-9-]+)` \| (.* \| .* \| .* \| .*) \|$", PAGE.read_text("utf-8"), re.MULTILINE))
     assert {alias: said.get(alias) for alias in rows} == rows
+
+
+def test_a_model_that_is_billed_by_what_it_makes_is_not_free_because_its_tokens_are() -> None:
+    by_the_clip = PriceList.of({"standard": {"input": "0", "output": "0", "image": "0.08"}})
+    unbounded = ceiling(GPT_4O, by_the_clip).unbounded
+    assert unbounded is not None
+    assert (unbounded.param, str(unbounded)) == ("model", "gpt-4o is billed by the image, and nobody knows how many")
+    free = PriceList.of({"standard": {"input": "0", "output": "0"}})
+    assert ceiling(GPT_4O, free).unbounded is None
+    beside_tokens = PriceList.of({"standard": {"input": "1", "output": "0", "image": "0.08"}})
+    assert ceiling(GPT_4O, beside_tokens).unbounded is None

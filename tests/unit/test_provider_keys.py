@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from pytest_django import Settings
 
 from routing.catalog import Provider
 from routing.secrets.references import UnknownStore, find
@@ -15,6 +16,11 @@ from routing.upstreams.base import FailureKind, UpstreamError
 
 _names = itertools.count()  # each test has a new provider, about which nothing is remembered
 REFUSED = UpstreamError(FailureKind.AUTHENTICATION, "no")
+
+
+@pytest.fixture(autouse=True)
+def folder_of_keys(tmp_path: Path, settings: Settings) -> None:
+    settings.GATEWAY_KEY_DIR = str(tmp_path)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from routing.upstreams.base import Deployment, Timeouts, thinking_limit_s
-from routing.upstreams.thinking import may_think
+from routing.upstreams.thinking import asks_to_think, may_think
 
 CASES: list[tuple[str, str, dict[str, Any], bool]] = [
     ("openai", "gpt-5", {}, True),
@@ -36,3 +36,18 @@ def test_a_thinkers_limit_is_ten_times_the_usual_and_two_minutes_at_most_unless_
     usual_s: float, thinking_s: float
 ) -> None:
     assert thinking_limit_s(usual_s) == thinking_s
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_asked"),
+    [
+        ({}, False),
+        ({"reasoning_effort": "high"}, True),
+        ({"reasoning_effort": "none"}, False),
+        ({"thinking": {"type": "enabled"}}, True),
+        ({"thinking": {"type": "disabled"}}, False),
+        ({"thinking": "yes"}, False),
+    ],
+)
+def test_a_request_asks_for_thought_whatever_its_model(asked: dict[str, Any], is_asked: bool) -> None:
+    assert asks_to_think(asked) is is_asked

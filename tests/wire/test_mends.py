@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 
 from accounting.usage import Usage
 from routing.upstreams.base import FailureKind, Json, UpstreamError, WholeAnswer
+from routing.upstreams.registry import upstream_for
 from routing.upstreams.relay import Relay
 from routing.upstreams.translate import Translate
+from tests.clocks import within
 from tests.simulator import Behaviour, Simulator, ToolCall
 from tests.simulator import Usage as Counted
 from tests.wire.corpus import CLOCK, PERSON, PIXEL, WEATHER, asks, image, says, text, tool_call, user
-from tests.wire.upstream_calls import call_to, read, text_of
+from tests.wire.upstream_calls import call, call_to, read, text_of
 
 WIRES = pytest.mark.parametrize("wire", ["anthropic", "gemini"])
 STREAMED = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
@@ -290,10 +292,15 @@ def test_references_reach_claude_whole(sim: Simulator) -> None:
     assert schema["$defs"] == {"K": {"type": "string"}}
 
 
-def nested(depth: int, store: str) -> Json:
+def nested(depth: int, store: str, path: str = "") -> Json:
     """A schema of a few lines that becomes 2^depth values when its references are written out."""
-    defs = {f"d{n}": {"properties": {side: {"$ref": f"#/{store}/d{n + 1}"} for side in "ab"}} for n in range(depth)}
-    return {"type": "object", "properties": {"x": {"$ref": f"#/{store}/d0"}}, store: {**defs, f"d{depth}": {}}}
+    path = path or f"#/{store}"
+    defs = {f"d{n}": {"properties": {side: {"$ref": f"{path}/d{n + 1}"} for side in "ab"}} for n in range(depth)}
+    return {"type": "object", "properties": {"x": {"$ref": f"{path}/d0"}}, store: {**defs, f"d{depth}": {}}}
+
+
+def answer(schema: Json) -> Json:
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
 
 
 @pytest.mark.parametrize("store", ["$defs", "definitions"])
@@ -302,6 +309,42 @@ def test_references_that_become_too_much_are_refused_at_once(sim: Simulator, sto
     error = refused(sim, "gemini", asks("Hello", tools=[CLOCK, function("f", nested(21, store))]))
     assert (error.kind, error.http_status, error.param) == (FailureKind.CAPABILITY, 400, "tools[1]")
     assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize(
+    ("wire", "model", "body", "param"),
+    [
+        # litellm writes out what is anywhere, and reads the last word of a path alone.
+        ("gemini", "gemini-2.5-pro", {"tools": [function("f", {"x": nested(21, "$defs")})]}, "tools[0]"),
+        ("gemini", "gemini-2.5-pro", {"tools": [function("f", nested(21, "$defs", "#/no/where"))]}, "tools[0]"),
+        ("gemini", "gemini-2.5-pro", {"functions": [function("f", nested(21, "$defs"))["function"]]}, "tools[0]"),
+        ("gemini", "gemini-2.5-pro", {"tools": [function("f", nested(8, "$defs"))] * 200}, "tools"),
+        ("gemini", "gemini-1.5-pro", {"response_format": answer(nested(21, "$defs"))}, "response_format"),
+        ("anthropic", "claude-sonnet-4-6", {"response_format": answer(nested(21, "$defs"))}, "response_format"),
+        ("anthropic", "claude-3-haiku", {"response_format": answer(nested(21, "definitions"))}, "response_format"),
+        ("anthropic", "claude-opus-4-6", {"response_format": answer(nested(21, "$defs", "#/no"))}, "response_format"),
+    ],
+)  # fmt: skip
+def test_no_schema_is_written_out_without_a_bound(
+    sim: Simulator, wire: str, model: str, body: Json, param: str
+) -> None:
+    before = len(sim.requests)
+    started = time.monotonic()
+    with pytest.raises(UpstreamError) as refusal:
+        upstream_for(wire).whole(call_to(sim, wire, asks("Hello", **body), model=model))
+    assert (refusal.value.kind, refusal.value.param) == (FailureKind.CAPABILITY, param)
+    assert within(time.monotonic() - started, 1)
+    assert len(sim.requests) == before
+
+
+def test_no_schema_of_litellms_own_callers_is_written_out_without_a_bound() -> None:
+    for body in ({"tools": [function("f", nested(21, "$defs"))]}, {"response_format": answer(nested(21, "$defs"))}):
+        request = call("http://127.0.0.1:9", asks("Hello", **body), provider="bedrock", model="anthropic.claude-v2")
+        started = time.monotonic()
+        with pytest.raises(UpstreamError) as refusal:
+            upstream_for("bedrock").whole(request)
+        assert refusal.value.kind is FailureKind.CAPABILITY
+        assert within(time.monotonic() - started, 1)
 
 
 def test_a_schema_that_refers_to_itself_is_refused_for_gemini_alone(sim: Simulator) -> None:

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -361,6 +362,10 @@ ABSURD: list[Any] = [-1, 10**8 + 1, 10**14, 10**30, True, 1.5, float("nan"), flo
                 "completion_tokens_details": {"reasoning_tokens": 100},
             },
             Usage(10, output_tokens=105, reasoning_tokens=100),
+        ),
+        (  # a picture's tokens have a price of their own, as litellm reads Gemini's details by modality
+            {"prompt_tokens": 10, "completion_tokens": 1300, "completion_tokens_details": {"image_tokens": 1290}},
+            Usage(10, output_tokens=1300, quantities={"image_output": Decimal(1290)}),
         ),
     ],
 )

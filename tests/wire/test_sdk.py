@@ -18,7 +18,7 @@ from tests.clocks import within
 from tests.simulator import Behaviour, Simulator, ToolCall, faults
 from tests.simulator import Usage as Counted
 from tests.wire.corpus import WEATHER, asks
-from tests.wire.upstream_calls import HELLO, KEY, call, read, text_of
+from tests.wire.upstream_calls import HELLO, KEY, Raw, call, read, text_of
 
 
 @pytest.fixture
@@ -72,15 +72,15 @@ def at(request: UpstreamRequest, *parameters: tuple[str, str]) -> UpstreamReques
 def test_a_deployments_parameters_are_litellms_with_their_variables_as_they_are_now(
     sim: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LAST_WORD", "END")
-    Sdk().whole(at(request_to(sim), ("stop", "os.environ/LAST_WORD")))
+    monkeypatch.setenv("AWS_LAST_WORD", "END")
+    Sdk().whole(at(request_to(sim), ("stop", "os.environ/AWS_LAST_WORD")))
     assert (sim.requests[0].body or {})["stop"] == "END"
 
 
 def test_a_parameter_that_is_not_there_asks_nobody(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NOWHERE", raising=False)
-    with pytest.raises(UpstreamError, match=r"the provider's vertex_project \(NOWHERE\) is not there") as raised:
-        Sdk().whole(at(request_to(sim), ("vertex_project", "os.environ/NOWHERE")))
+    monkeypatch.delenv("VERTEX_NOWHERE", raising=False)
+    with pytest.raises(UpstreamError, match=r"the provider's vertex_project \(VERTEX_NOWHERE\) is not there") as raised:
+        Sdk().whole(at(request_to(sim), ("vertex_project", "os.environ/VERTEX_NOWHERE")))
     assert raised.value.kind is Kind.NO_KEY
     assert sim.requests == []
 
@@ -147,3 +147,31 @@ def test_close_ends_the_providers_connection(sim: Simulator) -> None:
     assert sim.wait_until(lambda requests: requests[0].closed_by_client_at, timeout_s=2)
     with pytest.raises(UpstreamError):
         next(stream)
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("provider", ["github", "cohere_chat", "databricks", "zai"])
+def test_a_redirect_is_not_followed(provider: str, streamed: bool) -> None:
+    """The key would go with it."""
+    with Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as elsewhere:
+        head = f"HTTP/1.1 307 Elsewhere\r\nLocation: {elsewhere.url}\r\nContent-Length: 0\r\n\r\n"
+        with Raw(head.encode()) as server:
+            request = call(server.url.removesuffix("/chat/completions"), provider=provider)
+            with pytest.raises(UpstreamError):
+                read(Sdk().stream(request)) if streamed else Sdk().whole(request)
+            assert server.connections == 1
+        assert elsewhere.connections == 0
+
+
+def test_a_cloud_is_sent_pictures_and_never_an_address_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """litellm would fetch it, of any size."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as inside:
+        parts = [{"type": "text", "text": "what?"}, {"type": "image_url", "image_url": {"url": inside.url}}]
+        body = {**HELLO, "messages": [{"role": "user", "content": parts}]}
+        request = call("http://127.0.0.1:1", body, provider="bedrock", model="anthropic.claude-3-haiku-20240307-v1:0")
+        with pytest.raises(UpstreamError, match="its address is not a public one") as raised:
+            Sdk().whole(request)
+        assert raised.value.kind is Kind.BAD_REQUEST
+        assert inside.connections == 0

@@ -501,6 +501,17 @@ def test_an_answer_that_is_no_stream_comes_back_whole(kind: str) -> None:
         ("::ffff:10.0.0.1", False),
         ("2002:7f00:1::", False),
         ("64:ff9b::7f00:1", False),
+        ("168.63.129.16", False),  # Azure's hosts
+        ("64:ff9b::a83f:8110", False),
+        ("2002:a83f:8110::", False),
+        ("::ffff:168.63.129.16", False),
+        ("192.0.0.192", False),  # Oracle's
+        ("100.100.100.200", False),  # Alibaba's
+        ("fd00:ec2::254", False),  # AWS's
+        ("fd20:ce::254", False),  # Google's
+        ("64:ff9b:1::a9fe:a9fe", False),
+        ("::a9fe:a9fe", False),
+        ("64:ff9b::5db8:d822", True),
     ],
 )
 def test_only_public_addresses_are_public(address: str, public: bool) -> None:

@@ -352,6 +352,7 @@ SAID: list[tuple[Kind, str, int, str]] = [
     (CAPABILITY, "perplexity", 400, "Tool calling is not supported for this model"),
     (REQUEST, "gemini", 403, "CachedContent not found (or permission denied)"),
     (REQUEST, "gemini", 403, "You do not have permission to access the File abc or it may not exist."),
+    (REQUEST, "gemini", 403, "You do not have permission to access the CachedContent abc or it may not exist."),
     (REQUEST, "openai", 404, "No such File object: file-abc"),
     (REQUEST, "openai", 404, "Previous response with id 'resp_1' not found."),
     (REQUEST, "openai", 404, "Container with id 'cntr_1' not found."),

@@ -23,10 +23,17 @@ CREATE OR REPLACE FUNCTION accounting_record_change(object text, before jsonb, a
            coalesce(nullif(current_setting('gateway.road', true), ''), 'sql'),
            coalesce(current_setting('gateway.command', true), ''), coalesce(object, 'what is gone'), f.before, f.after
     FROM (
-        SELECT jsonb_object_agg(name, accounting_audited(name, before -> name)) AS before,
-               jsonb_object_agg(name, accounting_audited(name, after -> name)) AS after
-        FROM jsonb_object_keys(coalesce(before, '{}') || coalesce(after, '{}')) AS fields(name)
-        WHERE nullif(before -> name, 'null') IS DISTINCT FROM nullif(after -> name, 'null')
+        SELECT jsonb_object_agg(name, CASE WHEN is_plain THEN before -> name ELSE accounting_audited(name, before -> name) END)
+                   AS before,
+               jsonb_object_agg(name, CASE WHEN is_plain THEN after -> name ELSE accounting_audited(name, after -> name) END)
+                   AS after
+        FROM (
+            SELECT name, name !~ '(digest|password|secret|key_reference)$'
+                         AND jsonb_typeof(coalesce(before -> name, after -> name)) <> 'object'
+                         AND jsonb_typeof(coalesce(after -> name, before -> name)) <> 'object' AS is_plain
+            FROM jsonb_object_keys(coalesce(before, '{}') || coalesce(after, '{}')) AS fields(name)
+            WHERE nullif(before -> name, 'null') IS DISTINCT FROM nullif(after -> name, 'null')
+        ) changed
     ) f
     WHERE f.before IS NOT NULL
 $$;

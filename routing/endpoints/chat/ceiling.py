@@ -46,7 +46,7 @@ TOKENS_A_PAGE_ANTHROPIC: Final = 8_000
 #: Gemini's page is an image alone: 258 tokens, up to 1,120 by `media_resolution` in Gemini 3. Its text is not billed.
 TOKENS_A_PAGE_GEMINI: Final = 1_200
 #: Providers for which litellm writes out the references in schemas.
-_WRITE_OUT_REFERENCES: Final = frozenset({"gemini", "vertex_ai", "vertex_ai_beta"})
+_WRITE_OUT_REFERENCES: Final = frozenset({"bedrock", "bedrock_converse", "gemini", "vertex_ai", "vertex_ai_beta"})
 #: Where Google keeps files that were uploaded before.
 _GEMINI_FILES: Final = "https://generativelanguage.googleapis.com/"
 

@@ -19,7 +19,7 @@ DONE = b"data: [DONE]\n\n"
 _as_json = json_text.dumps_line
 
 
-def whole(body: Json, alias: str, estimated: Usage | None) -> Json:
+def whole(call: ChatCall, body: Json, alias: str, estimated: Usage | None) -> Json:
     """The provider's answer under the alias's name. Its usage is an estimate when the provider gave no count."""
     body["model"] = alias
     if estimated is not None:

@@ -18,7 +18,21 @@ from accounting.usage import Usage
 from routing.catalog import Step
 from routing.endpoints.chat.ceiling import InputCeiling, input_ceiling
 from routing.endpoints.chat.continuing import PartialChat, Rest
-from routing.endpoints.fields import alias_of, end_user_of, optional, required, tags_of, whole_number
+from routing.endpoints.fields import (
+    MAX_CALLS,
+    MAX_CALLS_A_MESSAGE,
+    MAX_MESSAGES,
+    MAX_PARTS,
+    MAX_TOOLS,
+    alias_of,
+    end_user_of,
+    length_of,
+    optional,
+    refuse_more_than,
+    required,
+    tags_of,
+    whole_number,
+)
 from routing.exceptions import InvalidRequest, MissingParameter
 from routing.serving.call import LEAST_OUTPUT_CAP_TOKENS, CappedBy, Partial, Quantities, Received, Unbounded
 from routing.upstreams import tiers
@@ -153,6 +167,8 @@ def parse_chat(body: Any, alias_in_path: str | None = None, deadline: float | No
             "'stream_options.include_usage' must be true or false.", param="stream_options.include_usage"
         )
     optional(body, "tools", list, "an array")
+    for name in ("tools", "functions"):
+        refuse_more_than(MAX_TOOLS, length_of(body.get(name)), name, name)
     _check_cap_agreement(body)
     return ChatCall(
         alias=model,
@@ -191,6 +207,8 @@ def _check_cap_agreement(body: Mapping[str, Any]) -> None:
 def _check_messages(messages: Any) -> None:
     if not isinstance(messages, list) or not messages:
         raise InvalidRequest("'messages' must be a non-empty array.", param="messages")
+    refuse_more_than(MAX_MESSAGES, len(messages), "messages", "messages")
+    parts = calls = 0
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
         if not isinstance(message, dict):
@@ -201,6 +219,12 @@ def _check_messages(messages: Any) -> None:
         if not isinstance(role, str) or role not in ROLES:
             raise InvalidRequest(f"'{where}.role' must be one of: {', '.join(sorted(ROLES))}.", param=f"{where}.role")
         _check_content(message, role, f"{where}.content")
+        parts += length_of(message.get("content"))
+        called = length_of(message.get("tool_calls"))
+        refuse_more_than(MAX_CALLS_A_MESSAGE, called, "tool calls in a message", f"{where}.tool_calls")
+        calls += called
+    refuse_more_than(MAX_PARTS, parts, "content parts in all messages", "messages")
+    refuse_more_than(MAX_CALLS, calls, "tool calls in all messages", "messages")
 
 
 def _check_content(message: Mapping[str, Any], role: str, where: str) -> None:

@@ -10,6 +10,7 @@ from django.http import HttpResponse, JsonResponse
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from routing.api import places
 from routing.api.authentication import KeyAuthentication, caller_now
 from routing.api.body import read_json
 from routing.endpoints.messages import rendering
@@ -23,7 +24,11 @@ class CountTokensView(APIView):
 
     def post(self, request: Request) -> HttpResponse:
         snapshot, key = caller_now(request)
-        call = parse_messages(read_json(request._request), is_counted=True)
+        place = places.take(request._request, key)
+        try:
+            call = parse_messages(read_json(request._request), is_counted=True)
+        finally:
+            place.free()
         snapshot.alias_for(key, call.alias)
         steps = snapshot.chain(call.alias)
         model = steps[0].deployment.model if steps else call.alias

@@ -57,7 +57,7 @@ def _error_type(status: int) -> str:
     return _ERROR_TYPES.get(status) or ("invalid_request_error" if status < 500 else "api_error")
 
 
-def whole(body: Json, alias: str, estimated: Usage | None) -> Json:
+def whole(call: MessagesCall, body: Json, alias: str, estimated: Usage | None) -> Json:
     """The answer under the alias's name: as its provider wrote it, or made of a chat completion."""
     if "choices" not in body:
         body["model"] = alias

@@ -15,7 +15,17 @@ from accounting.text import storable
 from accounting.usage import Usage
 from routing.catalog import Step
 from routing.endpoints.chat.request import MAX_OUTPUT_TOKENS, ChatCall, parse_chat
-from routing.endpoints.fields import MAX_END_USER_CHARACTERS, alias_of, optional, required, tags_of, whole_number
+from routing.endpoints.fields import (
+    MAX_END_USER_CHARACTERS,
+    MAX_MESSAGES,
+    MAX_TOOLS,
+    alias_of,
+    optional,
+    refuse_more_than,
+    required,
+    tags_of,
+    whole_number,
+)
 from routing.endpoints.messages.as_chat import as_chat
 from routing.endpoints.messages.ceiling import native_ceiling, with_search_caps
 from routing.exceptions import InvalidRequest, MissingParameter
@@ -178,6 +188,7 @@ def _check_system(system: Any) -> None:
 def _check_messages(messages: Any) -> None:
     if not isinstance(messages, list) or not messages:
         raise InvalidRequest("'messages' must be a non-empty array.", param="messages")
+    refuse_more_than(MAX_MESSAGES, len(messages), "messages", "messages")
     for index, message in enumerate(messages):
         where = f"messages.{index}"
         if not isinstance(message, dict):
@@ -215,6 +226,7 @@ def _check_blocks(blocks: list[Any], where: str) -> None:
 
 
 def _check_tools(tools: list[Any]) -> None:
+    refuse_more_than(MAX_TOOLS, len(tools), "tools", "tools")
     for index, tool in enumerate(tools):
         if not isinstance(tool, dict):
             raise InvalidRequest(f"'tools.{index}' must be an object.", param=f"tools.{index}")

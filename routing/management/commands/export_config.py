@@ -11,4 +11,5 @@ class Command(BaseCommand):
     help = "Print the configuration in LiteLLM's config.yaml schema. Secrets stay references."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self.stdout.write(writing.write(), ending="")
+        encoding = getattr(self.stdout, "encoding", None) or "utf-8"
+        self.stdout.write(writing.write(in_unicode=encoding.lower().startswith("utf")), ending="")

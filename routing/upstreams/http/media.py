@@ -33,17 +33,24 @@ _MAX_FETCHES: Final = 10
 _HEAD_BYTES: Final = 48
 #: IPv4 addresses behind a translator. The last 32 bits are the real address.
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+#: Global by their numbers and reached inside a network alone: the hosts' own services at Azure and Oracle, IPv4 behind
+#: a translator of one's own, and IPv4 written as IPv6 in the way that was given up.
+_INSIDE: Final = tuple(
+    map(ipaddress.ip_network, ("168.63.129.16/32", "192.0.0.0/24", "64:ff9b:1::/48", "::/96", "fd00::/8", "fe80::/10"))
+)
 
 
 def is_public(address: str) -> bool:
     """Whether an IP address belongs to the public internet."""
     ip = ipaddress.ip_address(address)
+    if any(ip in network for network in _INSIDE):
+        return False
     if isinstance(ip, ipaddress.IPv6Address):
         embedded = ip.ipv4_mapped or ip.sixtofour
         if ip in _NAT64:
             embedded = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if embedded is not None:
-            return embedded.is_global and not embedded.is_multicast
+            return is_public(str(embedded))
     return ip.is_global and not ip.is_multicast
 
 

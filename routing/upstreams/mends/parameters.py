@@ -148,12 +148,15 @@ def tier_at_gemini(given: Json) -> tuple[str, ...]:
 
 def schemas_for_anthropic(given: Json) -> None:
     """litellm writes the references of an answer's schema out, so they are bounded; a tool's may stay."""
-    schemas.refuse_unbounded(answer_schema(given), "response_format")
+    schemas.refuse_unbounded(given.get("response_format"), "response_format")
     for _, function in functions(given):
         function["parameters"] = schemas.tool_for_anthropic(function.get("parameters"))
 
 
-def schemas_for_gemini(given: Json) -> None:
+def schemas_for_gemini(given: Json, *, is_answer_written_out: bool) -> None:
+    schemas.refuse_unbounded_tools(given)
+    if is_answer_written_out:
+        schemas.refuse_unbounded(given.get("response_format"), "response_format")
     schemas.answer_for_gemini(answer_schema(given))
     for param, function in functions(given):
         if isinstance(function.get("parameters"), dict):

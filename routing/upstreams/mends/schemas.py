@@ -12,51 +12,77 @@ from routing.upstreams.mends.capability import cannot
 #: What a schema may become once its references are written out. litellm writes them out without a bound: 2 kB of
 #: nested references become gigabytes.
 MAX_NODES: Final = 10_000
+MAX_NODES_OF_TOOLS: Final = 100_000  # of all tools together
 
+#: Where schemas keep definitions.
+_STORES: Final = ("$defs", "definitions", "schemas")
 _BRANCHES: Final = ("anyOf", "oneOf", "allOf")
 _OF_A_MAP: Final = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
 _OF_A_LIST: Final = (*_BRANCHES, "prefixItems")
 _OF_ONE: Final = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")
 
 
-def refuse_unbounded(schema: Any, param: str) -> None:
-    """Raises UpstreamError CAPABILITY for a schema whose references go round in a circle or become too much."""
+def refuse_unbounded(schema: Any, param: str) -> int:
+    """How many values the schema has when its references are written out, or more.
+
+    Raises UpstreamError CAPABILITY when they go round in a circle or become too much.
+    """
     try:
-        _nodes(schema, schema, {}, param)
+        return _WrittenOut(schema, param).nodes(schema)
     except RecursionError:
         raise cannot("The schema is nested too deep", param) from None
 
 
-def _nodes(node: Any, root: Any, known: dict[str, int | None], param: str) -> int:
-    """How many values the node has when its references are written out. Each definition is counted once."""
-    if isinstance(node, dict):
-        total = 1 + sum(_nodes(value, root, known, param) for name, value in node.items() if not _is_store(name, node))
-        reference = node.get("$ref")
-        if isinstance(reference, str):
-            total += _nodes_of_target(reference, root, known, param)
-    elif isinstance(node, list):
-        total = 1 + sum(_nodes(value, root, known, param) for value in node)
-    else:
-        return 1
-    if total > MAX_NODES:
-        raise cannot(f"The schema is larger than {MAX_NODES} values when its references are written out", param)
-    return total
+class _WrittenOut:
+    """Counts each definition once, however often it is used.
 
+    We find what a reference names by its whole path. litellm looks at the path's last word alone, and at every place
+    that keeps definitions, wherever it is. So both count.
+    """
 
-def _nodes_of_target(reference: str, root: Any, known: dict[str, int | None], param: str) -> int:
-    if reference in known:
-        count = known[reference]
+    def __init__(self, root: Any, param: str) -> None:
+        self._root = root
+        self._param = param
+        self._known: dict[str, int | None] = {}  # None: it is being counted
+        self._definitions: dict[str, list[Any]] = {}
+        waiting = [root]
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, dict):
+                waiting.extend(node.values())
+                for store in (node[name] for name in _STORES if isinstance(node.get(name), dict)):
+                    for name, definition in store.items():
+                        self._definitions.setdefault(name, []).append(definition)
+            elif isinstance(node, list):
+                waiting.extend(node)
+
+    def nodes(self, node: Any) -> int:
+        if isinstance(node, dict):
+            total = 1 + sum(map(self.nodes, node.values()))
+            reference = node.get("$ref")
+            if isinstance(reference, str):
+                total += self._of_target(reference)
+        elif isinstance(node, list):
+            total = 1 + sum(map(self.nodes, node))
+        else:
+            return 1
+        if total > MAX_NODES:
+            raise cannot(
+                f"The schema is larger than {MAX_NODES} values when its references are written out", self._param
+            )
+        return total
+
+    def _of_target(self, reference: str) -> int:
+        if reference not in self._known:
+            self._known[reference] = None
+            by_name = self._definitions.get(reference.rpartition("/")[2], ())
+            targets = {id(target): target for target in (_target(reference, self._root), *by_name)}
+            self._known[reference] = max(map(self.nodes, targets.values()))
+        count = self._known[reference]
         if count is None:
-            raise cannot(f"The schema refers to itself ('{reference[:100]}'), which this provider does not take", param)
+            shown = reference[:100]
+            raise cannot(f"The schema refers to itself ('{shown}'), which this provider does not take", self._param)
         return count
-    known[reference] = None
-    known[reference] = count = _nodes(_target(reference, root), root, known, param)
-    return count
-
-
-def _is_store(name: str, node: Json) -> bool:
-    """Whether the entry only keeps definitions, which count where they are used."""
-    return name in ("$defs", "definitions") and isinstance(node[name], dict)
 
 
 def _target(reference: str, root: Any) -> Any:
@@ -189,13 +215,23 @@ def every_schema(schema: Any) -> Iterator[Json]:
 # --- Gemini ------------------------------------------------------------------------------------------------------
 
 
+def refuse_unbounded_tools(given: Json) -> None:
+    """Raises UpstreamError CAPABILITY when the references of tools, written out, are too much, each or all together."""
+    nodes = 0
+    for name in ("tools", "functions"):
+        tools = given.get(name)
+        for at, tool in enumerate(tools if isinstance(tools, list) else ()):
+            nodes += refuse_unbounded(tool, f"{name}[{at}]")
+            if nodes > MAX_NODES_OF_TOOLS:
+                raise cannot(f"All tools together are larger than {MAX_NODES_OF_TOOLS} values", name)
+
+
 def tool_for_gemini(schema: Any, param: str) -> Any:
     """A tool's parameters in Gemini's `Schema` (https://ai.google.dev/api/caching#Schema): without references,
     `const`, `oneOf` and `allOf`, with a type at every enum, which has texts only.
 
-    Raises UpstreamError CAPABILITY when the references cannot be written out.
+    Its references can be written out, as `refuse_unbounded_tools` has seen. Raises UpstreamError CAPABILITY.
     """
-    refuse_unbounded(schema, param)
     try:
         if isinstance(schema, dict) and any(isinstance(schema.get(name), list) for name in _BRANCHES):
             schema = _with_branches_joined(schema, schema)  # the parameters are always one object

@@ -1,0 +1,42 @@
+"""What other servers of these formats have, and the gateway has not: a clear answer in the place of a bare 404."""
+
+from __future__ import annotations
+
+from typing import Final, NoReturn
+
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from routing.api.errors import SERVED
+from routing.exceptions import NotFound
+
+#: By what a path begins with, behind `/v1/`: what is not there, in the words of a sentence.
+ABSENT: Final = {
+    "responses": "Responses are not stored here, so none can be retrieved, cancelled or deleted",
+    "conversations": "Conversations are not stored here",
+    "realtime": "Realtime sessions are not served",
+    "files": "Files are not stored here: send them in the request",
+    "uploads": "Files are not stored here: send them in the request",
+    "batches": "Batches are not served: send the requests one by one",
+    "messages/batches": "Batches are not served: send the requests one by one",
+    "assistants": "Assistants and threads are not served: use chat completions or responses",
+    "threads": "Assistants and threads are not served: use chat completions or responses",
+    "vector_stores": "Vector stores are not served",
+    "fine_tuning": "Fine-tuning is not served",
+    "images": "Pictures are not made here",
+    "videos": "Films are not made here",
+    "audio": "Speech is neither made nor written down here",
+    "moderations": "Moderations are not served",
+    "rerank": "Reranking is not served",
+    "completions": "Completions of the old kind are not served: use chat completions",
+}
+
+
+class AbsentView(APIView):
+    """Needs no key: it says nothing but what the documents say."""
+
+    authentication_classes = ()
+
+    def initial(self, request: Request, *args: str, **path: str) -> NoReturn:
+        """Before the method is looked at: there is nothing to be asked in any way."""
+        raise NotFound(f"{ABSENT[path['name']]}. There are {SERVED}.")

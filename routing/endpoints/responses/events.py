@@ -1,0 +1,223 @@
+"""The events of a streamed response: https://platform.openai.com/docs/api-reference/responses-streaming"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from accounting.money import plain_usd
+from routing.endpoints.responses.items import (
+    call_item,
+    ended,
+    fresh_id,
+    message_item,
+    reasoning_item,
+    refusal_part,
+    text_part,
+)
+from routing.endpoints.responses.tools import Called, Tools
+from routing.exceptions import GatewayError
+from routing.serving.call import Consumed
+from routing.upstreams.base import FailureKind, Json, UpstreamError
+
+COMMENT: Final = b": keep-alive\n\n"  # no client takes it for an event
+_as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+@dataclass(slots=True)
+class _Open:
+    """The item that is being written."""
+
+    kind: str  # message, refusal, reasoning, call
+    item_id: str
+    index: int
+    texts: list[str] = field(default_factory=list)
+    logprobs: list[Any] = field(default_factory=list)
+    place: Any = None  # of a call: its index among the chat's calls
+    called: Called | None = None
+    call_id: str = ""
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+
+class ResponseFrames:
+    """The frames of one answer: `routing.serving.relaying.Frames`.
+
+    They are made of the chunks of chat completions, and go on in the item that is open, whoever answers now."""
+
+    def __init__(self, response: Json, tools: Tools) -> None:
+        self._response = response
+        self._tools = tools
+        self._number = 0
+        self._output: list[Json] = []
+        self._open: _Open | None = None
+        self._is_begun = False
+        self._finish_reason: str | None = None
+
+    def event(self, event: Json) -> bytes | None:
+        choices = event.get("choices")
+        if not choices:
+            return None
+        choice = choices[0]
+        written = self._begin()
+        delta = choice.get("delta") or {}
+        thoughts = delta.get("reasoning_content") or delta.get("reasoning")
+        if isinstance(thoughts, str) and thoughts:
+            written += self._text("reasoning", thoughts)
+        if isinstance(delta.get("content"), str) and delta["content"]:
+            written += self._text("message", delta["content"], (choice.get("logprobs") or {}).get("content"))
+        if isinstance(delta.get("refusal"), str) and delta["refusal"]:
+            written += self._text("refusal", delta["refusal"])
+        for call in delta.get("tool_calls") or ():
+            written += self._call(call)
+        self._finish_reason = choice.get("finish_reason") or self._finish_reason
+        return written or None
+
+    def end(self, consumed: Consumed) -> bytes:
+        written = self._begin() + self._close()
+        response = self._response | ended(self._finish_reason, self._output, consumed.usage)
+        kind = "response.incomplete" if response["status"] == "incomplete" else "response.completed"
+        # A number with all its digits: neither a float nor, as `json` would have it, a text.
+        cost_usd = "null" if consumed.cost_usd is None else plain_usd(consumed.cost_usd)
+        usage = f'{_as_json(response.pop("usage"))[:-1]},"cost_usd":{cost_usd}}}'
+        event = f'{_as_json({"type": kind, "sequence_number": self._next()})[:-1]},"response":{_as_json(response)[:-1]}'
+        return written + f'event: {kind}\ndata: {event},"usage":{usage}}}}}\n\n'.encode()
+
+    def comment(self) -> bytes:
+        return COMMENT
+
+    def failed(self, error: GatewayError) -> bytes:
+        return self._begin() + self._failure(f"{error.message} ({error.code})")
+
+    def interrupted(self, error: UpstreamError) -> bytes:
+        why = "stalled" if error.kind is FailureKind.TIMEOUT else "broke off"
+        return self._failure(
+            f"The provider's stream {why} before its end; what was received is incomplete. (stream_interrupted)"
+        )
+
+    def _failure(self, message: str) -> bytes:
+        """The response as it is, failed. Clients know no other codes than OpenAI's, so ours stands in the message."""
+        open_ = [] if self._open is None else [self._item(self._open, "incomplete")]
+        response = self._response | {
+            "status": "failed",
+            "error": {"code": "server_error", "message": message},
+            "output": [*self._output, *open_],
+        }
+        return self._frame("response.failed", {"response": response})
+
+    # --- items ------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> bytes:
+        if self._is_begun:
+            return b""
+        self._is_begun = True
+        return self._frame("response.created", {"response": self._response}) + self._frame(
+            "response.in_progress", {"response": self._response}
+        )
+
+    def _text(self, kind: str, text: str, logprobs: Any = None) -> bytes:
+        written = b""
+        if self._open is None or self._open.kind != kind:
+            written = self._close() + self._opened(kind)
+        assert self._open is not None
+        self._open.texts.append(text)
+        said: Json = {"item_id": self._open.item_id, "output_index": self._open.index, "delta": text}
+        if kind == "reasoning":
+            return written + self._frame("response.reasoning_summary_text.delta", said | {"summary_index": 0})
+        said["content_index"] = 0
+        if kind == "refusal":
+            return written + self._frame("response.refusal.delta", said)
+        self._open.logprobs += logprobs or ()
+        return written + self._frame("response.output_text.delta", said | {"logprobs": logprobs or []})
+
+    def _opened(self, kind: str) -> bytes:
+        prefix = "rs" if kind == "reasoning" else "msg"
+        open_ = self._open = _Open(kind, fresh_id(prefix), len(self._output))
+        where: Json = {"item_id": open_.item_id, "output_index": open_.index}
+        if kind == "reasoning":
+            return self._added(reasoning_item(open_.item_id, "")) + self._frame(
+                "response.reasoning_summary_part.added",
+                where | {"summary_index": 0, "part": {"type": "summary_text", "text": ""}},
+            )
+        part = refusal_part("") if kind == "refusal" else text_part("")
+        return self._added(message_item(open_.item_id, [], "in_progress")) + self._frame(
+            "response.content_part.added", where | {"content_index": 0, "part": part}
+        )
+
+    def _call(self, call: Mapping[str, Any]) -> bytes:
+        function = call.get("function") or {}
+        written = b""
+        if self._open is None or self._open.kind != "call" or self._open.place != call.get("index"):
+            written = self._close()
+            called = self._tools.called(str(function.get("name")))
+            self._open = _Open("call", fresh_id("fc"), len(self._output), place=call.get("index"), called=called)
+            self._open.call_id = str(call.get("id"))
+            written += self._added(self._item(self._open, "in_progress"))
+        open_ = self._open
+        if arguments := function.get("arguments"):
+            open_.texts.append(arguments)
+            if open_.called is not None and not open_.called.is_custom:  # free text is known once it is whole
+                said = {"item_id": open_.item_id, "output_index": open_.index, "delta": arguments}
+                written += self._frame("response.function_call_arguments.delta", said)
+        return written
+
+    def _added(self, item: Json) -> bytes:
+        return self._frame("response.output_item.added", {"output_index": len(self._output), "item": item})
+
+    def _close(self) -> bytes:
+        open_ = self._open
+        if open_ is None:
+            return b""
+        self._open = None
+        item = self._item(open_, "incomplete" if self._finish_reason == "length" else "completed")
+        written = self._done(open_, item)
+        self._output.append(item)
+        return written + self._frame("response.output_item.done", {"output_index": open_.index, "item": item})
+
+    def _done(self, open_: _Open, item: Json) -> bytes:
+        """What an item says as a whole, before the item itself."""
+        where: Json = {"item_id": open_.item_id, "output_index": open_.index}
+        match open_.kind:
+            case "reasoning":
+                where["summary_index"] = 0
+                part = {"type": "summary_text", "text": open_.text}
+                return self._frame("response.reasoning_summary_text.done", where | {"text": open_.text}) + self._frame(
+                    "response.reasoning_summary_part.done", where | {"part": part}
+                )
+            case "call" if "input" in item:
+                return self._frame(
+                    "response.custom_tool_call_input.delta", where | {"delta": item["input"]}
+                ) + self._frame("response.custom_tool_call_input.done", where | {"input": item["input"]})
+            case "call":
+                said = {"name": item["name"], "arguments": item["arguments"]}
+                return self._frame("response.function_call_arguments.done", where | said)
+        where["content_index"] = 0
+        (part,) = item["content"]
+        if open_.kind == "refusal":
+            written = self._frame("response.refusal.done", where | {"refusal": open_.text})
+        else:
+            written = self._frame("response.output_text.done", where | {"text": open_.text, "logprobs": open_.logprobs})
+        return written + self._frame("response.content_part.done", where | {"part": part})
+
+    def _item(self, open_: _Open, status: str) -> Json:
+        match open_.kind:
+            case "reasoning":
+                return reasoning_item(open_.item_id, open_.text)
+            case "call":
+                assert open_.called is not None
+                return call_item(open_.item_id, open_.called, open_.call_id, open_.text, status)
+            case "refusal":
+                return message_item(open_.item_id, [refusal_part(open_.text)], status)
+        return message_item(open_.item_id, [text_part(open_.text, open_.logprobs)], status)
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number - 1
+
+    def _frame(self, kind: str, fields: Json) -> bytes:
+        event = {"type": kind, "sequence_number": self._next(), **fields}
+        return f"event: {kind}\ndata: {_as_json(event)}\n\n".encode()

@@ -1,0 +1,19 @@
+"""``POST /v1/responses``: https://platform.openai.com/docs/api-reference/responses/create"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from django.http import HttpRequest
+
+from routing.api.body import read_json
+from routing.endpoints.responses import rendering
+from routing.endpoints.responses.request import ResponsesCall, parse_responses
+from routing.endpoints.spending import route
+
+
+def parse(request: HttpRequest, path: Mapping[str, str], deadline: float | None) -> ResponsesCall:
+    return parse_responses(read_json(request), deadline)
+
+
+responses = route(parse, rendering)
