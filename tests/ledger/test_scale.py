@@ -117,7 +117,14 @@ def test_a_long_history_costs_a_request_nothing(book: Book, history: float) -> N
     # Opening a window is rare, and reads its own window only.
     budget = load_rules()[0]
     before = book.rows("SELECT date_trunc('day', now()), date_trunc('day', now()) + interval '1 day'")[0]
-    window = {"budget_id": budget.id, "period_start": before[0], "period_end": before[1], "period_id": 0}
+    window = {
+        "budget_id": budget.id,
+        "period_start": before[0],
+        "period_end": before[1],
+        "period_id": 0,
+        "period": budget.period,
+        "time_zone": budget.time_zone,
+    }
     with session() as explaining:
         for name in ("lock_entries_in_window", "backfill_period"):
             plan = explain(explaining, sql.load(name), window)
