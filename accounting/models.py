@@ -664,6 +664,13 @@ class Charge(models.Model):
         return f"{self.entry_id} in {self.period_id}: {self.held_usd} held, {self.posted_usd} posted"
 
 
+class ExactNumbers(json.JSONDecoder):
+    """Reads JSON's numbers as they are written, because amounts are among them."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(parse_float=Decimal, **options)
+
+
 class Reconciliation(models.Model):
     """What one run of ``reconcile`` found: whether every balance was the sum of its charges."""
 
@@ -678,13 +685,6 @@ class Reconciliation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.at:%Y-%m-%d %H:%M} UTC"
-
-
-class ExactNumbers(json.JSONDecoder):
-    """Reads JSON's numbers as they are written, because amounts are among them."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(parse_float=Decimal, **options)
 
 
 class Change(models.Model):

@@ -140,6 +140,11 @@ class BudgetAdmin(Page):
         ),
     )
 
+    def save_model(self, request: HttpRequest, obj: Budget, form: Any, change: Any) -> None:
+        super().save_model(request, obj, form, change)
+        if obj.enabled:
+            transaction.on_commit(lambda: _say_where_it_stands(request, obj))
+
     def get_fieldsets(self, request: HttpRequest, obj: Budget | None = None) -> Any:
         if obj is None or self.has_change_permission(request, obj):
             return self.fieldsets
@@ -154,11 +159,6 @@ class BudgetAdmin(Page):
             context |= _standing(request, obj)
         answer: HttpResponse = super().render_change_form(request, context, *args, obj=obj, **kwargs)
         return answer
-
-    def save_model(self, request: HttpRequest, obj: Budget, form: Any, change: Any) -> None:
-        super().save_model(request, obj, form, change)
-        if obj.enabled:
-            transaction.on_commit(lambda: _say_where_it_stands(request, obj))
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         page: Any = super().get_changelist_instance(request)
