@@ -120,7 +120,7 @@ CALLS: Final = (
         ),
         ("stream", "stream_options", *PARAMETERS),
     ),
-    Call("litellm:token_counter", ("model",), ("text", "messages", "tools")),
+    Call("litellm:token_counter", ("model",), ("text", "messages", "tools", "use_default_image_token_count")),
 )
 
 #: What we read without calling it, or put something in the place of.
