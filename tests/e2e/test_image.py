@@ -190,7 +190,7 @@ def deployment(database_url: str) -> dict[str, str]:
         "PORT": str(free_port()),
         "WEB_CONCURRENCY": "1",
         "HOST": "::",  # as Railway's private network asks for; it serves both families
-        "PROVIDER_KEY": "sk-provider",
+        "IMAGE_API_KEY": "sk-provider",
     }
 
 
@@ -297,7 +297,7 @@ def answer_each_way(running: RunningGateway, image: Image, deployment: dict[str,
             {
                 "model_name": alias,
                 "litellm_params": {
-                    "model": model, "api_base": sim.base_url(wire), "api_key": "os.environ/PROVIDER_KEY",
+                    "model": model, "api_base": sim.base_url(wire), "api_key": "os.environ/IMAGE_API_KEY",
                 },
             }
             for alias, (wire, model) in ROUTES.items()

@@ -107,6 +107,7 @@ def test_each_request_of_a_night_when_clocks_change_is_charged_to_one_hour(
         for _ in hours:
             opened = window(Period.HOUR, at, zone)
             values: dict[str, Any] = {"budget_id": budget.pk, "period_start": opened.start, "period_end": opened.end}
+            values |= {"period": budget.period, "time_zone": budget.time_zone}
             cursor.execute(sql.load("open_period"), values)
             cursor.execute(sql.load("backfill_period"), {**values, "period_id": cursor.fetchone()[0]})
             assert opened.end is not None
