@@ -207,10 +207,10 @@ def test_a_stream_is_not_rescued_when_switched_off_or_with_two_choices(
 def test_a_budget_without_room_for_the_rest_ends_the_stream(gateway: Gateway) -> None:
     route = gateway.route("openai", "openai", cap=100)
     limit_usd = cost(1400, 100)  # for the request (its input at the dearest rate), but not for the rest as well
-    gateway.budget(route, str(limit_usd))
+    gateway.budget(route, str(limit_usd), scope="user", scope_value=route.alias)  # it counts both steps
     gateway.sim.behave(route.providers[0], faults.cut_after(4).but(tokens=WORDS))
     with pytest.raises(openai.APIError) as raised:
-        chunks(gateway, route, messages=[{"role": "user", "content": "x" * 380}])
+        chunks(gateway, route, messages=[{"role": "user", "content": "x" * 380}], user=route.alias)
     assert raised.value.code == "stream_interrupted"
     assert gateway.sim.requests_to(route.providers[1]) == []
     entry = gateway.entry(route.alias)
