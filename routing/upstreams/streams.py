@@ -134,9 +134,10 @@ class LiveStream:
         if error.kind not in (FailureKind.TIMEOUT, FailureKind.CONNECTION):  # of these the status says nothing
             error.http_status = error.http_status or self.http_status
         error.consumed = spoken or error.kind in _BILLED_UNSPOKEN
-        error.usage = self.usage
-        if error.usage is not None and error.kind in _BROKEN:
-            error.usage = replace(error.usage, source=UsageSource.ESTIMATED)  # Anthropic counts as it goes, from 1
+        if error.usage is None:  # else the stream came to its end, and the count is the last
+            error.usage = self.usage
+            if error.usage is not None and error.kind in _BROKEN:
+                error.usage = replace(error.usage, source=UsageSource.ESTIMATED)  # Anthropic counts as it goes, from 1
         error.provider_request_id = error.provider_request_id or self.provider_request_id
         self._failure = error
         return error

@@ -358,6 +358,7 @@ class Translated:
             failed = _failed_turn(self._failed_turn)
             if self.progress.spoken:
                 failed = UpstreamError(FailureKind.INTERRUPTED, failed.message)
+            failed.usage = self.usage
             raise failed
         silent = all(ends_empty(end, may_be_empty=self.progress.may_be_empty) for end in self._finish.values())
         if not self._finish or (silent and not self.progress.spoken):
