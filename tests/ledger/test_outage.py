@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import psutil
 import psycopg
@@ -257,8 +258,18 @@ def test_a_postgres_that_refuses_to_write_loses_no_settlement(book: Book, monkey
 
 
 def set_read_only(setting: str) -> None:
+    """In the server's own configuration: what a role or a database says of it, our sessions override."""
     with psycopg.connect(**connection.get_connection_params(), autocommit=True) as session:
         session.execute("SET default_transaction_read_only = off")
-        session.execute(f"ALTER DATABASE gateway SET default_transaction_read_only = {setting}")
+        session.execute(f"ALTER SYSTEM SET default_transaction_read_only = {setting}")
+        session.execute("SELECT pg_reload_conf()")
+        assert eventually(lambda: _of_the_server(session) == setting)
     terminate_ledger_sessions()
     connection.close()
+
+
+def _of_the_server(session: psycopg.Connection[Any]) -> str:
+    """What new sessions get, whatever this session has set for itself."""
+    row = session.execute("SELECT reset_val FROM pg_settings WHERE name = 'default_transaction_read_only'").fetchone()
+    assert row is not None
+    return str(row[0])
