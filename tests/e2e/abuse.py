@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import select
+import selectors
 import socket
 import sys
 import threading
@@ -58,7 +58,7 @@ class Ended:
         self._begun = threading.Barrier(attackers + 1)
 
     def begun(self) -> None:
-        self._begun.wait(60)
+        self._begun.wait(120)
 
     def set(self) -> None:
         self._is_over.set()
@@ -161,7 +161,7 @@ def stuck_requests(cast: Cast, is_over: Ended) -> None:
         while not is_over.is_set() and len(connections) < CONNECTIONS:
             with contextlib.suppress(OSError):
                 connections.append(cast.connect(head.encode() + body))
-        while answered := select.select(connections, [], [], 0.5)[0]:  # those that are refused
+        while answered := _answered(connections):  # those that are refused
             for connection in answered:
                 connections.remove(connection)
                 connection.close()
@@ -170,6 +170,14 @@ def stuck_requests(cast: Cast, is_over: Ended) -> None:
     finally:
         for connection in connections:
             connection.close()
+
+
+def _answered(connections: list[socket.socket]) -> list[socket.socket]:
+    """`select` knows no more than 1,024 of them."""
+    with selectors.DefaultSelector() as selector:
+        for connection in connections:
+            selector.register(connection, selectors.EVENT_READ, connection)
+        return [key.data for key, _ in selector.select(0.5)]
 
 
 def slow_bodies(cast: Cast, is_over: Ended) -> None:
@@ -217,19 +225,20 @@ def heavy_headers(cast: Cast, is_over: Ended) -> None:
             connection.recv(100)
 
 
-#: By name: the attack, and how many attackers a short form of it has.
-ATTACKS: dict[str, tuple[Attack, int]] = {
-    "a body that goes on after its 401": (body_without_key, 2),
-    "nested references": (repeated(nested_references), 2),
-    "uploads": (uploads, 2),
-    "log-ins": (log_ins, 4),
-    "idle connections": (idle_connections, 1),
-    "requests to a stuck provider": (stuck_requests, 1),
-    "slow bodies": (slow_bodies, 1),
-    "millions of small objects": (repeated(small_objects), 2),
-    "thousands of messages": (repeated(many_messages), 2),
-    "large texts": (repeated(large_text), 4),
-    "heavy headers": (heavy_headers, 4),
+#: By name: the attack, and how many attackers it has in its short form and in its long form. The long form has as many
+#: as made the gateway unusable once, or more.
+ATTACKS: dict[str, tuple[Attack, int, int]] = {
+    "a body that goes on after its 401": (body_without_key, 2, 8),
+    "nested references": (repeated(nested_references), 2, 8),
+    "uploads": (uploads, 2, 8),
+    "log-ins": (log_ins, 4, 20),
+    "idle connections": (idle_connections, 1, 4),
+    "requests to a stuck provider": (stuck_requests, 1, 4),
+    "slow bodies": (slow_bodies, 1, 4),
+    "millions of small objects": (repeated(small_objects), 2, 8),
+    "thousands of messages": (repeated(many_messages), 2, 2),
+    "large texts": (repeated(large_text), 4, 20),
+    "heavy headers": (heavy_headers, 4, 16),
 }
 
 
@@ -241,7 +250,7 @@ def main() -> None:
         _say({**addresses, "stuck": providers.base_url("openai", "stuck")})
         for line in sys.stdin:
             asked = json.loads(line)
-            attack, _ = ATTACKS[asked["attack"]]
+            attack, *_ = ATTACKS[asked["attack"]]
             is_over = Ended(asked["attackers"])
             cast = Cast(**asked["cast"])
             threads = [threading.Thread(target=attack, args=[cast, is_over]) for _ in range(asked["attackers"])]

@@ -28,8 +28,7 @@ ROOT = Path(__file__).parents[2]
 LEAST_IDLE_S = 0.05 * SLACK  # what an idle p99 counts at least: below it, the machine's own noise decides
 MOST_TIMES = 10  # as long as without the attack
 IDLE_S, ATTACKED_S = (float(os.environ.get(name, short)) for name, short in (("ABUSE_IDLE_S", 0.5), ("ABUSE_S", 1.5)))
-#: How many times the attackers of a short form.
-MORE = int(os.environ.get("ABUSE_ATTACKERS", "1"))
+IS_LONG = "ABUSE_S" in os.environ
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +152,8 @@ def test_neighbours_hardly_notice(attacker: Attacker, neighbour: Neighbour, name
     gateway = neighbour.gateway
     before, said = workers(gateway), len(gateway.running.output)
     idle_s = max(neighbour.p99_s(IDLE_S), LEAST_IDLE_S)
-    attacker.begin(name, ATTACKS[name][1] * MORE)
+    _, few, many = ATTACKS[name]
+    attacker.begin(name, many if IS_LONG else few)
     try:
         attacked_s = neighbour.p99_s(ATTACKED_S)
     finally:
