@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from routing.endpoints.chat.ceiling import (
+    TOKENS_A_FILE,
     TOKENS_A_MESSAGE,
+    TOKENS_A_NOTE,
     TOKENS_A_PAGE_ANTHROPIC,
     TOKENS_A_PAGE_GEMINI,
     TOKENS_A_PAGE_OF_TEXT,
@@ -120,25 +122,25 @@ PICTURE = image(data_url("image/png", png(more=b"x" * 50_000)))
 
 
 def test_a_picture_counts_as_the_most_that_any_provider_documents() -> None:
-    assert more_tokens(PICTURE) == TOKENS_AN_IMAGE + TOKENS_A_MESSAGE
-    assert more_tokens(PICTURE, model="gpt-4o-mini-2024-07-18") == TOKENS_AN_IMAGE_MINI + TOKENS_A_MESSAGE
+    assert more_tokens(PICTURE) == TOKENS_AN_IMAGE + TOKENS_A_FILE
+    assert more_tokens(PICTURE, model="gpt-4o-mini-2024-07-18") == TOKENS_AN_IMAGE_MINI + TOKENS_A_FILE
     assert image_ceiling("claude-sonnet-4-6") == TOKENS_AN_IMAGE
 
 
 def test_a_banner_counts_by_its_tiles() -> None:
     banner = image(data_url("image/png", png(20_000, 200)))
-    assert more_tokens(banner) == 2 * 150 * 258 + TOKENS_A_MESSAGE
+    assert more_tokens(banner) == 2 * 150 * 258 + TOKENS_A_FILE
 
 
 def test_an_anthropic_picture_is_one_too() -> None:
     source = {"type": "base64", "media_type": "image/png", "data": encoded(png())}
-    assert more_tokens({"type": "image", "source": source}) == TOKENS_AN_IMAGE + TOKENS_A_MESSAGE
+    assert more_tokens({"type": "image", "source": source}) == TOKENS_AN_IMAGE + TOKENS_A_FILE
 
 
 def test_text_in_any_field_counts_as_its_bytes() -> None:
     part = file(data_url("text/plain", b"x" * 3_000))
-    assert more_tokens(part) == TOKENS_A_MESSAGE + 3_000 + len("a")
-    assert more_tokens(image(data_url("text/plain", b"x" * 3_000))) == TOKENS_A_MESSAGE + 3_000
+    assert more_tokens(part) == TOKENS_A_FILE + 3_000 + len("a")
+    assert more_tokens(image(data_url("text/plain", b"x" * 3_000))) == TOKENS_A_FILE + 3_000
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ def test_text_in_any_field_counts_as_its_bytes() -> None:
 )
 def test_sound_counts_by_its_length(sound: bytes, name: str, seconds: int) -> None:
     part = {"type": "input_audio", "input_audio": {"data": encoded(sound), "format": name}}
-    assert more_tokens(part) == TOKENS_A_MESSAGE + seconds * TOKENS_A_SECOND
+    assert more_tokens(part) == TOKENS_A_FILE + seconds * TOKENS_A_SECOND
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_sound_counts_by_its_length(sound: bytes, name: str, seconds: int) -> No
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
 def test_a_pdf_counts_by_its_pages(provider: str, model: str, tokens_a_page: int, *, packed: bool) -> None:
     part = file(data_url("application/pdf", pdf(7, packed=packed)))
-    assert more_tokens(part, provider, model) == TOKENS_A_MESSAGE + 7 * tokens_a_page + len("a")
+    assert more_tokens(part, provider, model) == TOKENS_A_FILE + 7 * tokens_a_page + len("a")
 
 
 HI = {"type": "text", "text": "a"}
@@ -237,3 +239,10 @@ def test_whatever_json_comes_it_is_bounded_or_named(body: dict[str, Any]) -> Non
     ceiling = input_ceiling(body)
     assert ceiling.tokens_for("openai", "gpt-4o") >= TOKENS_A_REQUEST
     assert ceiling.unbounded is None or ceiling.unbounded.param
+
+
+def test_a_system_message_counts_with_the_note_that_anthropics_models_get_of_it() -> None:
+    asked, noted = chat("hello"), chat("hello")
+    asked["messages"].append({"role": "user", "content": "x"})
+    noted["messages"].append({"role": "developer", "content": "x"})
+    assert input_tokens(noted) == input_tokens(asked) + TOKENS_A_NOTE + len("developer") - len("user")

@@ -112,7 +112,7 @@ def _anthropic(body: Mapping[str, Any], rates: Rates) -> tuple[float, float, flo
     readings, found, described = 1, 0, 0
     for tool in body.get("tools") or ():
         kind = tool.get("type")
-        if kind == "web_search_20250305":
+        if isinstance(kind, str) and kind.startswith("web_search_"):
             uses = tool.get("max_uses", ENDLESS)
             fees += uses * rates.search
             readings, found = readings + uses, found + _TOKENS_OF_A_SEARCH * uses * (uses + 1) // 2

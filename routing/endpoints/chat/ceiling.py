@@ -26,6 +26,10 @@ from routing.upstreams.schema_references import Endless, written_out_bytes
 #: Chat templates wrap each message in a few tokens (OpenAI documents 3 to 4), and the request in a few more.
 TOKENS_A_MESSAGE: Final = 16
 TOKENS_A_REQUEST: Final = 64
+#: What stands around a file: the words that say where it begins, what it is and that it ends.
+TOKENS_A_FILE: Final = 64
+#: litellm tells Anthropic's models in a sentence that a system message stood in the middle of the conversation.
+TOKENS_A_NOTE: Final = 128
 #: Anthropic adds a system prompt of 290 to 810 tokens to a request with tools (its documentation, "Tool use, pricing").
 TOKENS_WITH_TOOLS: Final = 1024
 #: Calls of earlier turns are offered as tools again where a provider insists: a name, and a schema without fields.
@@ -185,6 +189,8 @@ class _Count:
         if not isinstance(message, dict):
             self.tokens += _bytes(message)
             return
+        if message.get("role") in ("system", "developer"):
+            self.tokens += TOKENS_A_NOTE
         content, images = message.get("content"), message.get("images")
         calls = message.get("tool_calls")
         self.calls += len(calls) if isinstance(calls, list) else 0
@@ -287,7 +293,7 @@ class _Count:
             self.tokens += _bytes(content)
 
     def _add(self, found: Measured) -> None:
-        self.tokens += TOKENS_A_MESSAGE
+        self.tokens += TOKENS_A_FILE
         match found.kind:
             case Kind.PICTURE:
                 self.pictures += 1
