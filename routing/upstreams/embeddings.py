@@ -66,12 +66,13 @@ def embed(request: UpstreamRequest, send: Send) -> WholeAnswer:
         usage = _together(usage, answer.usage, is_first=start == 0)
     assert answer is not None  # a request has at least one input
     as_base64 = request.body.get("encoding_format") == "base64"
+    try:
+        encoded = [_encoded(vector, as_base64=as_base64) for vector in vectors]
+    except (ValueError, OverflowError, struct.error):
+        raise _malformed(answer, "The provider's answer has a vector that is none", usage) from None
     body: Json = {
         "object": "list",
-        "data": [
-            {"object": "embedding", "index": index, "embedding": _encoded(vector, as_base64=as_base64)}
-            for index, vector in enumerate(vectors)
-        ],
+        "data": [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(encoded)],
         "model": request.deployment.model,
     }
     if usage is not None:
@@ -123,15 +124,20 @@ def _vectors(answer: WholeAnswer, expected: int) -> list[Any]:
             index = item.get("index")
             found[index if type(index) is int else place] = item["embedding"]
     if sorted(found) != list(range(expected)):
-        raise UpstreamError(
-            FailureKind.MALFORMED,
-            f"The provider's answer has not one embedding for each of {expected} inputs",
-            http_status=answer.http_status,
-            provider_request_id=answer.provider_request_id,
-            usage=answer.usage,
-            consumed=True,
-        )
+        said = f"The provider's answer has not one embedding for each of {expected} inputs"
+        raise _malformed(answer, said, answer.usage)
     return [found[index] for index in range(expected)]
+
+
+def _malformed(answer: WholeAnswer, message: str, usage: Usage | None) -> UpstreamError:
+    return UpstreamError(
+        FailureKind.MALFORMED,
+        message,
+        http_status=answer.http_status,
+        provider_request_id=answer.provider_request_id,
+        usage=usage,
+        consumed=True,
+    )
 
 
 def _is_vector(value: object) -> bool:
@@ -144,7 +150,7 @@ def _is_vector(value: object) -> bool:
 def _encoded(vector: Any, *, as_base64: bool) -> Any:
     """The vector as the client asked for it: 32-bit floats, little-endian, in base64, or a list of numbers."""
     if isinstance(vector, str) and not as_base64:
-        raw = base64.b64decode(vector)
+        raw = base64.b64decode(vector, validate=True)
         return list(struct.unpack(f"<{len(raw) // _FLOAT_BYTES}f", raw[: len(raw) // _FLOAT_BYTES * _FLOAT_BYTES]))
     if as_base64 and isinstance(vector, list) and all(_is_number(value) for value in vector):
         return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode("ascii")

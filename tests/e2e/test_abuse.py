@@ -18,11 +18,11 @@ from pytest_django.plugin import DjangoDbBlocker
 from accounting.models import Budget
 from gateway_project.embedded_postgres import EmbeddedPostgres
 from routing.models import SignInTries
-from tests.clocks import SLACK, eventually
+from tests.clocks import SLACK, eventually, within
 from tests.e2e.abuse import ATTACKS, Cast, order
 from tests.e2e.gateway import PROVIDER_KEYS, Gateway, asks, http
 from tests.e2e.launcher import RunningGateway
-from tests.simulator import Simulator
+from tests.simulator import Behaviour, Simulator
 
 ROOT = Path(__file__).parents[2]
 LEAST_IDLE_S = 0.05 * SLACK  # what an idle p99 counts at least: below it, the machine's own noise decides
@@ -162,3 +162,32 @@ def test_neighbours_hardly_notice(attacker: Attacker, neighbour: Neighbour, name
     assert workers(gateway) == before
     assert "WORKER TIMEOUT" not in gateway.running.output[said:]
     assert attacked_s <= MOST_TIMES * idle_s
+
+
+def test_whoever_leaves_gives_the_place_back_at_once(abused: Gateway) -> None:
+    """The provider works on, and its answer is waited for and charged, on no place of the key's."""
+    stuck, well, secret = abused.route("openai"), abused.route("openai"), abused.key()
+    abused.sim.behave(stuck.providers[0], forever=Behaviour(latency_s=8))
+    body = json.dumps({"model": stuck.alias, **asks(max_tokens=5)}).encode()
+    lines = (
+        "POST /v1/chat/completions HTTP/1.1",
+        "Host: localhost",
+        f"api-key: {secret}",
+        f"Content-Length: {len(body)}",
+    )
+    head = "\r\n".join((*lines, "", ""))
+    clients = [abused.send(head.encode() + body) for _ in range(160)]  # two workers have fifty places each for a key
+    small = json.dumps({"model": well.alias, **asks(max_tokens=5)}).encode()
+
+    def statuses() -> set[int]:
+        return {abused.post(small, api_key=secret).status_code for _ in range(6)}
+
+    assert eventually(lambda: statuses() == {429})
+    for client in clients:
+        client.close()
+    left_at = time.monotonic()
+    assert eventually(lambda: statuses() == {200}, 5)
+    assert within(time.monotonic() - left_at, 3)
+    abused.wait_settled(stuck.alias, 100, within_s=20)
+    assert {entry["state"] for entry in abused.entries(stuck.alias)} == {"posted"}
+    assert all(entry["cost_usd"] > 0 for entry in abused.entries(stuck.alias))

@@ -299,3 +299,12 @@ def test_the_official_client_lists_the_aliases_as_its_own_models(gateway: Gatewa
 
 def test_somebody_is_there(gateway: Gateway) -> None:
     assert httpx.head(gateway.url).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_what_another_provider_is_not_told_is_named(gateway: Gateway, stream: bool) -> None:
+    route = gateway.route("openai")
+    body = asks(stream=stream, tools=[WEATHER, {"type": "bash_20250124", "name": "bash"}], container="c")
+    answer = gateway.post(json.dumps({"model": route.alias, **body}).encode(), path="/v1/messages")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-gateway-dropped-params"] == "container, tools[1]"

@@ -146,3 +146,16 @@ def test_nothing_that_is_sent_has_more_tokens_than_were_held(inputs: list[Any], 
     except UpstreamError:
         return  # tokens that are no text are refused
     assert held >= sum(len(each.encode()) if isinstance(each, str) else len(each) for each in sent) + 3 * len(sent)
+
+
+@pytest.mark.parametrize(
+    ("vector", "asked"),
+    [("no base64 at all!", "float"), ("AAA", "float"), ([1e300], "base64"), ([float(2**128)], "base64")],
+)
+def test_a_vector_that_is_none_is_the_providers_fault(sim: Simulator, vector: Any, asked: str) -> None:
+    sim.behave("openai", Behaviour(body={"data": [{"index": 0, "embedding": vector}], "usage": {"prompt_tokens": 3}}))
+    with pytest.raises(UpstreamError) as failed:
+        embed(sim, "openai", {"model": "alias", "input": "a", "encoding_format": asked})
+    assert (failed.value.kind, failed.value.consumed) == (FailureKind.MALFORMED, True)
+    assert failed.value.usage is not None
+    assert failed.value.usage.input_tokens == 3

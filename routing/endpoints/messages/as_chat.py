@@ -19,6 +19,13 @@ _EFFORTS: Final = ((2_048, "low"), (16_384, "medium"))
 _EFFORT_WORDS: Final = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 #: Parameters that both formats have, under the same name and with the same meaning.
 _SAME: Final = ("temperature", "top_p", "top_k")
+#: Parameters that are told to a chat model in some way, as far as it can do what they ask.
+_TOLD: Final = frozenset(
+    {
+        "max_tokens", "messages", "metadata", "model", "output_config", "output_format", "stop_sequences", "stream",
+        "system", "thinking", "tool_choice", "tools", *_SAME,
+    }
+)  # fmt: skip
 
 
 def as_chat(body: Mapping[str, Any]) -> Json:
@@ -46,6 +53,12 @@ def as_chat(body: Mapping[str, Any]) -> Json:
     if isinstance(user, str):
         chat["user"] = user
     return chat
+
+
+def left_out(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """What of the request a chat has no word for: parameters, and Anthropic's own tools by their places."""
+    tools = [f"tools[{place}]" for place, tool in enumerate(body.get("tools") or ()) if not is_clients_tool(tool)]
+    return (*sorted(name for name, value in body.items() if value is not None and name not in _TOLD), *tools)
 
 
 def is_clients_tool(tool: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from accounting import json_text
 from accounting.money import plain_usd
@@ -190,8 +190,9 @@ class MessagesFrames:
                 return b""
             case "message_stop":
                 return b""
-        name = str(event.get("type")).encode()
-        return b"event: " + name + b"\ndata: " + raw + b"\n\n"
+        name = event.get("type")
+        # An event without a plain name is none of Anthropic's.
+        return b"event: " + name.encode() + b"\ndata: " + raw + b"\n\n" if _is_plain(name) else b""
 
     def _chunk(self, chunk: Json) -> bytes:
         choices = chunk.get("choices")
@@ -261,3 +262,7 @@ class MessagesFrames:
 
 def _frame(kind: str, fields: Json) -> bytes:
     return b"event: " + kind.encode() + b"\ndata: " + _as_json({"type": kind, **fields}) + b"\n\n"
+
+
+def _is_plain(name: object) -> TypeGuard[str]:
+    return isinstance(name, str) and name.isascii() and name.isidentifier()

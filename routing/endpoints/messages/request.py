@@ -26,7 +26,7 @@ from routing.endpoints.fields import (
     tags_of,
     whole_number,
 )
-from routing.endpoints.messages.as_chat import as_chat
+from routing.endpoints.messages.as_chat import as_chat, left_out
 from routing.endpoints.messages.ceiling import native_ceiling, with_search_caps
 from routing.exceptions import InvalidRequest, MissingParameter
 from routing.serving.call import Partial, Quantities, Received
@@ -84,12 +84,15 @@ class MessagesCall:
     def answer_of(self, upstream: Upstream, request: UpstreamRequest) -> WholeAnswer:
         if self._is_native(request.deployment):
             return upstream.messages(request, self._headers())
-        return self.chat.answer_of(upstream, request)
+        answer = self.chat.answer_of(upstream, request)
+        return replace(answer, dropped_params=(*answer.dropped_params, *left_out(self.body)))
 
     def stream_of(self, upstream: Upstream, request: UpstreamRequest) -> AnswerStream:
         if self._is_native(request.deployment):
             return upstream.messages_stream(request, self._headers())
-        return self.chat.stream_of(upstream, request)
+        stream = self.chat.stream_of(upstream, request)
+        stream.dropped_params = (*stream.dropped_params, *left_out(self.body))
+        return stream
 
     def estimate(self, received: Received, step: Step) -> Usage:
         if isinstance(received, dict) and "choices" not in received:

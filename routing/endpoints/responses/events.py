@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from accounting import json_text
 from accounting.money import plain_usd
 from routing.endpoints.responses.items import (
     call_item,
@@ -23,7 +23,7 @@ from routing.serving.call import Consumed
 from routing.upstreams.base import FailureKind, Json, UpstreamError
 
 COMMENT: Final = b": keep-alive\n\n"  # no client takes it for an event
-_as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_as_json = json_text.dumps_line
 
 
 @dataclass(slots=True)
@@ -82,10 +82,10 @@ class ResponseFrames:
         response = self._response | ended(self._finish_reason, self._output, consumed.usage)
         kind = "response.incomplete" if response["status"] == "incomplete" else "response.completed"
         # A number with all its digits: neither a float nor, as `json` would have it, a text.
-        cost_usd = "null" if consumed.cost_usd is None else plain_usd(consumed.cost_usd)
-        usage = f'{_as_json(response.pop("usage"))[:-1]},"cost_usd":{cost_usd}}}'
-        event = f'{_as_json({"type": kind, "sequence_number": self._next()})[:-1]},"response":{_as_json(response)[:-1]}'
-        return written + f'event: {kind}\ndata: {event},"usage":{usage}}}}}\n\n'.encode()
+        cost_usd = b"null" if consumed.cost_usd is None else plain_usd(consumed.cost_usd).encode()
+        usage = _as_json(response.pop("usage"))[:-1] + b',"cost_usd":' + cost_usd + b"}"
+        event = _as_json({"type": kind, "sequence_number": self._next()})[:-1]
+        return written + _event(kind, event + b',"response":' + _as_json(response)[:-1] + b',"usage":' + usage + b"}}")
 
     def comment(self) -> bytes:
         return COMMENT
@@ -219,5 +219,8 @@ class ResponseFrames:
         return self._number - 1
 
     def _frame(self, kind: str, fields: Json) -> bytes:
-        event = {"type": kind, "sequence_number": self._next(), **fields}
-        return f"event: {kind}\ndata: {_as_json(event)}\n\n".encode()
+        return _event(kind, _as_json({"type": kind, "sequence_number": self._next(), **fields}))
+
+
+def _event(kind: str, data: bytes) -> bytes:
+    return b"".join((b"event: ", kind.encode(), b"\ndata: ", data, b"\n\n"))
