@@ -73,7 +73,7 @@ def test_a_provider_that_dies_in_the_middle_of_a_tool_call_is_not_noticed(
 ) -> None:
     route = gateway.route(*wires, cap=None)
     steps = session.behaviours(agent.call_of, folder)
-    gateway.sim.behave(route.providers[0], *steps[:LIVED], steps[LIVED].but(cut_after=2), forever=faults.unavailable())
+    gateway.sim.behave(route.providers[0], *steps[:LIVED], steps[LIVED].but(cut_after=1), forever=faults.unavailable())
     gateway.sim.behave(route.providers[1], *steps[LIVED:])
     assert work(route) == session.END
     session.assert_done(folder)
