@@ -65,9 +65,8 @@ def test_a_provider_that_dies_between_two_steps_is_not_noticed(
     assert spent(gateway, route) == session.cost_of(REQUESTS)
 
 
-@pytest.mark.parametrize(
-    "wires", [("anthropic", "openai"), ("openai", "gemini"), ("gemini", "anthropic")], ids="-".join
-)
+# Gemini sends a call whole, so nothing breaks in the middle of it.
+@pytest.mark.parametrize("wires", [("anthropic", "openai"), ("openai", "gemini")], ids="-".join)
 def test_a_provider_that_dies_in_the_middle_of_a_tool_call_is_not_noticed(
     gateway: Gateway, agent: Agent, work: Callable[[Route], str], folder: Path, wires: tuple[str, str]
 ) -> None:
