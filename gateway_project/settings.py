@@ -273,6 +273,7 @@ CORS_ALLOW_HEADERS = ["authorization", "*"]
 CORS_PREFLIGHT_MAX_AGE = 600
 CORS_EXPOSE_HEADERS = [
     "x-request-id",
+    "request-id",
     "retry-after",
     "x-should-retry",
     *(
