@@ -125,9 +125,13 @@ def is_litellm_provider(name: str) -> bool:
 
 
 def price_of(litellm_provider: str, model: str) -> PriceList | None:
-    """The list price of a provider's model, its images of all sizes included; None when the map does not have it."""
+    """The list price of a provider's model, its images of all sizes included; None when the map does not have it, and
+    when the model chats and is billed by something else than its tokens (:func:`chat_price`)."""
     rates = {rate.place: rate for rate in _image_sizes(litellm_provider, model)}
-    listed = read(costs_of(litellm_provider, model), litellm_provider)
+    entry = costs_of(litellm_provider, model)
+    listed = read(entry, litellm_provider)
+    if listed is not None and entry.get("mode") == "chat" and _is_billed_otherwise(entry, listed):
+        return None
     rates |= {} if listed is None else {rate.place: rate for rate in listed.rates}
     return PriceList(tuple(rates.values())) if rates else None
 
