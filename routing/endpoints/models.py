@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from routing.api.authentication import KeyAuthentication, caller_now
+from routing.endpoints.gemini.models import google_model, google_models
 from routing.exceptions import ModelNotFound
 from routing.upstreams.base import Json
 
@@ -21,6 +22,8 @@ class ModelsView(APIView):
 
     def get(self, request: Request) -> HttpResponse:
         snapshot, key = caller_now(request)
+        if _speaks_google(request):
+            return JsonResponse(google_models(snapshot, key))
         names = snapshot.models(key.may_use)
         if _speaks_messages(request):
             listed = {"first_id": names[0] if names else None, "last_id": names[-1] if names else None}
@@ -38,12 +41,19 @@ class ModelView(APIView):
         found = snapshot.alias(alias)
         if found is None or not found.enabled or not key.may_use(alias, found.wildcard):
             raise ModelNotFound(alias, snapshot.aliases_of(key))
+        if _speaks_google(request):
+            return JsonResponse(google_model(snapshot, alias))
         return JsonResponse(_anthropic_model(alias) if _speaks_messages(request) else _model(alias))
 
 
 def _speaks_messages(request: Request) -> bool:
     """Whether the client speaks Anthropic's format: all of its clients send this header."""
     return "anthropic-version" in request.headers
+
+
+def _speaks_google(request: Request) -> bool:
+    """Whether the client speaks Google's format, whose clients have the key in this header."""
+    return "x-goog-api-key" in request.headers
 
 
 def _anthropic_model(alias: str) -> Json:

@@ -53,7 +53,7 @@ class Rendering(WholeRendering[C_contra], Protocol[C_contra]):
     """The same for an endpoint that streams, with a second function."""
 
     def frames(self, call: C_contra, alias: str) -> Frames:
-        """The frames in which a streamed answer is sent."""
+        """The frames in which a streamed answer is sent. They have a ``stream_type`` when they are no event stream."""
 
 
 class SpendingView(APIView):
@@ -143,17 +143,17 @@ def _streamed(
         return LiveAnswer(served, began, client, rendering.frames(call, served.step.alias))
 
     answer: LiveAnswer | LateAnswer
+    frames = rendering.frames(call, call.alias)
     if opening.is_over(BEGIN_AFTER_S):
         served = opening.result()
         answer, headers = opened(served), headers_of(served)
     else:
         rate = admitted.hold.rate
         headers = headers_so_far(call.alias, len(failed) + 1, rate.status if rate else None)
-        frames = rendering.frames(call, call.alias)
         answer = LateAnswer(opening, opened, admitted, began, client=client, frames=frames)
     return StreamingHttpResponse(
         # The answer settles itself. Django calls its close() at the end, however the answer ends.
         answer,
-        content_type="text/event-stream",
+        content_type=getattr(frames, "stream_type", "text/event-stream"),
         headers={**headers, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )

@@ -162,6 +162,12 @@ class Upstream(Protocol):
         """The same as a stream. Each chunk has the provider's event as ``native``, and its bytes as ``raw``; what it
         says is beside them as in a chunk of a chat completion, with ``choices`` empty when it says nothing."""
 
+    def contents(self, request: UpstreamRequest) -> WholeAnswer:
+        """Google's generateContent, of a request in that format. Only where the provider's row has that dialect."""
+
+    def contents_stream(self, request: UpstreamRequest) -> AnswerStream:
+        """The same as a stream, whose chunks are as those of :meth:`messages_stream`, without ``raw``."""
+
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         """OpenAI's embeddings, of a request in its format. Raises UpstreamError.
 
