@@ -162,6 +162,13 @@ class Upstream(Protocol):
         """The same as a stream. Each chunk has the provider's event as ``native``, and its bytes as ``raw``; what it
         says is beside them as in a chunk of a chat completion, with ``choices`` empty when it says nothing."""
 
+    def complete(self, request: UpstreamRequest) -> WholeAnswer:
+        """OpenAI's completions of the old kind, of a request in that format; the answer is put into chat's shape. Only
+        where :func:`routing.upstreams.completions.is_native` says that the provider has them. Raises UpstreamError."""
+
+    def complete_stream(self, request: UpstreamRequest) -> AnswerStream:
+        """The same as a stream."""
+
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         """OpenAI's embeddings, of a request in its format. Raises UpstreamError.
 
