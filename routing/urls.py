@@ -5,6 +5,7 @@ from django.urls import path, re_path
 from routing.endpoints.absent import ABSENT, AbsentView
 from routing.endpoints.budget import BudgetView
 from routing.endpoints.chat.view import chat
+from routing.endpoints.completions.view import completions
 from routing.endpoints.embeddings.view import embeddings
 from routing.endpoints.gemini.counting import GeminiCountView
 from routing.endpoints.gemini.models import GeminiAbsentView, GeminiModelsView, GeminiModelView
@@ -35,6 +36,8 @@ urlpatterns = [
     re_path(r"^v1beta/models/?$", GeminiModelsView.as_view()),
     re_path(r"^v1beta/models/(?P<alias>.+?)/?$", GeminiModelView.as_view()),
     re_path(r"^v1beta(?:/.*)?$", GeminiAbsentView.as_view()),
+    re_path(r"^(?:openai/)?(?:v1/)?completions/?$", completions),
+    re_path(r"^(?:openai/deployments|(?:v1/)?engines)/(?P<alias>.+)/completions/?$", completions),
     re_path(r"^(?:openai/)?(?:v1/)?models/?$", models),
     re_path(r"^(?:v1/)?models/(?P<alias>.+?)/?$", ModelView.as_view()),
     path("v1/budget", BudgetView.as_view()),

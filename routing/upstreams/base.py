@@ -187,6 +187,13 @@ class Upstream(Protocol):
     def contents_stream(self, request: UpstreamRequest) -> AnswerStream:
         """The same as a stream, whose chunks are as those of :meth:`messages_stream`, without ``raw``."""
 
+    def complete(self, request: UpstreamRequest) -> WholeAnswer:
+        """OpenAI's completions of the old kind, of a request in that format; the answer is put into chat's shape. Only
+        where :func:`routing.upstreams.completions.is_native` says that the provider has them. Raises UpstreamError."""
+
+    def complete_stream(self, request: UpstreamRequest) -> AnswerStream:
+        """The same as a stream."""
+
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         """OpenAI's embeddings, of a request in its format. Raises UpstreamError.
 
