@@ -64,6 +64,7 @@ class Alias:
     own: tuple[Step, ...]  # the alias's own deployments, in order
     chains: Mapping[str, tuple[str, ...]]  # ChainKind → names of aliases
     wildcard: str = ""  # the wildcard that answers to this name; empty: the name is an alias's own
+    created_at: datetime | None = None  # None: it is older than our knowledge of that
 
 
 @dataclass(frozen=True)
@@ -322,6 +323,7 @@ def _aliases() -> dict[str, Alias]:
                 )
             ),
             chains={kind: tuple(names) for kind, names in chains.get(alias.pk, {}).items()},
+            created_at=alias.created_at,
         )
         for alias in ModelAlias.objects.all()
     }

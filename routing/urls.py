@@ -8,6 +8,7 @@ from routing.endpoints.chat.view import chat
 from routing.endpoints.embeddings.view import embeddings
 from routing.endpoints.messages.counting import CountTokensView
 from routing.endpoints.messages.view import messages
+from routing.endpoints.model_info import ModelInfoView
 from routing.endpoints.models import ModelsView, ModelView
 from routing.endpoints.responses.counting import InputTokensView
 from routing.endpoints.responses.view import responses
@@ -26,7 +27,8 @@ urlpatterns = [
     re_path(r"^openai/deployments/(?P<alias>.+)/embeddings/?$", embeddings),
     re_path(r"^(?:v1/)?engines/(?P<alias>.+)/embeddings/?$", embeddings),
     re_path(r"^(?:openai/)?(?:v1/)?models/?$", models),
-    re_path(r"^(?:v1/)?models/(?P<alias>.+?)/?$", ModelView.as_view()),
+    re_path(r"^(?:openai/)?(?:v1/)?models/(?P<alias>.+?)/?$", ModelView.as_view()),
+    re_path(r"^(?:v1/)?model/info/?$", ModelInfoView.as_view()),
     path("v1/budget", BudgetView.as_view()),
     re_path(rf"^(?:openai/)?(?:v1/)?(?P<name>{'|'.join(ABSENT)})(?:/.*)?$", AbsentView.as_view()),
 ]

@@ -28,7 +28,7 @@ _KINDS: Final = {
 }
 #: The paths under which a model of a kind is asked.
 PATHS: Final = {
-    Kind.CHAT: ("/v1/chat/completions",),
+    Kind.CHAT: ("/v1/chat/completions", "/v1/responses", "/v1/messages"),
     Kind.EMBEDDING: ("/v1/embeddings",),
 }
 
