@@ -25,6 +25,7 @@ FREE_VIEWS: Final = frozenset(
         "routing.endpoints.models.ModelView",
         "routing.endpoints.absent.AbsentView",
         "routing.endpoints.budget.BudgetView",
+        "routing.endpoints.dry_run.DryRunView",
         "gateway_project.health.alive",
         "gateway_project.health.health",
         "gateway_project.health.live",

@@ -5,6 +5,7 @@ from django.urls import path, re_path
 from routing.endpoints.absent import ABSENT, AbsentView
 from routing.endpoints.budget import BudgetView
 from routing.endpoints.chat.view import chat
+from routing.endpoints.dry_run import DryRunView
 from routing.endpoints.embeddings.view import embeddings
 from routing.endpoints.messages.counting import CountTokensView
 from routing.endpoints.messages.view import messages
@@ -30,5 +31,7 @@ urlpatterns = [
     re_path(r"^(?:openai/)?(?:v1/)?models/(?P<alias>.+?)/?$", ModelView.as_view()),
     re_path(r"^(?:v1/)?model/info/?$", ModelInfoView.as_view()),
     path("v1/budget", BudgetView.as_view()),
+    re_path(r"^(?:v1/)?dry-run/?$", DryRunView.as_view()),
+    re_path(r"^(?:v1/)?dry-run/(?P<endpoint>.+?)$", DryRunView.as_view()),
     re_path(rf"^(?:openai/)?(?:v1/)?(?P<name>{'|'.join(ABSENT)})(?:/.*)?$", AbsentView.as_view()),
 ]
