@@ -23,6 +23,7 @@ from routing.api import places
 from routing.api.authentication import Caller, KeyAuthentication
 from routing.api.disconnects import ClientConnection, WholeAnswer
 from routing.api.headers import TIMEOUT_VARIABLE, headers_of, headers_so_far, note_failure, parse_timeout_s, request_id
+from routing.endpoints.conversations import affinity_of
 from routing.exceptions import GatewayError, InternalError
 from routing.serving import admission, books, cascade, refused
 from routing.serving.admission import Admission
@@ -85,7 +86,9 @@ def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering:
             timeout_s = parse_timeout_s(request.META.get(TIMEOUT_VARIABLE))
             call = parse(request._request, path, None if timeout_s is None else began.monotonic + timeout_s)
             client.watch()
-            admitted = admission.admit(call, cast(Caller, request.user).secret, request_id(request._request))
+            affinity = affinity_of(call, request.META)
+            secret = cast(Caller, request.user).secret
+            admitted = admission.admit(call, secret, request_id(request._request), affinity)
         except GatewayError as error:
             refused.note(error, request_id(request._request), key, call)
             raise

@@ -35,7 +35,7 @@ _KINDS: Final = {
 _COMPLETE_ALONE: Final = frozenset({"openai", "azure"})
 #: The paths under which a model of a kind is asked.
 PATHS: Final = {
-    Kind.CHAT: ("/v1/chat/completions",),
+    Kind.CHAT: ("/v1/chat/completions", "/v1/responses", "/v1/messages"),
     Kind.EMBEDDING: ("/v1/embeddings",),
     Kind.COMPLETION: ("/v1/completions",),
     Kind.IMAGE: ("/v1/images/generations",),

@@ -124,6 +124,12 @@ def chats_too(litellm_provider: str, model: str) -> bool:
     return "/v1/chat/completions" in (costs_of(litellm_provider, model).get("supported_endpoints") or ())
 
 
+def abilities_of(litellm_provider: str, model: str) -> Mapping[str, bool]:
+    """What the map says that the model can or cannot do: ``supports_vision`` and the like."""
+    entry = costs_of(litellm_provider, model)
+    return {name: value for name, value in entry.items() if name.startswith("supports_") and isinstance(value, bool)}
+
+
 def provider_of(model: str) -> str:
     """litellm's provider of a model that is named without a provider; empty when the map does not know the model."""
     return _provider_of(litellm_import.load().model_cost.get(model, {}))
