@@ -27,7 +27,7 @@ def _validator(name: str) -> jsonschema.Draft202012Validator:
 
 
 def openai_faults(name: str, answer: Any) -> list[str]:
-    """What OpenAI's document does not allow in an answer, each with its path. It allows fields that it does not know."""
+    """What OpenAI's document does not allow in an answer, each with its path. Unknown fields are allowed."""
     name = _kind_of_event(name, answer)
     return [f"{fault.json_path}: {fault.message}"[:300] for fault in _deepest(_validator(name).iter_errors(answer))]
 
