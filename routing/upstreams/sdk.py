@@ -82,6 +82,12 @@ class Sdk:
     def contents_stream(self, request: UpstreamRequest) -> LiveStream:
         raise cannot("The provider does not speak Google's format", "model")
 
+    def complete(self, request: UpstreamRequest) -> WholeAnswer:
+        raise cannot("The provider has no completions of the old kind", "model")
+
+    def complete_stream(self, request: UpstreamRequest) -> LiveStream:
+        raise cannot("The provider has no completions of the old kind", "model")
+
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         return embeddings.embed(request, _embed)
 

@@ -51,6 +51,12 @@ class Translate:
     def contents_stream(self, request: UpstreamRequest) -> LiveStream:
         return gemini_contents.stream(request)
 
+    def complete(self, request: UpstreamRequest) -> WholeAnswer:
+        raise cannot("The provider has no completions of the old kind", "model")
+
+    def complete_stream(self, request: UpstreamRequest) -> LiveStream:
+        raise cannot("The provider has no completions of the old kind", "model")
+
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         if request.deployment.litellm_provider == "gemini":
             return embeddings.embed(request, gemini_embeddings.send)

@@ -31,7 +31,8 @@ def usage_of(reported: object) -> Usage | None:
 
     Anthropic reports the uncached input alone. litellm has already added the cache reads and writes to `prompt_tokens`,
     as OpenAI counts. Some providers (xAI, Perplexity) count reasoning *beside* `completion_tokens`. Their total shows
-    that, or a part that is larger than its whole. Such tokens are added, because they are billed.
+    that, or a part that is larger than its whole, or a count of citations, which deep research alone has. Such tokens
+    are added, because they are billed.
     """
     if not isinstance(reported, Mapping):
         return None
@@ -52,7 +53,8 @@ def usage_of(reported: object) -> Usage | None:
     )
     reasoning_tokens = _count(completion, "reasoning_tokens") or _count(reported, "reasoning_tokens")
     beside_tokens = _count(reported, "total_tokens") - input_tokens - output_tokens
-    if reasoning_tokens and (beside_tokens == reasoning_tokens or reasoning_tokens > output_tokens):
+    is_beside = beside_tokens == reasoning_tokens or reasoning_tokens > output_tokens or "citation_tokens" in reported
+    if reasoning_tokens and is_beside:
         output_tokens += reasoning_tokens
     if cached_tokens > input_tokens:
         input_tokens += cached_tokens
@@ -160,14 +162,16 @@ def _images(completion: Mapping[str, Any], output_tokens: int) -> dict[str, Deci
 
 def _searches(reported: Mapping[str, Any], prompt: Mapping[str, Any]) -> dict[str, Decimal]:
     """The searches in the web that the provider has counted: Anthropic's `server_tool_use`, what litellm counts for
-    Gemini. Perplexity says the size of its one search."""
-    count = _count(_part(reported, "server_tool_use"), "web_search_requests") or _count(prompt, "web_search_requests")
-    if count:
-        return {quantity_name(Meter.SEARCH): Decimal(count)}
+    Gemini, Perplexity's `num_search_queries`. Perplexity says the size of its search as well, or alone."""
+    count = (
+        _count(_part(reported, "server_tool_use"), "web_search_requests")
+        or _count(prompt, "web_search_requests")
+        or _count(reported, "num_search_queries")
+    )
     size = reported.get("search_context_size")
     if size in ("low", "medium", "high"):
-        return {quantity_name(Meter.SEARCH, size): Decimal(1)}
-    return {}
+        return {quantity_name(Meter.SEARCH, size): Decimal(count or 1)}
+    return {quantity_name(Meter.SEARCH): Decimal(count)} if count else {}
 
 
 def reported_in(body: Mapping[str, Any]) -> object:
