@@ -545,10 +545,23 @@ def test_the_official_client_lists_the_aliases(gateway: Gateway, client: genai.C
 
 
 def test_what_google_has_and_the_gateway_has_not_is_said(gateway: Gateway) -> None:
-    for path in ("/v1beta/models/gpt-4o:predict", "/v1beta/cachedContents", "/v1beta/files/a"):
+    assert gateway.post(b"{}", path="/v1beta/models/gpt-4o:predict").json()["error"]["status"] == "UNIMPLEMENTED"
+    for path in ("/v1beta/cachedContents", "/v1beta/files/a"):
         answer = gateway.post(b"{}", path=path)
         assert (answer.status_code, answer.json()["error"]["status"]) == (404, "NOT_FOUND")
         assert "generateContent" in answer.json()["error"]["message"]
+
+
+def test_a_dry_run_says_what_is_held(gateway: Gateway) -> None:
+    route = gateway.route("gemini", "openai")
+    path = f"/v1beta/models/{route.alias}:generateContent"
+    with gateway.nothing_written():
+        said = gateway.post(json.dumps({"endpoint": path, "body": asks()}).encode(), path="/v1/dry-run").json()
+        refused = gateway.post(json.dumps(asks(tools=[{"urlContext": {}}])).encode(), path=f"/v1/dry-run{path}").json()
+    assert (said["admitted"], len(said["steps"])) == (True, 2)
+    assert refused["refusal"]["status"] == "INVALID_ARGUMENT"
+    assert post(gateway, route, asks()).status_code == 200
+    assert Decimal(said["hold_usd"]) == gateway.entry(route.alias)["hold_usd"]
 
 
 # --- embeddings ------------------------------------------------------------------------------------------------------
