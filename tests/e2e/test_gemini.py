@@ -196,8 +196,9 @@ def test_gemini_gets_the_body_as_it_came(gateway: Gateway) -> None:
             "thinkingConfig": {"includeThoughts": True, "thinkingBudget": 1024},
         },
         "serviceTier": "flex",
+        "labels": {"team": "red"},
     }
-    answer = post(gateway, route, {**asked, "labels": {"team": "red"}})
+    answer = post(gateway, route, asked)
     assert answer.status_code == 200, answer.text
     assert sent_to(gateway, route) == asked
     entry = gateway.entry(route.alias)
@@ -507,6 +508,17 @@ def test_a_key_in_the_address_counts_on_googles_paths_alone(guarded_gateway: Gat
     secret = gateway.key()
     chat = json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": "a"}]}).encode()
     assert gateway.post(chat, path=f"/v1/chat/completions?key={secret}").status_code == 401
+
+
+def test_a_tag_that_a_key_asks_for_is_a_label(guarded_gateway: Gateway) -> None:
+    gateway = guarded_gateway
+    route = gateway.route("openai")
+    secret = gateway.key(required_tags=["team"])
+    with gateway.nothing_written():
+        answer = post(gateway, route, asks(), x_goog_api_key=secret)
+    assert '"labels": {"team": "…"}' in answer.json()["error"]["message"]
+    assert post(gateway, route, asks(labels={"team": "red"}), x_goog_api_key=secret).status_code == 200
+    assert gateway.entry(route.alias)["tags"] == {"team": "red"}
 
 
 def test_a_key_that_may_not_use_the_alias_is_denied(guarded_gateway: Gateway) -> None:
