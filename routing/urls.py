@@ -8,8 +8,8 @@ from routing.endpoints.chat.view import chat
 from routing.endpoints.completions.view import completions
 from routing.endpoints.dry_run import DryRunView
 from routing.endpoints.embeddings.view import embeddings
+from routing.endpoints.gemini.absent import GeminiAbsentView
 from routing.endpoints.gemini.counting import GeminiCountView
-from routing.endpoints.gemini.models import GeminiAbsentView, GeminiModelsView, GeminiModelView
 from routing.endpoints.gemini.view import generate
 from routing.endpoints.gemini_embeddings.view import gemini_embeddings
 from routing.endpoints.messages.counting import CountTokensView
@@ -35,8 +35,8 @@ urlpatterns = [
     re_path(r"^v1(?:beta)?/models/(?P<alias>.+):(?P<method>generateContent|streamGenerateContent)/?$", generate),
     re_path(r"^v1(?:beta)?/models/(?P<alias>.+):(?P<method>embedContent|batchEmbedContents)/?$", gemini_embeddings),
     re_path(r"^v1(?:beta)?/models/(?P<alias>.+):countTokens/?$", GeminiCountView.as_view()),
-    re_path(r"^v1beta/models/?$", GeminiModelsView.as_view()),
-    re_path(r"^v1beta/models/(?P<alias>.+?)/?$", GeminiModelView.as_view()),
+    re_path(r"^v1beta/models/?$", ModelsView.as_view(is_google=True)),
+    re_path(r"^v1beta/models/(?P<alias>.+?)/?$", ModelView.as_view(is_google=True)),
     re_path(r"^v1beta(?:/.*)?$", GeminiAbsentView.as_view()),
     re_path(r"^(?:openai/)?(?:v1/)?completions/?$", completions),
     re_path(r"^(?:openai/deployments|(?:v1/)?engines)/(?P<alias>.+)/completions/?$", completions),

@@ -50,6 +50,8 @@ def _beginning(body: Mapping[str, Any]) -> Iterator[str]:
     """The system's words and the first of the user's: what every later request of the conversation begins with."""
     for name in ("system", "instructions"):
         yield from _words(body.get(name))
+    google = body.get("systemInstruction")
+    yield from _words(google.get("parts") if isinstance(google, Mapping) else None)
     messages = next((body[name] for name in ("messages", "input", "contents") if name in body), None)
     if isinstance(messages, str):
         yield messages
@@ -57,7 +59,7 @@ def _beginning(body: Mapping[str, Any]) -> Iterator[str]:
     for message in (messages or ())[:_MOST_BEFORE_USER]:
         if isinstance(message, Mapping):
             yield from _words(message.get("content", message.get("parts")))
-            if message.get("role") == "user":
+            if message.get("role", "user" if "parts" in message else None) == "user":  # Google's need not say it
                 return
 
 

@@ -39,7 +39,10 @@ class Offer:
             created_at=alias.created_at,
             kind=kinds[0] if kinds else None,
             # A model that nobody knows is asked whatever the client asks.
-            paths=tuple(dict.fromkeys(path for kind in kinds or PATHS for path in PATHS.get(kind, ()))),
+            paths=tuple(
+                path.replace("{alias}", alias.name)
+                for path in dict.fromkeys(path for kind in kinds or PATHS for path in PATHS.get(kind, ()))
+            ),
             context_window=_least(most_input for _, most_input in limits),
             max_output_tokens=_least(most_output for most_output, _ in limits),
             input_usd_per_mtok=_dearest(prices, Meter.INPUT),

@@ -173,10 +173,11 @@ def _admit(
     key = identify_in(snapshot, secret)
     steps = steps_of(snapshot, call, key, affinity)
     if (missing := key.missing_tag(key.tags_of(call.tags))) is not None:
+        field = getattr(call, "tags_field", "metadata")  # as the call's dialect has it
         raise exceptions.MissingParameter(
             f"The API key '{key.name}' asks for the tag '{missing}' in each request. Send it in the body, as "
-            f'"metadata": {{"{missing}": "…"}}.',
-            param=f"metadata.{missing}",
+            f'"{field}": {{"{missing}": "…"}}.',
+            param=f"{field}.{missing}",
         )
     first: exceptions.BudgetRefused | None = None
     refused: list[refusals.BudgetRefusal] = []

@@ -33,10 +33,10 @@ _KINDS: Final = {
 }
 #: Elsewhere litellm calls models that chat by this word, too.
 _COMPLETE_ALONE: Final = frozenset({"openai", "azure"})
-#: The paths under which a model of a kind is asked.
+#: The paths under which a model of a kind is asked. Google's have the alias in them.
 PATHS: Final = {
-    Kind.CHAT: ("/v1/chat/completions", "/v1/responses", "/v1/messages"),
-    Kind.EMBEDDING: ("/v1/embeddings",),
+    Kind.CHAT: ("/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1beta/models/{alias}:generateContent"),
+    Kind.EMBEDDING: ("/v1/embeddings", "/v1beta/models/{alias}:embedContent"),
     Kind.COMPLETION: ("/v1/completions",),
     Kind.IMAGE: ("/v1/images/generations",),
     Kind.MODERATION: ("/v1/moderations",),

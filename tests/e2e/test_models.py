@@ -52,7 +52,8 @@ def test_models_are_found_below_every_base_url(gateway: Gateway, prefix: str) ->
 def test_an_alias_for_embeddings_names_the_path_that_serves_it(gateway: Gateway) -> None:
     route = gateway.route("openai", model="text-embedding-3-small")
     found = http.get(f"{gateway.url}/v1/models/{route.alias}").json()
-    assert (found["mode"], found["endpoints"], found["context_window"]) == ("embedding", ["/v1/embeddings"], 8191)
+    paths = ["/v1/embeddings", f"/v1beta/models/{route.alias}:embedContent"]
+    assert (found["mode"], found["endpoints"], found["context_window"]) == ("embedding", paths, 8191)
     body = {"model": route.alias, "input": "Hi"}
     assert http.post(f"{gateway.url}{found['endpoints'][0]}", json=body).status_code == 200
 
