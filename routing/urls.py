@@ -7,6 +7,7 @@ from routing.endpoints.budget import BudgetView
 from routing.endpoints.chat.view import chat
 from routing.endpoints.completions.view import completions
 from routing.endpoints.embeddings.view import embeddings
+from routing.endpoints.images.view import generations
 from routing.endpoints.messages.counting import CountTokensView
 from routing.endpoints.messages.view import messages
 from routing.endpoints.models import ModelsView, ModelView
@@ -28,6 +29,8 @@ urlpatterns = [
     re_path(r"^(?:v1/)?engines/(?P<alias>.+)/embeddings/?$", embeddings),
     re_path(r"^(?:openai/)?(?:v1/)?completions/?$", completions),
     re_path(r"^(?:openai/deployments|(?:v1/)?engines)/(?P<alias>.+)/completions/?$", completions),
+    re_path(r"^(?:openai/)?(?:v1/)?images/generations/?$", generations),
+    re_path(r"^openai/deployments/(?P<alias>.+)/images/generations/?$", generations),
     re_path(r"^(?:openai/)?(?:v1/)?models/?$", models),
     re_path(r"^(?:v1/)?models/(?P<alias>.+?)/?$", ModelView.as_view()),
     path("v1/budget", BudgetView.as_view()),

@@ -23,8 +23,8 @@ from routing.exceptions import (
 )
 
 SERVED = (
-    "POST /v1/chat/completions, /v1/responses, /v1/messages, /v1/completions and /v1/embeddings, and GET /v1/models and "
-    "/v1/budget"
+    "POST /v1/chat/completions, /v1/responses, /v1/messages, /v1/completions, /v1/embeddings, /v1/images/generations, "
+    "/v1/moderations and /v1/rerank, and GET /v1/models and /v1/budget"
 )
 BROWSER_PATHS = ("/admin/", "/static/")  # all other paths answer in JSON, even paths that lead nowhere
 

@@ -23,7 +23,7 @@ ABSENT: Final = {
     "threads": "Assistants and threads are not served: use chat completions or responses",
     "vector_stores": "Vector stores are not served",
     "fine_tuning": "Fine-tuning is not served",
-    "images": "Pictures are not made here",
+    "images": "Pictures are made from texts alone: neither edits nor variations are served",
     "videos": "Films are not made here",
     "audio": "Speech is neither made nor written down here",
     "moderations": "Moderations are not served",

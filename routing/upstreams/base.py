@@ -169,6 +169,13 @@ class Upstream(Protocol):
     def complete_stream(self, request: UpstreamRequest) -> AnswerStream:
         """The same as a stream."""
 
+    def draw(self, request: UpstreamRequest) -> WholeAnswer:
+        """OpenAI's pictures, of a request in its format. Raises UpstreamError."""
+
+    def draw_stream(self, request: UpstreamRequest) -> AnswerStream:
+        """The same as a stream, in one event a picture where the provider does not stream. Each chunk has the event
+        as ``native``."""
+
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         """OpenAI's embeddings, of a request in its format. Raises UpstreamError.
 

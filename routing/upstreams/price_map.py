@@ -67,6 +67,9 @@ _INCLUSIVE = frozenset({"xai"})
 _CACHED_SHARE = {"fireworks_ai": Decimal("0.5")}
 
 
+#: Modes whose models are not billed as a chat is, by input and output.
+_OF_THEIR_OWN = frozenset({"image_generation", "image_edit", "moderation", "rerank"})
+
 #: What litellm lets stand between a provider and its model: by which of its APIs the model is asked, and where it is.
 _ROUTE = re.compile(
     r"(?:converse|converse_like|invoke|responses|global|global-standard|eu|us|[a-z]{2}(?:-gov)?-[a-z]+-\d)/"
@@ -136,8 +139,11 @@ def is_litellm_provider(name: str) -> bool:
 
 def price_of(litellm_provider: str, model: str) -> PriceList | None:
     """The list price of a provider's model, its images of all sizes included; None when the map does not have it."""
+    return _with_sizes(read(costs_of(litellm_provider, model), litellm_provider), litellm_provider, model)
+
+
+def _with_sizes(listed: PriceList | None, litellm_provider: str, model: str) -> PriceList | None:
     rates = {rate.place: rate for rate in _image_sizes(litellm_provider, model)}
-    listed = read(costs_of(litellm_provider, model), litellm_provider)
     rates |= {} if listed is None else {rate.place: rate for rate in listed.rates}
     return PriceList(tuple(rates.values())) if rates else None
 
@@ -201,6 +207,13 @@ def chat_price(entry: Mapping[str, Any], litellm_provider: str) -> PriceList | N
     if prices is None or Meter.INPUT not in rates or Meter.OUTPUT not in rates:
         return None
     return None if _is_billed_otherwise(entry, prices) else prices
+
+
+def price_in(entry: Mapping[str, Any], litellm_provider: str, model: str) -> PriceList | None:
+    """The price in an entry, whatever the model is for; None when it does not say what all of it costs."""
+    if str(entry.get("mode") or "") not in _OF_THEIR_OWN:
+        return chat_price(entry, litellm_provider)
+    return _with_sizes(read(entry, litellm_provider), litellm_provider, model)
 
 
 def _is_billed_otherwise(entry: Mapping[str, Any], prices: PriceList) -> bool:

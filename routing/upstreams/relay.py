@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any, Final, TypeVar
 
 from accounting.usage import Usage
-from routing.upstreams import completions, embeddings, errors
+from routing.upstreams import completions, embeddings, errors, images
 from routing.upstreams.answers import (
     TEXTS,
     Calls,
@@ -87,6 +87,23 @@ class Relay:
                 read=completions.read,
             )
         )
+
+    def draw(self, request: UpstreamRequest) -> WholeAnswer:
+        url, headers = _address(request, "application/json", "images/generations")
+        asked = images.asked(request.body, request.deployment)
+        answer = post(url, headers, dumps(asked.body), request.timeouts)
+        return images.read(answer, request, asked)
+
+    def draw_stream(self, request: UpstreamRequest) -> LiveStream:
+        if not images.streams(request.deployment):
+            return LiveStream(images.Drawn(self.draw(request)))
+        url, headers = _address(request, "text/event-stream", "images/generations")
+        asked = images.asked(request.body, request.deployment)
+        body = dumps({**asked.body, "stream": True})
+        answer = post_stream(url, headers, body, request.timeouts, request.leash)
+        if isinstance(answer, Whole):
+            return LiveStream(images.Drawn(images.read(answer, request, asked)))
+        return LiveStream(images.Events(answer, request, asked.dropped))
 
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         url, headers = _address(request, "application/json", "embeddings")

@@ -22,7 +22,7 @@ from time import monotonic
 from typing import Any, Final
 
 from accounting.usage import Usage
-from routing.upstreams import embeddings, errors
+from routing.upstreams import embeddings, errors, image_translation, images
 from routing.upstreams.answers import (
     Calls,
     cleaned,
@@ -81,6 +81,12 @@ class Sdk:
 
     def complete_stream(self, request: UpstreamRequest) -> LiveStream:
         raise cannot("The provider has no completions of the old kind", "model")
+
+    def draw(self, request: UpstreamRequest) -> WholeAnswer:
+        return image_translation.draw(request)
+
+    def draw_stream(self, request: UpstreamRequest) -> LiveStream:
+        return LiveStream(images.Drawn(image_translation.draw(request)))
 
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         return embeddings.embed(request, _embed)

@@ -11,7 +11,7 @@ from traceback import walk_tb
 from typing import Any, Final
 
 from accounting.usage import Usage
-from routing.upstreams import anthropic_messages, embeddings, errors, gemini_embeddings
+from routing.upstreams import anthropic_messages, embeddings, errors, gemini_embeddings, image_translation, images
 from routing.upstreams.answers import cleaned, dumps, ends_empty, loads, may_be_empty, speaks, whole_answer
 from routing.upstreams.base import QUIET, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.formats import Anthropic, Gemini, Prepared, WireFormat, dropped_params
@@ -52,6 +52,12 @@ class Translate:
 
     def complete_stream(self, request: UpstreamRequest) -> LiveStream:
         raise cannot("The provider has no completions of the old kind", "model")
+
+    def draw(self, request: UpstreamRequest) -> WholeAnswer:
+        return image_translation.draw(request)
+
+    def draw_stream(self, request: UpstreamRequest) -> LiveStream:
+        return LiveStream(images.Drawn(image_translation.draw(request)))
 
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         if request.deployment.litellm_provider == "gemini":

@@ -25,9 +25,11 @@ from tests.simulator import (
     anthropic_format,
     gemini_embeddings,
     gemini_format,
+    gemini_images,
     openai_completions,
     openai_embeddings,
     openai_format,
+    openai_images,
 )
 from tests.simulator.behaviour import Behaviour, behaviour_from_json
 from tests.simulator.connection import ClientGone, Connection, RawRequest, response_head
@@ -41,16 +43,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _NAMED = re.compile(r"^/p/([^/]+)/")
-_GEMINI = re.compile(r"/models/([^/:]+):(generateContent|streamGenerateContent|batchEmbedContents)$")
+_GEMINI = re.compile(r"/models/([^/:]+):(generateContent|streamGenerateContent|batchEmbedContents|predict)$")
 _BASE_PATHS = {"openai": "/openai/v1", "anthropic": "/anthropic", "gemini": "/gemini/v1beta"}
 _FORMATS: dict[str, WireFormat] = {
     "completions": openai_completions,
     "embeddings": openai_embeddings,
+    "images": openai_images,
+    "imagen": gemini_images,
     "gemini_embeddings": gemini_embeddings,
     "openai": openai_format,
     "anthropic": anthropic_format,
     "gemini": gemini_format,
 }
+_GEMINI_METHODS = {"batchEmbedContents": "gemini_embeddings", "predict": "imagen"}
 _NOT_FOUND = b'{"error": {"message": "The simulator has nothing at this address"}}'
 _KEY_HEADERS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
 
@@ -174,7 +179,7 @@ class Simulator:
             return _send_json(connection, 404, _NOT_FOUND)
         wire, provider, model, streamed = found
         body = _json_object(raw.body)
-        if wire not in (gemini_format, gemini_embeddings) and body is not None:
+        if wire not in (gemini_format, gemini_embeddings, gemini_images) and body is not None:
             model = str(body.get("model", ""))
             streamed = body.get("stream") is True
         number = self._log.add(
@@ -248,12 +253,14 @@ def _route(path: str) -> tuple[WireFormat, str, str, bool] | None:
         name = "openai"
     elif path.endswith(("/embeddings", "/completions")):
         name, provider = path.rpartition("/")[2], "openai"
+    elif path.endswith("/images/generations"):
+        name, provider = "images", "openai"
     elif path.endswith("/v1/messages"):
         name = "anthropic"
     elif match := _GEMINI.search(path):
         name, model, streamed = "gemini", unquote(match[1]), match[2] == "streamGenerateContent"
-        if match[2] == "batchEmbedContents":
-            name, provider = "gemini_embeddings", "gemini"
+        name = _GEMINI_METHODS.get(match[2], name)
+        provider = "gemini"
     else:
         return None
     named = _NAMED.match(path)
