@@ -11,6 +11,8 @@ from routing.endpoints.images.view import generations
 from routing.endpoints.messages.counting import CountTokensView
 from routing.endpoints.messages.view import messages
 from routing.endpoints.models import ModelsView, ModelView
+from routing.endpoints.moderations.view import moderations
+from routing.endpoints.rerank.view import rerank
 from routing.endpoints.responses.counting import InputTokensView
 from routing.endpoints.responses.view import responses
 
@@ -31,6 +33,8 @@ urlpatterns = [
     re_path(r"^(?:openai/deployments|(?:v1/)?engines)/(?P<alias>.+)/completions/?$", completions),
     re_path(r"^(?:openai/)?(?:v1/)?images/generations/?$", generations),
     re_path(r"^openai/deployments/(?P<alias>.+)/images/generations/?$", generations),
+    re_path(r"^(?:openai/)?(?:v1/)?moderations/?$", moderations),
+    re_path(r"^(?:v[12]/)?rerank/?$", rerank),
     re_path(r"^(?:openai/)?(?:v1/)?models/?$", models),
     re_path(r"^(?:v1/)?models/(?P<alias>.+?)/?$", ModelView.as_view()),
     path("v1/budget", BudgetView.as_view()),

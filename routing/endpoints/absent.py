@@ -26,8 +26,6 @@ ABSENT: Final = {
     "images": "Pictures are made from texts alone: neither edits nor variations are served",
     "videos": "Films are not made here",
     "audio": "Speech is neither made nor written down here",
-    "moderations": "Moderations are not served",
-    "rerank": "Reranking is not served",
 }
 
 

@@ -176,6 +176,12 @@ class Upstream(Protocol):
         """The same as a stream, in one event a picture where the provider does not stream. Each chunk has the event
         as ``native``."""
 
+    def moderate(self, request: UpstreamRequest) -> WholeAnswer:
+        """OpenAI's moderations, of a request in its format. Raises UpstreamError."""
+
+    def rerank(self, request: UpstreamRequest) -> WholeAnswer:
+        """Documents put in order, of a request in Cohere's format. Raises UpstreamError."""
+
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         """OpenAI's embeddings, of a request in its format. Raises UpstreamError.
 

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any, Final, TypeVar
 
 from accounting.usage import Usage
-from routing.upstreams import completions, embeddings, errors, images
+from routing.upstreams import completions, embeddings, errors, images, moderations, rerank
 from routing.upstreams.answers import (
     TEXTS,
     Calls,
@@ -104,6 +104,13 @@ class Relay:
         if isinstance(answer, Whole):
             return LiveStream(images.Drawn(images.read(answer, request, asked)))
         return LiveStream(images.Events(answer, request, asked.dropped))
+
+    def moderate(self, request: UpstreamRequest) -> WholeAnswer:
+        url, headers = _address(request, "application/json", "moderations")
+        return moderations.ask(request, url, headers)
+
+    def rerank(self, request: UpstreamRequest) -> WholeAnswer:
+        return rerank.ask(request)
 
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         url, headers = _address(request, "application/json", "embeddings")

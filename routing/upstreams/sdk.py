@@ -22,7 +22,7 @@ from time import monotonic
 from typing import Any, Final
 
 from accounting.usage import Usage
-from routing.upstreams import embeddings, errors, image_translation, images
+from routing.upstreams import embeddings, errors, image_translation, images, rerank
 from routing.upstreams.answers import (
     Calls,
     cleaned,
@@ -87,6 +87,12 @@ class Sdk:
 
     def draw_stream(self, request: UpstreamRequest) -> LiveStream:
         return LiveStream(images.Drawn(image_translation.draw(request)))
+
+    def moderate(self, request: UpstreamRequest) -> WholeAnswer:
+        raise cannot("The provider has no moderations", "model")
+
+    def rerank(self, request: UpstreamRequest) -> WholeAnswer:
+        return rerank.ask(request)
 
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         return embeddings.embed(request, _embed)

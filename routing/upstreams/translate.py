@@ -11,7 +11,15 @@ from traceback import walk_tb
 from typing import Any, Final
 
 from accounting.usage import Usage
-from routing.upstreams import anthropic_messages, embeddings, errors, gemini_embeddings, image_translation, images
+from routing.upstreams import (
+    anthropic_messages,
+    embeddings,
+    errors,
+    gemini_embeddings,
+    image_translation,
+    images,
+    rerank,
+)
 from routing.upstreams.answers import cleaned, dumps, ends_empty, loads, may_be_empty, speaks, whole_answer
 from routing.upstreams.base import QUIET, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.formats import Anthropic, Gemini, Prepared, WireFormat, dropped_params
@@ -58,6 +66,12 @@ class Translate:
 
     def draw_stream(self, request: UpstreamRequest) -> LiveStream:
         return LiveStream(images.Drawn(image_translation.draw(request)))
+
+    def moderate(self, request: UpstreamRequest) -> WholeAnswer:
+        raise cannot("The provider has no moderations", "model")
+
+    def rerank(self, request: UpstreamRequest) -> WholeAnswer:
+        return rerank.ask(request)
 
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         if request.deployment.litellm_provider == "gemini":

@@ -219,6 +219,11 @@ def _shown(value: object) -> str:
     return repr(value)[:40] if value is None or isinstance(value, int | float) else f"a {type(value).__name__}"
 
 
+def counted_tokens(value: object) -> int:
+    """A count that stands alone; 0 when it cannot be read."""
+    return _number(value) or 0
+
+
 def _number(value: object) -> int | None:
     """A number of tokens, also from text or from a whole float. A missing value is 0, an absurd value is None."""
     if value is None:

@@ -23,6 +23,7 @@ from urllib.parse import parse_qsl, unquote
 
 from tests.simulator import (
     anthropic_format,
+    cohere_rerank,
     gemini_embeddings,
     gemini_format,
     gemini_images,
@@ -30,6 +31,7 @@ from tests.simulator import (
     openai_embeddings,
     openai_format,
     openai_images,
+    openai_moderations,
 )
 from tests.simulator.behaviour import Behaviour, behaviour_from_json
 from tests.simulator.connection import ClientGone, Connection, RawRequest, response_head
@@ -49,6 +51,8 @@ _FORMATS: dict[str, WireFormat] = {
     "completions": openai_completions,
     "embeddings": openai_embeddings,
     "images": openai_images,
+    "moderations": openai_moderations,
+    "rerank": cohere_rerank,
     "imagen": gemini_images,
     "gemini_embeddings": gemini_embeddings,
     "openai": openai_format,
@@ -251,8 +255,10 @@ def _route(path: str) -> tuple[WireFormat, str, str, bool] | None:
     provider = ""
     if path.endswith("/chat/completions"):
         name = "openai"
-    elif path.endswith(("/embeddings", "/completions")):
+    elif path.endswith(("/embeddings", "/completions", "/moderations")):
         name, provider = path.rpartition("/")[2], "openai"
+    elif path.endswith("/rerank"):
+        name, provider = "rerank", "cohere"
     elif path.endswith("/images/generations"):
         name, provider = "images", "openai"
     elif path.endswith("/v1/messages"):
