@@ -25,7 +25,7 @@ ABSENT: Final = {
     "fine_tuning": "Fine-tuning is not served",
     "images": "Pictures are not made here",
     "videos": "Films are not made here",
-    "audio": "Speech is neither made nor written down here",
+    "audio": "Of the paths of sound there are speech, transcriptions and translations",
     "moderations": "Moderations are not served",
     "rerank": "Reranking is not served",
     "completions": "Completions of the old kind are not served: use chat completions",

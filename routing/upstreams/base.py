@@ -187,6 +187,16 @@ class Upstream(Protocol):
         More inputs than the provider takes at once are asked for in several calls, one after the other. When one of
         them fails, the error's usage is that of the calls before it."""
 
+    def speak(self, request: UpstreamRequest) -> AnswerStream:
+        """OpenAI's speech: the sound, as it comes. Raises UpstreamError."""
+
+    def write_down(self, request: UpstreamRequest, resource: str) -> WholeAnswer:
+        """OpenAI's transcriptions or translations, whose path ``resource`` is, of a form in its format. Raises
+        UpstreamError."""
+
+    def write_down_live(self, request: UpstreamRequest, resource: str) -> AnswerStream:
+        """The same as a stream."""
+
 
 class FailureKind(StrEnum):
     """Why an attempt failed. Each kind has the value of an `accounting.outcomes.Outcome`, which the books keep."""

@@ -21,7 +21,14 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl, unquote
 
-from tests.simulator import anthropic_format, gemini_embeddings, gemini_format, openai_embeddings, openai_format
+from tests.simulator import (
+    anthropic_format,
+    gemini_embeddings,
+    gemini_format,
+    openai_embeddings,
+    openai_format,
+    openai_sound,
+)
 from tests.simulator.behaviour import Behaviour, behaviour_from_json
 from tests.simulator.connection import ClientGone, Connection, RawRequest, response_head
 from tests.simulator.exchange import Exchange
@@ -39,6 +46,9 @@ _BASE_PATHS = {"openai": "/openai/v1", "anthropic": "/anthropic", "gemini": "/ge
 _FORMATS: dict[str, WireFormat] = {
     "embeddings": openai_embeddings,
     "gemini_embeddings": gemini_embeddings,
+    "speech": openai_sound.SPEECH,
+    "transcriptions": openai_sound.TRANSCRIPTIONS,
+    "translations": openai_sound.TRANSLATIONS,
     "openai": openai_format,
     "anthropic": anthropic_format,
     "gemini": gemini_format,
@@ -165,7 +175,9 @@ class Simulator:
         if not found or raw.method != "POST":
             return _send_json(connection, 404, _NOT_FOUND)
         wire, provider, model, streamed = found
-        body = _json_object(raw.body)
+        content_type = raw.headers.get("content-type", "")
+        is_form = content_type.startswith("multipart/form-data")
+        body = openai_sound.form(raw.body, content_type) if is_form else _json_object(raw.body)
         if wire not in (gemini_format, gemini_embeddings) and body is not None:
             model = str(body.get("model", ""))
             streamed = body.get("stream") is True
@@ -212,7 +224,7 @@ class Simulator:
     def _control(self, connection: Connection, raw: RawRequest, path: str) -> bool:
         if (raw.method, path) == ("GET", "/_sim/log"):
             listed = [_log_entry(request) for request in self.requests]
-            return _send_json(connection, 200, json.dumps(listed).encode())
+            return _send_json(connection, 200, json.dumps(listed, default=lambda raw: f"{len(raw)} bytes").encode())
         if (raw.method, path) == ("POST", "/_sim/reset"):
             self.reset()
             return _send_json(connection, 200, b"{}")
@@ -240,6 +252,8 @@ def _route(path: str) -> tuple[WireFormat, str, str, bool] | None:
         name = "openai"
     elif path.endswith("/embeddings"):
         name, provider = "embeddings", "openai"
+    elif "/audio/" in path and (sound := path.rpartition("/")[2]) in ("speech", "transcriptions", "translations"):
+        name, provider = sound, "openai"
     elif path.endswith("/v1/messages"):
         name = "anthropic"
     elif match := _GEMINI.search(path):
