@@ -3,6 +3,8 @@
 from django.urls import path, re_path
 
 from routing.endpoints.absent import ABSENT, AbsentView
+from routing.endpoints.audio.speech.view import speech
+from routing.endpoints.audio.transcriptions.view import transcriptions, translations
 from routing.endpoints.budget import BudgetView
 from routing.endpoints.chat.view import chat
 from routing.endpoints.completions.view import completions
@@ -35,6 +37,12 @@ urlpatterns = [
     re_path(r"^openai/deployments/(?P<alias>.+)/images/generations/?$", generations),
     re_path(r"^(?:openai/)?(?:v1/)?moderations/?$", moderations),
     re_path(r"^(?:v[12]/)?rerank/?$", rerank),
+    re_path(r"^(?:openai/)?(?:v1/)?audio/speech/?$", speech),
+    re_path(r"^(?:openai/)?(?:v1/)?audio/transcriptions/?$", transcriptions),
+    re_path(r"^(?:openai/)?(?:v1/)?audio/translations/?$", translations),
+    re_path(r"^openai/deployments/(?P<alias>.+)/audio/speech/?$", speech),
+    re_path(r"^openai/deployments/(?P<alias>.+)/audio/transcriptions/?$", transcriptions),
+    re_path(r"^openai/deployments/(?P<alias>.+)/audio/translations/?$", translations),
     re_path(r"^(?:openai/)?(?:v1/)?models/?$", models),
     re_path(r"^(?:v1/)?models/(?P<alias>.+?)/?$", ModelView.as_view()),
     path("v1/budget", BudgetView.as_view()),

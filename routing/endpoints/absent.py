@@ -25,7 +25,7 @@ ABSENT: Final = {
     "fine_tuning": "Fine-tuning is not served",
     "images": "Pictures are made from texts alone: neither edits nor variations are served",
     "videos": "Films are not made here",
-    "audio": "Speech is neither made nor written down here",
+    "audio": "Of the paths of sound there are speech, transcriptions and translations",
 }
 
 

@@ -58,6 +58,23 @@ def thinking_limit_s(first_token_s: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """A file that a client has sent, in memory. The name and the type are the client's word and prove nothing."""
+
+    name: str
+    content_type: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """An answer, or the beginning of one, that is bytes and no JSON: sound, or text."""
+
+    content_type: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Deployment:
     """A model at a provider: everything an upstream needs to call it, without a database."""
 
@@ -95,7 +112,8 @@ QUIET: Final[Json] = {}
 
 @dataclass(frozen=True, slots=True)
 class WholeAnswer:
-    """A complete ``chat.completion`` object, or that of another endpoint, in OpenAI's format.
+    """A complete ``chat.completion`` object, or that of another endpoint, in OpenAI's format. An answer that is no JSON
+    is a :class:`Content` in its ``content``.
 
     ``usage`` is None when the provider reported no usage."""
 
@@ -108,7 +126,8 @@ class WholeAnswer:
 
 
 class AnswerStream(Protocol):
-    """``chat.completion.chunk`` objects in OpenAI's format.
+    """``chat.completion.chunk`` objects in OpenAI's format. Of an answer that is bytes and no events, each has those
+    that came, as a :class:`Content`, in its ``content``.
 
     When the provider reports usage, the last chunk is the usage chunk (``choices: []``), whether the client asked for
     it or not.
@@ -187,6 +206,16 @@ class Upstream(Protocol):
 
         More inputs than the provider takes at once are asked for in several calls, one after the other. When one of
         them fails, the error's usage is that of the calls before it."""
+
+    def speak(self, request: UpstreamRequest) -> AnswerStream:
+        """OpenAI's speech: the sound, as it comes. Raises UpstreamError."""
+
+    def write_down(self, request: UpstreamRequest, resource: str) -> WholeAnswer:
+        """OpenAI's transcriptions or translations, whose path ``resource`` is, of a form in its format. Raises
+        UpstreamError."""
+
+    def write_down_live(self, request: UpstreamRequest, resource: str) -> AnswerStream:
+        """The same as a stream."""
 
 
 class FailureKind(StrEnum):

@@ -196,6 +196,7 @@ def read(entry: Mapping[str, Any], litellm_provider: str) -> PriceList | None:
     _discount_cached(rates, litellm_provider)
     _bill_text_as_images(rates)
     _count_images_made(rates, str(entry.get("mode") or ""))
+    _bill_seconds_heard(rates, str(entry.get("mode") or ""))
     return PriceList(tuple(rates.values())) if rates else None
 
 
@@ -309,6 +310,14 @@ def _count_images_made(rates: dict[Any, Rate], mode: str) -> None:
             del rates[place]
             counted = Rate(Meter.IMAGE, rate.usd_per_unit, rate.qualifier, rate.tier, rate.above_input_tokens)
             rates[counted.place] = counted
+
+
+def _bill_seconds_heard(rates: dict[Any, Rate], mode: str) -> None:
+    """A model that writes sound down bills the sound's seconds once, whichever of its two prices the map has for them;
+    when it has both, litellm takes that of the output."""
+    heard, written = Rate(Meter.INPUT_SECOND, Decimal(0)).place, Rate(Meter.OUTPUT_SECOND, Decimal(0)).place
+    if mode == "audio_transcription" and (said := rates.pop(written, None)) is not None and said.usd_per_unit:
+        rates[heard] = Rate(Meter.INPUT_SECOND, said.usd_per_unit)
 
 
 def _image_sizes(litellm_provider: str, model: str) -> Iterator[Rate]:

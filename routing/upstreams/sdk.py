@@ -22,7 +22,7 @@ from time import monotonic
 from typing import Any, Final
 
 from accounting.usage import Usage
-from routing.upstreams import embeddings, errors, image_translation, images, rerank
+from routing.upstreams import azure, embeddings, errors, image_translation, images, rerank, sound
 from routing.upstreams.answers import (
     Calls,
     cleaned,
@@ -96,6 +96,15 @@ class Sdk:
 
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         return embeddings.embed(request, _embed)
+
+    def speak(self, request: UpstreamRequest) -> LiveStream:
+        return sound.speak(*azure.address(request, "audio/speech"), request)
+
+    def write_down(self, request: UpstreamRequest, resource: str) -> WholeAnswer:
+        return sound.write_down(*azure.address(request, resource), request)
+
+    def write_down_live(self, request: UpstreamRequest, resource: str) -> LiveStream:
+        return sound.write_down_live(*azure.address(request, resource), request)
 
     def stream(self, request: UpstreamRequest) -> LiveStream:
         started = monotonic()

@@ -78,6 +78,15 @@ class Translate:
             return embeddings.embed(request, gemini_embeddings.send)
         raise cannot("The provider makes no embeddings", "model")
 
+    def speak(self, request: UpstreamRequest) -> LiveStream:
+        raise cannot("The provider does not speak here", "model")
+
+    def write_down(self, request: UpstreamRequest, resource: str) -> WholeAnswer:
+        raise cannot("The provider writes no sound down here", "model")
+
+    def write_down_live(self, request: UpstreamRequest, resource: str) -> LiveStream:
+        raise cannot("The provider writes no sound down here", "model")
+
     def stream(self, request: UpstreamRequest) -> LiveStream:
         wire = FORMATS[request.deployment.litellm_provider]
         prepared = _prepare(wire, request, streamed=True)

@@ -32,6 +32,7 @@ from tests.simulator import (
     openai_format,
     openai_images,
     openai_moderations,
+    openai_sound,
 )
 from tests.simulator.behaviour import Behaviour, behaviour_from_json
 from tests.simulator.connection import ClientGone, Connection, RawRequest, response_head
@@ -55,6 +56,9 @@ _FORMATS: dict[str, WireFormat] = {
     "rerank": cohere_rerank,
     "imagen": gemini_images,
     "gemini_embeddings": gemini_embeddings,
+    "speech": openai_sound.SPEECH,
+    "transcriptions": openai_sound.TRANSCRIPTIONS,
+    "translations": openai_sound.TRANSLATIONS,
     "openai": openai_format,
     "anthropic": anthropic_format,
     "gemini": gemini_format,
@@ -182,7 +186,9 @@ class Simulator:
         if not found or raw.method != "POST":
             return _send_json(connection, 404, _NOT_FOUND)
         wire, provider, model, streamed = found
-        body = _json_object(raw.body)
+        content_type = raw.headers.get("content-type", "")
+        is_form = content_type.startswith("multipart/form-data")
+        body = openai_sound.form(raw.body, content_type) if is_form else _json_object(raw.body)
         if wire not in (gemini_format, gemini_embeddings, gemini_images) and body is not None:
             model = str(body.get("model", ""))
             streamed = body.get("stream") is True
@@ -229,7 +235,7 @@ class Simulator:
     def _control(self, connection: Connection, raw: RawRequest, path: str) -> bool:
         if (raw.method, path) == ("GET", "/_sim/log"):
             listed = [_log_entry(request) for request in self.requests]
-            return _send_json(connection, 200, json.dumps(listed).encode())
+            return _send_json(connection, 200, json.dumps(listed, default=lambda raw: f"{len(raw)} bytes").encode())
         if (raw.method, path) == ("POST", "/_sim/reset"):
             self.reset()
             return _send_json(connection, 200, b"{}")
@@ -261,6 +267,8 @@ def _route(path: str) -> tuple[WireFormat, str, str, bool] | None:
         name, provider = "rerank", "cohere"
     elif path.endswith("/images/generations"):
         name, provider = "images", "openai"
+    elif "/audio/" in path and (sound := path.rpartition("/")[2]) in ("speech", "transcriptions", "translations"):
+        name, provider = sound, "openai"
     elif path.endswith("/v1/messages"):
         name = "anthropic"
     elif match := _GEMINI.search(path):
