@@ -9,7 +9,7 @@ from routing.endpoints.budget import BudgetView
 from routing.endpoints.chat.view import chat
 from routing.endpoints.completions.view import completions
 from routing.endpoints.embeddings.view import embeddings
-from routing.endpoints.images.view import generations
+from routing.endpoints.images.view import edits, generations
 from routing.endpoints.messages.counting import CountTokensView
 from routing.endpoints.messages.view import messages
 from routing.endpoints.models import ModelsView, ModelView
@@ -35,6 +35,8 @@ urlpatterns = [
     re_path(r"^(?:openai/deployments|(?:v1/)?engines)/(?P<alias>.+)/completions/?$", completions),
     re_path(r"^(?:openai/)?(?:v1/)?images/generations/?$", generations),
     re_path(r"^openai/deployments/(?P<alias>.+)/images/generations/?$", generations),
+    re_path(r"^(?:openai/)?(?:v1/)?images/edits/?$", edits),
+    re_path(r"^openai/deployments/(?P<alias>.+)/images/edits/?$", edits),
     re_path(r"^(?:openai/)?(?:v1/)?moderations/?$", moderations),
     re_path(r"^(?:v[12]/)?rerank/?$", rerank),
     re_path(r"^(?:openai/)?(?:v1/)?audio/speech/?$", speech),

@@ -23,7 +23,7 @@ ABSENT: Final = {
     "threads": "Assistants and threads are not served: use chat completions or responses",
     "vector_stores": "Vector stores are not served",
     "fine_tuning": "Fine-tuning is not served",
-    "images": "Pictures are made from texts alone: neither edits nor variations are served",
+    "images": "Of the paths of pictures there are generations and edits",
     "videos": "Films are not made here",
     "audio": "Of the paths of sound there are speech, transcriptions and translations",
 }

@@ -189,7 +189,8 @@ class Upstream(Protocol):
         """The same as a stream."""
 
     def draw(self, request: UpstreamRequest) -> WholeAnswer:
-        """OpenAI's pictures, of a request in its format. Raises UpstreamError."""
+        """OpenAI's pictures, of a request in its format; with files as ``image``, these are changed. Raises
+        UpstreamError."""
 
     def draw_stream(self, request: UpstreamRequest) -> AnswerStream:
         """The same as a stream, in one event a picture where the provider does not stream. Each chunk has the event

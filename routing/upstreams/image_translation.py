@@ -28,6 +28,7 @@ def draw(request: UpstreamRequest) -> WholeAnswer:
     deployment = request.deployment
     if deployment.litellm_provider not in _PURE:
         raise cannot("The gateway cannot ask this provider for pictures", "model")
+    images.resource_of(request)  # raises when a picture is to be changed
     if not request.api_key:  # litellm would go and look in the environment
         raise UpstreamError(FailureKind.NO_KEY, "The provider has no key")
     errors.authorization(request.api_key)

@@ -13,20 +13,27 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
+from urllib3.fields import RequestField
+from urllib3.filepost import encode_multipart_formdata
+
+from accounting import json_text
 from accounting.usage import Meter, Usage, UsageSource, quantity_name
 from routing.upstreams import errors
-from routing.upstreams.answers import loads
+from routing.upstreams.answers import dumps, loads
 from routing.upstreams.base import QUIET, Deployment, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.embeddings import answered
 from routing.upstreams.estimate import count_text
-from routing.upstreams.http.events import SILENCE, EventReader
-from routing.upstreams.http.transport import Whole
+from routing.upstreams.http.events import SILENCE, EventReader, post_stream
+from routing.upstreams.http.transport import Whole, post
+from routing.upstreams.mends.capability import cannot
 from routing.upstreams.price_map import limits_of
-from routing.upstreams.streams import Progress, next_event
+from routing.upstreams.streams import LiveStream, Progress, next_event
 from routing.upstreams.usage import usage_of_pictures
 
-PARTIAL: Final = "image_generation.partial_image"
-COMPLETED: Final = "image_generation.completed"
+#: The paths, and the words for them in the types of events.
+GENERATIONS: Final = "images/generations"
+EDITS: Final = "images/edits"
+_WORDS: Final = {GENERATIONS: "image_generation", EDITS: "image_edit"}
 MOST_PARTIALS: Final = 3
 #: https://platform.openai.com/docs/guides/image-generation#cost-and-latency
 TOKENS_A_PARTIAL: Final = 100
@@ -41,14 +48,22 @@ _TABLED: Final = re.compile(r"^(?:gpt-image-1(?:\.5|-mini)?(?:-\d{4}-\d\d-\d\d)?
 _BY_TOKENS: Final = re.compile(r"(?:^|/)(?:gpt-image-|chatgpt-image)")
 _DALL_E: Final = re.compile(r"(?:^|/)dall-e-([23])$")
 _GEMINI_PICTURES: Final = re.compile(r"gemini.*image|nano-banana")
+#: Fields of a form that are files.
+FILES: Final = ("image", "mask")
+#: Tokens of a picture that is looked at, at the most: 65, and 129 for each of eight tiles, and up to 6,144 where its
+#: details are to be kept. https://platform.openai.com/docs/guides/image-generation#input-tokens
+TOKENS_A_PICTURE_SEEN: Final = 8_192
+_EDITING: Final = frozenset({"azure", "custom_openai", "litellm_proxy", "openai", "openai_like"})
 #: What OpenAI's two families take. The other is refused by name, so it is left out.
 _GPT_IMAGE_TAKES: Final = frozenset(
     {
-        "background", "model", "moderation", "n", "output_compression", "output_format", "partial_images", "prompt",
-        "quality", "size", "user",
+        "background", "image", "input_fidelity", "mask", "model", "moderation", "n", "output_compression",
+        "output_format", "partial_images", "prompt", "quality", "size", "user",
     }
 )  # fmt: skip
-_DALL_E_TAKES: Final = frozenset({"model", "n", "prompt", "quality", "response_format", "size", "style", "user"})
+_DALL_E_TAKES: Final = frozenset(
+    {"image", "mask", "model", "n", "prompt", "quality", "response_format", "size", "style", "user"}
+)
 #: A quality that clients of one family ask of the other.
 _GPT_IMAGE_QUALITIES: Final = {"standard": "medium", "hd": "high"}
 _DALL_E_QUALITIES: Final = {"low": "standard", "medium": "standard", "high": "hd"}
@@ -85,12 +100,21 @@ def asked(body: Mapping[str, Any], deployment: Deployment) -> Asked:
     return Asked(kept, tuple(sorted(given.keys() - takes)))
 
 
+def resource_of(request: UpstreamRequest) -> str:
+    """The path of what is asked for. Raises UpstreamError when the provider does not change pictures."""
+    if "image" not in request.body:
+        return GENERATIONS
+    if request.deployment.litellm_provider not in _EDITING:
+        raise cannot("The gateway cannot ask this provider to change a picture", "image")
+    return EDITS
+
+
 def streams(deployment: Deployment) -> bool:
     """Whether the deployment shows a picture while it is made."""
     return deployment.litellm_provider in _STREAMING and _BY_TOKENS.search(deployment.model) is not None
 
 
-_STREAMING: Final = frozenset({"openai", "custom_openai", "litellm_proxy", "openai_like"})
+_STREAMING: Final = frozenset({"azure", "custom_openai", "litellm_proxy", "openai", "openai_like"})
 
 
 # --- what it comes to ---------------------------------------------------------------------------------------------
@@ -144,8 +168,44 @@ def estimated_usage(given: Mapping[str, Any], count: int, deployment: Deployment
 # --- answers ------------------------------------------------------------------------------------------------------
 
 
-def read(answer: Whole, request: UpstreamRequest, asked_for: Asked) -> WholeAnswer:
-    """An answer in OpenAI's format. Raises UpstreamError."""
+def draw(url: str, headers: Mapping[str, str], request: UpstreamRequest) -> WholeAnswer:
+    """Asks a provider that speaks OpenAI's format. Raises UpstreamError."""
+    sent = asked(request.body, request.deployment)
+    body, content_type = _written(sent.body)
+    return _read(post(url, {**headers, "Content-Type": content_type}, body, request.timeouts), request, sent)
+
+
+def draw_live(url: str, headers: Mapping[str, str], request: UpstreamRequest) -> LiveStream:
+    """The same as a stream, also of a model that does not stream. Raises UpstreamError."""
+    if not streams(request.deployment):
+        return LiveStream(Drawn(draw(url, headers, request), request))
+    sent = asked(request.body, request.deployment)
+    body, content_type = _written({**sent.body, "stream": True})
+    headers = {**headers, "Content-Type": content_type}
+    answer = post_stream(url, headers, body, request.timeouts, request.leash)
+    if isinstance(answer, Whole):
+        return LiveStream(Drawn(_read(answer, request, sent), request))
+    return LiveStream(Events(answer, request, sent.dropped))
+
+
+def _written(body: Json) -> tuple[bytes, str]:
+    """JSON, or a form when there are files in it."""
+    if "image" not in body:
+        return dumps(body), "application/json"
+    parts: list[RequestField] = []
+    for name, value in body.items():
+        if name not in FILES:
+            text = json_text.dumps(value).decode() if isinstance(value, bool) else str(value)
+            parts.append(RequestField(name, text.encode("utf-8", "surrogatepass")))
+            parts[-1].make_multipart()
+            continue
+        for file in value:
+            parts.append(RequestField(f"{name}[]" if len(value) > 1 else name, file.content, filename=file.name))
+            parts[-1].make_multipart(content_type=file.content_type or "application/octet-stream")
+    return encode_multipart_formdata(parts)
+
+
+def _read(answer: Whole, request: UpstreamRequest, asked_for: Asked) -> WholeAnswer:
     body = answered(answer, request.api_key)
     request_id = errors.request_id(answer.headers, request.api_key)
     return drawn(body, request.deployment, asked_for, http_status=answer.status, request_id=request_id)
@@ -241,7 +301,7 @@ class Events:
             raise self.progress.ended_early()
 
     def _chunk(self, event: Json) -> Json:
-        is_last = event.get("type") == COMPLETED
+        is_last = is_completed(event)
         if is_last:
             self._completed += 1
             counted = usage_of_pictures(event.get("usage"))
@@ -256,7 +316,8 @@ class Drawn:
     progress = Progress(spoken=True)
     has_event = False
 
-    def __init__(self, answer: WholeAnswer) -> None:
+    def __init__(self, answer: WholeAnswer, request: UpstreamRequest) -> None:
+        self._type = f"{_WORDS[resource_of(request)]}.completed"
         self.http_status = answer.http_status
         self.provider_request_id = answer.provider_request_id
         self.dropped_params = answer.dropped_params
@@ -273,9 +334,15 @@ class Drawn:
     def chunks(self) -> Iterator[Json]:
         said = {name: self._body[name] for name in _OF_AN_EVENT if name in self._body}
         for place, picture in enumerate(self._body["data"], start=1):
-            event = {"type": COMPLETED, "created_at": self._body["created"], **said, **picture}
+            event = {"type": self._type, "created_at": self._body["created"], **said, **picture}
             reason = "stop" if place == len(self._body["data"]) else None
             yield {"choices": [{"index": 0, "delta": {"images": [True]}, "finish_reason": reason}], "native": event}
+
+
+def is_completed(event: Mapping[str, Any]) -> bool:
+    """Whether the event has a picture as it is to be, and not how it comes on."""
+    kind = event.get("type")
+    return isinstance(kind, str) and kind.endswith(".completed")
 
 
 _OF_AN_EVENT: Final = ("background", "output_format", "quality", "size")

@@ -42,7 +42,7 @@ PATHS: Final = {
     Kind.CHAT: ("/v1/chat/completions",),
     Kind.EMBEDDING: ("/v1/embeddings",),
     Kind.COMPLETION: ("/v1/completions",),
-    Kind.IMAGE: ("/v1/images/generations",),
+    Kind.IMAGE: ("/v1/images/generations", "/v1/images/edits"),
     Kind.MODERATION: ("/v1/moderations",),
     Kind.RERANK: ("/v1/rerank",),
     Kind.SPEECH: ("/v1/audio/speech",),

@@ -89,21 +89,10 @@ class Relay:
         )
 
     def draw(self, request: UpstreamRequest) -> WholeAnswer:
-        url, headers = _address(request, "application/json", "images/generations")
-        asked = images.asked(request.body, request.deployment)
-        answer = post(url, headers, dumps(asked.body), request.timeouts)
-        return images.read(answer, request, asked)
+        return images.draw(*_address(request, "application/json", images.resource_of(request)), request)
 
     def draw_stream(self, request: UpstreamRequest) -> LiveStream:
-        if not images.streams(request.deployment):
-            return LiveStream(images.Drawn(self.draw(request)))
-        url, headers = _address(request, "text/event-stream", "images/generations")
-        asked = images.asked(request.body, request.deployment)
-        body = dumps({**asked.body, "stream": True})
-        answer = post_stream(url, headers, body, request.timeouts, request.leash)
-        if isinstance(answer, Whole):
-            return LiveStream(images.Drawn(images.read(answer, request, asked)))
-        return LiveStream(images.Events(answer, request, asked.dropped))
+        return images.draw_live(*_address(request, "text/event-stream", images.resource_of(request)), request)
 
     def moderate(self, request: UpstreamRequest) -> WholeAnswer:
         url, headers = _address(request, "application/json", "moderations")

@@ -83,10 +83,14 @@ class Sdk:
         raise cannot("The provider has no completions of the old kind", "model")
 
     def draw(self, request: UpstreamRequest) -> WholeAnswer:
+        if request.deployment.litellm_provider == "azure":
+            return images.draw(*azure.address(request, images.resource_of(request)), request)
         return image_translation.draw(request)
 
     def draw_stream(self, request: UpstreamRequest) -> LiveStream:
-        return LiveStream(images.Drawn(image_translation.draw(request)))
+        if request.deployment.litellm_provider == "azure":
+            return images.draw_live(*azure.address(request, images.resource_of(request)), request)
+        return LiveStream(images.Drawn(image_translation.draw(request), request))
 
     def moderate(self, request: UpstreamRequest) -> WholeAnswer:
         raise cannot("The provider has no moderations", "model")

@@ -65,7 +65,7 @@ class Translate:
         return image_translation.draw(request)
 
     def draw_stream(self, request: UpstreamRequest) -> LiveStream:
-        return LiveStream(images.Drawn(image_translation.draw(request)))
+        return LiveStream(images.Drawn(image_translation.draw(request), request))
 
     def moderate(self, request: UpstreamRequest) -> WholeAnswer:
         raise cannot("The provider has no moderations", "model")

@@ -10,10 +10,10 @@ import openai
 import pytest
 
 from routing.models import ModelAlias, Provider
-from tests.e2e.gateway import Gateway, Route
+from tests.e2e.gateway import Gateway, Route, http
 from tests.prices import LONG_AGO, add_price
 from tests.simulator import Behaviour, faults
-from tests.simulator.openai_images import PICTURE, TOKENS
+from tests.simulator.openai_images import PICTURE, TOKENS, TOKENS_SEEN
 
 #: Odd on purpose: a wrong rate changes the sum.
 BY_TOKENS = {"input": "5.01", "image_output": "40.07", "output": "10.03"}
@@ -242,3 +242,77 @@ def test_a_painter_is_not_asked_to_chat_nor_the_other_way_round(gateway: Gateway
             )
         with pytest.raises(openai.BadRequestError, match="/v1/chat/completions"):
             draw(gateway, chat.alias)
+
+
+SEEN = ("cat.png", b"\x89PNG a small cat", "image/png")
+
+
+def edit(gateway: Gateway, alias: str, **parameters: Any) -> Any:
+    image = parameters.pop("image", SEEN)
+    return gateway.client().images.edit(model=alias, image=image, prompt="a small cat", **parameters)
+
+
+def test_a_picture_is_changed_and_what_is_seen_is_charged_too(gateway: Gateway) -> None:
+    made = gpt(gateway)
+    answer = edit(
+        gateway, made.alias, mask=SEEN, n=2, quality="low", size="1024x1024", input_fidelity="high", user="u-1"
+    )
+    assert [each.b64_json for each in answer.data] == [PICTURE] * 2
+    (asked,) = gateway.sim.requests_to(made.providers[0])
+    assert asked.path.endswith("/images/edits")
+    assert asked.body is not None
+    assert asked.body["image"] == {"name": SEEN[0], "type": SEEN[2], "content": SEEN[1]}
+    assert asked.body["mask"]["content"] == SEEN[1]
+    assert {name: value for name, value in asked.body.items() if name not in ("image", "mask")} == {
+        "model": "gpt-image-1", "prompt": "a small cat", "n": "2", "quality": "low", "size": "1024x1024",
+        "input_fidelity": "high", "user": "u-1",
+    }  # fmt: skip
+    entry = gateway.entry(made.alias)
+    seen, output = 2 * TOKENS_SEEN["high"], 2 * TOKENS["low"]["1024x1024"]
+    assert (entry["endpoint"], entry["end_user"], entry["input_tokens"]) == ("images", "u-1", 3 + seen)
+    assert entry["quantities"] == {"image_input": str(seen), "image_output": str(output)}
+    assert entry["cost_usd"] == cost_of(3 + seen, output)  # without a rate of its own it costs as text
+    assert entry["hold_usd"] >= entry["cost_usd"]
+
+
+def test_a_changed_picture_is_streamed_while_it_is_made(gateway: Gateway) -> None:
+    made = gpt(gateway)
+    images = [SEEN, ("dog.png", b"\x89PNG a dog", "image/png")]
+    events = list(edit(gateway, made.alias, image=images, stream=True, partial_images=1, quality="low"))
+    assert [event.type for event in events] == ["image_edit.partial_image", "image_edit.completed"]
+    entry = gateway.entry(made.alias)
+    assert entry["cost_usd"] == cost_of(3 + TOKENS_SEEN["low"], TOKENS["low"]["1024x1536"] + 100)
+    assert Decimal(str(events[-1].usage.cost_usd)) == entry["cost_usd"]
+
+
+def test_a_step_that_changes_no_pictures_is_passed_over(gateway: Gateway) -> None:
+    made = route(gateway, ("gemini", IMAGEN, {"image": "0.021"}), ("openai", "dall-e-2", {"image": "0.019"}))
+    answer = edit(gateway, made.alias, response_format="b64_json")
+    assert answer.data[0].b64_json == PICTURE
+    entry = gateway.entry(made.alias)
+    assert (entry["provider"], entry["cost_usd"]) == (made.providers[1], Decimal("0.019"))
+    assert gateway.sim.requests_to(made.providers[0]) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "files", "param"),
+    [
+        ({}, {}, "image"),
+        ({}, {"picture": SEEN}, "picture"),
+        ({"n": "eleven"}, {"image": SEEN}, "n"),
+        ({"prompt": ""}, {"image": SEEN}, "prompt"),
+        ({"steps": "500"}, {"image": SEEN}, "steps"),
+    ],
+)
+def test_what_is_wrong_in_a_form_is_named_and_nothing_is_written(
+    gateway: Gateway, fields: dict[str, str], files: dict[str, Any], param: str
+) -> None:
+    made = gpt(gateway)
+    with gateway.nothing_written():
+        answer = http.post(
+            f"{gateway.url}/v1/images/edits",
+            data={"model": made.alias, "prompt": "a cat", **fields},
+            files={"user": (None, "u-1"), **files},
+        )
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["param"] == param

@@ -45,6 +45,10 @@ not_json = openai_format.not_json
 failure_event = openai_format.failure_event
 
 
+#: Tokens of a picture that is looked at: one tile, and more where its details are kept.
+TOKENS_SEEN = {"low": 65 + 129, "high": 65 + 129 + 4096}
+
+
 def refuse(asked: Asked) -> Failure | None:
     if refusal := openai_format.refuse_key(asked.headers):
         return refusal
@@ -53,7 +57,10 @@ def refuse(asked: Asked) -> Failure | None:
         return openai_format.invalid("You must provide a prompt.", "prompt")
     if family is None:
         return None  # another server's model
-    if unknown := sorted(body.keys() - _TAKEN[family]):
+    taken = _TAKEN[family] | ({"image", "image[]", "mask", "input_fidelity"} if _is_edit(body) else set())
+    if family == "dall-e-3" and _is_edit(body):
+        return openai_format.invalid("Invalid value: 'dall-e-3'. Value must be 'dall-e-2'.", "model", "invalid_value")
+    if unknown := sorted(body.keys() - taken):
         return openai_format.invalid(f"Unknown parameter: '{unknown[0]}'.", unknown[0], "unknown_parameter")
     for name, values in (("size", _SIZES[family]), ("quality", _QUALITIES[family])):
         if body.get(name) is not None and body[name] not in values:
@@ -80,9 +87,25 @@ def _family(model: str) -> str | None:
     return model if model in ("dall-e-2", "dall-e-3") else None
 
 
+def _is_edit(body: Mapping[str, Any]) -> bool:
+    return "image" in body or "image[]" in body
+
+
 def read(asked: Asked) -> Prompt:
-    tokens = count(asked.body["prompt"])
-    return Prompt(model=asked.model, streamed=asked.streamed, input_tokens=tokens, request=asked.body)
+    """A form has texts alone, and of several files under one name the last is enough here."""
+    body = dict(asked.body)
+    for name in ("n", "partial_images"):
+        if isinstance(body.get(name), str):
+            body[name] = int(body[name])
+    streamed = asked.streamed or body.get("stream") == "true"
+    seen = sum(name in body for name in ("image", "image[]", "mask")) * TOKENS_SEEN[body.get("input_fidelity", "low")]
+    return Prompt(
+        model=asked.model,
+        streamed=streamed,
+        input_tokens=count(body["prompt"]) + seen,
+        image_tokens=seen,
+        request=body,
+    )
 
 
 def whole(prompt: Prompt, answer: Answer) -> dict[str, Any]:
@@ -95,30 +118,34 @@ def whole(prompt: Prompt, answer: Answer) -> dict[str, Any]:
     if by_tokens:
         said |= _shape(body)
         if answer.usage:
-            said["usage"] = usage(prompt.input_tokens, body)
+            said["usage"] = usage(prompt, body)
     return said
 
 
 def events(prompt: Prompt, answer: Answer) -> Iterator[Event]:
     body = prompt.request or {}
     partials = body.get("partial_images") or 0
+    word = "image_edit" if _is_edit(body) else "image_generation"
     common = {"b64_json": PICTURE, "created_at": int(time.time()), **_shape(body)}
     for place in range(partials):
-        yield _event("image_generation.partial_image", {**common, "partial_image_index": place})
+        yield _event(f"{word}.partial_image", {**common, "partial_image_index": place})
     for _ in range(body.get("n") or 1):
-        counted = {"usage": usage(prompt.input_tokens, {**body, "n": 1})} if answer.usage else {}
-        yield _event("image_generation.completed", {**common, **counted})
+        counted = {"usage": usage(prompt, {**body, "n": 1})} if answer.usage else {}
+        yield _event(f"{word}.completed", {**common, **counted})
 
 
-def usage(input_tokens: int, body: Mapping[str, Any]) -> dict[str, Any]:
+def usage(prompt: Prompt, body: Mapping[str, Any]) -> dict[str, Any]:
     shape = _shape(body)
     output = TOKENS[shape["quality"]][shape["size"]] * (body.get("n") or 1)
     output += (body.get("partial_images") or 0) * TOKENS_A_PARTIAL
     return {
-        "input_tokens": input_tokens,
-        "input_tokens_details": {"text_tokens": input_tokens, "image_tokens": 0},
+        "input_tokens": prompt.input_tokens,
+        "input_tokens_details": {
+            "text_tokens": prompt.input_tokens - prompt.image_tokens,
+            "image_tokens": prompt.image_tokens,
+        },
         "output_tokens": output,
-        "total_tokens": input_tokens + output,
+        "total_tokens": prompt.input_tokens + output,
     }
 
 

@@ -265,7 +265,7 @@ def _route(path: str) -> tuple[WireFormat, str, str, bool] | None:
         name, provider = path.rpartition("/")[2], "openai"
     elif path.endswith("/rerank"):
         name, provider = "rerank", "cohere"
-    elif path.endswith("/images/generations"):
+    elif path.endswith(("/images/generations", "/images/edits")):
         name, provider = "images", "openai"
     elif "/audio/" in path and (sound := path.rpartition("/")[2]) in ("speech", "transcriptions", "translations"):
         name, provider = sound, "openai"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -15,7 +16,7 @@ from routing.catalog import Provider, Step
 from routing.endpoints.images.request import parse_generation
 from routing.serving.ceiling import Ceiling, Room
 from routing.upstreams import images, price_map
-from routing.upstreams.base import Deployment, FailureKind, Timeouts, UpstreamError
+from routing.upstreams.base import Deployment, FailureKind, File, Timeouts, UpstreamError
 from routing.upstreams.kinds import Kind, kind_of
 from routing.upstreams.litellm_import import load
 from routing.upstreams.registry import upstream_for
@@ -114,29 +115,45 @@ def test_a_picture_in_geminis_chat_format_is_read_with_its_tokens() -> None:
     assert drawn.usage == Usage(input_tokens=4, output_tokens=1290, quantities={"image_output": Decimal(1290)})
 
 
+@pytest.mark.parametrize("more", [{}, {"image": (File("a.png", "image/png", b"a"),)}], ids=["made", "changed"])
+def test_azure_is_asked_at_the_address_of_the_deployment(more: dict[str, Any]) -> None:
+    with Simulator() as sim:
+        request = call_to(sim, "openai", {"model": "alias", "prompt": "a cat", **more}, model="gpt-image-1")
+        deployment = replace(
+            request.deployment, litellm_provider="azure", base_url=sim.url, api_version="2025-04-01-preview"
+        )
+        drawn = upstream_for("azure").draw(replace(request, deployment=deployment))
+        (asked,) = sim.requests
+    assert drawn.body["data"][0]["b64_json"] == PICTURE
+    resource = "edits" if more else "generations"
+    assert (asked.path, asked.query) == (
+        f"/openai/deployments/gpt-image-1/images/{resource}", "api-version=2025-04-01-preview",
+    )  # fmt: skip
+    assert asked.headers["api-key"] == request.api_key
+
+
 def test_a_provider_that_makes_no_pictures_is_not_asked() -> None:
     with Simulator() as sim:
         for provider in ("anthropic", "bedrock"):
             request = call_to(sim, "anthropic", {"model": "alias", "prompt": "a cat"})
             with pytest.raises(UpstreamError) as refused:
-                upstream_for(provider).draw(
-                    type(request)(step(provider, "m").deployment, "k", request.body, request.timeouts)
-                )
+                upstream_for(provider).draw(replace(request, deployment=step(provider, "m").deployment))
             assert refused.value.kind is FailureKind.CAPABILITY
         assert sim.requests == []
 
 
-def dearest_bill(sent: dict[str, Any], model: str, written_tokens: int) -> Usage:
+def dearest_bill(sent: dict[str, Any], model: str, written_tokens: int, seen: int) -> Usage:
     """As OpenAI bills: what is not said may be of the dearest size and quality."""
     qualities = [TOKENS[sent["quality"]]] if sent.get("quality") in TOKENS else list(TOKENS.values())
     sizes = [sent["size"]] if sent.get("size") in TOKENS["low"] else list(TOKENS["low"])
     tokens = max(of[size] for of in qualities for size in sizes)
     tokens += (sent.get("partial_images") or 0) * TOKENS_A_PARTIAL + (350 if "mini" in model else 0)
     pictures = (sent.get("n") or 1) * tokens
+    looked_at = seen * (65 + 129 * 8 + 6144)
     return Usage(
-        input_tokens=len(sent["prompt"].encode()) + 16,
+        input_tokens=len(sent["prompt"].encode()) + 16 + looked_at,
         output_tokens=pictures + (sent.get("n") or 1) * written_tokens,
-        quantities={"image_output": Decimal(pictures)},
+        quantities={"image_input": Decimal(looked_at), "image_output": Decimal(pictures)},
     )
 
 
@@ -157,16 +174,18 @@ def explore(examples: int) -> None:
         ),
         model=st.sampled_from(["gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "dall-e-2", "dall-e-3", "flux"]),
         written_tokens=st.integers(0, 600),
+        seen=st.integers(0, 16),
     )
-    def holds(prompt: str, parameters: dict[str, Any], model: str, written_tokens: int) -> None:
+    def holds(prompt: str, parameters: dict[str, Any], model: str, written_tokens: int, seen: int) -> None:
         call, where = parse_generation({"model": "alias", "prompt": prompt, **parameters}), step("openai", model)
+        call = replace(call, files={"image": (File("a.png", "image/png", b"a"),) * seen} if seen else {})
         prices = PRICES if model.startswith("gpt") else BY_PIECE
         ceiling = Ceiling.of(call, where, prices, Room())
         assert ceiling.unbounded is None
         assert ceiling.hold_usd is not None
         sent = images.asked(call.request_for(where, ceiling.most), where.deployment).body
         if model.startswith("gpt"):
-            bill = cost_usd(dearest_bill(sent, model, written_tokens), prices)
+            bill = cost_usd(dearest_bill(sent, model, written_tokens, seen), prices)
         else:
             bill = cost_usd(images.pictures(sent.get("n") or 1, sent, where.deployment), prices)
         assert bill is not None

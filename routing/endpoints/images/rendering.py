@@ -5,8 +5,6 @@ https://platform.openai.com/docs/api-reference/images · https://platform.openai
 
 from __future__ import annotations
 
-from typing import Any
-
 from accounting import json_text
 from accounting.money import plain_usd
 from accounting.usage import Meter, Usage
@@ -14,7 +12,7 @@ from routing.endpoints.images.request import ImagesCall
 from routing.exceptions import GatewayError
 from routing.serving.call import Consumed
 from routing.upstreams.base import FailureKind, Json, UpstreamError
-from routing.upstreams.images import COMPLETED
+from routing.upstreams.images import is_completed
 
 COMMENT = b": keep-alive\n\n"  # no client takes it for an event
 _as_json = json_text.dumps_line
@@ -53,7 +51,7 @@ class ImageFrames:
         native = event.get("native")
         if native is None:
             return None
-        if native.get("type") != COMPLETED:
+        if not is_completed(native):
             return _frame(native)
         before, self._last = self._last, native
         return None if before is None else _frame(before)
@@ -67,7 +65,7 @@ class ImageFrames:
         # A number with all its digits: neither a float nor, as `json` would have it, a text.
         cost_usd = b"null" if consumed.cost_usd is None else plain_usd(consumed.cost_usd).encode()
         data = _as_json(last)[:-1] + b',"usage":' + _as_json(usage)[:-1] + b',"cost_usd":' + cost_usd + b"}}"
-        return b"event: " + COMPLETED.encode() + b"\ndata: " + data + b"\n\n"
+        return _head(self._last) + b"data: " + data + b"\n\n"
 
     def comment(self) -> bytes:
         return COMMENT
@@ -82,11 +80,12 @@ class ImageFrames:
         return b"event: error\ndata: " + _as_json(body) + b"\n\n"
 
 
-def _frame(event: dict[str, Any]) -> bytes:
+def _frame(event: Json) -> bytes:
+    return _head(event) + b"data: " + _as_json(event) + b"\n\n"
+
+
+def _head(event: Json) -> bytes:
+    """The event's name, when it is a plain one."""
     name = event.get("type")
-    head = (
-        f"event: {name}\n".encode()
-        if isinstance(name, str) and name.replace("_", "").replace(".", "").isalnum()
-        else b""
-    )
-    return head + b"data: " + _as_json(event) + b"\n\n"
+    is_plain = isinstance(name, str) and name.isascii() and name.replace("_", "").replace(".", "").isalnum()
+    return f"event: {name}\n".encode() if is_plain else b""

@@ -5,30 +5,42 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, ClassVar, Final
 
 from accounting.tags import Tags
 from accounting.usage import Meter, Usage
+from routing.api.parts import Form
 from routing.catalog import Step
-from routing.endpoints.fields import alias_of, end_user_of, optional, required, tags_of, whole_number
-from routing.exceptions import InvalidRequest
-from routing.serving.call import Call, Partial, Quantities, Received, Unbounded
+from routing.endpoints.fields import (
+    alias_of,
+    end_user_of,
+    optional,
+    refuse_more_than,
+    required,
+    tags_of,
+    whole_number,
+)
+from routing.exceptions import InvalidRequest, MissingParameter
+from routing.serving.call import Call, CappedBy, Partial, Quantities, Received, Unbounded
 from routing.upstreams import images
-from routing.upstreams.base import AnswerStream, Json, Upstream, UpstreamRequest, WholeAnswer
+from routing.upstreams.base import AnswerStream, File, Json, Upstream, UpstreamRequest, WholeAnswer
 from routing.upstreams.kinds import Kind
 
 MAX_PICTURES: Final = 10  # OpenAI's limit of `n`
 MAX_PROMPT_CHARACTERS: Final = 100_000  # OpenAI takes 32,000
 #: What stands around a prompt.
 TOKENS_A_PROMPT: Final = 64
+MAX_FILES: Final = 16  # OpenAI's limit
+_NUMBERS: Final = frozenset({"n", "output_compression", "partial_images"})
 #: What is known to change nothing but the picture: of OpenAI's format, and what other providers added. The size and
 #: the quality have prices.
 _FREE: Final = frozenset(
     {
-        "background", "metadata", "model", "moderation", "n", "negative_prompt", "output_compression", "output_format",
-        "partial_images", "prompt", "quality", "response_format", "seed", "size", "stream", "style", "user",
+        "background", "input_fidelity", "metadata", "model", "moderation", "n", "negative_prompt",
+        "output_compression", "output_format", "partial_images", "prompt", "quality", "response_format", "seed",
+        "size", "stream", "style", "user",
     }
 )  # fmt: skip
 
@@ -48,6 +60,7 @@ class ImagesCall:
     end_user: str
     tags: Tags
     deadline: float | None = None  # monotonic: when the client no longer wants an answer
+    files: Mapping[str, tuple[File, ...]] = field(default_factory=dict)  # the pictures to be changed, and a mask
 
     def left_s(self) -> float:
         return math.inf if self.deadline is None else self.deadline - time.monotonic()
@@ -58,13 +71,18 @@ class ImagesCall:
             most = Quantities(
                 input_tokens=0,
                 output_cap_tokens=0,
+                capped_by=CappedBy.NOBODY,
                 units={images.picture_name(given, step.deployment): Decimal(self.pictures)},
                 needs={"model": Meter.IMAGE},
             )
         else:
             tokens = images.most_output_tokens(given, step.deployment)
+            seen = sum(map(len, self.files.values()))
             most = Quantities(
-                input_tokens=_most_tokens(str(given["prompt"])), output_cap_tokens=tokens or 0, answers=self.pictures
+                input_tokens=_most_tokens(str(given["prompt"])) + seen * images.TOKENS_A_PICTURE_SEEN,
+                output_cap_tokens=tokens or 0,
+                capped_by=CappedBy.NOBODY,
+                answers=self.pictures,
             )
             if tokens is None:
                 raise Unbounded("model", f"nobody says how many tokens a picture of {step.deployment.model} is", most)
@@ -74,7 +92,7 @@ class ImagesCall:
         return most
 
     def request_for(self, step: Step, most: Quantities) -> Json:
-        return dict(self.body)
+        return {**self.body, **self.files}
 
     def ask_otherwise(self, step: Step) -> bool:
         return False
@@ -117,6 +135,38 @@ class PartialPicture:
 def _most_tokens(prompt: str) -> int:
     """No tokenizer makes more tokens of a text than it has bytes."""
     return len(prompt.encode("utf-8", "surrogatepass")) + TOKENS_A_PROMPT
+
+
+def parse_edit(form: Form, alias_in_path: str | None = None, deadline: float | None = None) -> ImagesCall:
+    """Validate a form with pictures that are to be changed. Raises InvalidRequest, whose ``param`` names the field."""
+    body: Json = {}
+    metadata = {}
+    for name, values in form.fields.items():
+        if name.startswith("metadata["):
+            metadata[name.removeprefix("metadata[").rstrip("]")] = values[-1]
+        else:
+            body[name] = _value(name, values[-1])
+    if metadata:
+        body["metadata"] = metadata
+    for name in form.files:
+        if name not in images.FILES:
+            raise InvalidRequest(
+                f"There is a file under '{name[:100]}'; send it as 'image' or 'mask'.", param=name[:100]
+            )
+    if not form.files.get("image"):
+        raise MissingParameter("'image' is required: a file with a name.", param="image")
+    refuse_more_than(MAX_FILES, len(form.files["image"]), "pictures", "image")
+    refuse_more_than(1, len(form.files.get("mask", ())), "masks", "mask")
+    return replace(parse_generation(body, alias_in_path, deadline), files=form.files)
+
+
+def _value(name: str, text: str) -> Any:
+    """A form has texts alone."""
+    if name == "stream" and text in ("true", "false"):
+        return text == "true"
+    if name in _NUMBERS and text.isascii() and text.isdigit() and len(text) < 10:
+        return int(text)
+    return text
 
 
 def parse_generation(body: Any, alias_in_path: str | None = None, deadline: float | None = None) -> ImagesCall:

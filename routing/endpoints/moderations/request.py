@@ -14,7 +14,7 @@ from routing.catalog import Step
 from routing.endpoints.chat.ceiling import image_ceiling
 from routing.endpoints.fields import alias_of, end_user_of, required, tags_of
 from routing.exceptions import InvalidRequest
-from routing.serving.call import Quantities, Received, Unbounded
+from routing.serving.call import CappedBy, Quantities, Received, Unbounded
 from routing.upstreams.base import Json, Upstream, UpstreamRequest, WholeAnswer
 from routing.upstreams.estimate import TOKENS_AN_IMAGE, count_text
 from routing.upstreams.kinds import Kind
@@ -48,7 +48,11 @@ class ModerationsCall:
         """No tokenizer makes more tokens of a text than it has bytes."""
         texts, pictures = _parts(self.body["input"])
         tokens = sum(len(text.encode("utf-8", "surrogatepass")) + TOKENS_AN_INPUT for text in texts)
-        most = Quantities(input_tokens=tokens + pictures * image_ceiling(step.deployment.model), output_cap_tokens=0)
+        most = Quantities(
+            input_tokens=tokens + pictures * image_ceiling(step.deployment.model),
+            output_cap_tokens=0,
+            capped_by=CappedBy.NOBODY,
+        )
         unknown = next((name for name in self.body if name not in _FREE), None)
         if unknown is not None:
             raise Unbounded(unknown, "it is not known to cost nothing more", most)

@@ -14,7 +14,7 @@ from accounting.usage import Meter, Usage, quantity_name
 from routing.catalog import Step
 from routing.endpoints.fields import alias_of, end_user_of, optional, required, tags_of, whole_number
 from routing.exceptions import InvalidRequest
-from routing.serving.call import Quantities, Received, Unbounded
+from routing.serving.call import CappedBy, Quantities, Received, Unbounded
 from routing.upstreams import rerank
 from routing.upstreams.base import Json, Upstream, UpstreamRequest, WholeAnswer
 from routing.upstreams.kinds import Kind
@@ -54,11 +54,13 @@ class RerankCall:
             most = Quantities(
                 input_tokens=0,
                 output_cap_tokens=0,
+                capped_by=CappedBy.NOBODY,
                 units={quantity_name(Meter.SEARCH): searches},
                 needs={"model": Meter.SEARCH},
             )
         else:
-            most = Quantities(input_tokens=rerank.most_tokens(query, documents), output_cap_tokens=0)
+            tokens = rerank.most_tokens(query, documents)
+            most = Quantities(input_tokens=tokens, output_cap_tokens=0, capped_by=CappedBy.NOBODY)
         for index, document in enumerate(documents):
             if isinstance(document, dict) and document.keys() != {"text"}:
                 raise Unbounded(f"documents[{index}]", "how much stands behind it is not known", most)
