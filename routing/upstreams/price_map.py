@@ -67,6 +67,9 @@ _INCLUSIVE = frozenset({"xai"})
 _CACHED_SHARE = {"fireworks_ai": Decimal("0.5")}
 
 
+#: Modes whose models are not billed as a chat is, by input and output.
+_OF_THEIR_OWN = frozenset({"image_generation", "image_edit", "moderation", "rerank"})
+
 #: What litellm lets stand between a provider and its model: by which of its APIs the model is asked, and where it is.
 _ROUTE = re.compile(
     r"(?:converse|converse_like|invoke|responses|global|global-standard|eu|us|[a-z]{2}(?:-gov)?-[a-z]+-\d)/"
@@ -143,11 +146,15 @@ def is_litellm_provider(name: str) -> bool:
 def price_of(litellm_provider: str, model: str) -> PriceList | None:
     """The list price of a provider's model, its images of all sizes included; None when the map does not have it, and
     when the model chats and is billed by something else than its tokens (:func:`chat_price`)."""
-    rates = {rate.place: rate for rate in _image_sizes(litellm_provider, model)}
     entry = costs_of(litellm_provider, model)
     listed = read(entry, litellm_provider)
     if listed is not None and entry.get("mode") == "chat" and _is_billed_otherwise(entry, listed):
         return None
+    return _with_sizes(listed, litellm_provider, model)
+
+
+def _with_sizes(listed: PriceList | None, litellm_provider: str, model: str) -> PriceList | None:
+    rates = {rate.place: rate for rate in _image_sizes(litellm_provider, model)}
     rates |= {} if listed is None else {rate.place: rate for rate in listed.rates}
     return PriceList(tuple(rates.values())) if rates else None
 
@@ -200,6 +207,7 @@ def read(entry: Mapping[str, Any], litellm_provider: str) -> PriceList | None:
     _discount_cached(rates, litellm_provider)
     _bill_text_as_images(rates)
     _count_images_made(rates, str(entry.get("mode") or ""))
+    _bill_seconds_heard(rates, str(entry.get("mode") or ""))
     return PriceList(tuple(rates.values())) if rates else None
 
 
@@ -211,6 +219,13 @@ def chat_price(entry: Mapping[str, Any], litellm_provider: str) -> PriceList | N
     if prices is None or Meter.INPUT not in rates or Meter.OUTPUT not in rates:
         return None
     return None if _is_billed_otherwise(entry, prices) else prices
+
+
+def price_in(entry: Mapping[str, Any], litellm_provider: str, model: str) -> PriceList | None:
+    """The price in an entry, whatever the model is for; None when it does not say what all of it costs."""
+    if str(entry.get("mode") or "") not in _OF_THEIR_OWN:
+        return chat_price(entry, litellm_provider)
+    return _with_sizes(read(entry, litellm_provider), litellm_provider, model)
 
 
 def _is_billed_otherwise(entry: Mapping[str, Any], prices: PriceList) -> bool:
@@ -306,6 +321,14 @@ def _count_images_made(rates: dict[Any, Rate], mode: str) -> None:
             del rates[place]
             counted = Rate(Meter.IMAGE, rate.usd_per_unit, rate.qualifier, rate.tier, rate.above_input_tokens)
             rates[counted.place] = counted
+
+
+def _bill_seconds_heard(rates: dict[Any, Rate], mode: str) -> None:
+    """A model that writes sound down bills the sound's seconds once, whichever of its two prices the map has for them;
+    when it has both, litellm takes that of the output."""
+    heard, written = Rate(Meter.INPUT_SECOND, Decimal(0)).place, Rate(Meter.OUTPUT_SECOND, Decimal(0)).place
+    if mode == "audio_transcription" and (said := rates.pop(written, None)) is not None and said.usd_per_unit:
+        rates[heard] = Rate(Meter.INPUT_SECOND, said.usd_per_unit)
 
 
 def _image_sizes(litellm_provider: str, model: str) -> Iterator[Rate]:
