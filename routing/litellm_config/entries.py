@@ -25,9 +25,9 @@ T = TypeVar("T")
 #: The provider of a model name without a prefix. litellm's price map knows the provider of other names.
 _BARE_NAMES = (("gpt-", "openai"), ("chatgpt-", "openai"), ("o1", "openai"), ("o3", "openai"), ("o4", "openai"),
                ("claude-", "anthropic"), ("gemini-", "gemini"))  # fmt: skip
-_SERVED_MODES = frozenset({"", "chat", "responses", "embedding"})
+_SERVED_MODES = frozenset({"", "chat", "responses", "embedding", "audio_speech", "audio_transcription"})
 #: Beginnings of names of models for which there is no endpoint, and that the price map does not list without a prefix.
-_NOT_SERVED = ("dall-e", "gpt-image-", "whisper", "tts-", "text-moderation-", "omni-moderation-")
+_NOT_SERVED = ("dall-e", "gpt-image-", "text-moderation-", "omni-moderation-")
 _INFO = frozenset({"mode", "base_model"})
 #: litellm's way to OpenAI's Responses API. A chat completion asks the same model.
 _RESPONSES = "responses/"
