@@ -206,8 +206,9 @@ def cost_usd(usage: Usage, prices: PriceList, *, tier: Tier = Tier.STANDARD) -> 
     that has no rate, so nobody knows."""
     rates = prices.rates_of(tier, usage.input_tokens)
     tokens_usd = units_usd = _NOTHING
-    is_by_tokens = usage.input_tokens > 0 and Meter.INPUT in rates
-    is_by_measure = not is_by_tokens and _is_measured(usage.quantities)
+    is_measured = _is_measured(usage.quantities)
+    is_by_tokens = usage.input_tokens > 0 and Meter.INPUT in rates and not (is_measured and _is_by_measure(rates))
+    is_by_measure = is_measured and not is_by_tokens
     for meter, amount in _tokens(usage):
         if not amount or is_by_measure:
             continue
@@ -267,6 +268,11 @@ def ceiling_usd(
         else:
             others += usd
     return (max(tokens, measured) + others).quantize(PLACES, ROUND_CEILING)
+
+
+def _is_by_measure(rates: Mapping[Meter, Decimal]) -> bool:
+    """Whether tokens cost nothing because their measure costs something."""
+    return any(map(rates.get, MEASURES_OF_INPUT)) and not any(map(rates.get, (*_OF_INPUT, *_OF_OUTPUT)))
 
 
 def _is_measured(quantities: Mapping[str, Decimal]) -> bool:

@@ -28,11 +28,12 @@ _BARE_NAMES = (("gpt-", "openai"), ("chatgpt-", "openai"), ("o1", "openai"), ("o
                ("claude-", "anthropic"), ("gemini-", "gemini"))  # fmt: skip
 _SERVED_MODES = frozenset(
     {
-        "", "chat", "completion", "embedding", "image_edit", "image_generation", "moderation", "rerank", "responses",
+        "", "audio_speech", "audio_transcription", "chat", "completion", "embedding", "image_edit", "image_generation",
+        "moderation", "rerank", "responses",
     }
 )  # fmt: skip
 #: Beginnings of names of models for which there is no endpoint, and that the price map does not list without a prefix.
-_NOT_SERVED = ("whisper", "tts-")
+_NOT_SERVED = ("sora-",)
 _INFO = frozenset({"mode", "base_model"})
 #: litellm's way to OpenAI's Responses API. A chat completion asks the same model.
 _RESPONSES = "responses/"

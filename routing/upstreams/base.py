@@ -64,6 +64,7 @@ class File:
     name: str
     content_type: str
     content: bytes
+    seconds: int | None = None  # that its sound lasts at the most, begun ones too; None: nobody has measured it
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from accounting.pricing import PriceList, Rate
+from accounting.pricing import MEASURES_OF_INPUT, PriceList, Rate
 from accounting.usage import Meter, Tier
 from routing.upstreams import litellm_import
 from routing.upstreams.providers import PROVIDERS
@@ -212,10 +212,13 @@ def read(entry: Mapping[str, Any], litellm_provider: str) -> PriceList | None:
 
 
 def chat_price(entry: Mapping[str, Any], litellm_provider: str) -> PriceList | None:
-    """As :func:`read`; None when the entry does not say what the tokens of a chat cost. Tokens for nothing beside any
-    other cost mean that the model is billed by something else: that is unpriced, and not free."""
+    """As :func:`read`; None when the entry says neither what the tokens of a chat cost, nor what the seconds or
+    characters of a model of sound do. Tokens for nothing beside any other cost mean that the model is billed by
+    something else: that is unpriced, and not free."""
     prices = read(entry, litellm_provider)
     rates = {} if prices is None else prices.rates_of(Tier.STANDARD, 0)
+    if prices is not None and Meter.INPUT not in rates and any(rates.get(meter) for meter in MEASURES_OF_INPUT):
+        return prices
     if prices is None or Meter.INPUT not in rates or Meter.OUTPUT not in rates:
         return None
     return None if _is_billed_otherwise(entry, prices) else prices
@@ -327,8 +330,8 @@ def _bill_seconds_heard(rates: dict[Any, Rate], mode: str) -> None:
     """A model that writes sound down bills the sound's seconds once, whichever of its two prices the map has for them;
     when it has both, litellm takes that of the output."""
     heard, written = Rate(Meter.INPUT_SECOND, Decimal(0)).place, Rate(Meter.OUTPUT_SECOND, Decimal(0)).place
-    if mode == "audio_transcription" and (said := rates.pop(written, None)) is not None and said.usd_per_unit:
-        rates[heard] = Rate(Meter.INPUT_SECOND, said.usd_per_unit)
+    if mode == "audio_transcription" and written in rates and rates[written].usd_per_unit:
+        rates[heard] = Rate(Meter.INPUT_SECOND, rates.pop(written).usd_per_unit)
 
 
 def _image_sizes(litellm_provider: str, model: str) -> Iterator[Rate]:

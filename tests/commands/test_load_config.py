@@ -660,6 +660,26 @@ def test_tokens_for_nothing_beside_another_cost_are_unpriced_and_not_free(tmp_pa
     assert rate(Price.objects.get(model="own")) == 0
 
 
+def test_models_of_sound_are_taken_with_their_prices(tmp_path: Path) -> None:
+    text = """model_list:
+- {model_name: hear, litellm_params: {model: whisper-1}, model_info: {mode: audio_transcription}}
+- {model_name: hear-fast, litellm_params: {model: groq/whisper-large-v3-turbo}, model_info: {mode: audio_transcription}}
+- {model_name: say, litellm_params: {model: openai/tts-1}, model_info: {mode: audio_speech}}
+- {model_name: say-well, litellm_params: {model: openai/gpt-4o-mini-tts}}
+- {model_name: own, litellm_params: {model: openai/our-voice, input_cost_per_character: 0.00002}}
+"""
+    said = load(write(tmp_path, text))
+    assert "no endpoint" not in said
+    assert "no price" not in said
+    whisper, groq = Price.objects.get(model="whisper-1"), Price.objects.get(model="whisper-large-v3-turbo")
+    assert rate(whisper, Meter.INPUT_SECOND) == Decimal("0.0001")
+    assert rate(whisper, Meter.OUTPUT_SECOND) is None  # the map has both, and a second is billed once
+    assert rate(groq, Meter.INPUT_SECOND) == Decimal("0.00001111")
+    assert rate(Price.objects.get(model="tts-1"), Meter.INPUT_CHARACTER) == 15
+    assert rate(Price.objects.get(model="gpt-4o-mini-tts"), Meter.AUDIO_OUTPUT) == 12
+    assert rate(Price.objects.get(model="our-voice"), Meter.INPUT_CHARACTER) == 20
+
+
 def test_nothing_that_could_be_taken_over_is_an_error_that_says_why(tmp_path: Path) -> None:
     before, out = snapshot(), StringIO()
     text = "model_list: [{model_name: m, litellm_params: {model: nobody/x}}]"

@@ -64,10 +64,24 @@ def test_a_provider_is_read_from_the_name_or_beside_it(params: str, provider: st
 
 
 @pytest.mark.parametrize(
+    ("params", "info"),
+    [
+        ("model: openai/whisper-1", "{}"),
+        ("model: whisper-1", "{mode: audio_transcription}"),
+        ("model: groq/whisper-large-v3", "{mode: audio_transcription}"),
+        ("model: tts-1-hd", "{mode: audio_speech}"),
+        ("model: azure/speech-of-ours", "{mode: audio_speech}"),
+    ],
+)
+def test_models_of_sound_are_read(params: str, info: str) -> None:
+    assert entry(params, info).alias == "m"
+
+
+@pytest.mark.parametrize(
     ("params", "info", "says"),
     [
         ("model: openai/whatever", "{mode: video_generation}", "there is no endpoint for video_generation"),
-        ("model: openai/whisper-1", "{}", "there is no endpoint for such a model"),
+        ("model: openai/sora-9", "{}", "there is no endpoint for such a model"),
         ("model: azure/", "{}", "no model is named after azure/"),
     ],
 )
