@@ -18,6 +18,10 @@ from routing.endpoints.spending import SpendingView
 #: The views that call no provider.
 FREE_VIEWS: Final = frozenset(
     {
+        "routing.endpoints.gemini.counting.GeminiCountView",
+        "routing.endpoints.gemini.models.GeminiAbsentView",
+        "routing.endpoints.gemini.models.GeminiModelView",
+        "routing.endpoints.gemini.models.GeminiModelsView",
         "routing.endpoints.messages.counting.CountTokensView",
         "routing.endpoints.model_info.ModelInfoView",
         "routing.endpoints.models.ModelsView",

@@ -277,6 +277,11 @@ class Fallback(models.Model):
         return f"{self.position}. {self.target}"
 
 
+#: The names of these two in 0.1.0, which scripts of operators still have.
+Deployment = FurtherDeployment
+FallbackStep = Fallback
+
+
 class BreakerState(models.TextChoices):
     CLOSED = "closed"
     OPEN = "open"

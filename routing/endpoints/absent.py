@@ -34,7 +34,6 @@ ABSENT: Final = {
     "audio": "Speech is neither made nor written down here",
     "moderations": "Moderations are not served",
     "rerank": "Reranking is not served",
-    "completions": "Completions of the old kind are not served: use chat completions",
 }
 
 

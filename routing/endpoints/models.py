@@ -16,6 +16,7 @@ from rest_framework.views import APIView
 
 from routing.api.authentication import KeyAuthentication, caller_now
 from routing.catalog import Catalog
+from routing.endpoints.gemini.models import google_model, google_models
 from routing.endpoints.messages import rendering as messages_rendering
 from routing.endpoints.offers import Offer
 from routing.exceptions import InvalidRequest, ModelNotFound
@@ -46,6 +47,8 @@ class ModelsView(_ModelsPage):
 
     def get(self, request: Request) -> HttpResponse:
         snapshot, key = caller_now(request)
+        if _speaks_google(request):
+            return JsonResponse(google_models(snapshot, key))
         names = snapshot.models(key.may_use)
         if not self.is_anthropic:
             return JsonResponse({"object": "list", "data": [_model(offer) for offer in _offers(snapshot, names)]})
@@ -68,6 +71,8 @@ class ModelView(_ModelsPage):
         found = snapshot.alias(alias)
         if found is None or not found.enabled or not key.may_use(alias, found.wildcard):
             raise ModelNotFound(alias, snapshot.aliases_of(key))
+        if _speaks_google(request):
+            return JsonResponse(google_model(snapshot, alias))
         offer = Offer.of(found, snapshot, datetime.now(UTC))
         return JsonResponse(_anthropic_model(offer) if self.is_anthropic else _model(offer))
 
@@ -75,6 +80,11 @@ class ModelView(_ModelsPage):
 def _offers(snapshot: Catalog, names: Sequence[str]) -> list[Offer]:
     now = datetime.now(UTC)
     return [Offer.of(alias, snapshot, now) for alias in map(snapshot.alias, names) if alias is not None]
+
+
+def _speaks_google(request: Request) -> bool:
+    """Whether the client speaks Google's format, whose clients have the key in this header."""
+    return "x-goog-api-key" in request.headers
 
 
 def _model(offer: Offer) -> Json:

@@ -26,7 +26,7 @@ from routing.serving.call import Call
 from routing.serving.callers import identify_in
 from routing.serving.ceiling import Ceiling, Room
 from routing.upstreams.base import FailureKind, UpstreamError
-from routing.upstreams.kinds import PATHS, Kind, kind_of
+from routing.upstreams.kinds import PATHS, Kind, can_serve, kind_of
 
 SETTLE_MARGIN_S = 120  # beyond the chain's own time limits: no request can still need a hold that is older
 Chance = Callable[[str], float]
@@ -335,7 +335,7 @@ def steps_of(snapshot: Catalog, call: Call, key: Key, affinity: Affinity | None)
     steps = snapshot.chain(call.alias, chance=chance_of(affinity), may_fall_back_to=key.may_fall_back_to)
     if not steps:
         raise exceptions.ModelNotFound(call.alias, [name for name in snapshot.aliases_of(key) if name != call.alias])
-    fitting = tuple(step for step in steps if _kind_of(step) in (None, call.kind))
+    fitting = tuple(step for step in steps if can_serve(_kind_of(step), call.kind))
     if not fitting:
         kind = _kind_of(steps[0]) or call.kind
         raise exceptions.WrongKind(call.alias, kind, call.kind, PATHS.get(kind, ()))
