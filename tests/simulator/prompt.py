@@ -39,8 +39,8 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class CacheMark:
-    """A prefix that is cached: what it is, its length, and for how long the client asked for that ("5m" or "1h"; empty: it
-    has not asked, and pays nothing for the writing)."""
+    """A prefix that is cached: what it is, its length, and for how long its client asked for that ("5m", "1h"; empty:
+    the client has not asked, and pays nothing for the writing)."""
 
     fingerprint: str
     tokens: int

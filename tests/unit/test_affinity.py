@@ -17,6 +17,7 @@ from routing.catalog import Alias, Catalog, Provider, Step
 from routing.endpoints.chat.request import parse_chat
 from routing.endpoints.conversations import affinity_of
 from routing.endpoints.embeddings.request import parse_embeddings
+from routing.endpoints.gemini.request import parse_gemini
 from routing.endpoints.messages.request import parse_messages
 from routing.endpoints.responses.request import parse_responses
 from routing.secrets.rotation import choose, failed
@@ -76,7 +77,14 @@ def test_every_process_comes_to_the_same_order() -> None:
 
 def test_a_new_version_of_the_gateway_comes_to_the_same_order_too() -> None:
     equal = dict.fromkeys("xyz", 1)
-    assert ["".join(order(conversation, equal)) for conversation in CONVERSATIONS[:6]] == ["yzx", "yxz", "zxy", "zyx", "zxy", "xzy"]
+    assert ["".join(order(conversation, equal)) for conversation in CONVERSATIONS[:6]] == [
+        "yzx",
+        "yxz",
+        "zxy",
+        "zyx",
+        "zxy",
+        "xzy",
+    ]
 
 
 # --- provider keys ----------------------------------------------------------------------------------------------------
@@ -170,6 +178,18 @@ def test_responses_are_known_by_instructions_and_first_input() -> None:
     assert first == place(responses(input=[item], instructions="Be kind"))
     assert first == place(responses(input=[item, *REST], instructions="Be kind"))
     assert first != place(responses(input="Hello", instructions="Be rude"))
+
+
+def test_googles_format_is_known_by_its_instruction_and_first_words() -> None:
+    hello, answer = {"parts": [{"text": "Hello"}]}, {"role": "model", "parts": [{"text": "Ahoy"}]}
+    kind = {"parts": [{"text": "Be kind"}]}
+
+    def google(*contents: Any, **fields: Any) -> Any:
+        return parse_gemini({"contents": list(contents), **fields}, "a")
+
+    first = place(google(hello, systemInstruction=kind))
+    assert first == place(google({"role": "user", **hello}, answer, hello, system_instruction=kind))
+    assert first not in (place(google(hello)), place(google({"parts": [{"text": "Ahoy"}]}, systemInstruction=kind)))
 
 
 @pytest.mark.parametrize(
