@@ -26,7 +26,7 @@ from routing.serving.call import Call
 from routing.serving.callers import identify_in
 from routing.serving.ceiling import Ceiling, Room
 from routing.upstreams.base import FailureKind, UpstreamError
-from routing.upstreams.kinds import PATHS, Kind, can_serve, kind_of
+from routing.upstreams.kinds import Kind, can_serve, kind_of, paths_of
 
 SETTLE_MARGIN_S = 120  # beyond the chain's own time limits: no request can still need a hold that is older
 Chance = Callable[[str], float]
@@ -339,7 +339,7 @@ def steps_of(snapshot: Catalog, call: Call, key: Key, affinity: Affinity | None)
     fitting = tuple(step for step in steps if can_serve(_kind_of(step), call.kind))
     if not fitting:
         kind = _kind_of(steps[0]) or call.kind
-        raise exceptions.WrongKind(call.alias, kind, call.kind, PATHS.get(kind, ()))
+        raise exceptions.WrongKind(call.alias, kind, call.kind, paths_of(kind, call.alias)[:1])
     return fitting
 
 

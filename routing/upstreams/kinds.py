@@ -37,7 +37,7 @@ _KINDS: Final = {
 _COMPLETE_ALONE: Final = frozenset({"openai", "azure"})
 _MODELS_OF_ALL_KINDS: Final = frozenset({"gemini", "vertex_ai"})  # each of which answers a chat, with sound or of it
 _OF_SOUND: Final = frozenset({Kind.SPEECH, Kind.TRANSCRIPTION})
-#: The paths under which a model of a kind is asked. Google's have the alias in them.
+#: The paths under which a model of a kind is asked, that of OpenAI's format first.
 PATHS: Final = {
     Kind.CHAT: ("/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1beta/models/{alias}:generateContent"),
     Kind.EMBEDDING: ("/v1/embeddings", "/v1beta/models/{alias}:embedContent"),
@@ -66,3 +66,10 @@ def kind_of(litellm_provider: str, model: str) -> Kind | None:
 def can_serve(model: Kind | None, asked: Kind) -> bool:
     """Whether a model of one kind can be sent a call of another: a chat model completes a text, too."""
     return model in (None, asked) or (asked is Kind.COMPLETION and model is Kind.CHAT)
+
+
+def paths_of(model: Kind | None, alias: str) -> tuple[str, ...]:
+    """All paths that serve an alias whose models are of this kind; of no known kind, all there are."""
+    return tuple(
+        path.replace("{alias}", alias) for asked, paths in PATHS.items() if can_serve(model, asked) for path in paths
+    )

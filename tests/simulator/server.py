@@ -68,6 +68,9 @@ _NOT_FOUND = b'{"error": {"message": "The simulator has nothing at this address"
 _KEY_HEADERS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
 
 
+_KEY_HEADERS = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
+
+
 class Simulator:
     """Use as a context manager, or `start()` and `stop()`. Port 0 takes a free one. Thread-safe.
 
@@ -84,7 +87,7 @@ class Simulator:
         self._address = (host, port)
         self._script = Script(default or Behaviour())
         self._log = RequestLog(keep_requests)
-        self._cache = PromptCache()
+        self._caches: dict[tuple[str, str, str], PromptCache] = {}  # by provider, model and key
         self._listener: socket.socket | None = None
         self._connections: set[Connection] = set()
         self._lock = threading.Lock()
@@ -139,7 +142,7 @@ class Simulator:
         """Forgets scripts, the log and the prompt cache."""
         self._script.clear()
         self._log.clear()
-        self._cache.clear()
+        self._caches.clear()
 
     @property
     def requests(self) -> list[ReceivedRequest]:
@@ -217,7 +220,7 @@ class Simulator:
             if refusal := wire.refuse(asked):
                 return exchange.fail(refusal)
             behaviour = self._script.take(provider, wire.NAME, model)
-            return exchange.play(wire.read(asked), behaviour, self._cache)
+            return exchange.play(wire.read(asked), behaviour, self._cache_of(asked))
         except ClientGone:
             if not self._stopping:
                 left_at = time.monotonic()
@@ -229,6 +232,10 @@ class Simulator:
                 tokens_sent=exchange.tokens_sent,
                 closed_by_client_at=left_at,
             )
+
+    def _cache_of(self, asked: Asked) -> PromptCache:
+        key = next((asked.headers[name] for name in _KEY_HEADERS if name in asked.headers), asked.query.get("key", ""))
+        return self._caches.setdefault((asked.provider, asked.model, key), PromptCache())
 
     # --- the same over HTTP, for a simulator in its own process ------------------------------------
 
