@@ -12,7 +12,7 @@ from routing.exceptions import NotFound
 
 #: By what a path begins with, behind `/v1/`: what is not there, in the words of a sentence.
 ABSENT: Final = {
-    "responses": "Responses are not stored here, so none can be retrieved, cancelled or deleted",
+    "responses": "There is nothing else of responses here: none is compacted, and their ids begin with 'resp_'",
     "conversations": "Conversations are not stored here",
     "realtime": "Realtime sessions are not served",
     "files": "Files are not stored here: send them in the request",

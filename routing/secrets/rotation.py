@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,9 +46,12 @@ class ProviderKey:
         return provider.name, self.reference, hashlib.sha256(self.secret.encode("utf-8", "replace")).digest()
 
 
-def choose(provider: Provider, tried: Collection[str] = ()) -> ProviderKey | None:
+def choose(
+    provider: Provider, tried: Collection[str] = (), prefers: Callable[[str], bool] = lambda secret: False
+) -> ProviderKey | None:
     """The key for the next call; None when no reference leads to a key. Prefers, in this order:
 
+    - a key whose secret the call ``prefers``
     - a key whose reference is not in ``tried``
     - a key that nothing speaks against, in turn
     - of the resting keys, the key whose rest ends first
@@ -62,6 +65,7 @@ def choose(provider: Provider, tried: Collection[str] = ()) -> ProviderKey | Non
     keys = _present(provider)
     if not keys:
         return None
+    keys = [key for key in keys if prefers(key.secret)] or keys
     keys = [key for key in keys if key.reference not in tried] or keys
     now = time.monotonic()
     with _lock:

@@ -21,7 +21,7 @@ from accounting.models import BudgetMode
 from routing import catalog, exceptions
 from routing.catalog import Catalog, Step
 from routing.models import ChainKind
-from routing.serving.call import Call
+from routing.serving.call import BoundCall, Call, askable
 from routing.serving.callers import identify_in
 from routing.serving.ceiling import Ceiling, Room
 from routing.upstreams.base import FailureKind, UpstreamError
@@ -60,7 +60,8 @@ class Admission:
 
     def chain(self, kind: ChainKind) -> tuple[Step, ...]:
         """The separate chain for prompts that are too long, or for content that is refused. Empty: it is not set."""
-        return self.catalog.chain(self.call.alias, kind, may_fall_back_to=self.key.may_fall_back_to)
+        steps = self.catalog.chain(self.call.alias, kind, may_fall_back_to=self.key.may_fall_back_to)
+        return askable(self.call, steps)
 
     def now_asking(self, call: Call) -> Admission:
         """The same admission for the rest of the client's call. Its ceilings are computed anew."""
@@ -309,7 +310,10 @@ def _steps(snapshot: Catalog, call: Call, key: Key) -> tuple[Step, ...]:
     if not fitting:
         kind = _kind_of(steps[0]) or call.kind
         raise exceptions.WrongKind(call.alias, kind, call.kind, PATHS.get(kind, ()))
-    return fitting
+    able = askable(call, fitting)
+    if isinstance(call, BoundCall) and not able:
+        raise call.nobody_to_ask()
+    return able
 
 
 def _kind_of(step: Step) -> Kind | None:

@@ -46,5 +46,9 @@ def asks_to_think(body: Mapping[str, Any]) -> bool:
 
 
 def _asked(body: Mapping[str, Any]) -> object:
-    thinking = body.get("thinking")
-    return body.get("reasoning_effort") or (thinking.get("type") if isinstance(thinking, dict) else None)
+    thinking, reasoning = body.get("thinking"), body.get("reasoning")
+    return (
+        body.get("reasoning_effort")
+        or (thinking.get("type") if isinstance(thinking, dict) else None)
+        or (reasoning.get("effort") if isinstance(reasoning, dict) else None)  # of Responses
+    )

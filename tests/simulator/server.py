@@ -21,7 +21,14 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl, unquote
 
-from tests.simulator import anthropic_format, gemini_embeddings, gemini_format, openai_embeddings, openai_format
+from tests.simulator import (
+    anthropic_format,
+    gemini_embeddings,
+    gemini_format,
+    openai_embeddings,
+    openai_format,
+    openai_responses,
+)
 from tests.simulator.behaviour import Behaviour, behaviour_from_json
 from tests.simulator.connection import ClientGone, Connection, RawRequest, response_head
 from tests.simulator.exchange import Exchange
@@ -40,6 +47,7 @@ _FORMATS: dict[str, WireFormat] = {
     "embeddings": openai_embeddings,
     "gemini_embeddings": gemini_embeddings,
     "openai": openai_format,
+    "responses": openai_responses,
     "anthropic": anthropic_format,
     "gemini": gemini_format,
 }
@@ -161,6 +169,8 @@ class Simulator:
         path, _, query = raw.target.partition("?")
         if path.startswith("/_sim/"):
             return self._control(connection, raw, path)
+        if kept := openai_responses.KEPT.search(path):
+            return self._answer_kept(connection, raw, path, query, kept)
         found = _route(path)
         if not found or raw.method != "POST":
             return _send_json(connection, 404, _NOT_FOUND)
@@ -207,6 +217,20 @@ class Simulator:
                 closed_by_client_at=left_at,
             )
 
+    def _answer_kept(self, connection: Connection, raw: RawRequest, path: str, query: str, kept: re.Match[str]) -> bool:
+        named = _NAMED.match(path)
+        provider = unquote(named[1]) if named else "openai"
+        body = _json_object(raw.body) or {}
+        asked = Asked(body, raw.headers, dict(parse_qsl(query)), str(body.get("model", "")), False, provider)
+        received = ReceivedRequest(
+            number=0, received_at=time.monotonic(), provider=provider, format=openai_responses.NAME, method=raw.method,
+            path=path, query=query, headers=raw.headers, body=body, raw=raw.body,
+        )  # fmt: skip
+        number = self._log.add(received)
+        status, answer = openai_responses.answer_kept(raw.method, unquote(kept["id"]), kept["more"], asked)
+        self._log.update(number, status=status, ended_at=time.monotonic())
+        return _send_json(connection, status, json.dumps(answer).encode())
+
     # --- the same over HTTP, for a simulator in its own process ------------------------------------
 
     def _control(self, connection: Connection, raw: RawRequest, path: str) -> bool:
@@ -238,6 +262,8 @@ def _route(path: str) -> tuple[WireFormat, str, str, bool] | None:
     provider = ""
     if path.endswith("/chat/completions"):
         name = "openai"
+    elif path.endswith("/responses"):
+        name, provider = "responses", "openai"
     elif path.endswith("/embeddings"):
         name, provider = "embeddings", "openai"
     elif path.endswith("/v1/messages"):
