@@ -415,7 +415,7 @@ def _output(prompt: Prompt, answer: Answer) -> Iterator[dict[str, Any]]:
     if answer.reasoning:
         yield _reasoning(prompt, answer)
     for _ in range(_searches(prompt)):
-        action = {"type": "search", "query": prompt.user_text, "queries": [prompt.user_text], "sources": None}
+        action = {"type": "search", "query": prompt.user_text, "queries": [prompt.user_text]}
         yield {"id": _id("ws"), "type": "web_search_call", "status": "completed", "action": action}
     status = "incomplete" if choice.finish == "length" else "completed"
     if choice.tokens:
