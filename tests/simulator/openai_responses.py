@@ -73,6 +73,13 @@ _TOOLS = frozenset(
         "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11",
     }
 )  # fmt: skip
+#: What an item has in it when it begins.
+_EMPTY: dict[str, dict[str, Any]] = {
+    "message": {"content": []},
+    "reasoning": {"summary": []},
+    "function_call": {"arguments": ""},
+    "custom_tool_call": {"input": ""},
+}
 _TIERS = ("auto", "default", "flex", "scale", "priority")
 
 _kept: dict[str, dict[str, Any]] = {}  # by the response's id, in all providers
@@ -478,9 +485,7 @@ def events(prompt: Prompt, answer: Answer) -> Iterator[Event]:
     yield event("response.in_progress", response=response)
     output = list(_output(prompt, answer))
     for index, item in enumerate(output):
-        empty: dict[str, Any] = {"message": {"content": []}, "reasoning": {"summary": []}, "function_call": {"arguments": ""},
-                 "custom_tool_call": {"input": ""}}.get(item["type"], {})  # fmt: skip
-        begun = item | empty | ({"status": "in_progress"} if "status" in item else {})
+        begun = item | _EMPTY.get(item["type"], {}) | ({"status": "in_progress"} if "status" in item else {})
         yield event("response.output_item.added", output_index=index, item=begun)
         yield from _item_events(event, index, item, answer)
         yield event("response.output_item.done", output_index=index, item=item)

@@ -73,7 +73,7 @@ def native_input(body: Mapping[str, Any]) -> NativeInput:
     """Linear in the body's size."""
     given = body.get("input")
     items = given if isinstance(given, list) else [{"role": "user", "content": given}]
-    said = {name: value for name, value in body.items() if name not in ("input", "client_metadata")}
+    said = {name: value for name, value in body.items() if name != "input"}
     counted = input_ceiling({**said, "messages": [_as_message(item) for item in items]})
     unknown = next(
         (
