@@ -291,8 +291,8 @@ class _Cascade(Generic[Answer]):
         visit.key = None
         try:
             call = self._admission.call
-            prefers = call.prefers_key if isinstance(call, BoundCall) else lambda secret: False
-            key = rotation.choose(step.provider, visit.tried_keys, prefers)
+            prefers = call.prefers_key if isinstance(call, BoundCall) else None
+            key = rotation.choose(step.provider, visit.tried_keys, self._admission.chance, prefers=prefers)
         except (UnknownStore, NotAllowed) as error:
             raise UpstreamError(FailureKind.NO_KEY, str(error)) from None
         if key is None:

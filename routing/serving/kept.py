@@ -14,11 +14,11 @@ from routing.upstreams.registry import upstream_for
 
 
 def ask_keeper(
-    step: Step, method: str, resource: str, body: Json, prefers_key: Callable[[str], bool] = lambda secret: False
+    step: Step, method: str, resource: str, body: Json, prefers_key: Callable[[str], bool] | None = None
 ) -> Json:
     """Raises a GatewayError in the provider's words. ``resource`` is the path behind the provider's address."""
     try:
-        key = rotation.choose(step.provider, (), prefers_key)
+        key = rotation.choose(step.provider, prefers=prefers_key)
     except (UnknownStore, NotAllowed):
         key = None
     if key is None:

@@ -85,6 +85,18 @@ class Sdk:
     def responses_kept(self, request: UpstreamRequest, method: str, resource: str) -> Json:
         return openai_responses.kept(request, _responses_address(request, "application/json", resource), method)
 
+    def contents(self, request: UpstreamRequest) -> WholeAnswer:
+        raise cannot("The provider does not speak Google's format", "model")
+
+    def contents_stream(self, request: UpstreamRequest) -> LiveStream:
+        raise cannot("The provider does not speak Google's format", "model")
+
+    def complete(self, request: UpstreamRequest) -> WholeAnswer:
+        raise cannot("The provider has no completions of the old kind", "model")
+
+    def complete_stream(self, request: UpstreamRequest) -> LiveStream:
+        raise cannot("The provider has no completions of the old kind", "model")
+
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         return embeddings.embed(request, _embed)
 

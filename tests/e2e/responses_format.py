@@ -3,46 +3,30 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any, Final
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
-#: A part of openapi.json of github.com/openai/openai-openapi; the file says which.
-_DOCUMENT: Final = json.loads((Path(__file__).parent / "responses.schema.json").read_text())
+from tests.conformance.documents import assert_openai
+
 _EVENT: Final[TypeAdapter[Any]] = TypeAdapter(ResponseStreamEvent)
 
 
-def _validator(name: str) -> Draft202012Validator:
-    return Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": _DOCUMENT["$defs"]})
-
-
-_BY_TYPE: Final = {
-    types[0]: _validator(name)
-    for name, schema in _DOCUMENT["$defs"].items()
-    if name.endswith("Event") and (types := schema.get("properties", {}).get("type", {}).get("enum"))
-}
-_RESPONSE: Final = _validator("Response")
-
-
 def assert_is_a_response(answer: dict[str, Any]) -> None:
-    _assert_valid(_RESPONSE, answer)
+    assert_openai("Response", answer)
     Response.model_validate(answer, strict=True)
 
 
 def assert_are_events(lines: list[str]) -> list[dict[str, Any]]:
     """The events of a stream, which is one of OpenAI's: each valid, numbered without a gap, its items in order."""
     events = []
-    for line in lines:
+    for before, line in zip(lines, lines[1:], strict=False):
         if line.startswith("data: "):
             events.append(json.loads(line[6:]))
-            assert lines[lines.index(line) - 1] == f"event: {events[-1]['type']}"
+            assert before == f"event: {events[-1]['type']}"
     for event in events:
-        assert event["type"] in _BY_TYPE, event["type"]
-        _assert_valid(_BY_TYPE[event["type"]], event)
+        assert_openai("ResponseStreamEvent", event)
         _EVENT.validate_python(event, strict=True)
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     assert events[0]["type"] == "response.created"
@@ -81,8 +65,3 @@ def _assert_items_are_whole(events: list[dict[str, Any]]) -> None:
                 or "".join(part.get("text") or part.get("refusal") or "" for part in item.get("content") or ())
             )
             assert said == text
-
-
-def _assert_valid(validator: Draft202012Validator, value: Any) -> None:
-    problem = best_match(validator.iter_errors(value))
-    assert problem is None, f"{list(problem.absolute_path)}: {problem.message:.400}"

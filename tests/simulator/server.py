@@ -25,6 +25,7 @@ from tests.simulator import (
     anthropic_format,
     gemini_embeddings,
     gemini_format,
+    openai_completions,
     openai_embeddings,
     openai_format,
     openai_responses,
@@ -44,6 +45,7 @@ _NAMED = re.compile(r"^/p/([^/]+)/")
 _GEMINI = re.compile(r"/models/([^/:]+):(generateContent|streamGenerateContent|batchEmbedContents)$")
 _BASE_PATHS = {"openai": "/openai/v1", "anthropic": "/anthropic", "gemini": "/gemini/v1beta"}
 _FORMATS: dict[str, WireFormat] = {
+    "completions": openai_completions,
     "embeddings": openai_embeddings,
     "gemini_embeddings": gemini_embeddings,
     "openai": openai_format,
@@ -264,8 +266,8 @@ def _route(path: str) -> tuple[WireFormat, str, str, bool] | None:
         name = "openai"
     elif path.endswith("/responses"):
         name, provider = "responses", "openai"
-    elif path.endswith("/embeddings"):
-        name, provider = "embeddings", "openai"
+    elif path.endswith(("/embeddings", "/completions")):
+        name, provider = path.rpartition("/")[2], "openai"
     elif path.endswith("/v1/messages"):
         name = "anthropic"
     elif match := _GEMINI.search(path):

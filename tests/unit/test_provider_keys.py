@@ -60,10 +60,10 @@ def test_calls_take_turns(three: Provider) -> None:
 def test_what_one_account_keeps_is_asked_for_with_its_key(three: Provider, number: int) -> None:
     mark = mark_of(f"secret {number}")
     for _ in range(4):
-        taken = choose(three, (), lambda secret: mark_of(secret) == mark)
+        taken = choose(three, prefers=lambda secret: mark_of(secret) == mark)
         assert taken is not None
         assert taken.secret == f"secret {number}"
-    assert choose(three, (), lambda secret: False) is not None  # that key is gone, so another has to do
+    assert choose(three, prefers=lambda secret: False) is not None  # that key is gone, so another has to do
 
 
 def test_a_limited_key_rests_for_as_long_as_the_provider_asks(three: Provider) -> None:

@@ -88,7 +88,7 @@ class ChatCall:
             output_cap_tokens=cap_tokens,
             capped_by=capped_by,
             answers=self.choices,
-            predicted_tokens=self.input.predicted_tokens,
+            predicted_tokens=self.input.predicted_tokens + more.further_output_tokens,
             tier=tier,
             tiers=possible,
             units=more.units,
