@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ def assert_is_a_response(answer: dict[str, Any]) -> None:
 def assert_are_events(lines: list[str]) -> list[dict[str, Any]]:
     """The events of a stream, which is one of OpenAI's: each valid, numbered without a gap, its items in order."""
     events = []
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in itertools.pairwise(lines):
         if line.startswith("data: "):
             events.append(json.loads(line[6:]))
             assert before == f"event: {events[-1]['type']}"

@@ -384,8 +384,7 @@ def _begun(prompt: Prompt, answer: Answer) -> dict[str, Any]:
         "top_logprobs": body.get("top_logprobs") or 0,
         "top_p": 1.0 if body.get("top_p") is None else body["top_p"],
         "truncation": body.get("truncation") or "disabled",
-        "usage": None,
-        "user": body.get("user"),
+        **({"user": body["user"]} if body.get("user") else {}),
     }
 
 

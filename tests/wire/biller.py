@@ -131,7 +131,9 @@ def most_usd_of_responses(model: str, body: Mapping[str, Any], rates: Rates) -> 
     read: float = _read_usd({n: v for n, v in body.items() if n not in ("metadata", "model", "user")}, rates)
     read += (described + 500) * rates.input if body.get("tools") else 0
     for part in _dicts(body.get("input")):
-        if part.get("type") in ("input_image", "computer_screenshot"):
+        if part.get("type") in ("input_image", "computer_screenshot") and not str(part.get("image_url")).startswith(
+            "data:"
+        ):
             tokens = _TOKENS_OF_AN_ORIGINAL if part.get("detail") == "original" else 1_600
             read += tokens * rates.input  # behind a URL or an id
         if part.get("type") == "input_file" and (part.get("file_id") or part.get("file_url")):
