@@ -22,6 +22,7 @@ from routing.endpoints.models import ModelsView, ModelView
 from routing.endpoints.moderations.view import moderations
 from routing.endpoints.rerank.view import rerank
 from routing.endpoints.responses.counting import InputTokensView
+from routing.endpoints.responses.looking_up import KeptResponseView
 from routing.endpoints.responses.view import responses
 
 models = ModelsView.as_view()
@@ -34,6 +35,10 @@ urlpatterns = [
     re_path(r"^(?:v1/)?messages/count_tokens/?$", CountTokensView.as_view()),
     re_path(r"^(?:openai/)?(?:v1/)?responses/?$", responses),
     re_path(r"^(?:openai/)?(?:v1/)?responses/input_tokens/?$", InputTokensView.as_view()),
+    re_path(
+        r"^(?:openai/)?(?:v1/)?responses/(?P<response_id>resp_[^/]+)(?:/(?P<more>cancel|input_items))?/?$",
+        KeptResponseView.as_view(),
+    ),
     re_path(r"^(?:openai/)?(?:v1/)?embeddings/?$", embeddings),
     re_path(r"^openai/deployments/(?P<alias>.+)/embeddings/?$", embeddings),
     re_path(r"^(?:v1/)?engines/(?P<alias>.+)/embeddings/?$", embeddings),

@@ -13,7 +13,7 @@ from routing.exceptions import NotFound
 
 #: By what a path begins with, behind `/v1/`: what is not there, in the words of a sentence.
 ABSENT: Final = {
-    "responses": "Responses are not stored here, so none can be retrieved, cancelled or deleted",
+    "responses": "There is nothing else of responses here: none is compacted, and their ids begin with 'resp_'",
     "conversations": "Conversations are not stored here",
     "chat/completions": "Chats are not stored here, so none can be retrieved, changed or deleted",
     "realtime": "Realtime sessions are not served, over WebSocket or WebRTC: use chat completions or responses",

@@ -182,6 +182,18 @@ class Upstream(Protocol):
         """The same as a stream. Each chunk has the provider's event as ``native``, and its bytes as ``raw``; what it
         says is beside them as in a chunk of a chat completion, with ``choices`` empty when it says nothing."""
 
+    def responses(self, request: UpstreamRequest) -> WholeAnswer:
+        """OpenAI's Responses, of a request in that format. Only where `responses_dialect.speaks`. Raises
+        UpstreamError."""
+
+    def responses_stream(self, request: UpstreamRequest) -> AnswerStream:
+        """The same as a stream. Each chunk has the provider's event as ``native``; what it says is beside it as in a
+        chunk of a chat completion, with ``choices`` empty when it says nothing."""
+
+    def responses_kept(self, request: UpstreamRequest, method: str, resource: str) -> Json:
+        """What the provider keeps of a response, by HTTP's method and the path behind its address: ``responses/…``.
+        It costs nothing. Raises UpstreamError."""
+
     def contents(self, request: UpstreamRequest) -> WholeAnswer:
         """Google's generateContent, of a request in that format. Only where the provider's row has that dialect."""
 

@@ -13,7 +13,16 @@ from time import monotonic
 from typing import Any, Final, TypeVar
 
 from accounting.usage import Usage
-from routing.upstreams import completions, embeddings, errors, images, moderations, rerank, sound
+from routing.upstreams import (
+    completions,
+    embeddings,
+    errors,
+    images,
+    moderations,
+    openai_responses,
+    rerank,
+    sound,
+)
 from routing.upstreams.answers import (
     TEXTS,
     Calls,
@@ -64,6 +73,15 @@ class Relay:
 
     def messages_stream(self, request: UpstreamRequest, headers: Mapping[str, str]) -> LiveStream:
         raise cannot("The provider does not speak Anthropic's format", "model")
+
+    def responses(self, request: UpstreamRequest) -> WholeAnswer:
+        return openai_responses.ask(request, _address(request, "application/json", "responses"))
+
+    def responses_stream(self, request: UpstreamRequest) -> LiveStream:
+        return openai_responses.stream(request, _address(request, "text/event-stream", "responses"))
+
+    def responses_kept(self, request: UpstreamRequest, method: str, resource: str) -> Json:
+        return openai_responses.kept(request, _address(request, "application/json", resource), method)
 
     def contents(self, request: UpstreamRequest) -> WholeAnswer:
         raise cannot("The provider does not speak Google's format", "model")
@@ -201,6 +219,8 @@ def _address(request: UpstreamRequest, accept: str, resource: str) -> tuple[str,
     path, question, query = base_url.partition("?")
     if deployment.litellm_provider in ("ollama", "ollama_chat") and path.rstrip("/").count("/") == 2:
         path = f"{path.rstrip('/')}/v1"  # litellm's configurations give the address of Ollama's own API
+    if question and "?" in resource:
+        question = "&"
     return f"{path.rstrip('/')}/{resource}{question}{query}", headers
 
 

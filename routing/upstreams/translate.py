@@ -54,6 +54,15 @@ class Translate:
     def messages_stream(self, request: UpstreamRequest, headers: Mapping[str, str]) -> LiveStream:
         return anthropic_messages.stream(request, headers)
 
+    def responses(self, request: UpstreamRequest) -> WholeAnswer:
+        raise cannot("The provider does not speak Responses", "model")
+
+    def responses_stream(self, request: UpstreamRequest) -> LiveStream:
+        raise cannot("The provider does not speak Responses", "model")
+
+    def responses_kept(self, request: UpstreamRequest, method: str, resource: str) -> Json:
+        raise cannot("The provider keeps no responses", "model")
+
     def contents(self, request: UpstreamRequest) -> WholeAnswer:
         return gemini_contents.ask(request)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from math import isfinite
 from typing import Any, Final
@@ -100,6 +101,63 @@ def usage_of_messages(reported: object) -> Usage | None:
         output_tokens=output,
         quantities=_searches(reported, {}),
     )
+
+
+def usage_of_response(response: object, asked: Mapping[str, Any]) -> Usage | None:
+    """The count of a response of OpenAI's, with the uses of the provider's own tools; None when nothing was reported,
+    or when it is absurd. ``asked``: the request, which says the size of a search's context.
+
+    https://platform.openai.com/docs/api-reference/responses/object#responses-object-usage ·
+    https://platform.openai.com/docs/pricing#built-in-tools"""
+    reported = response.get("usage") if isinstance(response, Mapping) else None
+    if not isinstance(response, Mapping) or not isinstance(reported, Mapping):
+        return None
+    counted = usage_of(
+        {
+            "prompt_tokens": reported.get("input_tokens"),
+            "completion_tokens": reported.get("output_tokens"),
+            "total_tokens": reported.get("total_tokens"),
+            "prompt_tokens_details": reported.get("input_tokens_details"),
+            "completion_tokens_details": reported.get("output_tokens_details"),
+        }
+    )
+    if counted is None:
+        return None
+    items = response.get("output")
+    return replace(counted, quantities={**counted.quantities, **_tools_of(items, asked)})
+
+
+def _tools_of(items: Any, asked: Mapping[str, Any]) -> dict[str, Decimal]:
+    """What the provider's own tools did that has a fee. Of the actions of a search, only a search has one; of the
+    interpreter, each container."""
+    searches = files = pictures = 0
+    containers = set()
+    for item in items if isinstance(items, list) else ():
+        match item.get("type") if isinstance(item, Mapping) else None:
+            case "web_search_call":
+                action = item.get("action")
+                searches += not isinstance(action, Mapping) or action.get("type") in (None, "search")
+            case "file_search_call":
+                files += 1
+            case "image_generation_call":
+                pictures += 1
+            case "code_interpreter_call" | "shell_call":
+                containers.add(str(item.get("container_id") or (item.get("environment") or {}).get("container_id")))
+    size = next(
+        (
+            tool["search_context_size"]
+            for tool in asked.get("tools") or ()
+            if isinstance(tool, Mapping) and tool.get("search_context_size") in ("low", "medium", "high")
+        ),
+        "",
+    )
+    found = {
+        quantity_name(Meter.SEARCH, size): searches,
+        quantity_name(Meter.TOOL_CALL, "file_search"): files,
+        quantity_name(Meter.TOOL_CALL, "image_generation"): pictures,
+        quantity_name(Meter.TOOL_CALL, "code_interpreter"): len(containers - {"None"}),
+    }
+    return {name: Decimal(count) for name, count in found.items() if count}
 
 
 def usage_of_contents(answer: Mapping[str, Any]) -> Usage | None:

@@ -32,6 +32,7 @@ from tests.simulator import (
     openai_format,
     openai_images,
     openai_moderations,
+    openai_responses,
     openai_sound,
 )
 from tests.simulator.behaviour import Behaviour, behaviour_from_json
@@ -60,6 +61,7 @@ _FORMATS: dict[str, WireFormat] = {
     "transcriptions": openai_sound.TRANSCRIPTIONS,
     "translations": openai_sound.TRANSLATIONS,
     "openai": openai_format,
+    "responses": openai_responses,
     "anthropic": anthropic_format,
     "gemini": gemini_format,
 }
@@ -185,6 +187,8 @@ class Simulator:
         path, _, query = raw.target.partition("?")
         if path.startswith("/_sim/"):
             return self._control(connection, raw, path)
+        if kept := openai_responses.KEPT.search(path):
+            return self._answer_kept(connection, raw, path, query, kept)
         found = _route(path)
         if not found or raw.method != "POST":
             return _send_json(connection, 404, _NOT_FOUND)
@@ -237,6 +241,20 @@ class Simulator:
         key = next((asked.headers[name] for name in _KEY_HEADERS if name in asked.headers), asked.query.get("key", ""))
         return self._caches.setdefault((asked.provider, asked.model, key), PromptCache())
 
+    def _answer_kept(self, connection: Connection, raw: RawRequest, path: str, query: str, kept: re.Match[str]) -> bool:
+        named = _NAMED.match(path)
+        provider = unquote(named[1]) if named else "openai"
+        body = _json_object(raw.body) or {}
+        asked = Asked(body, raw.headers, dict(parse_qsl(query)), str(body.get("model", "")), False, provider)
+        received = ReceivedRequest(
+            number=0, received_at=time.monotonic(), provider=provider, format=openai_responses.NAME, method=raw.method,
+            path=path, query=query, headers=raw.headers, body=body, raw=raw.body,
+        )  # fmt: skip
+        number = self._log.add(received)
+        status, answer = openai_responses.answer_kept(raw.method, unquote(kept["id"]), kept["more"], asked)
+        self._log.update(number, status=status, ended_at=time.monotonic())
+        return _send_json(connection, status, json.dumps(answer).encode())
+
     # --- the same over HTTP, for a simulator in its own process ------------------------------------
 
     def _control(self, connection: Connection, raw: RawRequest, path: str) -> bool:
@@ -268,6 +286,8 @@ def _route(path: str) -> tuple[WireFormat, str, str, bool] | None:
     provider = ""
     if path.endswith("/chat/completions"):
         name = "openai"
+    elif path.endswith("/responses"):
+        name, provider = "responses", "openai"
     elif path.endswith(("/embeddings", "/completions", "/moderations")):
         name, provider = path.rpartition("/")[2], "openai"
     elif path.endswith("/rerank"):

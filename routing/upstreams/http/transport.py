@@ -1,4 +1,4 @@
-"""HTTP to the providers: one POST, exact limits, bounded reads, and a `close()` that works from any thread.
+"""HTTP to the providers: one call, exact limits, bounded reads, and a `close()` that works from any thread.
 
 urllib3 carries the bytes, over connections with a deadline (connections.py). Two things are outside the limits: the
 name look-up, which only the operating system bounds, and that the connect limit applies to each address of a name.
@@ -211,7 +211,13 @@ ANSWERING: Final = MappedErrors(answering=True)
 
 
 def open_call(
-    url: str, headers: Mapping[str, str], body: bytes, limits: Limits, leash: Leash | None = None
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    limits: Limits,
+    leash: Leash | None = None,
+    *,
+    method: str = "POST",
 ) -> urllib3.HTTPResponse:
     leash_of_call.set(leash)
     with CALLING:
@@ -219,9 +225,9 @@ def open_call(
         pool = _pool_manager().connection_from_host(host, port, scheme)
         left = max(0.001, limits.first_token_at - monotonic())
         response = pool.urlopen(
-            "POST",
+            method,
             target,
-            body=body,
+            body=body or None,
             headers=headers,
             retries=False,
             redirect=False,
@@ -258,8 +264,13 @@ def read_bounded(response: urllib3.HTTPResponse, watch: Watch, deadline: float, 
 
 def post(url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> Whole:
     """One POST whose answer, of any status, is read to the end. Raises UpstreamError when there is no whole answer."""
+    return send("POST", url, headers, body, timeouts)
+
+
+def send(method: str, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> Whole:
+    """The same with another method, for what a provider keeps."""
     limits = Limits(timeouts, streamed=False)
-    response = open_call(url, headers, body, limits)
+    response = open_call(url, headers, body, limits, method=method)
     if response.connection is None:  # an answer without a body (204, 304) has given its connection back already
         return Whole(response.status, response.headers, b"")
     content = read_bounded(response, watch_of(response), limits.total_at, MAX_BODY_BYTES)
