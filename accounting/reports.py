@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import psycopg
 from django.db import OperationalError, connection, models, transaction
@@ -13,6 +14,8 @@ from django.db import OperationalError, connection, models, transaction
 from accounting import sql
 from accounting.models import Budget, BudgetPeriod
 from accounting.periods import Period, Window, window
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # where a quarter of an hour and a day of UTC begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +131,34 @@ class SpendRow:
     unpriced: int
 
 
-#: What spend can be reported by, as an expression over the entries.
+#: What spend can be reported by: its dimension among the sums of spend, and the group as an expression over them.
 DIMENSIONS = {
-    "day": "to_char(created_at AT TIME ZONE %(zone)s, 'YYYY-MM-DD')",
-    "hour": "to_char(created_at AT TIME ZONE %(zone)s, 'YYYY-MM-DD HH24:00')",
-    "month": "to_char(created_at AT TIME ZONE %(zone)s, 'YYYY-MM')",
-    "alias": "alias",
-    "served_alias": "nullif(served_alias, '')",
-    "provider": "provider",
-    "model": "model",
-    "key": "key",
-    "owner": "nullif(owner, '')",
-    "user": "nullif(end_user, '')",
+    "day": ("time", "to_char(bucket AT TIME ZONE %(zone)s, 'YYYY-MM-DD')"),
+    "hour": ("time", "to_char(bucket AT TIME ZONE %(zone)s, 'YYYY-MM-DD HH24:00')"),
+    "month": ("time", "to_char(bucket AT TIME ZONE %(zone)s, 'YYYY-MM')"),
+    "alias": ("alias", "name"),
+    "served_alias": ("served_alias", "nullif(name, '')"),
+    "provider": ("entry_provider", "name"),
+    "model": ("model", "name"),
+    "key": ("key", "name"),
+    "owner": ("owner", "nullif(name, '')"),
+    "user": ("user", "nullif(name, '')"),
 }
+_COLUMNS = "requests, failed, input_tokens, output_tokens, cost_usd, unpriced"
+#: Sums cover whole buckets. Of those that a report begins or ends in, it reads the entries.
+_PARTS = f"""
+    SELECT dimension, name, value, bucket, {_COLUMNS} FROM accounting_spend
+    WHERE %(is_wide)s AND (%(first)s::timestamptz IS NULL OR bucket >= %(first)s::timestamptz)
+      AND (%(last)s::timestamptz IS NULL OR bucket < %(last)s::timestamptz)
+    UNION ALL
+    SELECT dimension, name, value, bucket, {_COLUMNS} FROM accounting_entryspend
+    WHERE created_at >= %(since)s::timestamptz AND created_at < %(since_end)s::timestamptz
+    UNION ALL
+    SELECT dimension, name, value, bucket, {_COLUMNS} FROM accounting_entryspend
+    WHERE created_at >= %(until_begin)s::timestamptz AND created_at < %(until)s::timestamptz
+"""  # noqa: S608
+_SUMS = ", ".join(f"sum({column} * sign)::bigint" for column in _COLUMNS.split(", "))
+_SUMS = _SUMS.replace("sum(cost_usd * sign)::bigint", "sum(cost_usd * sign)")
 
 
 def spend(by: str, since: datetime | None, until: datetime | None, time_zone: str) -> list[SpendRow]:
@@ -150,20 +168,36 @@ def spend(by: str, since: datetime | None, until: datetime | None, time_zone: st
     that paid two providers. Raises KeyError for an unknown dimension.
     """
     tag = by.removeprefix("tag:") if by.startswith("tag:") else None
-    group = "tags ->> %(tag)s" if tag is not None else DIMENSIONS[by]
-    # The view `ledger` looks up each entry's adjustments one by one: fast for a hundred rows, slow for a year.
+    if tag is None:
+        dimension, group = DIMENSIONS[by]
+        parts = f"SELECT *, {group} AS grouped, 1 AS sign FROM ({_PARTS}) p WHERE dimension = '{dimension}'"  # noqa: S608
+    else:
+        # Requests without the tag are all requests but those with it.
+        parts = (
+            f"SELECT p.*, g.grouped, g.sign FROM ({_PARTS}) p"  # noqa: S608
+            " CROSS JOIN LATERAL (SELECT value AS grouped, 1 AS sign WHERE dimension <> 'time'"
+            "   UNION ALL SELECT NULL, CASE dimension WHEN 'time' THEN 1 ELSE -1 END) g"
+            " WHERE dimension = 'time' OR dimension IN ('tag', 'tag_list') AND name = %(tag)s"
+        )
     query = (
-        f"SELECT {group} AS grouped, count(*), count(*) FILTER (WHERE http_status >= 400 OR state = 'unknown'),"  # noqa: S608
-        " sum(input_tokens)::bigint, sum(output_tokens)::bigint,"
-        " coalesce(sum(cost_usd), 0) + coalesce(sum(adjusted_usd), 0),"
-        " count(*) FILTER (WHERE cost_usd IS NULL AND adjusted_usd IS NULL AND state = 'posted')"
-        " FROM accounting_ledgerentry e"
-        " LEFT JOIN (SELECT entry_id, sum(amount_usd) AS adjusted_usd FROM accounting_adjustment GROUP BY entry_id) j"
-        " ON j.entry_id = e.id"
-        " WHERE (%(since)s::timestamptz IS NULL OR created_at >= %(since)s::timestamptz)"
-        " AND (%(until)s::timestamptz IS NULL OR created_at < %(until)s::timestamptz)"
-        " GROUP BY grouped ORDER BY grouped NULLS LAST"
+        f"SELECT grouped, {_SUMS} FROM ({parts}) parts"  # noqa: S608
+        " GROUP BY grouped HAVING sum(requests * sign) > 0 ORDER BY grouped NULLS LAST"
     )
+    bucket_s = 900 if tag is None and DIMENSIONS[by][0] == "time" else 86400
+    values: dict[str, Any] = {"zone": time_zone, "tag": tag, **_ends(since, until, timedelta(seconds=bucket_s))}
     with connection.cursor() as cursor:
-        cursor.execute(query, {"zone": time_zone, "tag": tag, "since": since, "until": until})
+        cursor.execute(query, values)
         return [SpendRow(*row) for row in cursor.fetchall()]
+
+
+def _ends(since: datetime | None, until: datetime | None, bucket: timedelta) -> dict[str, object]:
+    """The whole buckets of ``[since, until)``, and the rest before and after them."""
+    first = None if since is None else since + (_EPOCH - since) % bucket
+    last = None if until is None else until - (until - _EPOCH) % bucket
+    is_wide = first is None or last is None or first < last
+    if not is_wide:  # all of it is before the first whole bucket, or after the last
+        first, last = until, until
+    return {
+        "is_wide": is_wide, "first": first, "last": last,
+        "since": since, "since_end": first, "until_begin": last, "until": until,
+    }  # fmt: skip
