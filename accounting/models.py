@@ -712,6 +712,22 @@ class Rollup(models.Model):
         return f"{self.from_at} to {self.until_at}"
 
 
+class Proof(models.Model):
+    """One row: what was proved last, so that a start need not read the whole ledger again (``reconcile.py``).
+
+    ``posted_usd`` are the sums of the settled charges up to ``last_charge``, by period. The others of them are open."""
+
+    whole_at = models.DateTimeField(null=True)  # when the whole ledger was last read
+    entries_until = models.DateTimeField()  # entries admitted before were settled then, and right
+    last_charge = models.BigIntegerField()
+    open_charges = ArrayField(models.BigIntegerField())
+    periods = ArrayField(models.BigIntegerField())
+    posted_usd = ArrayField(models.DecimalField(max_digits=30, decimal_places=12))
+
+    def __str__(self) -> str:
+        return f"{self.entries_until:%Y-%m-%d %H:%M} UTC"
+
+
 class ExactNumbers(json.JSONDecoder):
     """Reads JSON's numbers as they are written, because amounts are among them."""
 
@@ -727,6 +743,7 @@ class Reconciliation(models.Model):
     entries = models.BigIntegerField()
     discrepancies = models.BigIntegerField()
     details = ArrayField(models.TextField(), default=list)  # the first discrepancies, in words
+    is_whole = models.BooleanField("all of the ledger", default=True, db_default=True)  # or what is new since the last
 
     class Meta:
         ordering = ("-at", "-pk")

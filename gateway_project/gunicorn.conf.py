@@ -130,9 +130,9 @@ def post_fork(server: "Arbiter", worker: "Worker") -> None:
     rollup.start()
     breaker_sharing.start()
     if worker.age == 1:  # the first worker since the start, not a replacement
-        from accounting.ledger.reconcile import reconcile_and_log
+        from accounting.ledger.proof import prove_at_start
 
-        threading.Thread(target=reconcile_and_log, name="reconcile", daemon=True).start()
+        threading.Thread(target=prove_at_start, name="reconcile", daemon=True).start()
 
 
 def worker_exit(server: "Arbiter", worker: "Worker") -> None:

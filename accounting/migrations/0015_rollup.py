@@ -1,3 +1,4 @@
+from django.contrib.postgres.fields import ArrayField
 from django.db import migrations, models
 from django.db.models.functions import MD5
 
@@ -12,7 +13,7 @@ BEGIN = """
 
 
 class Migration(migrations.Migration):
-    """Sums of spend beside the ledger. Nothing is added up here: the gateway does that by and by, and reports read each
+    """Sums of spend beside the ledger, and what of it was proved last. Nothing is added up here: the gateway does that by and by, and reports read each
     entry that is not in a sum.
 
     The views come before the triggers: they may have to wait for somebody's report, and then no settlement waits yet."""
@@ -51,6 +52,23 @@ class Migration(migrations.Migration):
                 ("unpriced", models.BigIntegerField()),
             ],
             options={"indexes": [models.Index("dimension", "bucket", "name", MD5("value"), name="spendsum_place")]},
+        ),
+        migrations.CreateModel(
+            "Proof",
+            [
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("whole_at", models.DateTimeField(null=True)),
+                ("entries_until", models.DateTimeField()),
+                ("last_charge", models.BigIntegerField()),
+                ("open_charges", ArrayField(models.BigIntegerField(), size=None)),
+                ("periods", ArrayField(models.BigIntegerField(), size=None)),
+                ("posted_usd", ArrayField(models.DecimalField(decimal_places=12, max_digits=30), size=None)),
+            ],
+        ),
+        migrations.AddField(
+            "reconciliation",
+            "is_whole",
+            models.BooleanField(db_default=True, default=True, verbose_name="all of the ledger"),
         ),
         migrations.RunSQL(
             load_frozen("0015_views") + load_frozen("0013_reader_role"),

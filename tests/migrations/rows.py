@@ -236,7 +236,15 @@ ROWS: dict[str, list[Row]] = {
         CHARGE | {"period_id": EVERYTHING, "entry_id": RESOLVED, "posted_usd": Decimal("0.004")},
         CHARGE | {"period_id": ANTHROPIC, "entry_id": RESOLVED, "posted_usd": Decimal("0.004")},
     ],
-    "accounting_reconciliation": [{"at": NOON, "periods": 2, "entries": 7, "discrepancies": 0, "details": []}],
+    "accounting_proof": [
+        {
+            "whole_at": DAY, "entries_until": DAY, "last_charge": 0, "open_charges": [], "periods": [],
+            "posted_usd": [],
+        }
+    ],
+    "accounting_reconciliation": [
+        {"at": NOON, "periods": 2, "entries": 7, "discrepancies": 0, "details": [], "is_whole": True}
+    ],
 }  # fmt: skip
 
 
