@@ -10,9 +10,10 @@ from typing import Any
 
 import psycopg
 from django.db import OperationalError, connection, models, transaction
+from django.db.backends.utils import CursorWrapper
 
 from accounting import sql
-from accounting.models import Budget, BudgetPeriod
+from accounting.models import Budget, BudgetPeriod, BudgetScope
 from accounting.periods import Period, Window, window
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # where a quarter of an hour and a day of UTC begin
@@ -88,16 +89,37 @@ class Spender:
 
 
 def spenders(period_id: int, *, most: int = 10, within_s: float = 2.0) -> list[Spender] | None:
-    """Who spent most in a window, at most ``most`` of a dimension. None: it has too many requests to add up in time."""
+    """Who spent most in a window, at most ``most`` of a dimension. None: it has too many requests to add up in time.
+
+    Of a budget of everything, the sums of spend say so at any size. Other budgets' charges are added up."""
+    period = BudgetPeriod.objects.select_related("budget").get(pk=period_id)
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{within_s * 1000:.0f}ms"])
+            if period.budget.scope == BudgetScope.GLOBAL and not period.has_gap:
+                return [spender for by in ("key", "alias", "user") for spender in _of_all(cursor, period, by, most)]
             cursor.execute(sql.load("window_spenders"), {"period_id": period_id, "most": most})
             return [Spender(*row) for row in cursor.fetchall()]
     except OperationalError as error:
         if isinstance(error.__cause__, psycopg.errors.QueryCanceled):
             return None
         raise
+
+
+def _of_all(cursor: CursorWrapper, period: BudgetPeriod, by: str, most: int) -> list[Spender]:
+    """Every request is charged to the window of a budget of everything. Only running ones hold in it."""
+    column = "end_user" if by == "user" else by
+    query, values = _spend_query(by, period.period_start, period.period_end, "UTC")
+    cursor.execute(
+        f"SELECT s.grouped, s.requests, s.cost_usd, coalesce(h.held_usd, 0) FROM ({query}) s LEFT JOIN ("  # noqa: S608
+        f"   SELECT e.{column} AS grouped, sum(c.held_usd) AS held_usd"
+        "   FROM accounting_ledgerentry e JOIN accounting_charge c ON c.entry_id = e.id AND c.period_id = %(period_id)s"
+        "   WHERE e.state = 'held' GROUP BY 1) h ON h.grouped = s.grouped"
+        " WHERE s.grouped <> '' ORDER BY s.cost_usd + coalesce(h.held_usd, 0) DESC, s.requests DESC, s.grouped"
+        " LIMIT %(most)s",
+        {**values, "period_id": period.pk, "most": most},
+    )
+    return [Spender(column, *row) for row in cursor.fetchall()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +179,9 @@ _PARTS = f"""
     SELECT dimension, name, value, bucket, {_COLUMNS} FROM accounting_entryspend
     WHERE created_at >= %(until_begin)s::timestamptz AND created_at < %(until)s::timestamptz
 """  # noqa: S608
-_SUMS = ", ".join(f"sum({column} * sign)::bigint" for column in _COLUMNS.split(", "))
-_SUMS = _SUMS.replace("sum(cost_usd * sign)::bigint", "sum(cost_usd * sign)")
+_SUMS = ", ".join(
+    f"sum({column} * sign){'' if column == 'cost_usd' else '::bigint'} AS {column}" for column in _COLUMNS.split(", ")
+)
 
 
 def spend(by: str, since: datetime | None, until: datetime | None, time_zone: str) -> list[SpendRow]:
@@ -167,6 +190,13 @@ def spend(by: str, since: datetime | None, until: datetime | None, time_zone: st
     ``provider`` and ``model`` are those that served, or failed last. The view ``spend_by_provider`` splits a request
     that paid two providers. Raises KeyError for an unknown dimension.
     """
+    query, values = _spend_query(by, since, until, time_zone)
+    with connection.cursor() as cursor:
+        cursor.execute(query + " ORDER BY grouped NULLS LAST", values)
+        return [SpendRow(*row) for row in cursor.fetchall()]
+
+
+def _spend_query(by: str, since: datetime | None, until: datetime | None, time_zone: str) -> tuple[str, dict[str, Any]]:
     tag = by.removeprefix("tag:") if by.startswith("tag:") else None
     if tag is None:
         dimension, group = DIMENSIONS[by]
@@ -179,15 +209,9 @@ def spend(by: str, since: datetime | None, until: datetime | None, time_zone: st
             "   UNION ALL SELECT NULL, CASE dimension WHEN 'time' THEN 1 ELSE -1 END) g"
             " WHERE dimension = 'time' OR dimension IN ('tag', 'tag_list') AND name = %(tag)s"
         )
-    query = (
-        f"SELECT grouped, {_SUMS} FROM ({parts}) parts"  # noqa: S608
-        " GROUP BY grouped HAVING sum(requests * sign) > 0 ORDER BY grouped NULLS LAST"
-    )
     bucket_s = 900 if tag is None and DIMENSIONS[by][0] == "time" else 86400
-    values: dict[str, Any] = {"zone": time_zone, "tag": tag, **_ends(since, until, timedelta(seconds=bucket_s))}
-    with connection.cursor() as cursor:
-        cursor.execute(query, values)
-        return [SpendRow(*row) for row in cursor.fetchall()]
+    query = f"SELECT grouped, {_SUMS} FROM ({parts}) parts GROUP BY grouped HAVING sum(requests * sign) > 0"  # noqa: S608
+    return query, {"zone": time_zone, "tag": tag, **_ends(since, until, timedelta(seconds=bucket_s))}
 
 
 def _ends(since: datetime | None, until: datetime | None, bucket: timedelta) -> dict[str, object]:
