@@ -36,7 +36,7 @@ FROM accounting_attempt a JOIN accounting_ledgerentry e ON e.id = a.entry_id;
 CREATE VIEW accounting_entryspend AS
 SELECT e.id AS entry_id, e.created_at, e.state, w.dimension, w.name, w.value,
        CASE w.dimension WHEN 'time' THEN date_bin('15 minutes', e.created_at, '2000-01-01 00:00Z')
-                        ELSE date_trunc('day', e.created_at, 'UTC') END AS bucket,
+                        ELSE date_bin('1 day', e.created_at, '2000-01-01 00:00Z') END AS bucket,
        w.requests, w.failed, w.input_tokens, w.output_tokens, w.cost_usd, w.unpriced
 FROM accounting_ledgerentry e
 CROSS JOIN LATERAL (
@@ -105,7 +105,7 @@ WHERE s.state IN ('posted', 'voided') AND coalesce((SELECT from_at < until_at FR
   AND NOT EXISTS (SELECT FROM accounting_unrolledentry u WHERE u.entry_id = s.entry_id);
 
 CREATE VIEW spend_by_hour AS
-SELECT date_trunc('hour', bucket, 'UTC') AS hour, sum(requests)::bigint AS requests, sum(failed)::bigint AS failed,
+SELECT date_bin('1 hour', bucket, '2000-01-01 00:00Z') AS hour, sum(requests)::bigint AS requests, sum(failed)::bigint AS failed,
        sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens, sum(cost_usd) AS cost_usd,
        sum(unpriced)::bigint AS unpriced
 FROM accounting_spend WHERE dimension = 'time' GROUP BY 1 ORDER BY 1;
