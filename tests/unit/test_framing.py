@@ -63,8 +63,7 @@ def read(parts: list[bytes]) -> tuple[Head, bytes, bool]:
             content.append(body.take(data))
         else:
             body.close()
-        if not body.is_done and not body.is_broken:
-            data = next(left, b"")
+        data = b"" if body.is_broken else next(left, b"")
     unfolded = b"".join(content)
     if decoder is not None:
         unfolded = decoder.take(unfolded)

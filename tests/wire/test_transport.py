@@ -463,7 +463,7 @@ ANSWERS = [
 
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_the_way_back_to_urllib3_hears_the_same(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    heard = []
+    heard: list[object] = []
     for way in (exchange.ask, stock.ask):
         monkeypatch.setattr(transport, "_ask", way)
         with Raw(answer) as server:
@@ -535,6 +535,11 @@ def test_an_authority_of_ones_own_is_named_by_the_environment(tls: Raw, host: st
 
 class _Kept(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    accepted = 0
+
+    def setup(self) -> None:
+        type(self).accepted += 1
+        super().setup()
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -552,17 +557,16 @@ def test_a_tls_connection_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None
     context.load_cert_chain(CERTIFICATE)
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     connections.tls_context.cache_clear()
-    accepted = []
+    _Kept.accepted = 0
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Kept) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        server.verify_request = lambda request, address: not accepted.append(address)  # type: ignore[method-assign]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         for _ in range(3):
             assert post(f"https://localhost:{server.server_port}/", HEADERS, BODY, PATIENT).body == b"{}"
         connections.origin_of("https", "localhost", server.server_port).close()
         server.shutdown()
     connections.tls_context.cache_clear()
-    assert len(accepted) == 1
+    assert _Kept.accepted == 1
 
 
 # --- server-sent events -------------------------------------------------------------------------------------
