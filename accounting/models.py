@@ -281,6 +281,9 @@ class BudgetPeriod(models.Model):
         return f"{self.budget_id} from {self.period_start:%Y-%m-%d %H:%M}"
 
 
+_USD_PER_MTOK = "_usd_per_mtok"
+
+
 class PriceQuerySet(models.QuerySet["Price"]):
     def in_force(self, at: datetime) -> Self:
         """Of each provider's model the price that counts at that moment."""
@@ -313,6 +316,21 @@ class PriceQuerySet(models.QuerySet["Price"]):
                 for meter in (Meter.INPUT, Meter.OUTPUT, Meter.CACHED_INPUT)
             }
         )
+
+    @transaction.atomic
+    def create(self, **fields: Any) -> Price:
+        """Write a price and, in the same transaction, its plain rates: ``input_usd_per_mtok``, ``output_usd_per_mtok``
+        and those of the other meters of tokens, of the standard tier and without a threshold.
+
+        So a script writes the price that most models have in one line. All other prices are written by :meth:`add`.
+        """
+        named = {name: fields.pop(name) for name in list(fields) if name.endswith(_USD_PER_MTOK)}
+        rates = [(Meter(name.removesuffix(_USD_PER_MTOK)), usd) for name, usd in named.items() if usd is not None]
+        if unnamed := [meter.value for meter, _ in rates if not meter.is_tokens]:
+            raise ValueError(f"{unnamed[0]} is not billed by the million of tokens")
+        price = super().create(**fields)
+        PriceRate.objects.bulk_create(PriceRate(price=price, meter=meter, usd_per_unit=usd) for meter, usd in rates)
+        return price
 
     def add(self, provider: str, model: str, effective_from: datetime, prices: PriceList, source: str) -> Price:
         """Write a price and its rates, to the places that the database keeps."""
@@ -370,6 +388,22 @@ class Price(models.Model):
                 for row in self.rates.all()
             )
         )
+
+    @property
+    def input_usd_per_mtok(self) -> Decimal | None:
+        """What a million input tokens cost in the standard tier, without a threshold; None: the price has no such
+        rate."""
+        return self._plain_usd(Meter.INPUT)
+
+    @property
+    def output_usd_per_mtok(self) -> Decimal | None:
+        """The same of output tokens."""
+        return self._plain_usd(Meter.OUTPUT)
+
+    def _plain_usd(self, meter: Meter) -> Decimal | None:
+        # From all rates, so that one query, or none after a prefetch, answers for both.
+        place = Rate(meter, Decimal(0)).place
+        return next((rate.usd_per_unit for rate in self.price_list().rates if rate.place == place), None)
 
 
 METERS = [

@@ -18,15 +18,23 @@ from routing.endpoints.spending import SpendingView
 #: The views that call no provider.
 FREE_VIEWS: Final = frozenset(
     {
+        "routing.endpoints.gemini.counting.GeminiCountView",
+        "routing.endpoints.gemini.models.GeminiAbsentView",
+        "routing.endpoints.gemini.models.GeminiModelView",
+        "routing.endpoints.gemini.models.GeminiModelsView",
         "routing.endpoints.messages.counting.CountTokensView",
+        "routing.endpoints.model_info.ModelInfoView",
         "routing.endpoints.models.ModelsView",
         "routing.endpoints.responses.counting.InputTokensView",
         "routing.endpoints.models.ModelView",
         "routing.endpoints.absent.AbsentView",
         "routing.endpoints.budget.BudgetView",
+        "routing.endpoints.dry_run.DryRunView",
+        "gateway_project.health.alive",
         "gateway_project.health.health",
         "gateway_project.health.live",
         "gateway_project.health.present",
+        "gateway_project.health.readiness",
         "gateway_project.health.ready",
     }
 )

@@ -63,6 +63,7 @@ GATEWAY_KEY_DIR = envstr("GATEWAY_KEY_DIR", "/run/secrets")
 if not GATEWAY_KEY_DIR.startswith("/") or GATEWAY_KEY_DIR.strip("/") == "":
     raise InvalidEnvironment("GATEWAY_KEY_DIR", "should be the absolute path of the folder of providers' keys, not /")
 GATEWAY_MAX_BODY_BYTES = envint("GATEWAY_MAX_BODY_BYTES", 20 * 2**20, least=1024, most=2**30)
+GATEWAY_MAX_UPLOAD_BYTES = envint("GATEWAY_MAX_UPLOAD_BYTES", 32 * 2**20, least=1024, most=2**30)
 GATEWAY_LOG_LEVEL = envchoice("GATEWAY_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 
 # --- the processes that serve (read by gunicorn.conf.py) ---------------------------------------------------
@@ -277,6 +278,7 @@ CORS_ALLOW_HEADERS = ["authorization", "*"]
 CORS_PREFLIGHT_MAX_AGE = 600
 CORS_EXPOSE_HEADERS = [
     "x-request-id",
+    "request-id",
     "retry-after",
     "x-should-retry",
     *(

@@ -319,6 +319,14 @@ class GatewayWorker(GeventWorker):
         self.log.warning("Invalid request from ip=%s: %s", address[0], type(error).__name__)
         self._say(client, status, code, message)
 
+    def handle_error(
+        self, req: ClientRequest | PlainRequest | None, client: socket, addr: Address, exc: BaseException
+    ) -> None:
+        """As gunicorn's, which logs the address. Of it the query stays out: a client's key may be in it."""
+        if req is not None:
+            req.uri = req.path
+        super().handle_error(req, client, addr, exc)
+
     def _say(self, client: socket, status: HTTPStatus, code: str, message: str, header: str = "") -> None:
         """Answer without the application, which is the last answer on this connection."""
         kind = "server_error" if status == HTTPStatus.SERVICE_UNAVAILABLE else "invalid_request_error"

@@ -5,9 +5,16 @@ from django.urls import path, re_path
 from routing.endpoints.absent import ABSENT, AbsentView
 from routing.endpoints.budget import BudgetView
 from routing.endpoints.chat.view import chat
+from routing.endpoints.completions.view import completions
+from routing.endpoints.dry_run import DryRunView
 from routing.endpoints.embeddings.view import embeddings
+from routing.endpoints.gemini.counting import GeminiCountView
+from routing.endpoints.gemini.models import GeminiAbsentView, GeminiModelsView, GeminiModelView
+from routing.endpoints.gemini.view import generate
+from routing.endpoints.gemini_embeddings.view import gemini_embeddings
 from routing.endpoints.messages.counting import CountTokensView
 from routing.endpoints.messages.view import messages
+from routing.endpoints.model_info import ModelInfoView
 from routing.endpoints.models import ModelsView, ModelView
 from routing.endpoints.responses.counting import InputTokensView
 from routing.endpoints.responses.view import responses
@@ -25,8 +32,19 @@ urlpatterns = [
     re_path(r"^(?:openai/)?(?:v1/)?embeddings/?$", embeddings),
     re_path(r"^openai/deployments/(?P<alias>.+)/embeddings/?$", embeddings),
     re_path(r"^(?:v1/)?engines/(?P<alias>.+)/embeddings/?$", embeddings),
+    re_path(r"^v1(?:beta)?/models/(?P<alias>.+):(?P<method>generateContent|streamGenerateContent)/?$", generate),
+    re_path(r"^v1(?:beta)?/models/(?P<alias>.+):(?P<method>embedContent|batchEmbedContents)/?$", gemini_embeddings),
+    re_path(r"^v1(?:beta)?/models/(?P<alias>.+):countTokens/?$", GeminiCountView.as_view()),
+    re_path(r"^v1beta/models/?$", GeminiModelsView.as_view()),
+    re_path(r"^v1beta/models/(?P<alias>.+?)/?$", GeminiModelView.as_view()),
+    re_path(r"^v1beta(?:/.*)?$", GeminiAbsentView.as_view()),
+    re_path(r"^(?:openai/)?(?:v1/)?completions/?$", completions),
+    re_path(r"^(?:openai/deployments|(?:v1/)?engines)/(?P<alias>.+)/completions/?$", completions),
     re_path(r"^(?:openai/)?(?:v1/)?models/?$", models),
-    re_path(r"^(?:v1/)?models/(?P<alias>.+?)/?$", ModelView.as_view()),
+    re_path(r"^(?:openai/)?(?:v1/)?models/(?P<alias>.+?)/?$", ModelView.as_view()),
+    re_path(r"^(?:v1/)?model/info/?$", ModelInfoView.as_view()),
     path("v1/budget", BudgetView.as_view()),
+    re_path(r"^(?:v1/)?dry-run/?$", DryRunView.as_view()),
+    re_path(r"^(?:v1/)?dry-run/(?P<endpoint>.+?)$", DryRunView.as_view()),
     re_path(rf"^(?:openai/)?(?:v1/)?(?P<name>{'|'.join(ABSENT)})(?:/.*)?$", AbsentView.as_view()),
 ]

@@ -22,7 +22,10 @@ from routing.exceptions import (
     RequestTooLarge,
 )
 
-SERVED = "POST /v1/chat/completions, /v1/responses, /v1/messages and /v1/embeddings, and GET /v1/models and /v1/budget"
+SERVED = (
+    "POST /v1/chat/completions, /v1/responses, /v1/messages, /v1/completions and /v1/embeddings, and GET /v1/models "
+    "and /v1/budget"
+)
 BROWSER_PATHS = ("/admin/", "/static/")  # all other paths answer in JSON, even paths that lead nowhere
 
 

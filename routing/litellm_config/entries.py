@@ -25,12 +25,14 @@ T = TypeVar("T")
 #: The provider of a model name without a prefix. litellm's price map knows the provider of other names.
 _BARE_NAMES = (("gpt-", "openai"), ("chatgpt-", "openai"), ("o1", "openai"), ("o3", "openai"), ("o4", "openai"),
                ("claude-", "anthropic"), ("gemini-", "gemini"))  # fmt: skip
-_SERVED_MODES = frozenset({"", "chat", "responses", "embedding"})
+_SERVED_MODES = frozenset({"", "chat", "responses", "embedding", "completion"})
 #: Beginnings of names of models for which there is no endpoint, and that the price map does not list without a prefix.
 _NOT_SERVED = ("dall-e", "gpt-image-", "whisper", "tts-", "text-moderation-", "omni-moderation-")
 _INFO = frozenset({"mode", "base_model"})
 #: litellm's way to OpenAI's Responses API. A chat completion asks the same model.
 _RESPONSES = "responses/"
+#: litellm's way to OpenAI's completions of the old kind. Its models are served by that endpoint here.
+_TEXT_COMPLETION = "text-completion-"
 DEAREST_USD = 99_000_000  # for a million tokens, or for one image: the most that fits into a price
 #: Nothing costs so much a token, not even a tenth: a price a million was written down as it stands.
 _ABSURD_USD_PER_TOKEN = Decimal("0.01")
@@ -220,9 +222,10 @@ class EntryReader:
 
     def _provider(self, params: Mapping[str, Found], model: str) -> tuple[str, str]:
         given, where = params.get("custom_llm_provider"), params["model"]
+        model = model.removeprefix(_TEXT_COMPLETION)
         prefix, slash, rest = model.partition("/")
         if given is not None and not given.is_empty:
-            provider = given.text()
+            provider = given.text().removeprefix(_TEXT_COMPLETION)
             model = rest if slash and prefix == provider else model
         elif slash and is_known_provider(prefix):
             provider, model = prefix, rest

@@ -38,7 +38,7 @@ class Quantities:
     output_cap_tokens: int  # of each answer
     capped_by: CappedBy = CappedBy.CLIENT
     answers: int = 1  # how many are asked for at once
-    predicted_tokens: int = 0  # of each answer, which may be billed as output beyond the cap
+    predicted_tokens: int = 0  # of each answer, which may be billed as output beyond the cap; a research's thoughts too
     tier: Tier = Tier.STANDARD  # that is asked for
     tiers: frozenset[Tier] = frozenset({Tier.STANDARD})  # in which the step may be served
     units: Mapping[str, Decimal] = field(default_factory=dict)  # what is not tokens, by name: searches

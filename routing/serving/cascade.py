@@ -290,7 +290,7 @@ class _Cascade(Generic[Answer]):
         step = visit.step
         visit.key = None
         try:
-            key = rotation.choose(step.provider, visit.tried_keys)
+            key = rotation.choose(step.provider, visit.tried_keys, self._admission.chance)
         except (UnknownStore, NotAllowed) as error:
             raise UpstreamError(FailureKind.NO_KEY, str(error)) from None
         if key is None:

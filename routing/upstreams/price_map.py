@@ -84,9 +84,14 @@ def costs_of(litellm_provider: str, model: str) -> Mapping[str, Any]:
     prices = litellm_import.load().model_cost
     for name in _names_of(litellm_provider, model):
         entry: Mapping[str, Any] | None = prices.get(f"{litellm_provider}/{name}") or prices.get(name)
-        if entry is not None and str(entry.get("litellm_provider", "")).startswith(litellm_provider):
+        if entry is not None and _provider_of(entry).startswith(litellm_provider):
             return entry
     return {}
+
+
+def _provider_of(entry: Mapping[str, Any]) -> str:
+    """litellm has a name of its own for OpenAI's models that only complete a text."""
+    return str(entry.get("litellm_provider", "")).removeprefix("text-completion-")
 
 
 def _names_of(litellm_provider: str, model: str) -> Iterator[str]:
@@ -114,9 +119,20 @@ def mode_of(litellm_provider: str, model: str) -> str:
     return str(costs_of(litellm_provider, model).get("mode") or "")
 
 
+def chats_too(litellm_provider: str, model: str) -> bool:
+    """Whether a model that makes pictures is asked for them in a chat, too."""
+    return "/v1/chat/completions" in (costs_of(litellm_provider, model).get("supported_endpoints") or ())
+
+
+def abilities_of(litellm_provider: str, model: str) -> Mapping[str, bool]:
+    """What the map says that the model can or cannot do: ``supports_vision`` and the like."""
+    entry = costs_of(litellm_provider, model)
+    return {name: value for name, value in entry.items() if name.startswith("supports_") and isinstance(value, bool)}
+
+
 def provider_of(model: str) -> str:
     """litellm's provider of a model that is named without a provider; empty when the map does not know the model."""
-    return str(litellm_import.load().model_cost.get(model, {}).get("litellm_provider") or "")
+    return _provider_of(litellm_import.load().model_cost.get(model, {}))
 
 
 def is_litellm_provider(name: str) -> bool:
@@ -125,9 +141,13 @@ def is_litellm_provider(name: str) -> bool:
 
 
 def price_of(litellm_provider: str, model: str) -> PriceList | None:
-    """The list price of a provider's model, its images of all sizes included; None when the map does not have it."""
+    """The list price of a provider's model, its images of all sizes included; None when the map does not have it, and
+    when the model chats and is billed by something else than its tokens (:func:`chat_price`)."""
     rates = {rate.place: rate for rate in _image_sizes(litellm_provider, model)}
-    listed = read(costs_of(litellm_provider, model), litellm_provider)
+    entry = costs_of(litellm_provider, model)
+    listed = read(entry, litellm_provider)
+    if listed is not None and entry.get("mode") == "chat" and _is_billed_otherwise(entry, listed):
+        return None
     rates |= {} if listed is None else {rate.place: rate for rate in listed.rates}
     return PriceList(tuple(rates.values())) if rates else None
 

@@ -164,6 +164,8 @@ class ProviderFacts:
     #: How it is made to go on from a last assistant message: `message` alone, or the field that asks for it.
     prefill: str = ""
     embeds: Embeds = Embeds()
+    #: Whether it has `/completions` for all its models: one text in a call, or also several and tokens.
+    completes: Literal["", "text", "lists"] = ""
     life_signs: str = ""  # what it sends before the first token, while it thinks: `pings`, `comments` or nothing
     source: str = ""
 
@@ -213,6 +215,7 @@ _VLLM: Final = ProviderFacts(
     message_fields=_set("name reasoning reasoning_content"),
     takes=_VLLM_TAKES,
     embeds=Embeds(reads_tokens=True, takes=_set("encoding_format")),
+    completes="lists",
     source="https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
 )
 _OLLAMA: Final = ProviderFacts(
@@ -222,6 +225,7 @@ _OLLAMA: Final = ProviderFacts(
     message_fields=_set("name reasoning"),
     takes=_set("reasoning"),
     refuses=_set("logit_bias n parallel_tool_calls user"),
+    completes="text",
     source="https://docs.ollama.com/api/openai-compatibility",
 )
 
@@ -239,6 +243,7 @@ _RELAYED: Final = (
         takes=PLATFORM_PARAMETERS | ADDED_PARAMETERS,
         embeds=_EMBEDS_LIKE_OPENAI,
         any_metadata=True,
+        completes="lists",
         source="https://docs.litellm.ai/docs/completion/input",
     ),
     ProviderFacts(
@@ -260,6 +265,7 @@ _RELAYED: Final = (
         base_url="https://api.deepinfra.com/v1/openai",
         message_fields=_set("name reasoning_content"),
         takes=_set("chat_template_kwargs min_p prompt_cache_key repetition_penalty top_k"),
+        completes="text",
         source="https://deepinfra.com/docs/openai_api",
     ),
     ProviderFacts(
@@ -276,6 +282,7 @@ _RELAYED: Final = (
         "featherless_ai",
         base_url="https://api.featherless.ai/v1",
         takes=_set("min_p repetition_penalty top_k"),
+        completes="text",
         source="https://featherless.ai/docs/completions",
     ),
     ProviderFacts(
@@ -284,6 +291,7 @@ _RELAYED: Final = (
         caps=_BOTH,
         message_fields=_set("name reasoning_content"),
         takes=_set("metadata min_p prediction prompt_cache_key repetition_penalty service_tier thinking top_k"),
+        completes="lists",
         source="https://docs.fireworks.ai/api-reference/post-chatcompletions",
     ),
     ProviderFacts(
@@ -316,6 +324,7 @@ _RELAYED: Final = (
         message_fields=_set("name reasoning_content"),
         takes=_set("chat_template_kwargs min_p reasoning_format top_k"),
         refuses=_set("n"),
+        completes="text",
         source="https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md",
     ),
     ProviderFacts(
@@ -325,6 +334,7 @@ _RELAYED: Final = (
         message_fields=_set("name reasoning_content"),
         takes=_set("min_p top_k"),
         refuses=_set("n"),
+        completes="text",
         source="https://lmstudio.ai/docs/developer/openai-compat/chat-completions",
     ),
     ProviderFacts(
@@ -366,6 +376,7 @@ _RELAYED: Final = (
         "nebius",
         base_url="https://api.studio.nebius.ai/v1",
         takes=_VLLM_TAKES,
+        completes="lists",
         source="https://docs.studio.nebius.com/api-reference/inference/create-chat-completion",
     ),
     ProviderFacts(
@@ -422,6 +433,7 @@ _RELAYED: Final = (
         key_variable="TOGETHERAI_API_KEY",
         message_fields=_set("name reasoning reasoning_content"),
         takes=_set("chat_template_kwargs min_p reasoning repetition_penalty top_k"),
+        completes="text",
         source="https://docs.together.ai/reference/chat-completions-1",
     ),
     replace(_VLLM, name="vllm"),

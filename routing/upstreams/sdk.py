@@ -76,6 +76,18 @@ class Sdk:
     def messages_stream(self, request: UpstreamRequest, headers: Mapping[str, str]) -> LiveStream:
         raise cannot("The provider does not speak Anthropic's format", "model")
 
+    def contents(self, request: UpstreamRequest) -> WholeAnswer:
+        raise cannot("The provider does not speak Google's format", "model")
+
+    def contents_stream(self, request: UpstreamRequest) -> LiveStream:
+        raise cannot("The provider does not speak Google's format", "model")
+
+    def complete(self, request: UpstreamRequest) -> WholeAnswer:
+        raise cannot("The provider has no completions of the old kind", "model")
+
+    def complete_stream(self, request: UpstreamRequest) -> LiveStream:
+        raise cannot("The provider has no completions of the old kind", "model")
+
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         return embeddings.embed(request, _embed)
 

@@ -31,7 +31,8 @@ def usage_of(reported: object) -> Usage | None:
 
     Anthropic reports the uncached input alone. litellm has already added the cache reads and writes to `prompt_tokens`,
     as OpenAI counts. Some providers (xAI, Perplexity) count reasoning *beside* `completion_tokens`. Their total shows
-    that, or a part that is larger than its whole. Such tokens are added, because they are billed.
+    that, or a part that is larger than its whole, or a count of citations, which deep research alone has. Such tokens
+    are added, because they are billed.
     """
     if not isinstance(reported, Mapping):
         return None
@@ -52,7 +53,8 @@ def usage_of(reported: object) -> Usage | None:
     )
     reasoning_tokens = _count(completion, "reasoning_tokens") or _count(reported, "reasoning_tokens")
     beside_tokens = _count(reported, "total_tokens") - input_tokens - output_tokens
-    if reasoning_tokens and (beside_tokens == reasoning_tokens or reasoning_tokens > output_tokens):
+    is_beside = beside_tokens == reasoning_tokens or reasoning_tokens > output_tokens or "citation_tokens" in reported
+    if reasoning_tokens and is_beside:
         output_tokens += reasoning_tokens
     if cached_tokens > input_tokens:
         input_tokens += cached_tokens
@@ -100,6 +102,58 @@ def usage_of_messages(reported: object) -> Usage | None:
     )
 
 
+def usage_of_contents(answer: Mapping[str, Any]) -> Usage | None:
+    """An answer of Gemini's, of which the count and what was searched for are read → Usage; None when nothing was
+    reported, or when it is absurd.
+
+    Thoughts are counted beside the answer, unless the total says otherwise. What a search of Google's found is not
+    billed, and what other tools of Google's read is.
+    https://ai.google.dev/api/generate-content#UsageMetadata"""
+    reported = answer.get("usageMetadata")
+    if not isinstance(reported, Mapping) or not reported:
+        return None
+    names = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "toolUsePromptTokenCount")
+    counts = [_number(reported.get(name)) for name in names]
+    if None in counts:
+        _refuse(reported, names)
+        return None
+    asked, said, thought, read = (count or 0 for count in counts)
+    output_tokens = said if asked + said + read == _count(reported, "totalTokenCount") else said + thought
+    searched = _queries(answer)
+    input_tokens = asked if searched else asked + read
+    images = min(_of_modality(reported.get("candidatesTokensDetails"), "IMAGE"), output_tokens)
+    return Usage(
+        input_tokens=input_tokens,
+        cached_input_tokens=min(_count(reported, "cachedContentTokenCount"), input_tokens),
+        audio_input_tokens=min(_of_modality(reported.get("promptTokensDetails"), "AUDIO"), input_tokens),
+        output_tokens=output_tokens,
+        reasoning_tokens=min(thought, output_tokens),
+        audio_output_tokens=min(_of_modality(reported.get("candidatesTokensDetails"), "AUDIO"), output_tokens),
+        quantities=({quantity_name(Meter.SEARCH): Decimal(len(searched))} if searched else {})
+        | ({quantity_name(Meter.IMAGE_OUTPUT): Decimal(images)} if images else {}),
+    )
+
+
+def _of_modality(details: object, modality: str) -> int:
+    """The tokens of one modality in a list of such counts."""
+    parts = [part for part in details if isinstance(part, Mapping)] if isinstance(details, list) else []
+    return sum(_count(part, "tokenCount") for part in parts if part.get("modality") == modality)
+
+
+def _queries(answer: Mapping[str, Any]) -> set[str]:
+    """What Google was asked to search for, each query once."""
+    candidates = answer.get("candidates")
+    found: set[str] = set()
+    for candidate in candidates if isinstance(candidates, list) else ():
+        queries = (
+            _part(candidate, "groundingMetadata").get("webSearchQueries") if isinstance(candidate, Mapping) else None
+        )
+        found |= (
+            {query for query in queries if isinstance(query, str) and query} if isinstance(queries, list) else set()
+        )
+    return found
+
+
 def _images(completion: Mapping[str, Any], output_tokens: int) -> dict[str, Decimal]:
     """The tokens of the pictures that a model has made, which may have a price of their own."""
     count = min(_count(completion, "image_tokens"), output_tokens)
@@ -108,14 +162,16 @@ def _images(completion: Mapping[str, Any], output_tokens: int) -> dict[str, Deci
 
 def _searches(reported: Mapping[str, Any], prompt: Mapping[str, Any]) -> dict[str, Decimal]:
     """The searches in the web that the provider has counted: Anthropic's `server_tool_use`, what litellm counts for
-    Gemini. Perplexity says the size of its one search."""
-    count = _count(_part(reported, "server_tool_use"), "web_search_requests") or _count(prompt, "web_search_requests")
-    if count:
-        return {quantity_name(Meter.SEARCH): Decimal(count)}
+    Gemini, Perplexity's `num_search_queries`. Perplexity says the size of its search as well, or alone."""
+    count = (
+        _count(_part(reported, "server_tool_use"), "web_search_requests")
+        or _count(prompt, "web_search_requests")
+        or _count(reported, "num_search_queries")
+    )
     size = reported.get("search_context_size")
     if size in ("low", "medium", "high"):
-        return {quantity_name(Meter.SEARCH, size): Decimal(1)}
-    return {}
+        return {quantity_name(Meter.SEARCH, size): Decimal(count or 1)}
+    return {quantity_name(Meter.SEARCH): Decimal(count)} if count else {}
 
 
 def reported_in(body: Mapping[str, Any]) -> object:

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from routing.models import Provider, ProviderKey
-from tests.e2e.gateway import PROVIDER_KEYS, Gateway, Route, asks, http, text_of
+from tests.e2e.gateway import PROVIDER_KEYS, Gateway, Route, asks, http, text_of, unique
 from tests.simulator import Behaviour, faults
 
 SECOND = "sk-provider-second-88f2aa01"
@@ -29,13 +29,13 @@ def route(gateway: Gateway, tmp_path: Path) -> Route:
 
 
 def ask(gateway: Gateway, route: Route) -> str:
-    """The alias that answered."""
-    return str(gateway.client().chat.completions.create(model=route.alias, **asks()).model)
+    """The alias that answered, in a conversation of its own."""
+    return str(gateway.client().chat.completions.create(model=route.alias, **asks(unique("Hello"))).model)
 
 
 def ask_anew(gateway: Gateway, route: Route) -> None:
     """Ask on a new connection, so that each worker gets requests."""
-    gateway.client(http_client=http).chat.completions.create(model=route.alias, **asks())
+    gateway.client(http_client=http).chat.completions.create(model=route.alias, **asks(unique("Hello")))
 
 
 def keys_seen(gateway: Gateway, provider: str) -> list[str]:

@@ -37,6 +37,7 @@ ALIAS: Row = {
     "rescues_streams": True,
     "weight": None,
     "first_token_timeout_s": None,
+    "created_at": DAY,
 }
 BUDGET: Row = {"api_key_id": None, "time_zone": "UTC", "enabled": True, "created_at": DAY}
 PRICE: Row = {

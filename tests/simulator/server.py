@@ -21,7 +21,14 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl, unquote
 
-from tests.simulator import anthropic_format, gemini_embeddings, gemini_format, openai_embeddings, openai_format
+from tests.simulator import (
+    anthropic_format,
+    gemini_embeddings,
+    gemini_format,
+    openai_completions,
+    openai_embeddings,
+    openai_format,
+)
 from tests.simulator.behaviour import Behaviour, behaviour_from_json
 from tests.simulator.connection import ClientGone, Connection, RawRequest, response_head
 from tests.simulator.exchange import Exchange
@@ -37,6 +44,7 @@ _NAMED = re.compile(r"^/p/([^/]+)/")
 _GEMINI = re.compile(r"/models/([^/:]+):(generateContent|streamGenerateContent|batchEmbedContents)$")
 _BASE_PATHS = {"openai": "/openai/v1", "anthropic": "/anthropic", "gemini": "/gemini/v1beta"}
 _FORMATS: dict[str, WireFormat] = {
+    "completions": openai_completions,
     "embeddings": openai_embeddings,
     "gemini_embeddings": gemini_embeddings,
     "openai": openai_format,
@@ -238,8 +246,8 @@ def _route(path: str) -> tuple[WireFormat, str, str, bool] | None:
     provider = ""
     if path.endswith("/chat/completions"):
         name = "openai"
-    elif path.endswith("/embeddings"):
-        name, provider = "embeddings", "openai"
+    elif path.endswith(("/embeddings", "/completions")):
+        name, provider = path.rpartition("/")[2], "openai"
     elif path.endswith("/v1/messages"):
         name = "anthropic"
     elif match := _GEMINI.search(path):

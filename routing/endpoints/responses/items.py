@@ -28,7 +28,6 @@ _REPEATED: Final[Mapping[str, Any]] = {
     "top_logprobs": 0,
     "top_p": 1.0,
     "truncation": "disabled",
-    "user": None,
 }
 #: Finish reasons of a chat with which a response is not complete.
 _INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -57,7 +56,6 @@ def begun(call: ResponsesCall, alias: str) -> Json:
         "reasoning": {"effort": reasoning.get("effort"), "summary": reasoning.get("summary")},
         "store": False,
         "text": {"format": {"type": "text"}, **text},
-        "usage": None,
         **{name: default if asked.get(name) is None else asked[name] for name, default in _REPEATED.items()},
     }
 
