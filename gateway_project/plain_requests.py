@@ -3,7 +3,7 @@
 Nearly all requests are plain: GET or POST, HTTP/1.1, the whole head in the first read, names of letters, digits and
 hyphens, no name twice, a Content-Length or no body. Two expressions split such a head, and the answer leaves with its
 own head in one send. Whatever is not plain is left, unread, to gunicorn's own parser: what is strict there stays
-strict. Nothing is judged here but whether a head is harmless. docs/adr/0025 says what is promised.
+strict. Nothing is judged here but whether a head is harmless. docs/adr/0026 says what is promised.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One HTTP/1.1 exchange: the request leaves in one piece, and the answer is read against a deadline.
 
 urllib3 makes the connection (connections.py). What goes over it is written here and read by framing.py, which takes a
-third of the time of urllib3's and http.client's layers. docs/adr/0024 says what is promised, and how to go back.
+third of the time of urllib3's and http.client's layers. docs/adr/0025 says what is promised, and how to go back.
 
 - **Deadlines, not pauses.** Each `send` and `recv` gets what is left until the deadline of the phase, so a provider
   that trickles one byte a second runs into it.

@@ -1,6 +1,6 @@
 """The way back: urllib3 and http.client speak with the providers, where GATEWAY_EXCHANGE=urllib3 says so.
 
-It is kept for a release, for the case that exchange.py cannot read what a provider sends (docs/adr/0024), and goes with
+It is kept for a release, for the case that exchange.py cannot read what a provider sends (docs/adr/0025), and goes with
 that setting. Two things are added to urllib3's connections:
 
 - **Deadlines, not pauses.** urllib3's read timeout starts again with every `recv`, so a provider that trickles one
