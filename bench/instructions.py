@@ -26,8 +26,8 @@ from gateway_project.run import LAUNCHER
 
 EVENTS = 100  # content events of a stream
 CLIENTS = 8
-WHOLE, STREAMS = 200, 16  # how many are counted
-WARM_UP = 40
+WHOLE, STREAMS = 160, 12  # how many are counted
+WARM_UP = 32
 TOLERATED = 1.05
 START_WITHIN_S = 300
 BUDGET = Path(__file__).with_name("budget.toml")
