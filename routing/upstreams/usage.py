@@ -37,13 +37,10 @@ def usage_of(reported: object) -> Usage | None:
     """
     if not isinstance(reported, Mapping):
         return None
-    if reported.get("prompt_tokens") is None and reported.get("completion_tokens") is None:
+    totals = _totals_of(reported)
+    if totals is None:
         return None
-    totals = [_number(reported.get(name)) for name in _TOTALS]
-    if None in totals:
-        _refuse(reported, _TOTALS)
-        return None
-    input_tokens, output_tokens = (total or 0 for total in totals)
+    input_tokens, output_tokens = totals
     prompt = _part(reported, "prompt_tokens_details", "prompt_token_details")
     completion = _part(reported, "completion_tokens_details")
     cached_tokens = (
@@ -74,6 +71,18 @@ def usage_of(reported: object) -> Usage | None:
         audio_output_tokens=_count(completion, "audio_tokens"),
         quantities=_searches(reported, prompt) | _images(completion, output_tokens),
     )
+
+
+def _totals_of(reported: Mapping[str, Any]) -> tuple[int, int] | None:
+    """What went in and what came out; None when neither was reported, or when one is absurd."""
+    given = reported.get("prompt_tokens"), reported.get("completion_tokens")
+    if given == (None, None):
+        return None
+    input_tokens, output_tokens = _number(given[0]), _number(given[1])
+    if input_tokens is None or output_tokens is None:
+        _refuse(reported, _TOTALS)
+        return None
+    return input_tokens, output_tokens
 
 
 def usage_of_messages(reported: object) -> Usage | None:
@@ -295,9 +304,10 @@ def together(former: object, reported: object) -> object:
 
 def conforming_usage(reported: object) -> dict[str, Any] | None:
     """The report with whole numbers as totals, as OpenAI's schema requires; None when the totals cannot be read."""
-    if not isinstance(reported, dict) or usage_of(reported) is None:
+    read = _totals_of(reported) if isinstance(reported, dict) else None
+    if read is None or not isinstance(reported, dict):
         return None
-    prompt_tokens, completion_tokens = (_number(reported.get(name)) or 0 for name in _TOTALS)
+    prompt_tokens, completion_tokens = read
     total_tokens = _number(reported.get("total_tokens")) or prompt_tokens + completion_tokens
     totals: dict[str, Any] = {
         "prompt_tokens": prompt_tokens,
@@ -325,7 +335,8 @@ def _part(of: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 
 def _count(of: Mapping[str, Any], name: str) -> int:
     """The count of a part. A value that cannot be read counts as 0."""
-    return _number(of.get(name)) or 0
+    value = of.get(name)
+    return 0 if value is None else _number(value) or 0
 
 
 def _shown(value: object) -> str:
