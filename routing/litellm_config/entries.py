@@ -32,8 +32,6 @@ _SERVED_MODES = frozenset(
         "moderation", "rerank", "responses",
     }
 )  # fmt: skip
-#: Beginnings of names of models for which there is no endpoint, and that the price map does not list without a prefix.
-_NOT_SERVED = ("sora-",)
 _INFO = frozenset({"mode", "base_model"})
 #: litellm's way to OpenAI's Responses API. A chat completion asks the same model.
 _RESPONSES = "responses/"
@@ -157,8 +155,6 @@ class EntryReader:
         place = f"{item.path}.litellm_params"
         if not wildcards.can_fill(alias, model):
             raise params["model"].refused("has a * for which model_name has none")
-        if model.rpartition("/")[2].startswith(_NOT_SERVED):
-            raise NotServed("there is no endpoint for such a model")
         provider, model = self._provider(params, model)
         mode = "" if "mode" not in info else str(info["mode"].value or "")
         mode = mode or price_map.mode_of(provider, model)
