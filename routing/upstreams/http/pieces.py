@@ -46,7 +46,6 @@ class PieceReader:
         self.beat_s: float | None = None  # a piece that does not come for so long is SILENCE; None: it is waited for
         self._answer = answer
         self._bytes = 0
-        self._ended = False
         self._reading = False
         self._closed = False
 
@@ -75,7 +74,6 @@ class PieceReader:
         if self._closed:
             raise UpstreamError(FailureKind.INTERRUPTED, "The call was closed")
         if not piece:
-            self._ended = True
             return None
         self.limits.heard()
         self._bytes += len(piece)
@@ -89,8 +87,6 @@ class PieceReader:
         if self._closed:
             return
         self._closed = True
-        if self._ended:
-            return
         self._answer.shut()
         if not self._reading:
             self._answer.close()
