@@ -124,6 +124,17 @@ def _is_deeper_than(value: Any, limit: int) -> bool:
     return True
 
 
+def is_form(request: HttpRequest) -> bool:
+    """Whether the body says that it is a form with files, which may be larger than JSON."""
+    kind: str = request.META.get("CONTENT_TYPE", "")
+    return kind[:20].lower().startswith("multipart/form-data")
+
+
+def most_bytes(request: HttpRequest) -> int:
+    """The most that the body may have, whatever is asked."""
+    return settings.GATEWAY_MAX_UPLOAD_BYTES if is_form(request) else settings.GATEWAY_MAX_BODY_BYTES
+
+
 def refuse_announced(request: HttpRequest, most_bytes: int) -> None:
     """Raises RequestTooLarge when the headers alone say so: before anybody looks for a key."""
     announced = announced_bytes(request)

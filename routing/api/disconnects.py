@@ -123,10 +123,16 @@ class ClientConnection:
 
 
 class WholeAnswer(HttpResponse):
-    """A JSON answer that keeps its client's place until it is sent: a client may take its time."""
+    """An answer that keeps its client's place until it is sent: a client may take its time."""
 
-    def __init__(self, body: bytes, client: ClientConnection, headers: Mapping[str, str]) -> None:
-        super().__init__(body, content_type="application/json", headers=headers)
+    def __init__(
+        self,
+        body: bytes,
+        client: ClientConnection,
+        headers: Mapping[str, str],
+        content_type: str = "application/json",
+    ) -> None:
+        super().__init__(body, content_type=content_type, headers=headers)
         self._client = client
         client.expect_to_take(len(body))
 

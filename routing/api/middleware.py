@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from routing.api.body import refuse_announced
+from routing.api.body import most_bytes, refuse_announced
 from routing.api.errors import SERVED, gateway_error, is_api, render
 from routing.api.headers import sane_request_id
 from routing.exceptions import InvalidRequest, MethodNotAllowed, NotFound, RequestTooLarge
@@ -30,6 +29,8 @@ class GatewayMiddleware:
         request.META["gateway.request_id"] = request_id
         response = self.handle(request)
         response["x-request-id"] = request_id
+        if "HTTP_ANTHROPIC_VERSION" in request.META:
+            response["request-id"] = request_id  # where Anthropic's clients look for it
         return response
 
 
@@ -48,7 +49,7 @@ class JsonErrors:
         if request.method == "OPTIONS":  # not a preflight: the CORS middleware has answered those
             return HttpResponse(status=204)
         try:
-            refuse_announced(request, settings.GATEWAY_MAX_BODY_BYTES)  # its sender need not even have a key
+            refuse_announced(request, most_bytes(request))  # its sender need not even have a key
         except RequestTooLarge as error:
             return render(error)
         response = self.handle(request)

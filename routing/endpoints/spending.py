@@ -23,15 +23,17 @@ from routing.api import places
 from routing.api.authentication import Caller, KeyAuthentication
 from routing.api.disconnects import ClientConnection, WholeAnswer
 from routing.api.headers import TIMEOUT_VARIABLE, headers_of, headers_so_far, note_failure, parse_timeout_s, request_id
+from routing.endpoints.conversations import affinity_of
 from routing.exceptions import GatewayError, InternalError
 from routing.serving import admission, books, cascade, refused
 from routing.serving.admission import Admission
 from routing.serving.attempts import Clock, Failed, OpenStream, Served, counted
+from routing.serving.bare import BareFrames
 from routing.serving.books import Ending
 from routing.serving.call import Call
 from routing.serving.relaying import BEGIN_AFTER_S, Frames, LateAnswer, LiveAnswer
 from routing.serving.waiting import Waited
-from routing.upstreams.base import Json
+from routing.upstreams.base import Content, Json
 
 C = TypeVar("C", bound=Call)
 C_contra = TypeVar("C_contra", bound=Call, contravariant=True)
@@ -43,7 +45,7 @@ Parse = Callable[[HttpRequest, Mapping[str, str], float | None], C]
 class WholeRendering(Protocol[C_contra]):
     """How whole answers are written in the client's dialect: a function of an endpoint's ``rendering`` module."""
 
-    def whole(self, call: C_contra, body: Json, alias: str, estimated: Usage | None) -> Json:
+    def whole(self, call: C_contra, body: Json, alias: str, estimated: Usage | None) -> Json | Content:
         """The body of a whole answer. ``estimated`` is its usage when the provider gave no count, else None."""
 
     # ``envelope(error, request_id)``, where the dialect has an envelope of its own: `routing.api.errors` looks for it.
@@ -53,7 +55,7 @@ class Rendering(WholeRendering[C_contra], Protocol[C_contra]):
     """The same for an endpoint that streams, with a second function."""
 
     def frames(self, call: C_contra, alias: str) -> Frames:
-        """The frames in which a streamed answer is sent."""
+        """The frames in which a streamed answer is sent. They have a ``stream_type`` when they are no event stream."""
 
 
 class SpendingView(APIView):
@@ -85,7 +87,9 @@ def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering:
             timeout_s = parse_timeout_s(request.META.get(TIMEOUT_VARIABLE))
             call = parse(request._request, path, None if timeout_s is None else began.monotonic + timeout_s)
             client.watch()
-            admitted = admission.admit(call, cast(Caller, request.user).secret, request_id(request._request))
+            affinity = affinity_of(call, request.META)
+            secret = cast(Caller, request.user).secret
+            admitted = admission.admit(call, secret, request_id(request._request), affinity)
         except GatewayError as error:
             refused.note(error, request_id(request._request), key, call)
             raise
@@ -126,7 +130,8 @@ def _answer(
         )
     )
     body = rendering.whole(call, answer.body, served.step.alias, None if usage == answer.usage else usage)
-    response = WholeAnswer(json_text.dumps(body), client, headers_of(served))
+    written = body if isinstance(body, Content) else Content("application/json", json_text.dumps(body))
+    response = WholeAnswer(written.data, client, headers_of(served), written.content_type)
     if settlement.cost_usd is not None:
         response["x-gateway-cost-usd"] = plain_usd(settlement.cost_usd)
     return response
@@ -135,7 +140,8 @@ def _answer(
 def _streamed(
     call: C, admitted: Admission, began: Clock, client: ClientConnection, rendering: Rendering[C]
 ) -> StreamingHttpResponse:
-    """An answer that begins with its first content, whose step the headers name; without it, when that takes long."""
+    """An answer that begins with its first content, whose step the headers name; without it, when that takes long and
+    its format has comments, which keep the client."""
     failed: list[AttemptRecord] = []
     opening = Waited(lambda: cascade.stream(admitted, client, failed))
 
@@ -143,17 +149,20 @@ def _streamed(
         return LiveAnswer(served, began, client, rendering.frames(call, served.step.alias))
 
     answer: LiveAnswer | LateAnswer
-    if opening.is_over(BEGIN_AFTER_S):
+    frames = rendering.frames(call, call.alias)
+    content_type = getattr(frames, "stream_type", "text/event-stream")
+    if isinstance(frames, BareFrames) or opening.is_over(BEGIN_AFTER_S):
         served = opening.result()
         answer, headers = opened(served), headers_of(served)
+        if isinstance(frames, BareFrames):
+            content_type = frames.content_type(served.answer.head)
     else:
         rate = admitted.hold.rate
         headers = headers_so_far(call.alias, len(failed) + 1, rate.status if rate else None)
-        frames = rendering.frames(call, call.alias)
         answer = LateAnswer(opening, opened, admitted, began, client=client, frames=frames)
     return StreamingHttpResponse(
         # The answer settles itself. Django calls its close() at the end, however the answer ends.
         answer,
-        content_type="text/event-stream",
+        content_type=content_type,
         headers={**headers, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )

@@ -94,8 +94,8 @@ class Failed(Exception):
 
 def counted(reported: Usage | None, estimate: Callable[[], Usage]) -> Usage:
     """The provider's count, or ours where it gave none. No request is without input: servers that copy Anthropic's
-    format leave it out, and such a zero is not believed."""
-    if reported is not None and reported.input_tokens:
+    format leave it out, and such a zero is not believed. What is counted in other units has no tokens."""
+    if reported is not None and (reported.input_tokens or (reported.quantities and not reported.output_tokens)):
         return reported
     estimated = estimate()
     if reported is None or reported == Usage():

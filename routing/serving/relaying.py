@@ -10,6 +10,7 @@ dialect's :class:`Frames`.
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -51,13 +52,22 @@ class Frames(Protocol):
         """What follows the last event of a complete answer."""
 
     def comment(self) -> bytes:
-        """What keeps the connection, and is no event."""
+        """What keeps the connection, and is no event. Empty: the format has nothing of the kind."""
 
     def failed(self, error: GatewayError) -> bytes:
         """The only event of an answer that has begun and that nobody gave."""
 
-    def interrupted(self, error: UpstreamError) -> bytes:
-        """What follows the last event of an answer that broke and that nobody went on with."""
+    def interrupted(self, error: UpstreamError) -> bytes | None:
+        """What follows the last event of an answer that broke and that nobody went on with. None: the format has no
+        word for it, and breaking the connection off says it."""
+
+
+class BrokenOff(ConnectionResetError):
+    """The answer ends in the middle. The server breaks the connection off, so that nobody takes the half for the whole;
+    with this number it does so without a word in the log, which has the fact already."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ECONNRESET, "the answer broke")
 
 
 class LiveAnswer:
@@ -99,7 +109,7 @@ class LiveAnswer:
 
     def _relay(self) -> Generator[bytes, None, None]:
         outcome, status, code = Outcome.CLIENT_CLOSED, 499, "client_closed"
-        interrupted: bytes | None = None
+        interrupted: UpstreamError | None = None
         sent_at = time.monotonic()
         frames: list[bytes] = []  # that have come at once, and leave at once
         events = self._events()
@@ -128,17 +138,27 @@ class LiveAnswer:
                 if self._client.is_gone:
                     return  # we closed the stream, as its client has left; the provider is not to blame
                 outcome, status, code = Outcome(error.kind), 200, "stream_interrupted"
-                interrupted = b"".join((*frames, self._frames.interrupted(error)))
+                interrupted = error
             except Exception:
                 outcome, status, code = Outcome.GATEWAY_FAILED, 500, "internal_error"
                 raise
             else:
                 outcome, status, code = Outcome.ANSWERED, 200, ""
             self._end(outcome, status, code)
-            yield interrupted or self._frames.end(self._consumed)
+            yield from self._last(frames, interrupted)
         finally:
             events.close()  # what it asked for is over before it is settled
             self._end(outcome, status, code)
+
+    def _last(self, frames: list[bytes], error: UpstreamError | None) -> Iterator[bytes]:
+        """How the answer ends; with an error, after the frames that have come and that nobody went on with."""
+        if error is None:
+            yield self._frames.end(self._consumed)
+            return
+        word = self._frames.interrupted(error)
+        yield b"".join((*frames, word or b""))
+        if word is None:
+            raise BrokenOff
 
     def _events(self) -> Generator[Json]:
         """The answer's events, whoever they come from, and QUIET while there is nothing to send. Raises UpstreamError

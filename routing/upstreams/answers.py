@@ -16,7 +16,7 @@ from math import isfinite
 from typing import Any, Final, Literal
 
 from accounting import json_text
-from routing.upstreams.base import FailureKind, Json, UpstreamError, WholeAnswer
+from routing.upstreams.base import Content, FailureKind, Json, UpstreamError, WholeAnswer
 from routing.upstreams.usage import conforming_usage, reported_in, usage_of
 
 #: The parts of a delta or message that are an answer. `annotations`, `thinking_blocks` and the like come with them.
@@ -49,7 +49,7 @@ def has_content(chunk: Mapping[str, Any]) -> bool:
     """Whether a stream chunk has content or a finish reason. The first such chunk ends the first-token limit."""
     choices = chunk.get("choices")
     if not isinstance(choices, list):
-        return False
+        return isinstance(chunk.get("content"), Content)
     return any(
         isinstance(choice, dict) and (choice.get("finish_reason") or speaks(choice.get("delta"))) for choice in choices
     )

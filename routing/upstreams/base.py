@@ -58,6 +58,24 @@ def thinking_limit_s(first_token_s: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """A file that a client has sent, in memory. The name and the type are the client's word and prove nothing."""
+
+    name: str
+    content_type: str
+    content: bytes
+    seconds: int | None = None  # that its sound lasts at the most, begun ones too; None: nobody has measured it
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """An answer, or the beginning of one, that is bytes and no JSON: sound, or text."""
+
+    content_type: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Deployment:
     """A model at a provider: everything an upstream needs to call it, without a database."""
 
@@ -95,7 +113,8 @@ QUIET: Final[Json] = {}
 
 @dataclass(frozen=True, slots=True)
 class WholeAnswer:
-    """A complete ``chat.completion`` object, or that of another endpoint, in OpenAI's format.
+    """A complete ``chat.completion`` object, or that of another endpoint, in OpenAI's format. An answer that is no JSON
+    is a :class:`Content` in its ``content``.
 
     ``usage`` is None when the provider reported no usage."""
 
@@ -108,7 +127,8 @@ class WholeAnswer:
 
 
 class AnswerStream(Protocol):
-    """``chat.completion.chunk`` objects in OpenAI's format.
+    """``chat.completion.chunk`` objects in OpenAI's format. Of an answer that is bytes and no events, each has those
+    that came, as a :class:`Content`, in its ``content``.
 
     When the provider reports usage, the last chunk is the usage chunk (``choices: []``), whether the client asked for
     it or not.
@@ -162,11 +182,60 @@ class Upstream(Protocol):
         """The same as a stream. Each chunk has the provider's event as ``native``, and its bytes as ``raw``; what it
         says is beside them as in a chunk of a chat completion, with ``choices`` empty when it says nothing."""
 
+    def responses(self, request: UpstreamRequest) -> WholeAnswer:
+        """OpenAI's Responses, of a request in that format. Only where `responses_dialect.speaks`. Raises
+        UpstreamError."""
+
+    def responses_stream(self, request: UpstreamRequest) -> AnswerStream:
+        """The same as a stream. Each chunk has the provider's event as ``native``; what it says is beside it as in a
+        chunk of a chat completion, with ``choices`` empty when it says nothing."""
+
+    def responses_kept(self, request: UpstreamRequest, method: str, resource: str) -> Json:
+        """What the provider keeps of a response, by HTTP's method and the path behind its address: ``responses/…``.
+        It costs nothing. Raises UpstreamError."""
+
+    def contents(self, request: UpstreamRequest) -> WholeAnswer:
+        """Google's generateContent, of a request in that format. Only where the provider's row has that dialect."""
+
+    def contents_stream(self, request: UpstreamRequest) -> AnswerStream:
+        """The same as a stream, whose chunks are as those of :meth:`messages_stream`, without ``raw``."""
+
+    def complete(self, request: UpstreamRequest) -> WholeAnswer:
+        """OpenAI's completions of the old kind, of a request in that format; the answer is put into chat's shape. Only
+        where :func:`routing.upstreams.completions.is_native` says that the provider has them. Raises UpstreamError."""
+
+    def complete_stream(self, request: UpstreamRequest) -> AnswerStream:
+        """The same as a stream."""
+
+    def draw(self, request: UpstreamRequest) -> WholeAnswer:
+        """OpenAI's pictures, of a request in its format; with files as ``image``, these are changed. Raises
+        UpstreamError."""
+
+    def draw_stream(self, request: UpstreamRequest) -> AnswerStream:
+        """The same as a stream, in one event a picture where the provider does not stream. Each chunk has the event
+        as ``native``."""
+
+    def moderate(self, request: UpstreamRequest) -> WholeAnswer:
+        """OpenAI's moderations, of a request in its format. Raises UpstreamError."""
+
+    def rerank(self, request: UpstreamRequest) -> WholeAnswer:
+        """Documents put in order, of a request in Cohere's format. Raises UpstreamError."""
+
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         """OpenAI's embeddings, of a request in its format. Raises UpstreamError.
 
         More inputs than the provider takes at once are asked for in several calls, one after the other. When one of
         them fails, the error's usage is that of the calls before it."""
+
+    def speak(self, request: UpstreamRequest) -> AnswerStream:
+        """OpenAI's speech: the sound, as it comes. Raises UpstreamError."""
+
+    def write_down(self, request: UpstreamRequest, resource: str) -> WholeAnswer:
+        """OpenAI's transcriptions or translations, whose path ``resource`` is, of a form in its format. Raises
+        UpstreamError."""
+
+    def write_down_live(self, request: UpstreamRequest, resource: str) -> AnswerStream:
+        """The same as a stream."""
 
 
 class FailureKind(StrEnum):

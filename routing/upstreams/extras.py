@@ -136,7 +136,7 @@ def with_fees(usage: Usage, deployment: Deployment) -> Usage:
         size = next((name for name in usage.quantities if name.startswith(f"{_SEARCH}:")), _SEARCH)
         others = {name: amount for name, amount in usage.quantities.items() if name != _SEARCH}
         return replace(usage, quantities={**others, size: Decimal(1)})
-    if _bills_a_grounded_prompt(deployment) and usage.quantities.get(_SEARCH, 0) > 1:
+    if bills_a_grounded_prompt(deployment) and usage.quantities.get(_SEARCH, 0) > 1:
         return replace(usage, quantities={**usage.quantities, _SEARCH: Decimal(1)})
     return usage
 
@@ -207,7 +207,7 @@ def _judge_modalities(value: Any, judged: _Judged) -> None:
 def _judge_search(value: Any, deployment: Deployment, judged: _Judged) -> None:
     if _searches_always(deployment):
         return  # it searches by itself, once
-    if _bills_a_grounded_prompt(deployment):
+    if bills_a_grounded_prompt(deployment):
         searches = 1
     elif deployment.litellm_provider == "anthropic" and isinstance(value, dict):
         size = asked_search(value, deployment)["search_context_size"]
@@ -235,7 +235,7 @@ def _researches(deployment: Deployment) -> bool:
     return deployment.litellm_provider == "perplexity" and "deep-research" in deployment.model
 
 
-def _bills_a_grounded_prompt(deployment: Deployment) -> bool:
+def bills_a_grounded_prompt(deployment: Deployment) -> bool:
     """Gemini up to 2.5 bills a prompt that was grounded in a search, and not what was found; Gemini 3, each search.
     https://ai.google.dev/gemini-api/docs/google-search#pricing"""
     return deployment.litellm_provider == "gemini" and deployment.model.startswith(("gemini-1", "gemini-2"))

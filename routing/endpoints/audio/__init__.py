@@ -1,0 +1,1 @@
+"""Sound: spoken from text, written down as text, or translated."""
