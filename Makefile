@@ -1,6 +1,6 @@
 # From a bare machine with Python >= 3.11 and make: `make run`. The rest is one line each; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run demo psql test quick torture clients bench instructions check format install lock upgrade clean
+.PHONY: help run demo psql test quick torture clients image-check bench instructions check format install lock upgrade clean
 
 # The newest Python that will do; PYTHON=/path/to/python overrides it.
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 
 help: ## Print this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 run: $(BIN)/.run-installed ## Serve the gateway on http://127.0.0.1:4000, with a Postgres of its own; Ctrl-C stops all of it
 	@$(BIN)/python -m gateway_project.run --stop-with-parent
@@ -40,6 +40,10 @@ quick: $(BIN)/.test-installed ## Run the tests that need no gateway of their own
 # Not collected by `make test`: its files are not called test_*.
 torture: $(BIN)/.test-installed ## Run the long forms: the ledger's storms, 50 rounds of kill -9, a soak, a million entries; 20,000 bounds, 2,000 random requests
 	@GATEWAY_ENV_FILE=/dev/null $(BIN)/python -m pytest -s --timeout=7200 tests/torture/torture_*.py $(ARGS)
+
+# Needs root and debootstrap (apt-get install debootstrap), and minutes: pip installs every wheel afresh.
+image-check: $(BIN)/.test-installed ## Run the Dockerfile's steps in a clean Debian by debootstrap, and serve from what they make
+	@GATEWAY_ENV_FILE=/dev/null $(BIN)/python -m pytest -s --timeout=3600 tests/torture/image.py $(ARGS)
 
 # Not collected by `make test` either: npm installs 650 MB.
 clients: $(BIN)/.test-installed ## Let Claude Code and Codex work twenty steps through the gateway, over each provider and one that dies
