@@ -39,7 +39,7 @@ torture: $(BIN)/.test-installed ## Run the long forms: the ledger's storms, 50 r
 	@GATEWAY_ENV_FILE=/dev/null $(BIN)/python -m pytest -s --timeout=7200 tests/torture/torture_*.py $(ARGS)
 
 # Not collected by `make test` either: npm installs 650 MB.
-clients: $(BIN)/.test-installed ## Let Claude Code and Codex work twenty steps through the gateway, over each provider and one that dies
+clients: $(BIN)/.test-installed ## Let Claude Code, Codex and gemini-cli work twenty steps through the gateway, over each provider and one that dies
 	@GATEWAY_ENV_FILE=/dev/null $(BIN)/python -m pytest --timeout=600 tests/clients/clients_*.py $(ARGS)
 
 check: export GATEWAY_ENV_FILE := /dev/null
