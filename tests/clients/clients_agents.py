@@ -1,4 +1,5 @@
-"""Claude Code, Codex and gemini-cli, unmodified, work twenty steps through the gateway, whoever answers, also if it dies."""
+"""Claude Code, Codex and gemini-cli, unmodified, work twenty steps through the gateway, whoever the provider is and if
+it dies."""
 
 from __future__ import annotations
 
