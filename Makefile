@@ -1,6 +1,6 @@
 # From a bare machine with Python >= 3.11 and make: `make run`. The rest is one line each; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run demo psql test quick torture clients bench check format install lock upgrade clean
+.PHONY: help run demo psql test quick torture clients bench instructions check format install lock upgrade clean
 
 # The newest Python that will do; PYTHON=/path/to/python overrides it.
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
@@ -21,6 +21,9 @@ psql: $(BIN)/.run-installed ## Open psql on the gateway's database
 
 bench: $(BIN)/.test-installed ## Measure us, LiteLLM and Portkey in one run (installs them into .bench); make bench ARGS=--quick
 	@$(BIN)/python -m bench $(ARGS)
+
+instructions: $(BIN)/.test-installed ## Count a request's instructions (needs valgrind), and fail by name above bench/budget.toml
+	@$(BIN)/python -m bench.instructions $(ARGS)
 
 # GATEWAY_ENV_FILE: tests and checks mean the same on every machine, whatever its .env says.
 test: $(BIN)/.test-installed ## Run the whole suite; make test ARGS="tests/unit -k environment" runs a part

@@ -15,7 +15,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from routing.endpoints.spending import SpendingView
 
-#: The views that call no provider.
+#: The views that call no provider, or for what costs nothing alone.
 FREE_VIEWS: Final = frozenset(
     {
         "routing.endpoints.gemini.counting.GeminiCountView",
@@ -24,6 +24,7 @@ FREE_VIEWS: Final = frozenset(
         "routing.endpoints.model_info.ModelInfoView",
         "routing.endpoints.models.ModelsView",
         "routing.endpoints.responses.counting.InputTokensView",
+        "routing.endpoints.responses.looking_up.KeptResponseView",
         "routing.endpoints.models.ModelView",
         "routing.endpoints.absent.AbsentView",
         "routing.endpoints.budget.BudgetView",

@@ -13,7 +13,7 @@ from routing.exceptions import NotFound
 
 #: By what a path begins with, behind `/v1/`: what is not there, in the words of a sentence.
 ABSENT: Final = {
-    "responses": "Responses are not stored here, so none can be retrieved, cancelled or deleted",
+    "responses": "There is nothing else of responses here: none is compacted, and their ids begin with 'resp_'",
     "conversations": "Conversations are not stored here",
     "chat/completions": "Chats are not stored here, so none can be retrieved, changed or deleted",
     "realtime": "Realtime sessions are not served, over WebSocket or WebRTC: use chat completions or responses",
@@ -29,11 +29,9 @@ ABSENT: Final = {
     "containers": "Containers are not served",
     "skills": "Skills are not stored here",
     "chatkit": "ChatKit is not served",
-    "images": "Pictures are not made here",
+    "images": "Of the paths of pictures there are generations and edits",
     "videos": "Films are not made here",
-    "audio": "Speech is neither made nor written down here",
-    "moderations": "Moderations are not served",
-    "rerank": "Reranking is not served",
+    "audio": "Of the paths of sound there are speech, transcriptions and translations",
 }
 
 

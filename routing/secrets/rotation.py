@@ -53,9 +53,11 @@ def choose(
     chance: Callable[[str], float] | None = None,
     *,
     takes_turn: bool = True,
+    prefers: Callable[[str], bool] | None = None,
 ) -> ProviderKey | None:
     """The key for the next call; None when no reference leads to a key. Prefers, in this order:
 
+    - a key whose secret the call ``prefers``
     - a key whose reference is not in ``tried``
     - a key that nothing speaks against: the conversation's, else in turn
     - of the resting keys, the key whose rest ends first
@@ -70,6 +72,8 @@ def choose(
     keys = _present(provider)
     if not keys:
         return None
+    if prefers is not None:
+        keys = [key for key in keys if prefers(key.secret)] or keys
     keys = [key for key in keys if key.reference not in tried] or keys
     now = time.monotonic()
     with _lock:

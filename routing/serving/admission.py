@@ -22,11 +22,11 @@ from routing import catalog, exceptions
 from routing.catalog import Catalog, Step
 from routing.models import ChainKind
 from routing.serving.affinity import Affinity
-from routing.serving.call import Call
+from routing.serving.call import BoundCall, Call, askable
 from routing.serving.callers import identify_in
 from routing.serving.ceiling import Ceiling, Room
 from routing.upstreams.base import FailureKind, UpstreamError
-from routing.upstreams.kinds import PATHS, Kind, can_serve, kind_of
+from routing.upstreams.kinds import Kind, can_serve, kind_of, paths_of
 
 SETTLE_MARGIN_S = 120  # beyond the chain's own time limits: no request can still need a hold that is older
 Chance = Callable[[str], float]
@@ -69,7 +69,10 @@ class Admission:
 
     def chain(self, kind: ChainKind) -> tuple[Step, ...]:
         """The separate chain for prompts that are too long, or for content that is refused. Empty: it is not set."""
-        return self.catalog.chain(self.call.alias, kind, chance=self.chance, may_fall_back_to=self.key.may_fall_back_to)
+        steps = self.catalog.chain(
+            self.call.alias, kind, chance=self.chance, may_fall_back_to=self.key.may_fall_back_to
+        )
+        return askable(self.call, steps)
 
     def now_asking(self, call: Call) -> Admission:
         """The same admission for the rest of the client's call. Its ceilings are computed anew."""
@@ -339,8 +342,11 @@ def steps_of(snapshot: Catalog, call: Call, key: Key, affinity: Affinity | None)
     fitting = tuple(step for step in steps if can_serve(_kind_of(step), call.kind))
     if not fitting:
         kind = _kind_of(steps[0]) or call.kind
-        raise exceptions.WrongKind(call.alias, kind, call.kind, PATHS.get(kind, ()))
-    return fitting
+        raise exceptions.WrongKind(call.alias, kind, call.kind, paths_of(kind, call.alias)[:1])
+    able = askable(call, fitting)
+    if isinstance(call, BoundCall) and not able:
+        raise call.nobody_to_ask()
+    return able
 
 
 def chance_of(affinity: Affinity | None) -> Chance | None:

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
-from typing import Final, Protocol, cast
+from typing import Final, Protocol, cast, runtime_checkable
 
 from accounting.tags import Tags
 from accounting.usage import Meter, Tier, Usage
 from routing.catalog import Step
+from routing.exceptions import GatewayError
 from routing.upstreams.base import AnswerStream, Json, Leash, Upstream, UpstreamRequest, WholeAnswer
 from routing.upstreams.kinds import Kind
 
@@ -28,6 +29,7 @@ class CappedBy(Enum):
     CLIENT = "client"
     ALIAS = "alias"
     MODEL = "model"  # its own maximum, which is narrowed where a hard budget is small
+    NOBODY = "nobody"  # the format has no cap: the maximum is what the model itself cannot exceed
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class Quantities:
     tiers: frozenset[Tier] = frozenset({Tier.STANDARD})  # in which the step may be served
     units: Mapping[str, Decimal] = field(default_factory=dict)  # what is not tokens, by name: searches
     needs: Mapping[str, Meter] = field(default_factory=dict)  # parameter → what must have a price of its own
+    #: The parameter without whose bound no number of tokens is one, and why. It matters where tokens have a price.
+    endless: tuple[str, str] | None = None
 
     @property
     def output_tokens(self) -> int:
@@ -160,6 +164,24 @@ class StreamedCall(Call, Protocol):
 
     def continuation(self, partial: Partial, said_tokens: int) -> Call:
         """The call that asks for the rest of the answer. ``said_tokens`` is how long it is so far."""
+
+
+@runtime_checkable
+class BoundCall(Protocol):
+    """A call that not every step can answer, because it goes on from what a provider keeps."""
+
+    def may_ask(self, step: Step) -> bool: ...
+
+    def prefers_key(self, secret: str) -> bool:
+        """Whether the provider keeps it for the account of this key."""
+
+    def nobody_to_ask(self) -> GatewayError:
+        """The refusal when no step of the chain may be asked."""
+
+
+def askable(call: Call, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Those of the steps that could answer."""
+    return tuple(step for step in steps if call.may_ask(step)) if isinstance(call, BoundCall) else steps
 
 
 def as_streamed(call: Call) -> StreamedCall:

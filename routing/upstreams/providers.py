@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 #: `relay`: speaks OpenAI's format. `translate`: by litellm's provider classes. `sdk`: by `litellm.completion()`.
 Way = Literal["relay", "translate", "sdk"]
-Dialect = Literal["openai", "anthropic", "gemini"]
+Dialect = Literal["openai", "anthropic", "gemini", "responses"]
 
 #: Parameters of OpenAI's own platform. Other servers do not have them, and strict servers refuse their names.
 PLATFORM_PARAMETERS: Final = frozenset(
@@ -181,9 +181,12 @@ def _variable(name: str) -> str:
 _BOTH: Final = (OLD_CAP, NEW_CAP)
 #: https://platform.openai.com/docs/api-reference/embeddings/create
 _EMBEDS_LIKE_OPENAI: Final = Embeds(reads_tokens=True, takes=_set("encoding_format user"))
+#: OpenAI's chat format, and its Responses beside it.
+_WITH_RESPONSES: Final[tuple[Dialect, ...]] = ("openai", "responses")
 _OPENAI: Final = ProviderFacts(
     "openai",
     base_url="https://api.openai.com/v1",
+    dialects=_WITH_RESPONSES,
     caps=(NEW_CAP, OLD_CAP),
     functions=True,
     developer=True,
@@ -235,6 +238,7 @@ _RELAYED: Final = (
     replace(_ANY_SERVER, name="openai_like", key_variable=""),
     ProviderFacts(
         "litellm_proxy",
+        dialects=_WITH_RESPONSES,
         caps=_BOTH,
         functions=True,
         developer=True,
@@ -398,6 +402,7 @@ _RELAYED: Final = (
     ProviderFacts(
         "openrouter",
         base_url="https://openrouter.ai/api/v1",
+        dialects=_WITH_RESPONSES,
         caps=_BOTH,
         message_fields=_set(
             "annotations cache_control images name reasoning reasoning_content reasoning_details refusal"
@@ -440,6 +445,7 @@ _RELAYED: Final = (
     ProviderFacts(
         "xai",
         base_url="https://api.x.ai/v1",
+        dialects=_WITH_RESPONSES,
         caps=(NEW_CAP, OLD_CAP),
         message_fields=_set("user.name reasoning_content refusal"),
         takes=_set("search_parameters"),
@@ -489,7 +495,7 @@ _BY_SDK: Final = tuple(
         way="sdk",
         key_variable=_KEY_VARIABLES.get(name, ""),
         keyless=name in _CLOUDS,
-        dialects=(),
+        dialects=("responses",) if name == "azure" else (),
         embeds=_EMBEDS_BY_SDK.get(name, Embeds()),
     )
     for name in _set(

@@ -13,7 +13,16 @@ from time import monotonic
 from typing import Any, Final, TypeVar
 
 from accounting.usage import Usage
-from routing.upstreams import completions, embeddings, errors
+from routing.upstreams import (
+    completions,
+    embeddings,
+    errors,
+    images,
+    moderations,
+    openai_responses,
+    rerank,
+    sound,
+)
 from routing.upstreams.answers import (
     TEXTS,
     Calls,
@@ -65,6 +74,15 @@ class Relay:
     def messages_stream(self, request: UpstreamRequest, headers: Mapping[str, str]) -> LiveStream:
         raise cannot("The provider does not speak Anthropic's format", "model")
 
+    def responses(self, request: UpstreamRequest) -> WholeAnswer:
+        return openai_responses.ask(request, _address(request, "application/json", "responses"))
+
+    def responses_stream(self, request: UpstreamRequest) -> LiveStream:
+        return openai_responses.stream(request, _address(request, "text/event-stream", "responses"))
+
+    def responses_kept(self, request: UpstreamRequest, method: str, resource: str) -> Json:
+        return openai_responses.kept(request, _address(request, "application/json", resource), method)
+
     def contents(self, request: UpstreamRequest) -> WholeAnswer:
         raise cannot("The provider does not speak Google's format", "model")
 
@@ -94,6 +112,19 @@ class Relay:
             )
         )
 
+    def draw(self, request: UpstreamRequest) -> WholeAnswer:
+        return images.draw(*_address(request, "application/json", images.resource_of(request)), request)
+
+    def draw_stream(self, request: UpstreamRequest) -> LiveStream:
+        return images.draw_live(*_address(request, "text/event-stream", images.resource_of(request)), request)
+
+    def moderate(self, request: UpstreamRequest) -> WholeAnswer:
+        url, headers = _address(request, "application/json", "moderations")
+        return moderations.ask(request, url, headers)
+
+    def rerank(self, request: UpstreamRequest) -> WholeAnswer:
+        return rerank.ask(request)
+
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         url, headers = _address(request, "application/json", "embeddings")
 
@@ -105,6 +136,15 @@ class Relay:
             )
 
         return embeddings.embed(request, send)
+
+    def speak(self, request: UpstreamRequest) -> LiveStream:
+        return sound.speak(*_address(request, "*/*", "audio/speech"), request)
+
+    def write_down(self, request: UpstreamRequest, resource: str) -> WholeAnswer:
+        return sound.write_down(*_address(request, "*/*", resource), request)
+
+    def write_down_live(self, request: UpstreamRequest, resource: str) -> LiveStream:
+        return sound.write_down_live(*_address(request, "text/event-stream", resource), request)
 
     def stream(self, request: UpstreamRequest) -> LiveStream:
         def send(url: str, headers: dict[str, str], body: bytes, timeouts: Timeouts) -> EventReader | Whole:
@@ -179,6 +219,8 @@ def _address(request: UpstreamRequest, accept: str, resource: str) -> tuple[str,
     path, question, query = base_url.partition("?")
     if deployment.litellm_provider in ("ollama", "ollama_chat") and path.rstrip("/").count("/") == 2:
         path = f"{path.rstrip('/')}/v1"  # litellm's configurations give the address of Ollama's own API
+    if question and "?" in resource:
+        question = "&"
     return f"{path.rstrip('/')}/{resource}{question}{query}", headers
 
 

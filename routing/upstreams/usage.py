@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from math import isfinite
 from typing import Any, Final
@@ -36,13 +37,10 @@ def usage_of(reported: object) -> Usage | None:
     """
     if not isinstance(reported, Mapping):
         return None
-    if reported.get("prompt_tokens") is None and reported.get("completion_tokens") is None:
+    totals = _totals_of(reported)
+    if totals is None:
         return None
-    totals = [_number(reported.get(name)) for name in _TOTALS]
-    if None in totals:
-        _refuse(reported, _TOTALS)
-        return None
-    input_tokens, output_tokens = (total or 0 for total in totals)
+    input_tokens, output_tokens = totals
     prompt = _part(reported, "prompt_tokens_details", "prompt_token_details")
     completion = _part(reported, "completion_tokens_details")
     cached_tokens = (
@@ -75,6 +73,18 @@ def usage_of(reported: object) -> Usage | None:
     )
 
 
+def _totals_of(reported: Mapping[str, Any]) -> tuple[int, int] | None:
+    """What went in and what came out; None when neither was reported, or when one is absurd."""
+    given = reported.get("prompt_tokens"), reported.get("completion_tokens")
+    if given == (None, None):
+        return None
+    input_tokens, output_tokens = _number(given[0]), _number(given[1])
+    if input_tokens is None or output_tokens is None:
+        _refuse(reported, _TOTALS)
+        return None
+    return input_tokens, output_tokens
+
+
 def usage_of_messages(reported: object) -> Usage | None:
     """A `usage` object of Anthropic's → Usage; None when nothing was reported, or when it is absurd.
 
@@ -100,6 +110,63 @@ def usage_of_messages(reported: object) -> Usage | None:
         output_tokens=output,
         quantities=_searches(reported, {}),
     )
+
+
+def usage_of_response(response: object, asked: Mapping[str, Any]) -> Usage | None:
+    """The count of a response of OpenAI's, with the uses of the provider's own tools; None when nothing was reported,
+    or when it is absurd. ``asked``: the request, which says the size of a search's context.
+
+    https://platform.openai.com/docs/api-reference/responses/object#responses-object-usage ·
+    https://platform.openai.com/docs/pricing#built-in-tools"""
+    reported = response.get("usage") if isinstance(response, Mapping) else None
+    if not isinstance(response, Mapping) or not isinstance(reported, Mapping):
+        return None
+    counted = usage_of(
+        {
+            "prompt_tokens": reported.get("input_tokens"),
+            "completion_tokens": reported.get("output_tokens"),
+            "total_tokens": reported.get("total_tokens"),
+            "prompt_tokens_details": reported.get("input_tokens_details"),
+            "completion_tokens_details": reported.get("output_tokens_details"),
+        }
+    )
+    if counted is None:
+        return None
+    items = response.get("output")
+    return replace(counted, quantities={**counted.quantities, **_tools_of(items, asked)})
+
+
+def _tools_of(items: Any, asked: Mapping[str, Any]) -> dict[str, Decimal]:
+    """What the provider's own tools did that has a fee. Of the actions of a search, only a search has one; of the
+    interpreter, each container."""
+    searches = files = pictures = 0
+    containers = set()
+    for item in items if isinstance(items, list) else ():
+        match item.get("type") if isinstance(item, Mapping) else None:
+            case "web_search_call":
+                action = item.get("action")
+                searches += not isinstance(action, Mapping) or action.get("type") in (None, "search")
+            case "file_search_call":
+                files += 1
+            case "image_generation_call":
+                pictures += 1
+            case "code_interpreter_call" | "shell_call":
+                containers.add(str(item.get("container_id") or (item.get("environment") or {}).get("container_id")))
+    size = next(
+        (
+            tool["search_context_size"]
+            for tool in asked.get("tools") or ()
+            if isinstance(tool, Mapping) and tool.get("search_context_size") in ("low", "medium", "high")
+        ),
+        "",
+    )
+    found = {
+        quantity_name(Meter.SEARCH, size): searches,
+        quantity_name(Meter.TOOL_CALL, "file_search"): files,
+        quantity_name(Meter.TOOL_CALL, "image_generation"): pictures,
+        quantity_name(Meter.TOOL_CALL, "code_interpreter"): len(containers - {"None"}),
+    }
+    return {name: Decimal(count) for name, count in found.items() if count}
 
 
 def usage_of_contents(answer: Mapping[str, Any]) -> Usage | None:
@@ -152,6 +219,34 @@ def _queries(answer: Mapping[str, Any]) -> set[str]:
             {query for query in queries if isinstance(query, str) and query} if isinstance(queries, list) else set()
         )
     return found
+
+
+def usage_of_pictures(reported: object) -> Usage | None:
+    """A `usage` object of OpenAI's pictures → Usage; None when no tokens were reported, or when they are absurd.
+
+    Without details all output is pictures. Gemini's thoughts are in the total alone.
+    https://platform.openai.com/docs/api-reference/images/object"""
+    if not isinstance(reported, Mapping):
+        return None
+    names = ("input_tokens", "output_tokens", "total_tokens")
+    counts = [_number(reported.get(name)) for name in names]
+    if None in counts:
+        _refuse(reported, names)
+        return None
+    input_tokens, output_tokens, total = (count or 0 for count in counts)
+    output_tokens = max(output_tokens, total - input_tokens)
+    if not input_tokens and not output_tokens:
+        return None
+    given, made = _part(reported, "input_tokens_details"), _part(reported, "output_tokens_details")
+    looked_at = min(_count(given, "image_tokens"), input_tokens)
+    pictures = min(_count(made, "image_tokens") if made else _count(reported, "output_tokens"), output_tokens)
+    counted = {Meter.IMAGE_INPUT: looked_at, Meter.IMAGE_OUTPUT: pictures}
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_input_tokens=min(_count(given, "cached_tokens"), input_tokens),
+        quantities={quantity_name(meter): Decimal(count) for meter, count in counted.items() if count},
+    )
 
 
 def _images(completion: Mapping[str, Any], output_tokens: int) -> dict[str, Decimal]:
@@ -209,9 +304,10 @@ def together(former: object, reported: object) -> object:
 
 def conforming_usage(reported: object) -> dict[str, Any] | None:
     """The report with whole numbers as totals, as OpenAI's schema requires; None when the totals cannot be read."""
-    if not isinstance(reported, dict) or usage_of(reported) is None:
+    read = _totals_of(reported) if isinstance(reported, dict) else None
+    if read is None or not isinstance(reported, dict):
         return None
-    prompt_tokens, completion_tokens = (_number(reported.get(name)) or 0 for name in _TOTALS)
+    prompt_tokens, completion_tokens = read
     total_tokens = _number(reported.get("total_tokens")) or prompt_tokens + completion_tokens
     totals: dict[str, Any] = {
         "prompt_tokens": prompt_tokens,
@@ -239,12 +335,18 @@ def _part(of: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 
 def _count(of: Mapping[str, Any], name: str) -> int:
     """The count of a part. A value that cannot be read counts as 0."""
-    return _number(of.get(name)) or 0
+    value = of.get(name)
+    return 0 if value is None else _number(value) or 0
 
 
 def _shown(value: object) -> str:
     """What the log may have of a count. A text may be anything, our key too."""
     return repr(value)[:40] if value is None or isinstance(value, int | float) else f"a {type(value).__name__}"
+
+
+def counted_tokens(value: object) -> int:
+    """A count that stands alone; 0 when it cannot be read."""
+    return _number(value) or 0
 
 
 def _number(value: object) -> int | None:
