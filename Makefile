@@ -46,7 +46,7 @@ image-check: $(BIN)/.test-installed ## Run the Dockerfile's steps in a clean Deb
 	@GATEWAY_ENV_FILE=/dev/null $(BIN)/python -m pytest -s --timeout=3600 tests/torture/image.py $(ARGS)
 
 # Not collected by `make test` either: npm installs 650 MB.
-clients: $(BIN)/.test-installed ## Let Claude Code and Codex work twenty steps through the gateway, over each provider and one that dies
+clients: $(BIN)/.test-installed ## Let Claude Code, Codex and gemini-cli work twenty steps through the gateway, over each provider and one that dies
 	@GATEWAY_ENV_FILE=/dev/null $(BIN)/python -m pytest --timeout=600 tests/clients/clients_*.py $(ARGS)
 
 check: export GATEWAY_ENV_FILE := /dev/null

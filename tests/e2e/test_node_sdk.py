@@ -234,3 +234,40 @@ def test_anthropic_s_client_raises_its_own_classes(gateway: Gateway, node: Run) 
     seen = node("error", gateway, route.alias, "messages.mjs")
     assert (seen["class"], seen["status"]) == ("RateLimitError", 429)
     assert node("error", gateway, "no-such-alias", "messages.mjs")["class"] == "NotFoundError"
+
+
+@ALL
+def test_google_s_client_gets_an_answer_whole_and_streamed(gateway: Gateway, node: Run, wire: str) -> None:
+    alias = gateway.route(wire, cap=None).alias
+    assert node("create", gateway, alias, "gemini.mjs") == {
+        "content": "You said: Say hello",
+        "finish_reason": "STOP",
+        "model": alias,
+        "output_tokens": 4,
+    }
+    assert node("stream", gateway, alias, "gemini.mjs") == {
+        "content": "You said: Say hello",
+        "has_pieces": True,
+        "output_tokens": 4,
+    }
+
+
+@ALL
+def test_google_s_client_calls_functions(gateway: Gateway, node: Run, wire: str) -> None:
+    alias = gateway.route(wire, cap=None).alias
+    assert node("tools", gateway, alias, "gemini.mjs") == {
+        "calls": 1,
+        "name": "get_weather",
+        "args": {"city": "Paris"},
+        "content": "The tool answered: 21 degrees",
+    }
+
+
+def test_google_s_client_counts_lists_and_is_told_of_a_broken_stream(gateway: Gateway, node: Run) -> None:
+    route = gateway.route("gemini", cap=None)
+    assert node("count", gateway, route.alias, "gemini.mjs")["totalTokens"] > 0
+    assert f"models/{route.alias}" in node("models", gateway, route.alias, "gemini.mjs")["found"]
+    gateway.sim.behave(route.providers[0], faults.cut_after(2))
+    failed = node("error", gateway, route.alias, "gemini.mjs")
+    assert (failed["name"], failed["status"]) == ("ApiError", 500)
+    assert "broke off" in failed["message"]

@@ -15,6 +15,32 @@ _SCHEMA_FIELDS = frozenset(
         "minLength maxLength pattern example anyOf propertyOrdering default items minimum maximum",
     )
 )
+#: https://ai.google.dev/api/generate-content#generationconfig, /api/caching#Tool, #FunctionDeclaration, #Part
+_CONFIG_FIELDS = frozenset(
+    re.findall(
+        r"\w+",
+        "stopSequences responseMimeType responseSchema responseJsonSchema responseModalities candidateCount "
+        "maxOutputTokens temperature topP topK seed presencePenalty frequencyPenalty responseLogprobs logprobs "
+        "enableEnhancedCivicAnswers speechConfig thinkingConfig imageConfig mediaResolution",
+    )
+)
+_TOOL_FIELDS = frozenset(
+    re.findall(
+        r"\w+",
+        "functionDeclarations googleSearchRetrieval codeExecution googleSearch computerUse urlContext fileSearch "
+        "googleMaps mcpServers",
+    )
+)
+_DECLARATION_FIELDS = frozenset(
+    {"name", "description", "behavior", "parameters", "parametersJsonSchema", "response", "responseJsonSchema"}
+)
+_PART_FIELDS = frozenset(
+    re.findall(
+        r"\w+",
+        "thought thoughtSignature partMetadata mediaResolution text inlineData functionCall functionResponse fileData "
+        "executableCode codeExecutionResult toolCall toolResponse videoMetadata",
+    )
+)
 _PICTURES = ("image/png", "image/jpeg", "image/webp", "image/heic", "image/heif")
 _BUDGETS = {"gemini-2.5-pro": (128, 32_768), "gemini-2.5-flash-lite": (512, 24_576), "gemini-2.5-flash": (1, 24_576)}
 
@@ -28,11 +54,34 @@ def broken(body: Mapping[str, Any], model: str) -> str | None:
     messages = [
         *_combination(model, config, declared, searches),
         *(message for at, each in enumerate(declared) for message in _declaration(at, each)),
+        *_names(body, config),
         *_generation(model, config),
         *_parts(body),
         *_tier(body),
     ]
     return messages[0] if messages else None
+
+
+def _names(body: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
+    """A field that Google's messages do not have: its parser of JSON refuses the request."""
+    yield from _unknown(config, _CONFIG_FIELDS, "generation_config")
+    for at, tool in enumerate(body.get("tools") or ()):
+        yield from _unknown(tool, _TOOL_FIELDS, f"tools[{at}]")
+        for place, declared in enumerate(_get(tool, "functionDeclarations") or ()):
+            yield from _unknown(declared, _DECLARATION_FIELDS, f"tools[{at}].function_declarations[{place}]")
+    contents = body["contents"] if isinstance(body["contents"], list) else [body["contents"]]
+    for at, content in enumerate(contents):
+        yield from _unknown(content, frozenset({"role", "parts"}), f"contents[{at}]")
+        parts = content["parts"] if isinstance(content["parts"], list) else [content["parts"]]
+        for place, part in enumerate(parts):
+            yield from _unknown(part, _PART_FIELDS, f"contents[{at}].parts[{place}]")
+
+
+def _unknown(message: Mapping[str, Any], fields: frozenset[str], where: str) -> Iterator[str]:
+    for name in message:
+        first, *rest = name.split("_")
+        if first + "".join(part.capitalize() for part in rest) not in fields:
+            yield f"Invalid JSON payload received. Unknown name \"{name}\" at '{where}': Cannot find field."
 
 
 def _combination(model: str, config: Mapping[str, Any], declared: list[Any], searches: list[Any]) -> Iterator[str]:

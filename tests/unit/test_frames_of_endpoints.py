@@ -124,3 +124,10 @@ def test_an_answer_that_nobody_gives_is_one_error_in_an_array() -> None:
     assert next(iter(said)) == "error"  # by which the official client knows it
     assert (said["error"]["code"], said["error"]["status"]) == (503, "UNAVAILABLE")
     assert {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1s"} in said["error"]["details"]
+
+
+@pytest.mark.parametrize("candidates", [5, [5], ["a"], [[]], {"a": 1}])
+def test_an_odd_event_of_gemini_is_handed_on_as_it_is(candidates: Any) -> None:
+    odd = {"choices": [], "native": {"candidates": candidates}}
+    first, _ = googles(odd, chunk({"content": "a"}, "stop"))
+    assert first == {"candidates": candidates, "modelVersion": "a"}

@@ -83,6 +83,8 @@ def test_a_schema_of_googles_becomes_json_schema() -> None:
         ({"type": "ARRAY", "items": {"type": "OBJECT", "properties": {}, "required": []}}, True),
         ({"type": "OBJECT", "properties": {"a": {"type": "STRING"}}}, False),  # OpenAI has no field that may lack
         ({"type": "OBJECT"}, False),
+        ({"type": "OBJECT", "properties": {"a": {"type": "STRING"}}, "required": [["a"]]}, False),
+        ({"type": "OBJECT", "properties": {}, "required": 5}, False),
         ({"type": "OBJECT", "properties": {"a": {"type": "OBJECT"}}, "required": ["a"]}, False),
     ],
 )

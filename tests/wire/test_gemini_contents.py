@@ -198,9 +198,10 @@ OVERLOADED = {"error": {"code": 503, "message": "The model is overloaded.", "sta
         (OVERLOADED, FailureKind.OVERLOADED, 0),
         ([1], FailureKind.MALFORMED, 0),
         (b"<html>", FailureKind.MALFORMED, 0),
+        ({"candidates": [{"finishReason": ["STOP"], "content": []}]}, FailureKind.EMPTY, 0),
         ({"candidates": 5}, FailureKind.MALFORMED, 0),
     ],
-    ids=["empty", "blocked", "failed", "overloaded", "a list", "no JSON", "no candidates"],
+    ids=["empty", "blocked", "failed", "overloaded", "a list", "no JSON", "odd", "no candidates"],
 )
 def test_what_is_no_answer_is_a_failure_whole_and_streamed(answer: Any, kind: FailureKind, tokens: int) -> None:
     with pytest.raises(UpstreamError) as failed:

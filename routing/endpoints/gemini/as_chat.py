@@ -348,7 +348,10 @@ def _closed(schema: Any) -> Json | None:
         properties = schema.get("properties")
         if not isinstance(properties, dict) or schema.get("additionalProperties") not in (None, False):
             return None
-        if set(schema.get("required") or ()) != properties.keys():
+        required = schema.get("required") or []
+        if not isinstance(required, list) or any(name not in required for name in properties):
+            return None
+        if any(name not in properties for name in required if isinstance(name, str)):
             return None
         inner = {name: _closed(each) for name, each in properties.items()}
         if None in inner.values():

@@ -154,6 +154,14 @@ def _arguments(written: Any) -> Json:
     return read if isinstance(read, dict) else {}
 
 
+def _has_end(event: Json) -> bool:
+    """Of an event that may be a provider's, with anything in it."""
+    candidates = event.get("candidates")
+    return isinstance(candidates, list) and any(
+        isinstance(candidate, dict) and candidate.get("finishReason") for candidate in candidates
+    )
+
+
 def frames(call: GeminiCall, alias: str) -> GeminiFrames:
     return GeminiFrames(alias, is_sse=call.is_sse, shows_thoughts=call.shows_thoughts)
 
@@ -185,7 +193,7 @@ class GeminiFrames:
             self._last |= {name: value for name, value in said.items() if name != "candidates"}
             return None  # the count alone
         written = self._waiting()
-        if any(candidate.get("finishReason") for candidate in said.get("candidates") or ()):
+        if _has_end(said):
             self._last = said
         else:
             written += self._frame(_as_json(said))

@@ -150,8 +150,11 @@ def text_of(answer: Json) -> str:
     """All that the model has said in a whole answer, for an estimate."""
     texts = []
     for candidate in answer.get("candidates") or ():
-        for part in (candidate.get("content") or {}).get("parts") or ():
-            texts += [str(part[name]) for name in ("text", "functionCall") if part.get(name)]
+        content = candidate.get("content")
+        parts = content.get("parts") if isinstance(content, dict) else None
+        for part in parts if isinstance(parts, list) else ():
+            if isinstance(part, dict):
+                texts += [str(part[name]) for name in ("text", "functionCall") if part.get(name)]
     return "".join(texts)
 
 

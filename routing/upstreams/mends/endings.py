@@ -79,7 +79,11 @@ def failed_turn(event: Json) -> str | None:
     """Why Gemini's turn failed, if it did. Calls that did come out well are an answer all the same."""
     for candidate in _listed(event.get("candidates")):
         reason = candidate.get("finishReason")
-        if reason in FAILED_TURNS and not any("functionCall" in part for part in _parts(candidate)):
+        if (
+            isinstance(reason, str)
+            and reason in FAILED_TURNS
+            and not any("functionCall" in part for part in _parts(candidate))
+        ):
             return str(reason)
     return None
 
