@@ -40,6 +40,9 @@ COSTS_AS: Mapping[Meter, Meter] = {
     Meter.AUDIO_OUTPUT: Meter.OUTPUT,
     Meter.IMAGE_OUTPUT: Meter.OUTPUT,
 }
+#: The same input, sound or text, may be counted in one of these beside its tokens. It is charged once: by its tokens
+#: where input tokens have a rate and were counted, else by this measure.
+MEASURES_OF_INPUT = frozenset({Meter.INPUT_SECOND, Meter.INPUT_CHARACTER})
 _OF_INPUT = tuple(
     meter for meter in Meter if meter.is_tokens and "output" not in meter.value and meter is not Meter.REASONING
 )
@@ -136,9 +139,22 @@ class PriceList:
         return found
 
     def usd_per_unit(self, meter: Meter, qualifier: str, tier: Tier, input_tokens: int) -> Decimal | None:
-        """What the meter costs with this qualifier; None: nobody has said."""
-        own = self._own(meter, qualifier, tier, input_tokens - 1) if qualifier else None
-        return self.rates_of(tier, input_tokens).get(meter) if own is None else own[1]
+        """What the meter costs with this qualifier; None: nobody has said.
+
+        Of a qualifier in two parts (``hd/1024x1024``), each part may have a rate: first the size, then the quality. A
+        picture of which nobody says the size costs as the dearest, where there is no rate for any size."""
+        if not qualifier and meter is Meter.IMAGE:
+            plain = self.rates_of(tier, input_tokens).get(meter)
+            return self._dearest_of(meter, tier, input_tokens) if plain is None else plain
+        for its in (qualifier, *(reversed(qualifier.split("/")) if "/" in qualifier else ())) if qualifier else ():
+            own = self._own(meter, its, tier, input_tokens - 1)
+            if own is not None:
+                return own[1]
+        return self.rates_of(tier, input_tokens).get(meter)
+
+    def _dearest_of(self, meter: Meter, tier: Tier, input_tokens: int) -> Decimal | None:
+        rates = (self._own(meter, its, tier, input_tokens - 1) for its in self.qualifiers(meter))
+        return max((own[1] for own in rates if own is not None), default=None)
 
     def qualifiers(self, meter: Meter) -> tuple[str, ...]:
         return tuple(dict.fromkeys(("", *(rate.qualifier for rate in self.rates if rate.meter is meter))))
@@ -190,15 +206,18 @@ def cost_usd(usage: Usage, prices: PriceList, *, tier: Tier = Tier.STANDARD) -> 
     that has no rate, so nobody knows."""
     rates = prices.rates_of(tier, usage.input_tokens)
     tokens_usd = units_usd = _NOTHING
+    is_measured = _is_measured(usage.quantities)
+    is_by_tokens = usage.input_tokens > 0 and Meter.INPUT in rates and not (is_measured and _is_by_measure(rates))
+    is_by_measure = is_measured and not is_by_tokens
     for meter, amount in _tokens(usage):
-        if not amount:
+        if not amount or is_by_measure:
             continue
         if (usd := rates.get(meter)) is None:
             return None
         tokens_usd += amount * usd
     for name, amount in usage.quantities.items():
         meter, qualifier = split_quantity_name(name)
-        if meter.is_tokens or not amount:
+        if meter.is_tokens or not amount or (is_by_tokens and meter in MEASURES_OF_INPUT):
             continue
         usd = prices.usd_per_unit(meter, qualifier, tier, usage.input_tokens)
         if usd is None:
@@ -219,13 +238,17 @@ def ceiling_usd(
     places. A quantity that is named without a qualifier may be of the dearest. None: something has no rate, so nobody
     knows."""
     possible = []
+    is_measured = _is_measured(quantities or {})
     for tier in tiers:
         for step in prices.input_steps(input_tokens):
             rates = prices.rates_of(tier, step)
+            if is_measured and Meter.INPUT not in rates:
+                possible.append(_NOTHING)
+                continue
             if (input_tokens and Meter.INPUT not in rates) or (output_tokens and Meter.OUTPUT not in rates):
                 return None
             possible.append(_dearest(rates, _OF_INPUT) * input_tokens + _dearest(rates, _OF_OUTPUT) * output_tokens)
-    total = max(possible) / MILLION
+    tokens, measured, others = max(possible) / MILLION, _NOTHING, _NOTHING
     for name, amount in (quantities or {}).items():
         meter, qualifier = split_quantity_name(name)
         if meter.is_tokens:
@@ -239,8 +262,21 @@ def ceiling_usd(
         ]
         if not known:
             return None
-        total += max(known) * amount / meter.unit_size
-    return total.quantize(PLACES, ROUND_CEILING)
+        usd = max(known) * amount / meter.unit_size
+        if meter in MEASURES_OF_INPUT:
+            measured += usd  # in the place of the tokens
+        else:
+            others += usd
+    return (max(tokens, measured) + others).quantize(PLACES, ROUND_CEILING)
+
+
+def _is_by_measure(rates: Mapping[Meter, Decimal]) -> bool:
+    """Whether tokens cost nothing because their measure costs something."""
+    return any(map(rates.get, MEASURES_OF_INPUT)) and not any(map(rates.get, (*_OF_INPUT, *_OF_OUTPUT)))
+
+
+def _is_measured(quantities: Mapping[str, Decimal]) -> bool:
+    return any(split_quantity_name(name)[0] in MEASURES_OF_INPUT for name in quantities)
 
 
 def dearest_output_usd_per_mtok(

@@ -92,7 +92,8 @@ class Usage:
 
     ``quantities`` has the meters without a field of their own, by name (:func:`quantity_name`): units, and the token
     classes ``image_input``, ``image_output``, ``cached_audio_input`` and ``cached_image_input``. What a provider may
-    bill in two ways, such as an image by its tokens or as an image, is in one of the two meters, never in both.
+    bill in two ways, such as an image by its tokens or as an image, is in one of the two meters, never in both. Only
+    the seconds and characters of an input may stand beside its tokens: its price says which of them count.
     """
 
     input_tokens: int = 0

@@ -19,9 +19,7 @@ from routing.endpoints.spending import SpendingView
 FREE_VIEWS: Final = frozenset(
     {
         "routing.endpoints.gemini.counting.GeminiCountView",
-        "routing.endpoints.gemini.models.GeminiAbsentView",
-        "routing.endpoints.gemini.models.GeminiModelView",
-        "routing.endpoints.gemini.models.GeminiModelsView",
+        "routing.endpoints.gemini.absent.GeminiAbsentView",
         "routing.endpoints.messages.counting.CountTokensView",
         "routing.endpoints.model_info.ModelInfoView",
         "routing.endpoints.models.ModelsView",

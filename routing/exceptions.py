@@ -122,7 +122,7 @@ class WrongKind(InvalidRequest):
     """The alias has no model of the kind that the endpoint serves. Its models are asked at ``paths``."""
 
     def __init__(self, alias: str, kind: str, asked: str, paths: Sequence[str]) -> None:
-        where = f" Ask it at POST {' or '.join(paths)}." if paths else ""
+        where = f" Ask it at POST {' or '.join(paths)}.".replace("{alias}", _shown(alias)) if paths else ""
         super().__init__(
             f"The model '{_shown(alias)}' is for {kind}, and this endpoint is for {asked}.{where}", param="model"
         )

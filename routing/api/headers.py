@@ -18,6 +18,7 @@ from routing.serving.call import CappedBy
 TIMEOUT_HEADER = "x-gateway-timeout"
 TIMEOUT_VARIABLE = "HTTP_X_GATEWAY_TIMEOUT"  # the same, as WSGI names it
 _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+_UNSAID_CAPS = (CappedBy.CLIENT, CappedBy.NOBODY)  # that are the client's own, or that nobody has set
 MIN_TIMEOUT_S, MAX_TIMEOUT_S = 0.1, 3600.0  # the range of the providers' own limits
 
 
@@ -63,7 +64,7 @@ def headers_of(served: Served[Any]) -> dict[str, str]:
         "x-gateway-model": in_ascii(served.step.deployment.model),
         "x-gateway-attempts": str(len(served.failed) + 1),
         "x-gateway-fallback": "true" if served.is_fallback else "false",
-        **({} if most.capped_by is CappedBy.CLIENT else {"x-gateway-output-cap": str(most.output_cap_tokens)}),
+        **({} if most.capped_by in _UNSAID_CAPS else {"x-gateway-output-cap": str(most.output_cap_tokens)}),
         **({"x-gateway-dropped-params": ", ".join(dropped)} if dropped else {}),
     }
 

@@ -29,11 +29,9 @@ ABSENT: Final = {
     "containers": "Containers are not served",
     "skills": "Skills are not stored here",
     "chatkit": "ChatKit is not served",
-    "images": "Pictures are not made here",
+    "images": "Of the paths of pictures there are generations and edits",
     "videos": "Films are not made here",
-    "audio": "Speech is neither made nor written down here",
-    "moderations": "Moderations are not served",
-    "rerank": "Reranking is not served",
+    "audio": "Of the paths of sound there are speech, transcriptions and translations",
 }
 
 

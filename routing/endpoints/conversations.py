@@ -48,7 +48,7 @@ def _named(body: Mapping[str, Any], headers: Mapping[str, Any]) -> str | None:
 
 def _beginning(body: Mapping[str, Any]) -> Iterator[str]:
     """The system's words and the first of the user's: what every later request of the conversation begins with."""
-    for name in ("system", "instructions"):
+    for name in ("system", "instructions", "systemInstruction"):
         yield from _words(body.get(name))
     messages = next((body[name] for name in ("messages", "input", "contents") if name in body), None)
     if isinstance(messages, str):
@@ -57,7 +57,7 @@ def _beginning(body: Mapping[str, Any]) -> Iterator[str]:
     for message in (messages or ())[:_MOST_BEFORE_USER]:
         if isinstance(message, Mapping):
             yield from _words(message.get("content", message.get("parts")))
-            if message.get("role") == "user":
+            if message.get("role") == "user" or ("parts" in message and "role" not in message):
                 return
 
 
@@ -65,6 +65,8 @@ def _words(content: Any) -> Iterator[str]:
     """Cache marks are left out: clients put them at other places in each request."""
     if isinstance(content, str):
         yield content
+    if isinstance(content, Mapping):  # Google's instruction is a message
+        content = content.get("parts")
     for part in content if isinstance(content, list) else ():
         if isinstance(part, Mapping) and isinstance(text := part.get("text"), str):
             yield text

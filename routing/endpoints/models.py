@@ -1,6 +1,7 @@
 """Which aliases the caller may use, in the format that it speaks.
 
-https://platform.openai.com/docs/api-reference/models · https://docs.anthropic.com/en/api/models-list
+https://platform.openai.com/docs/api-reference/models · https://docs.anthropic.com/en/api/models-list ·
+https://ai.google.dev/api/models
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from types import ModuleType
 from typing import Any
 
 from django.http import HttpResponse, JsonResponse
@@ -16,11 +18,12 @@ from rest_framework.views import APIView
 
 from routing.api.authentication import KeyAuthentication, caller_now
 from routing.catalog import Catalog
-from routing.endpoints.gemini.models import google_model, google_models
+from routing.endpoints.gemini import rendering as gemini_rendering
 from routing.endpoints.messages import rendering as messages_rendering
 from routing.endpoints.offers import Offer
 from routing.exceptions import InvalidRequest, ModelNotFound
 from routing.upstreams.base import Json
+from routing.upstreams.kinds import Kind
 
 OWNER = "gateway"
 #: Of Anthropic's lists.
@@ -30,15 +33,21 @@ UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class _ModelsPage(APIView):
-    """Speaks Anthropic's format to its clients, all of which send ``anthropic-version``, and OpenAI's to others."""
+    """Speaks Anthropic's format to its clients, all of which send ``anthropic-version``, Google's to those that have
+    the key in its header, and on its paths; and OpenAI's to others."""
 
     authentication_classes = (KeyAuthentication,)
     is_anthropic = False
+    is_google = False
+    rendering: ModuleType | None = None
 
     def initial(self, request: Request, *args: Any, **path: Any) -> None:
         if "anthropic-version" in request.headers:
             self.is_anthropic = True
             self.rendering = messages_rendering  # its errors too
+        elif self.is_google or "x-goog-api-key" in request.headers:
+            self.is_google = True
+            self.rendering = gemini_rendering
         super().initial(request, *args, **path)
 
 
@@ -47,9 +56,9 @@ class ModelsView(_ModelsPage):
 
     def get(self, request: Request) -> HttpResponse:
         snapshot, key = caller_now(request)
-        if _speaks_google(request):
-            return JsonResponse(google_models(snapshot, key))
         names = snapshot.models(key.may_use)
+        if self.is_google:
+            return JsonResponse({"models": [_google_model(offer) for offer in _offers(snapshot, names)]})
         if not self.is_anthropic:
             return JsonResponse({"object": "list", "data": [_model(offer) for offer in _offers(snapshot, names)]})
         page, has_more = _page(names, request)
@@ -71,20 +80,15 @@ class ModelView(_ModelsPage):
         found = snapshot.alias(alias)
         if found is None or not found.enabled or not key.may_use(alias, found.wildcard):
             raise ModelNotFound(alias, snapshot.aliases_of(key))
-        if _speaks_google(request):
-            return JsonResponse(google_model(snapshot, alias))
         offer = Offer.of(found, snapshot, datetime.now(UTC))
+        if self.is_google:
+            return JsonResponse(_google_model(offer))
         return JsonResponse(_anthropic_model(offer) if self.is_anthropic else _model(offer))
 
 
 def _offers(snapshot: Catalog, names: Sequence[str]) -> list[Offer]:
     now = datetime.now(UTC)
     return [Offer.of(alias, snapshot, now) for alias in map(snapshot.alias, names) if alias is not None]
-
-
-def _speaks_google(request: Request) -> bool:
-    """Whether the client speaks Google's format, whose clients have the key in this header."""
-    return "x-goog-api-key" in request.headers
 
 
 def _model(offer: Offer) -> Json:
@@ -112,6 +116,16 @@ def _anthropic_model(offer: Offer) -> Json:
         "max_input_tokens": offer.context_window,
         "max_tokens": offer.max_output_tokens,
     }
+
+
+def _google_model(offer: Offer) -> Json:
+    methods: tuple[str, ...] = ("embedContent", "batchEmbedContents")
+    if offer.kind is not Kind.EMBEDDING:
+        methods = ("generateContent", "streamGenerateContent", "countTokens")
+    described: Json = {"name": f"models/{offer.alias}", "version": "1", "displayName": offer.alias}
+    limits = {"inputTokenLimit": offer.context_window, "outputTokenLimit": offer.max_output_tokens}
+    described |= {name: limit for name, limit in limits.items() if limit is not None}
+    return {**described, "supportedGenerationMethods": methods}
 
 
 def _number(usd: Decimal | None) -> float | None:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from accounting.pricing import PriceList
 from accounting.usage import Meter, Tier
 from routing.catalog import Alias, Catalog, Step
-from routing.upstreams.kinds import PATHS, Kind, kind_of
+from routing.upstreams.kinds import Kind, kind_of, paths_of
 from routing.upstreams.price_map import limits_of
 
 
@@ -38,8 +38,7 @@ class Offer:
             alias=alias.name,
             created_at=alias.created_at,
             kind=kinds[0] if kinds else None,
-            # A model that nobody knows is asked whatever the client asks.
-            paths=tuple(dict.fromkeys(path for kind in kinds or PATHS for path in PATHS.get(kind, ()))),
+            paths=tuple(dict.fromkeys(path for kind in kinds or (None,) for path in paths_of(kind, alias.name))),
             context_window=_least(most_input for _, most_input in limits),
             max_output_tokens=_least(most_output for most_output, _ in limits),
             input_usd_per_mtok=_dearest(prices, Meter.INPUT),

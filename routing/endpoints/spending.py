@@ -28,9 +28,10 @@ from routing.exceptions import GatewayError, InternalError
 from routing.serving import admission, books, cascade, refused
 from routing.serving.admission import Admission
 from routing.serving.attempts import Clock, Failed, OpenStream, Served, counted
+from routing.serving.bare import BareFrames
 from routing.serving.books import Ending
 from routing.serving.call import Call
-from routing.serving.relaying import BEGIN_AFTER_S, BareFrames, Frames, LateAnswer, LiveAnswer
+from routing.serving.relaying import BEGIN_AFTER_S, Frames, LateAnswer, LiveAnswer
 from routing.serving.waiting import Waited
 from routing.upstreams.base import Content, Json
 

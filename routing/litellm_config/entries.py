@@ -24,10 +24,16 @@ T = TypeVar("T")
 
 #: The provider of a model name without a prefix. litellm's price map knows the provider of other names.
 _BARE_NAMES = (("gpt-", "openai"), ("chatgpt-", "openai"), ("o1", "openai"), ("o3", "openai"), ("o4", "openai"),
+               ("dall-e-", "openai"), ("chatgpt-image", "openai"),
                ("claude-", "anthropic"), ("gemini-", "gemini"))  # fmt: skip
-_SERVED_MODES = frozenset({"", "chat", "responses", "embedding", "completion"})
+_SERVED_MODES = frozenset(
+    {
+        "", "audio_speech", "audio_transcription", "chat", "completion", "embedding", "image_edit", "image_generation",
+        "moderation", "rerank", "responses",
+    }
+)  # fmt: skip
 #: Beginnings of names of models for which there is no endpoint, and that the price map does not list without a prefix.
-_NOT_SERVED = ("dall-e", "gpt-image-", "whisper", "tts-", "text-moderation-", "omni-moderation-")
+_NOT_SERVED = ("sora-",)
 _INFO = frozenset({"mode", "base_model"})
 #: litellm's way to OpenAI's Responses API. A chat completion asks the same model.
 _RESPONSES = "responses/"
@@ -69,6 +75,7 @@ class ModelEntry:
     weight: Decimal | None  # as in the file: LiteLLM also takes fractions
     base_model: str  # the model whose price applies, which an Azure deployment's name does not tell
     parameters: Mapping[str, Any] = field(default_factory=dict)  # Provider.parameters
+    mode: str = ""  # what the model is for, in LiteLLM's words
     other_costs: tuple[str, ...] = ()  # names of costs that a price here does not carry
     odd_costs: tuple[Remark, ...] = ()  # prices a million, by the look of them: what is odd about each
     order: Decimal = WITHOUT_ORDER
@@ -186,6 +193,7 @@ class EntryReader:
             first_token_timeout_s=self._seconds(params.get("stream_timeout")) or self.defaults.first_token_timeout_s,
             output_cap_tokens=(None if cap is None or cap.is_empty else self._or_leave_out(lambda: _cap(cap))),
             costs=costs,
+            mode=mode,
             weight=self._or_leave_out(lambda: _weight(params.get("weight"))),
             base_model=str(base_model.value) if base_model is not None and has_base_model else "",
             parameters=carried,

@@ -26,7 +26,7 @@ from routing.serving.call import BoundCall, Call, askable
 from routing.serving.callers import identify_in
 from routing.serving.ceiling import Ceiling, Room
 from routing.upstreams.base import FailureKind, UpstreamError
-from routing.upstreams.kinds import PATHS, Kind, can_serve, kind_of
+from routing.upstreams.kinds import Kind, can_serve, kind_of, paths_of
 
 SETTLE_MARGIN_S = 120  # beyond the chain's own time limits: no request can still need a hold that is older
 Chance = Callable[[str], float]
@@ -176,10 +176,11 @@ def _admit(
     key = identify_in(snapshot, secret)
     steps = steps_of(snapshot, call, key, affinity)
     if (missing := key.missing_tag(key.tags_of(call.tags))) is not None:
+        field = getattr(call, "tags_field", "metadata")  # as the call's dialect has it
         raise exceptions.MissingParameter(
             f"The API key '{key.name}' asks for the tag '{missing}' in each request. Send it in the body, as "
-            f'"metadata": {{"{missing}": "…"}}.',
-            param=f"metadata.{missing}",
+            f'"{field}": {{"{missing}": "…"}}.',
+            param=f"{field}.{missing}",
         )
     first: exceptions.BudgetRefused | None = None
     refused: list[refusals.BudgetRefusal] = []
@@ -341,7 +342,7 @@ def steps_of(snapshot: Catalog, call: Call, key: Key, affinity: Affinity | None)
     fitting = tuple(step for step in steps if can_serve(_kind_of(step), call.kind))
     if not fitting:
         kind = _kind_of(steps[0]) or call.kind
-        raise exceptions.WrongKind(call.alias, kind, call.kind, PATHS.get(kind, ()))
+        raise exceptions.WrongKind(call.alias, kind, call.kind, paths_of(kind, call.alias)[:1])
     able = askable(call, fitting)
     if isinstance(call, BoundCall) and not able:
         raise call.nobody_to_ask()

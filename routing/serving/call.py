@@ -29,6 +29,7 @@ class CappedBy(Enum):
     CLIENT = "client"
     ALIAS = "alias"
     MODEL = "model"  # its own maximum, which is narrowed where a hard budget is small
+    NOBODY = "nobody"  # the format has no cap: the maximum is what the model itself cannot exceed
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class Quantities:
     tiers: frozenset[Tier] = frozenset({Tier.STANDARD})  # in which the step may be served
     units: Mapping[str, Decimal] = field(default_factory=dict)  # what is not tokens, by name: searches
     needs: Mapping[str, Meter] = field(default_factory=dict)  # parameter → what must have a price of its own
+    #: The parameter without whose bound no number of tokens is one, and why. It matters where tokens have a price.
+    endless: tuple[str, str] | None = None
 
     @property
     def output_tokens(self) -> int:

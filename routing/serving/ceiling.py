@@ -87,12 +87,14 @@ class Ceiling:
 
     def output_cap_of(self, tokens: int) -> int | None:
         """The largest output cap with which the request has at most so many tokens; None when its input has more."""
-        fits = _output_cap_of(tokens, self.most)
+        fits = 0 if self.most.capped_by is CappedBy.NOBODY else _output_cap_of(tokens, self.most)
         return fits if fits >= 1 else None
 
     def output_cap_within(self, room_usd: Decimal) -> int | None:
         """The largest output cap whose ceiling is within ``room_usd``; None when even one token costs more."""
-        tokens = None if self.price is None else _output_cap_within(room_usd, self.most, self.price)
+        if self.price is None or self.most.capped_by is CappedBy.NOBODY:
+            return None
+        tokens = _output_cap_within(room_usd, self.most, self.price)
         return tokens if tokens is not None and tokens >= 1 else None
 
 
@@ -127,6 +129,8 @@ def _unpriced(most: Quantities, step: Step, price: PriceList) -> Unbounded | Non
     made = None if any(rate.meter.is_tokens and rate.usd_per_unit for rate in price.rates) else _made(most, price)
     if made is not None:
         return Unbounded("model", f"{step.deployment.model} is billed by the {made}, and nobody knows how many", most)
+    if most.endless is not None and any(rate.meter is Meter.OUTPUT and rate.usd_per_unit for rate in price.rates):
+        return Unbounded(*most.endless, most)
     own = {rate.meter for rate in price.rates} if most.needs else set()
     for param, meter in most.needs.items():
         if meter not in own:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from itertools import chain
 from typing import Protocol
@@ -31,7 +31,7 @@ from routing.serving.books import Ending
 from routing.serving.call import Client, Consumed, as_streamed
 from routing.serving.decisions import REFUSED
 from routing.serving.waiting import Waited
-from routing.upstreams.base import QUIET, AnswerStream, Content, Json, UpstreamError
+from routing.upstreams.base import QUIET, AnswerStream, Json, UpstreamError
 
 COUNT_GRACE_S = 2.0  # how long a provider is read on for a client that has left, once the answer was complete,
 NEAR_S = 0.25  # and before: it may just have said its last word
@@ -60,33 +60,6 @@ class Frames(Protocol):
     def interrupted(self, error: UpstreamError) -> bytes | None:
         """What follows the last event of an answer that broke and that nobody went on with. None: the format has no
         word for it, and breaking the connection off says it."""
-
-
-class BareFrames:
-    """Frames without a frame: an answer that is bytes, such as sound, and is handed on as it comes.
-
-    It begins with its first bytes, so whatever fails before is an error like any other."""
-
-    def content_type(self, head: Iterable[Json]) -> str:
-        """Of an answer that begins so, as its provider says."""
-        said = (event["content"] for event in head if isinstance(event.get("content"), Content))
-        return next((content.content_type for content in said), "application/octet-stream")
-
-    def event(self, event: Json) -> bytes | None:
-        content = event.get("content")
-        return content.data if isinstance(content, Content) else None
-
-    def end(self, consumed: Consumed) -> bytes:
-        return b""
-
-    def comment(self) -> bytes:
-        return b""
-
-    def failed(self, error: GatewayError) -> bytes:
-        raise error
-
-    def interrupted(self, error: UpstreamError) -> None:
-        return None
 
 
 class BrokenOff(ConnectionResetError):

@@ -64,6 +64,7 @@ class File:
     name: str
     content_type: str
     content: bytes
+    seconds: int | None = None  # that its sound lasts at the most, begun ones too; None: nobody has measured it
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,11 +207,35 @@ class Upstream(Protocol):
     def complete_stream(self, request: UpstreamRequest) -> AnswerStream:
         """The same as a stream."""
 
+    def draw(self, request: UpstreamRequest) -> WholeAnswer:
+        """OpenAI's pictures, of a request in its format; with files as ``image``, these are changed. Raises
+        UpstreamError."""
+
+    def draw_stream(self, request: UpstreamRequest) -> AnswerStream:
+        """The same as a stream, in one event a picture where the provider does not stream. Each chunk has the event
+        as ``native``."""
+
+    def moderate(self, request: UpstreamRequest) -> WholeAnswer:
+        """OpenAI's moderations, of a request in its format. Raises UpstreamError."""
+
+    def rerank(self, request: UpstreamRequest) -> WholeAnswer:
+        """Documents put in order, of a request in Cohere's format. Raises UpstreamError."""
+
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         """OpenAI's embeddings, of a request in its format. Raises UpstreamError.
 
         More inputs than the provider takes at once are asked for in several calls, one after the other. When one of
         them fails, the error's usage is that of the calls before it."""
+
+    def speak(self, request: UpstreamRequest) -> AnswerStream:
+        """OpenAI's speech: the sound, as it comes. Raises UpstreamError."""
+
+    def write_down(self, request: UpstreamRequest, resource: str) -> WholeAnswer:
+        """OpenAI's transcriptions or translations, whose path ``resource`` is, of a form in its format. Raises
+        UpstreamError."""
+
+    def write_down_live(self, request: UpstreamRequest, resource: str) -> AnswerStream:
+        """The same as a stream."""
 
 
 class FailureKind(StrEnum):

@@ -70,7 +70,7 @@ _ANTHROPIC_SEARCHES: Final = {"low": 1, "medium": 5, "high": 10}
 #: What a search's results come to at most. Not documented; it is more than has been seen.
 TOKENS_A_SEARCH: Final = 25_000
 #: What one deep research of Perplexity's comes to at most. Not documented either. Published usages have up to 54
-#: searches, 19,028 tokens of citations and 193,947 tokens of reasoning, which the output cap does not bound.
+#: searches, 19,028 tokens of citations and 193,947 of reasoning, which the output cap does not bound.
 RESEARCH_SEARCHES: Final = 200
 RESEARCH_CITATION_TOKENS: Final = 250_000
 RESEARCH_REASONING_TOKENS: Final = 500_000

@@ -12,6 +12,7 @@ from routing.upstreams.price_map import chats_too, mode_of
 class Kind(StrEnum):
     CHAT = "chat"
     EMBEDDING = "embedding"
+    SPEECH = "speech"
     TRANSCRIPTION = "transcription"
     MODERATION = "moderation"
     RERANK = "rerank"
@@ -19,11 +20,12 @@ class Kind(StrEnum):
     IMAGE = "image"
 
 
-#: litellm's modes. Models of the other modes (speech) may chat as well, so nothing is said of them.
+#: litellm's modes.
 _KINDS: Final = {
     "chat": Kind.CHAT,
     "responses": Kind.CHAT,
     "embedding": Kind.EMBEDDING,
+    "audio_speech": Kind.SPEECH,
     "audio_transcription": Kind.TRANSCRIPTION,
     "moderation": Kind.MODERATION,
     "rerank": Kind.RERANK,
@@ -33,21 +35,27 @@ _KINDS: Final = {
 }
 #: Elsewhere litellm calls models that chat by this word, too.
 _COMPLETE_ALONE: Final = frozenset({"openai", "azure"})
-#: The paths under which a model of a kind is asked.
+_MODELS_OF_ALL_KINDS: Final = frozenset({"gemini", "vertex_ai"})  # each of which answers a chat, with sound or of it
+_OF_SOUND: Final = frozenset({Kind.SPEECH, Kind.TRANSCRIPTION})
+#: The paths under which a model of a kind is asked, that of OpenAI's format first.
 PATHS: Final = {
-    Kind.CHAT: ("/v1/chat/completions", "/v1/responses", "/v1/messages"),
-    Kind.EMBEDDING: ("/v1/embeddings",),
+    Kind.CHAT: ("/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1beta/models/{alias}:generateContent"),
+    Kind.EMBEDDING: ("/v1/embeddings", "/v1beta/models/{alias}:embedContent"),
     Kind.COMPLETION: ("/v1/completions",),
-    Kind.IMAGE: ("/v1/images/generations",),
+    Kind.IMAGE: ("/v1/images/generations", "/v1/images/edits"),
     Kind.MODERATION: ("/v1/moderations",),
     Kind.RERANK: ("/v1/rerank",),
+    Kind.SPEECH: ("/v1/audio/speech",),
+    Kind.TRANSCRIPTION: ("/v1/audio/transcriptions", "/v1/audio/translations"),
 }
 
 
 @lru_cache(maxsize=8192)
 def kind_of(litellm_provider: str, model: str) -> Kind | None:
-    """None: litellm's map does not know the model, or the model is for several things."""
+    """None: litellm's map does not know the model, or the model is for several things, as Google's that speak are."""
     kind = _KINDS.get(mode_of(litellm_provider, model))
+    if kind in _OF_SOUND and litellm_provider in _MODELS_OF_ALL_KINDS:
+        return None
     if kind is Kind.COMPLETION and litellm_provider not in _COMPLETE_ALONE:
         return None
     if kind is Kind.IMAGE and chats_too(litellm_provider, model):
@@ -58,3 +66,10 @@ def kind_of(litellm_provider: str, model: str) -> Kind | None:
 def can_serve(model: Kind | None, asked: Kind) -> bool:
     """Whether a model of one kind can be sent a call of another: a chat model completes a text, too."""
     return model in (None, asked) or (asked is Kind.COMPLETION and model is Kind.CHAT)
+
+
+def paths_of(model: Kind | None, alias: str) -> tuple[str, ...]:
+    """All paths that serve an alias whose models are of this kind; of no known kind, all there are."""
+    return tuple(
+        path.replace("{alias}", alias) for asked, paths in PATHS.items() if can_serve(model, asked) for path in paths
+    )

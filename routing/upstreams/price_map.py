@@ -12,7 +12,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from accounting.pricing import PriceList, Rate
+from accounting.pricing import MEASURES_OF_INPUT, PriceList, Rate
 from accounting.usage import Meter, Tier
 from routing.upstreams import litellm_import
 from routing.upstreams.providers import PROVIDERS
@@ -66,6 +66,9 @@ _INCLUSIVE = frozenset({"xai"})
 #: litellm has these in its code, too (``cache_pricing``).
 _CACHED_SHARE = {"fireworks_ai": Decimal("0.5")}
 
+
+#: Modes whose models are not billed as a chat is, by input and output.
+_OF_THEIR_OWN = frozenset({"image_generation", "image_edit", "moderation", "rerank"})
 
 #: What litellm lets stand between a provider and its model: by which of its APIs the model is asked, and where it is.
 _ROUTE = re.compile(
@@ -143,11 +146,15 @@ def is_litellm_provider(name: str) -> bool:
 def price_of(litellm_provider: str, model: str) -> PriceList | None:
     """The list price of a provider's model, its images of all sizes included; None when the map does not have it, and
     when the model chats and is billed by something else than its tokens (:func:`chat_price`)."""
-    rates = {rate.place: rate for rate in _image_sizes(litellm_provider, model)}
     entry = costs_of(litellm_provider, model)
     listed = read(entry, litellm_provider)
     if listed is not None and entry.get("mode") == "chat" and _is_billed_otherwise(entry, listed):
         return None
+    return _with_sizes(listed, litellm_provider, model)
+
+
+def _with_sizes(listed: PriceList | None, litellm_provider: str, model: str) -> PriceList | None:
+    rates = {rate.place: rate for rate in _image_sizes(litellm_provider, model)}
     rates |= {} if listed is None else {rate.place: rate for rate in listed.rates}
     return PriceList(tuple(rates.values())) if rates else None
 
@@ -200,17 +207,28 @@ def read(entry: Mapping[str, Any], litellm_provider: str) -> PriceList | None:
     _discount_cached(rates, litellm_provider)
     _bill_text_as_images(rates)
     _count_images_made(rates, str(entry.get("mode") or ""))
+    _bill_seconds_heard(rates, str(entry.get("mode") or ""))
     return PriceList(tuple(rates.values())) if rates else None
 
 
 def chat_price(entry: Mapping[str, Any], litellm_provider: str) -> PriceList | None:
-    """As :func:`read`; None when the entry does not say what the tokens of a chat cost. Tokens for nothing beside any
-    other cost mean that the model is billed by something else: that is unpriced, and not free."""
+    """As :func:`read`; None when the entry says neither what the tokens of a chat cost, nor what the seconds or
+    characters of a model of sound do. Tokens for nothing beside any other cost mean that the model is billed by
+    something else: that is unpriced, and not free."""
     prices = read(entry, litellm_provider)
     rates = {} if prices is None else prices.rates_of(Tier.STANDARD, 0)
+    if prices is not None and Meter.INPUT not in rates and any(rates.get(meter) for meter in MEASURES_OF_INPUT):
+        return prices
     if prices is None or Meter.INPUT not in rates or Meter.OUTPUT not in rates:
         return None
     return None if _is_billed_otherwise(entry, prices) else prices
+
+
+def price_in(entry: Mapping[str, Any], litellm_provider: str, model: str) -> PriceList | None:
+    """The price in an entry, whatever the model is for; None when it does not say what all of it costs."""
+    if str(entry.get("mode") or "") not in _OF_THEIR_OWN:
+        return chat_price(entry, litellm_provider)
+    return _with_sizes(read(entry, litellm_provider), litellm_provider, model)
 
 
 def _is_billed_otherwise(entry: Mapping[str, Any], prices: PriceList) -> bool:
@@ -306,6 +324,14 @@ def _count_images_made(rates: dict[Any, Rate], mode: str) -> None:
             del rates[place]
             counted = Rate(Meter.IMAGE, rate.usd_per_unit, rate.qualifier, rate.tier, rate.above_input_tokens)
             rates[counted.place] = counted
+
+
+def _bill_seconds_heard(rates: dict[Any, Rate], mode: str) -> None:
+    """A model that writes sound down bills the sound's seconds once, whichever of its two prices the map has for them;
+    when it has both, litellm takes that of the output."""
+    heard, written = Rate(Meter.INPUT_SECOND, Decimal(0)).place, Rate(Meter.OUTPUT_SECOND, Decimal(0)).place
+    if mode == "audio_transcription" and written in rates and rates[written].usd_per_unit:
+        rates[heard] = Rate(Meter.INPUT_SECOND, rates.pop(written).usd_per_unit)
 
 
 def _image_sizes(litellm_provider: str, model: str) -> Iterator[Rate]:

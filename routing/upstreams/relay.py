@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any, Final, TypeVar
 
 from accounting.usage import Usage
-from routing.upstreams import completions, embeddings, errors, openai_responses
+from routing.upstreams import completions, embeddings, errors, images, moderations, openai_responses, rerank, sound
 from routing.upstreams.answers import (
     TEXTS,
     Calls,
@@ -103,6 +103,19 @@ class Relay:
             )
         )
 
+    def draw(self, request: UpstreamRequest) -> WholeAnswer:
+        return images.draw(*_address(request, "application/json", images.resource_of(request)), request)
+
+    def draw_stream(self, request: UpstreamRequest) -> LiveStream:
+        return images.draw_live(*_address(request, "text/event-stream", images.resource_of(request)), request)
+
+    def moderate(self, request: UpstreamRequest) -> WholeAnswer:
+        url, headers = _address(request, "application/json", "moderations")
+        return moderations.ask(request, url, headers)
+
+    def rerank(self, request: UpstreamRequest) -> WholeAnswer:
+        return rerank.ask(request)
+
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         url, headers = _address(request, "application/json", "embeddings")
 
@@ -114,6 +127,15 @@ class Relay:
             )
 
         return embeddings.embed(request, send)
+
+    def speak(self, request: UpstreamRequest) -> LiveStream:
+        return sound.speak(*_address(request, "*/*", "audio/speech"), request)
+
+    def write_down(self, request: UpstreamRequest, resource: str) -> WholeAnswer:
+        return sound.write_down(*_address(request, "*/*", resource), request)
+
+    def write_down_live(self, request: UpstreamRequest, resource: str) -> LiveStream:
+        return sound.write_down_live(*_address(request, "text/event-stream", resource), request)
 
     def stream(self, request: UpstreamRequest) -> LiveStream:
         def send(url: str, headers: dict[str, str], body: bytes, timeouts: Timeouts) -> EventReader | Whole:

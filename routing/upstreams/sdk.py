@@ -22,7 +22,7 @@ from time import monotonic
 from typing import Any, Final
 
 from accounting.usage import Usage
-from routing.upstreams import embeddings, errors, openai_responses
+from routing.upstreams import azure, embeddings, errors, image_translation, images, openai_responses, rerank, sound
 from routing.upstreams.answers import (
     Calls,
     cleaned,
@@ -97,8 +97,33 @@ class Sdk:
     def complete_stream(self, request: UpstreamRequest) -> LiveStream:
         raise cannot("The provider has no completions of the old kind", "model")
 
+    def draw(self, request: UpstreamRequest) -> WholeAnswer:
+        if request.deployment.litellm_provider == "azure":
+            return images.draw(*azure.address(request, images.resource_of(request)), request)
+        return image_translation.draw(request)
+
+    def draw_stream(self, request: UpstreamRequest) -> LiveStream:
+        if request.deployment.litellm_provider == "azure":
+            return images.draw_live(*azure.address(request, images.resource_of(request)), request)
+        return LiveStream(images.Drawn(image_translation.draw(request), request))
+
+    def moderate(self, request: UpstreamRequest) -> WholeAnswer:
+        raise cannot("The provider has no moderations", "model")
+
+    def rerank(self, request: UpstreamRequest) -> WholeAnswer:
+        return rerank.ask(request)
+
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         return embeddings.embed(request, _embed)
+
+    def speak(self, request: UpstreamRequest) -> LiveStream:
+        return sound.speak(*azure.address(request, "audio/speech"), request)
+
+    def write_down(self, request: UpstreamRequest, resource: str) -> WholeAnswer:
+        return sound.write_down(*azure.address(request, resource), request)
+
+    def write_down_live(self, request: UpstreamRequest, resource: str) -> LiveStream:
+        return sound.write_down_live(*azure.address(request, resource), request)
 
     def stream(self, request: UpstreamRequest) -> LiveStream:
         started = monotonic()

@@ -11,7 +11,16 @@ from traceback import walk_tb
 from typing import Any, Final
 
 from accounting.usage import Usage
-from routing.upstreams import anthropic_messages, embeddings, errors, gemini_contents, gemini_embeddings
+from routing.upstreams import (
+    anthropic_messages,
+    embeddings,
+    errors,
+    gemini_contents,
+    gemini_embeddings,
+    image_translation,
+    images,
+    rerank,
+)
 from routing.upstreams.answers import cleaned, dumps, ends_empty, loads, may_be_empty, speaks, whole_answer
 from routing.upstreams.base import QUIET, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.formats import Anthropic, Gemini, Prepared, WireFormat, dropped_params
@@ -66,10 +75,31 @@ class Translate:
     def complete_stream(self, request: UpstreamRequest) -> LiveStream:
         raise cannot("The provider has no completions of the old kind", "model")
 
+    def draw(self, request: UpstreamRequest) -> WholeAnswer:
+        return image_translation.draw(request)
+
+    def draw_stream(self, request: UpstreamRequest) -> LiveStream:
+        return LiveStream(images.Drawn(image_translation.draw(request), request))
+
+    def moderate(self, request: UpstreamRequest) -> WholeAnswer:
+        raise cannot("The provider has no moderations", "model")
+
+    def rerank(self, request: UpstreamRequest) -> WholeAnswer:
+        return rerank.ask(request)
+
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         if request.deployment.litellm_provider == "gemini":
             return embeddings.embed(request, gemini_embeddings.send)
         raise cannot("The provider makes no embeddings", "model")
+
+    def speak(self, request: UpstreamRequest) -> LiveStream:
+        raise cannot("The provider does not speak here", "model")
+
+    def write_down(self, request: UpstreamRequest, resource: str) -> WholeAnswer:
+        raise cannot("The provider writes no sound down here", "model")
+
+    def write_down_live(self, request: UpstreamRequest, resource: str) -> LiveStream:
+        raise cannot("The provider writes no sound down here", "model")
 
     def stream(self, request: UpstreamRequest) -> LiveStream:
         wire = FORMATS[request.deployment.litellm_provider]

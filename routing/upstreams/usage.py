@@ -212,6 +212,34 @@ def _queries(answer: Mapping[str, Any]) -> set[str]:
     return found
 
 
+def usage_of_pictures(reported: object) -> Usage | None:
+    """A `usage` object of OpenAI's pictures → Usage; None when no tokens were reported, or when they are absurd.
+
+    Without details all output is pictures. Gemini's thoughts are in the total alone.
+    https://platform.openai.com/docs/api-reference/images/object"""
+    if not isinstance(reported, Mapping):
+        return None
+    names = ("input_tokens", "output_tokens", "total_tokens")
+    counts = [_number(reported.get(name)) for name in names]
+    if None in counts:
+        _refuse(reported, names)
+        return None
+    input_tokens, output_tokens, total = (count or 0 for count in counts)
+    output_tokens = max(output_tokens, total - input_tokens)
+    if not input_tokens and not output_tokens:
+        return None
+    given, made = _part(reported, "input_tokens_details"), _part(reported, "output_tokens_details")
+    looked_at = min(_count(given, "image_tokens"), input_tokens)
+    pictures = min(_count(made, "image_tokens") if made else _count(reported, "output_tokens"), output_tokens)
+    counted = {Meter.IMAGE_INPUT: looked_at, Meter.IMAGE_OUTPUT: pictures}
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_input_tokens=min(_count(given, "cached_tokens"), input_tokens),
+        quantities={quantity_name(meter): Decimal(count) for meter, count in counted.items() if count},
+    )
+
+
 def _images(completion: Mapping[str, Any], output_tokens: int) -> dict[str, Decimal]:
     """The tokens of the pictures that a model has made, which may have a price of their own."""
     count = min(_count(completion, "image_tokens"), output_tokens)
@@ -303,6 +331,11 @@ def _count(of: Mapping[str, Any], name: str) -> int:
 def _shown(value: object) -> str:
     """What the log may have of a count. A text may be anything, our key too."""
     return repr(value)[:40] if value is None or isinstance(value, int | float) else f"a {type(value).__name__}"
+
+
+def counted_tokens(value: object) -> int:
+    """A count that stands alone; 0 when it cannot be read."""
+    return _number(value) or 0
 
 
 def _number(value: object) -> int | None:

@@ -336,6 +336,42 @@ def test_costs_of_every_tier_threshold_and_unit_move_over(tmp_path: Path) -> Non
     assert snapshot() == before
 
 
+KINDS = """
+model_list:
+  - {model_name: old, litellm_params: {model: text-completion-openai/davinci-002}}
+  - {model_name: painter, litellm_params: {model: openai/gpt-image-1-mini}}
+  - {model_name: imagen, litellm_params: {model: gemini/imagen-3.0-generate-001}}
+  - {model_name: own-painter, litellm_params: {model: openai/dall-e-3, output_cost_per_image: 0.04}, model_info: {mode: image_generation}}
+  - {model_name: moderator, litellm_params: {model: openai/omni-moderation-latest}}
+  - {model_name: ranker, litellm_params: {model: cohere/rerank-v3.5}}
+  - {model_name: token-ranker, litellm_params: {model: voyage/rerank-2.5}}
+"""  # noqa: E501
+
+
+def test_models_of_every_kind_move_over_with_their_prices(tmp_path: Path) -> None:
+    load(write(tmp_path, KINDS))
+    assert {"old", "painter", "imagen", "own-painter", "moderator", "ranker", "token-ranker"} <= set(
+        ModelAlias.objects.values_list("name", flat=True)
+    )
+
+    def usd(model: str, meter: Meter, qualifier: str = "") -> Decimal | None:
+        return rate(Price.objects.get(model=model), meter, qualifier=qualifier)
+
+    assert usd("davinci-002", Meter.INPUT) == usd("davinci-002", Meter.OUTPUT) == Decimal(2)
+    assert (usd("gpt-image-1-mini", Meter.IMAGE_OUTPUT), usd("gpt-image-1-mini", Meter.INPUT)) == (
+        Decimal(8),
+        Decimal(2),
+    )
+    assert usd("gpt-image-1-mini", Meter.IMAGE, "low/1024x1024") == Decimal("0.005")
+    assert usd("imagen-3.0-generate-001", Meter.IMAGE) == Decimal("0.04")
+    assert usd("dall-e-3", Meter.IMAGE) == Decimal("0.04")
+    assert usd("omni-moderation-latest", Meter.INPUT) == Decimal(0)
+    assert usd("rerank-v3.5", Meter.SEARCH) == Decimal("0.002")
+    assert usd("rerank-2.5", Meter.INPUT) == Decimal("0.05")
+    changed = load(write(tmp_path, KINDS))
+    assert changed.endswith("nothing changed\n")
+
+
 def test_a_cost_of_searches_is_checked_size_by_size(tmp_path: Path) -> None:
     before = snapshot()
     with pytest.raises(CommandError, match=r"cost_per_query\.search_context_size_low, line 19: must be a number"):
@@ -622,6 +658,26 @@ def test_tokens_for_nothing_beside_another_cost_are_unpriced_and_not_free(tmp_pa
     assert not Price.objects.filter(model="own").exists()
     load(write(tmp_path, f"model_list: [{{model_name: m, litellm_params: {{{free}}}}}]"))
     assert rate(Price.objects.get(model="own")) == 0
+
+
+def test_models_of_sound_are_taken_with_their_prices(tmp_path: Path) -> None:
+    text = """model_list:
+- {model_name: hear, litellm_params: {model: whisper-1}, model_info: {mode: audio_transcription}}
+- {model_name: hear-fast, litellm_params: {model: groq/whisper-large-v3-turbo}, model_info: {mode: audio_transcription}}
+- {model_name: say, litellm_params: {model: openai/tts-1}, model_info: {mode: audio_speech}}
+- {model_name: say-well, litellm_params: {model: openai/gpt-4o-mini-tts}}
+- {model_name: own, litellm_params: {model: openai/our-voice, input_cost_per_character: 0.00002}}
+"""
+    said = load(write(tmp_path, text))
+    assert "no endpoint" not in said
+    assert "no price" not in said
+    whisper, groq = Price.objects.get(model="whisper-1"), Price.objects.get(model="whisper-large-v3-turbo")
+    assert rate(whisper, Meter.INPUT_SECOND) == Decimal("0.0001")
+    assert rate(whisper, Meter.OUTPUT_SECOND) is None  # the map has both, and a second is billed once
+    assert rate(groq, Meter.INPUT_SECOND) == Decimal("0.00001111")
+    assert rate(Price.objects.get(model="tts-1"), Meter.INPUT_CHARACTER) == 15
+    assert rate(Price.objects.get(model="gpt-4o-mini-tts"), Meter.AUDIO_OUTPUT) == 12
+    assert rate(Price.objects.get(model="our-voice"), Meter.INPUT_CHARACTER) == 20
 
 
 def test_nothing_that_could_be_taken_over_is_an_error_that_says_why(tmp_path: Path) -> None:

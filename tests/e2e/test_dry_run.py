@@ -74,6 +74,13 @@ CASES = {
     ),
     "messages by way of chat": Case("/v1/messages", {"messages": MESSAGES, "max_tokens": 300}, headers=ANTHROPIC),
     "responses": Case("/v1/responses", {"input": "Say hello", "store": False}),
+    "Google's format": Case(
+        "/v1beta/models/{alias}:generateContent", {"contents": [{"parts": [{"text": "Hi"}]}]}, ("gemini",)
+    ),
+    "a spent budget in Google's envelope": Case(
+        "/v1beta/models/{alias}:generateContent", {"contents": [{"parts": [{"text": "Hi"}]}]}, limit="0"
+    ),
+    "a completion": Case("/v1/completions", {"prompt": "Say hello", "max_tokens": 9}),
     "embeddings": Case("/v1/embeddings", {"input": ["Hi", "there"]}, model="text-embedding-3-small"),
     "a chain that fails to its end": Case(
         "/v1/chat/completions", {"messages": MESSAGES}, ("openai", "anthropic", "gemini"), is_down=True
@@ -110,18 +117,20 @@ def test_what_a_dry_run_says_is_what_happens(guarded_gateway: Gateway, case: Cas
     key = gateway.key(**case.key)
     if case.limit:
         gateway.budget(route, case.limit)
-    body = {"model": case.model_asked or route.alias, **case.body}
+    body, path = {"model": case.model_asked or route.alias, **case.body}, case.path
+    if "{alias}" in path:
+        body, path = case.body, path.replace("{alias}", route.alias)
     before = written(gateway, route)
     with gateway.nothing_written():
-        said = dry_run(gateway, case.path, body, key, case.headers)
-        again = dry_run(gateway, case.path, body, key, case.headers)
+        said = dry_run(gateway, path, body, key, case.headers)
+        again = dry_run(gateway, path, body, key, case.headers)
     assert said == again
     assert written(gateway, route) == before
 
     if case.is_down:
         for provider in route.providers:
             gateway.sim.behave(provider, faults.unavailable().but(window_s=30))
-    answer = post(gateway, case.path, body, key, case.headers)
+    answer = post(gateway, path, body, key, case.headers)
     if said["admitted"]:
         assert said["refusal"] is None
         entry = gateway.entry(route.alias)

@@ -14,8 +14,9 @@ from google import genai
 from google.genai import errors, types
 from pydantic import BaseModel
 
-from tests.e2e.gateway import Gateway, Route, cost, unique
+from tests.e2e.gateway import INPUT_USD, Gateway, Route, cost, unique
 from tests.simulator import Behaviour, ToolCall, faults
+from tests.simulator.openai_embeddings import vector
 
 WIRES = pytest.mark.parametrize("wire", ["gemini", "openai", "anthropic"])
 STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
@@ -195,8 +196,9 @@ def test_gemini_gets_the_body_as_it_came(gateway: Gateway) -> None:
             "thinkingConfig": {"includeThoughts": True, "thinkingBudget": 1024},
         },
         "serviceTier": "flex",
+        "labels": {"team": "red"},
     }
-    answer = post(gateway, route, {**asked, "labels": {"team": "red"}})
+    answer = post(gateway, route, asked)
     assert answer.status_code == 200, answer.text
     assert sent_to(gateway, route) == asked
     entry = gateway.entry(route.alias)
@@ -508,6 +510,17 @@ def test_a_key_in_the_address_counts_on_googles_paths_alone(guarded_gateway: Gat
     assert gateway.post(chat, path=f"/v1/chat/completions?key={secret}").status_code == 401
 
 
+def test_a_tag_that_a_key_asks_for_is_a_label(guarded_gateway: Gateway) -> None:
+    gateway = guarded_gateway
+    route = gateway.route("openai")
+    secret = gateway.key(required_tags=["team"])
+    with gateway.nothing_written():
+        answer = post(gateway, route, asks(), x_goog_api_key=secret)
+    assert '"labels": {"team": "…"}' in answer.json()["error"]["message"]
+    assert post(gateway, route, asks(labels={"team": "red"}), x_goog_api_key=secret).status_code == 200
+    assert gateway.entry(route.alias)["tags"] == {"team": "red"}
+
+
 def test_a_key_that_may_not_use_the_alias_is_denied(guarded_gateway: Gateway) -> None:
     gateway = guarded_gateway
     route = gateway.route("gemini")
@@ -544,7 +557,101 @@ def test_the_official_client_lists_the_aliases(gateway: Gateway, client: genai.C
 
 
 def test_what_google_has_and_the_gateway_has_not_is_said(gateway: Gateway) -> None:
-    for path in ("/v1beta/models/gpt-4o:predict", "/v1beta/cachedContents", "/v1beta/files/a"):
+    assert gateway.post(b"{}", path="/v1beta/models/gpt-4o:predict").json()["error"]["status"] == "UNIMPLEMENTED"
+    for path in ("/v1beta/cachedContents", "/v1beta/files/a"):
         answer = gateway.post(b"{}", path=path)
         assert (answer.status_code, answer.json()["error"]["status"]) == (404, "NOT_FOUND")
         assert "generateContent" in answer.json()["error"]["message"]
+
+
+def test_a_dry_run_says_what_is_held(gateway: Gateway) -> None:
+    route = gateway.route("gemini", "openai")
+    path = f"/v1beta/models/{route.alias}:generateContent"
+    with gateway.nothing_written():
+        said = gateway.post(json.dumps({"endpoint": path, "body": asks()}).encode(), path="/v1/dry-run").json()
+        refused = gateway.post(json.dumps(asks(tools=[{"urlContext": {}}])).encode(), path=f"/v1/dry-run{path}").json()
+    assert (said["admitted"], len(said["steps"])) == (True, 2)
+    assert refused["refusal"]["status"] == "INVALID_ARGUMENT"
+    assert post(gateway, route, asks()).status_code == 200
+    assert Decimal(said["hold_usd"]) == gateway.entry(route.alias)["hold_usd"]
+
+
+# --- embeddings ------------------------------------------------------------------------------------------------------
+
+_EMBEDDING_MODELS = {"openai": "text-embedding-3-small", "gemini": "gemini-embedding-001"}
+
+
+@pytest.mark.parametrize("wire", ["gemini", "openai"])
+def test_the_official_client_gets_vectors_and_the_books_their_cost(
+    gateway: Gateway, client: genai.Client, wire: str
+) -> None:
+    route = gateway.route(wire, model=_EMBEDDING_MODELS[wire])
+    answer = client.models.embed_content(
+        model=route.alias,
+        contents="one two three",
+        config=types.EmbedContentConfig(task_type="RETRIEVAL_DOCUMENT", output_dimensionality=4),
+    )
+    assert answer.embeddings is not None
+    assert [found.values for found in answer.embeddings] == [vector("one two three", 4)]
+    entry = gateway.entry(route.alias)
+    assert (entry["endpoint"], entry["state"], entry["input_tokens"]) == ("gemini", "posted", 3)
+    assert entry["cost_usd"] == 3 * INPUT_USD / 1_000_000
+    assert entry["hold_usd"] >= entry["cost_usd"]
+    sent = sent_to(gateway, route)
+    if wire == "gemini":
+        assert {request["taskType"] for request in sent["requests"]} == {"RETRIEVAL_DOCUMENT"}
+    else:
+        assert sent.keys() == {"model", "input", "dimensions"}
+
+
+def test_one_content_gets_one_vector_and_what_is_not_told_is_named(gateway: Gateway) -> None:
+    route = gateway.route("openai", model=_EMBEDDING_MODELS["openai"])
+    body = {"content": {"parts": [{"text": "one"}, {"text": "two"}]}, "task_type": "X", "autoTruncate": True}
+    answer = post(gateway, route, body, "embedContent")
+    assert answer.json() == {
+        "embedding": {"values": pytest.approx(vector("one\ntwo"))}, "usageMetadata": {"promptTokenCount": 2},
+    }  # fmt: skip
+    assert answer.headers["x-gateway-dropped-params"] == "taskType, autoTruncate"
+
+
+def test_a_batch_gets_a_vector_for_each_content(gateway: Gateway) -> None:
+    route = gateway.route("gemini", model=_EMBEDDING_MODELS["gemini"])
+    requests = [{"content": {"parts": [{"text": text}]}, "title": "T"} for text in ("one", "two three")]
+    answer = post(gateway, route, {"requests": requests}, "batchEmbedContents").json()
+    assert [found["values"] for found in answer["embeddings"]] == [vector("one"), vector("two three")]
+    assert gateway.entry(route.alias)["input_tokens"] == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "param"),
+    [
+        ("embedContent", {}, "content"),
+        ("embedContent", {"content": {"parts": [{"inlineData": {}}]}}, "content.parts[0]"),
+        ("embedContent", {"content": {"parts": [{"text": ""}]}}, "content"),
+        ("embedContent", {"content": {"parts": [{"text": "a"}]}, "outputDimensionality": 0}, "outputDimensionality"),
+        ("batchEmbedContents", {"requests": []}, "requests"),
+        ("batchEmbedContents", {"requests": [{"content": 5}]}, "requests[0].content"),
+        (
+            "batchEmbedContents",
+            {"requests": [{"content": {"parts": [{"text": "a"}]}, "title": t} for t in ("a", "b")]},
+            "requests[1].title",
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_embedding_is_named(
+    gateway: Gateway, method: str, body: dict[str, Any], param: str
+) -> None:
+    route = gateway.route("gemini", model=_EMBEDDING_MODELS["gemini"])
+    with gateway.nothing_written():
+        answer = post(gateway, route, body, method)
+    assert answer.status_code == 400
+    (info,) = [each for each in answer.json()["error"]["details"] if each["@type"].endswith("ErrorInfo")]
+    assert info["metadata"]["param"] == param
+
+
+def test_a_failing_provider_of_embeddings_is_followed_by_the_next(gateway: Gateway) -> None:
+    route = gateway.route("gemini", "openai", model="text-embedding-3-small", retries=0)
+    gateway.sim.behave(route.providers[0], forever=faults.unavailable())
+    answer = post(gateway, route, {"content": {"parts": [{"text": "hello"}]}, "title": "T"}, "embedContent")
+    assert answer.json()["embedding"]["values"] == pytest.approx(vector("hello"))
+    assert gateway.entry(route.alias)["provider"] == route.providers[1]

@@ -32,7 +32,8 @@ def test_a_model_says_when_it_was_made_what_it_is_for_how_much_it_reads_and_what
     assert int(before.timestamp()) <= created <= datetime.now(UTC).timestamp()
     assert created == int(made_at(gateway, route.alias).timestamp())
     paths = found.pop("endpoints")
-    assert paths[:3] == CHAT_PATHS
+    assert paths[:4] == [*CHAT_PATHS, f"/v1beta/models/{route.alias}:generateContent"]
+    assert "/v1/embeddings" not in paths
     assert found == {
         "id": route.alias, "object": "model", "owned_by": "gateway", "mode": "chat", "context_window": 128_000,
         "max_output_tokens": 16_384, "input_usd_per_mtok": 2.51, "output_usd_per_mtok": 10.07,
@@ -52,7 +53,8 @@ def test_models_are_found_below_every_base_url(gateway: Gateway, prefix: str) ->
 def test_an_alias_for_embeddings_names_the_path_that_serves_it(gateway: Gateway) -> None:
     route = gateway.route("openai", model="text-embedding-3-small")
     found = http.get(f"{gateway.url}/v1/models/{route.alias}").json()
-    assert (found["mode"], found["endpoints"], found["context_window"]) == ("embedding", ["/v1/embeddings"], 8191)
+    assert (found["mode"], found["context_window"]) == ("embedding", 8191)
+    assert found["endpoints"] == ["/v1/embeddings", f"/v1beta/models/{route.alias}:embedContent"]
     body = {"model": route.alias, "input": "Hi"}
     assert http.post(f"{gateway.url}{found['endpoints'][0]}", json=body).status_code == 200
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tests.simulator.behaviour import Behaviour
 from tests.simulator.connection import Connection, response_head
 from tests.simulator.model import Answer, PromptCache, answer
-from tests.simulator.wire_format import Failure, WireFormat, compact
+from tests.simulator.wire_format import Failure, Raw, WireFormat, compact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,8 +75,12 @@ class Exchange:
         generated = len(said.reasoning) + sum(len(choice.tokens) for choice in said.choices)
         # A whole answer is only sent when its last token is there.
         self._connection.wait(float_of(behaviour.first_token_s) + behaviour.token_s * generated)
-        body = compact(self._wire.whole(prompt, said))
-        self._head(200, "application/json", dict(behaviour.headers), len(body))
+        answered = self._wire.whole(prompt, said)
+        if isinstance(answered, Raw):
+            body, content_type = answered.data, answered.content_type
+        else:
+            body, content_type = compact(answered), "application/json"
+        self._head(200, content_type, dict(behaviour.headers), len(body))
         if behaviour.cut_after is not None:
             self._connection.send(body[: len(body) // 2])
             self._connection.close(reset=behaviour.cut == "reset")
@@ -91,7 +95,9 @@ class Exchange:
 
     def _stream(self, prompt: Prompt, said: Answer, behaviour: Behaviour) -> bool:
         connection = self._connection
-        self._head(200, self._wire.STREAM_TYPE, dict(behaviour.headers))
+        stream_type = getattr(self._wire, "stream_type", None)  # of a format that has several
+        content_type = stream_type(prompt) if stream_type else self._wire.STREAM_TYPE
+        self._head(200, content_type, dict(behaviour.headers))
         stalled = False
         for event in self._wire.events(prompt, said):
             # Faults strike between content tokens: before the first one, or after the last before the end.

@@ -24,6 +24,14 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Raw:
+    """An answer that is no JSON."""
+
+    content_type: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """Bytes of a stream. `token` says that they carry a content token; `last` that they are the end
     marker."""
@@ -62,7 +70,7 @@ class WireFormat(Protocol):
     def headers(self) -> dict[str, str]:
         """The headers of every answer, with a fresh request id."""
 
-    def whole(self, prompt: Prompt, answer: Answer) -> dict[str, Any]: ...
+    def whole(self, prompt: Prompt, answer: Answer) -> dict[str, Any] | Raw: ...
 
     def events(self, prompt: Prompt, answer: Answer) -> Iterator[Event]: ...
 

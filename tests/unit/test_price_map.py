@@ -76,6 +76,10 @@ def test_every_price_of_the_map_is_carried_or_left_out_for_a_reason(litellm: Any
     assert [pattern for pattern in NOT_CARRIED if not any(fnmatch(name, pattern) for name in left_out)] == []
 
 
+#: A zero of these gives way to the price that the model is billed by: of its images, or of the sound's seconds.
+REPLACED = ("output_cost_per_token", "input_cost_per_second")
+
+
 def test_every_carried_price_is_a_rate_with_its_tier_and_threshold(litellm: Any) -> None:
     """Each price is a rate of the same amount."""
     for model, entry in entries(litellm):
@@ -85,7 +89,7 @@ def test_every_carried_price_is_a_rate_with_its_tier_and_threshold(litellm: Any)
             assert not named, model
             continue
         for name, value in named.items():
-            if name == price_map.SEARCHES or (name == "output_cost_per_token" and not value):
+            if name == price_map.SEARCHES or (name in REPLACED and not value):
                 continue
             threshold = re.search(r"_above_(\d+)k_tokens", name)
             above = int(threshold[1]) * 1000 if threshold else 0

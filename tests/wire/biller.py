@@ -178,7 +178,8 @@ def _anthropic(body: Mapping[str, Any], rates: Rates) -> tuple[float, float, flo
 
 
 def _gemini(body: Mapping[str, Any], rates: Rates) -> tuple[float, float, float, Any]:
-    fees = ENDLESS if "cachedContent" in body or "cached_content" in body else 0.0
+    unbounded = _PAID | {"fieldOfTomorrow", "fileData", "imageConfig", "partOfTomorrow", "settingOfTomorrow"}
+    fees = ENDLESS if unbounded.intersection(_names(body)) else 0.0
     for tool in body.get("tools") or ():
         for name in tool:
             if name in ("googleSearch", "google_search"):

@@ -57,7 +57,8 @@ _NUMBERS: Final = frozenset({"maxItems", "maxLength", "maxProperties", "minItems
 def as_chat(alias: str, body: Mapping[str, Any], *, streamed: bool) -> Json:
     """``body`` is valid and in camelCase. Changes only a copy."""
     config: Mapping[str, Any] = body.get("generationConfig") or {}
-    chat: Json = {"model": alias, "messages": list(_messages(body))}
+    # Of a conversation that only Google can read, such as its own files alone, a chat has nothing.
+    chat: Json = {"model": alias, "messages": list(_messages(body)) or [{"role": "user", "content": ""}]}
     chat |= {ours: config[theirs] for theirs, ours in _SAME.items() if config.get(theirs) not in (None, [])}
     if streamed:
         chat["stream"] = True

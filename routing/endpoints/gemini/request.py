@@ -52,6 +52,7 @@ class GeminiCall:
     endpoint: ClassVar[str] = "gemini"
     kind: ClassVar[Kind] = Kind.CHAT
     end_user: ClassVar[str] = ""  # the dialect has no word for whom a client asks
+    tags_field: ClassVar[str] = "labels"
 
     body: Mapping[str, Any]
     chat: ChatCall  # the same request in chat's format
@@ -125,9 +126,8 @@ class GeminiCall:
 def native(body: Mapping[str, Any], model: str, most: Quantities) -> Json:
     """The body for a provider that speaks Google's dialect. Changes only a copy.
 
-    The labels are tags for the gateway's books: Google's API for keys does not know them. A call without a signature
-    was another model's, and would be refused."""
-    asked: Json = {name: value for name, value in body.items() if name != "labels"}
+    A call without a signature was another model's, and would be refused."""
+    asked: Json = dict(body)
     if most.capped_by is not CappedBy.CLIENT:
         # The hold counts with this cap, so the provider must know it.
         asked["generationConfig"] = {**(asked.get("generationConfig") or {}), "maxOutputTokens": most.output_cap_tokens}

@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Final
 from accounting.tags import Tags
 from accounting.usage import Usage
 from routing.catalog import Step
-from routing.endpoints.embeddings.request import MAX_INPUTS, EmbeddingsCall, parse_embeddings
-from routing.endpoints.fields import refuse_more_than
+from routing.endpoints.embeddings.request import MAX_DIMENSIONS, MAX_INPUTS, EmbeddingsCall, parse_embeddings
+from routing.endpoints.fields import refuse_more_than, whole_number
 from routing.endpoints.gemini.spelling import EMBED, EMBED_BATCH, in_camel_case
 from routing.exceptions import InvalidRequest, MissingParameter
 from routing.serving.call import Quantities, Received
@@ -96,6 +96,7 @@ def parse_gemini_embeddings(
             if request.get(name) != requests[0].get(name):
                 param = f"{where}.{name}"
                 raise InvalidRequest(f"'{param}' must be the same in all requests of a batch.", param=param)
+    whole_number(requests[0], "outputDimensionality", most=MAX_DIMENSIONS)
     asked |= {ours: requests[0][name] for name, ours in _NAMES.items() if name in requests[0]}
     known = {"content", "model", *_NAMES}
     unread = {name for request in requests for name in request if name not in known}

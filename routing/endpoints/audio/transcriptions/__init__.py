@@ -1,0 +1,1 @@
+"""Transcriptions and translations: text for sound."""

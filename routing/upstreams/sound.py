@@ -1,0 +1,332 @@
+"""OpenAI's endpoints of sound, of whoever serves them: text is spoken, and sound is written down or translated.
+
+https://platform.openai.com/docs/api-reference/audio
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from functools import partial
+from typing import Any, Final
+
+from urllib3.fields import RequestField
+from urllib3.filepost import encode_multipart_formdata
+
+from accounting.usage import Meter, Usage, quantity_name
+from routing.upstreams import errors
+from routing.upstreams.answers import dumps, has_content, loads
+from routing.upstreams.base import QUIET, Content, File, Json, UpstreamRequest, WholeAnswer
+from routing.upstreams.embeddings import answered
+from routing.upstreams.http.events import SILENCE, EventReader, post_stream
+from routing.upstreams.http.pieces import PieceReader, post_for_pieces
+from routing.upstreams.http.transport import Whole, post
+from routing.upstreams.streams import LiveStream, Progress, next_event
+from routing.upstreams.usage import MAX_TOKENS
+
+#: What the gateway alone reads.
+OURS: Final = frozenset({"metadata", "user", "safety_identifier"})
+CONTENT_TYPES: Final = {
+    "aac": "audio/aac",
+    "flac": "audio/flac",
+    "mp3": "audio/mpeg",
+    "opus": "audio/opus",
+    "pcm": "audio/pcm",
+    "wav": "audio/wav",
+}
+#: Formats of a transcript that are text and no JSON.
+TEXTS: Final = {
+    "text": "text/plain; charset=utf-8",
+    "srt": "text/plain; charset=utf-8",
+    "vtt": "text/plain; charset=utf-8",
+}
+#: Fields that OpenAI takes several times, under these names with brackets.
+LISTS: Final = frozenset(
+    {
+        "include",
+        "keywords",
+        "known_speaker_names",
+        "known_speaker_references",
+        "languages",
+        "timestamp_granularities",
+    }
+)
+#: OpenAI's models that speak and count tokens. They tell the count only when they are asked for events.
+_COUNTS_IN_EVENTS: Final = re.compile(r"gpt-.*-tts")
+_COUNTING_PROVIDERS: Final = frozenset({"openai", "azure"})
+_MOST_SECONDS: Final = 10**7
+#: The last events of the two kinds of streams.
+SPOKEN, WRITTEN_DOWN = "speech.audio.done", "transcript.text.done"
+
+
+# --- speech --------------------------------------------------------------------------------------------------
+
+
+def speak(url: str, headers: Mapping[str, str], request: UpstreamRequest) -> LiveStream:
+    """The sound as it comes. Each chunk has some as a ``content``; of a provider that sends events, each has the event
+    as ``native`` and its bytes as ``raw``, too. Raises UpstreamError."""
+    deployment = request.deployment
+    body = {name: value for name, value in request.body.items() if name not in OURS and value is not None}
+    body["model"] = deployment.model
+    if deployment.litellm_provider in _COUNTING_PROVIDERS and _COUNTS_IN_EVENTS.match(deployment.model):
+        body["stream_format"] = "sse"
+    answer = post_for_pieces(url, headers, dumps(body), request.timeouts, request.leash)
+    if isinstance(answer, Whole):
+        return LiveStream(_unpacked(answer, request))
+    if isinstance(answer, EventReader):
+        return LiveStream(Events(answer, request, SPOKEN, partial(_sounding, content_type_of(request.body))))
+    return LiveStream(Pieces(answer, request))
+
+
+def content_type_of(body: Mapping[str, Any]) -> str:
+    """Of the sound that a request asks for."""
+    return CONTENT_TYPES.get(str(body.get("response_format") or "mp3"), "application/octet-stream")
+
+
+class Pieces:
+    """A :class:`~routing.upstreams.streams.Source`: sound as bytes. Nobody counts it."""
+
+    dropped_params: tuple[str, ...] = ()
+    service_tier: str | None = None
+    usage: Usage | None = None
+    has_event = False
+
+    def __init__(self, reader: PieceReader, request: UpstreamRequest) -> None:
+        self.http_status = reader.status
+        self.provider_request_id = errors.request_id(reader.headers, request.api_key)
+        self.progress = Progress()
+        self._content_type = reader.headers.get("content-type") or content_type_of(request.body)
+        self._reader = reader
+
+    def beat(self, every_s: float) -> None:
+        self._reader.beat_s = every_s
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def chunks(self) -> Iterator[Json]:
+        while (piece := self._reader.next_piece()) is not None:
+            if piece is SILENCE:
+                yield QUIET
+                continue
+            self.progress.spoken = True
+            self._reader.limits.content_seen()
+            yield {"content": Content(self._content_type, piece)}
+        self._reader.close()
+        if not self.progress.spoken:
+            raise self.progress.ended_early()
+
+
+class Events:
+    """A :class:`~routing.upstreams.streams.Source`: events, the last of which says so and has the count."""
+
+    dropped_params: tuple[str, ...] = ()
+    service_tier: str | None = None
+
+    def __init__(
+        self, reader: EventReader, request: UpstreamRequest, done: str, chunk: Callable[[Json, bytes], Json]
+    ) -> None:
+        """``done`` is the last event's type. ``chunk`` makes a chunk of an event and its bytes."""
+        self.http_status = reader.status
+        self.provider_request_id = errors.request_id(reader.headers, request.api_key)
+        self.progress = Progress()
+        self.usage: Usage | None = None
+        self._secret = request.api_key
+        self._done = done
+        self._is_done = False
+        self._chunk = chunk
+        self._reader = reader
+
+    @property
+    def has_event(self) -> bool:
+        return self._reader.has_event
+
+    def beat(self, every_s: float) -> None:
+        self._reader.beat_s = every_s
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def chunks(self) -> Iterator[Json]:
+        while True:
+            data = next_event(self._reader, finished=self._is_done, counted=self._is_done)
+            if data is None or data == b"[DONE]":
+                break
+            if data is SILENCE:
+                yield QUIET
+                continue
+            event = self._read(data)
+            if event is None:
+                self.progress.malformed = True
+                continue
+            chunk = self._chunk(event, data)
+            if not self.progress.spoken and has_content(chunk):
+                self.progress.spoken = True
+                self._reader.limits.content_seen()
+            yield chunk
+        self._reader.finish()
+        if not self._is_done or not self.progress.spoken:
+            raise self.progress.ended_early()
+
+    def _read(self, data: bytes) -> Json | None:
+        try:
+            event = loads(data)
+        except ValueError:
+            return None
+        if not isinstance(event, dict):
+            return None
+        if failure := errors.from_event(event, secret=self._secret):
+            raise failure
+        if event.get("type") == self._done:
+            self._is_done = True
+            self.usage = usage_of(event.get("usage"), is_spoken=self._done == SPOKEN)
+        return event
+
+
+class Ready:
+    """A :class:`~routing.upstreams.streams.Source`: an answer that came whole although a stream was asked for."""
+
+    dropped_params: tuple[str, ...] = ()
+    service_tier: str | None = None
+    has_event = False
+
+    def __init__(self, answer: Whole, request: UpstreamRequest, usage: Usage | None, *chunks: Json) -> None:
+        self.http_status = answer.status
+        self.provider_request_id = errors.request_id(answer.headers, request.api_key)
+        self.progress = Progress(spoken=True)
+        self.usage = usage
+        self._said = chunks
+
+    def beat(self, every_s: float) -> None:
+        pass  # it is here already
+
+    def close(self) -> None:
+        pass
+
+    def chunks(self) -> Iterator[Json]:
+        yield from self._said
+
+
+def _unpacked(answer: Whole, request: UpstreamRequest) -> Ready:
+    """Sound in base64 in a JSON object, as Mistral sends it: https://docs.mistral.ai/api/endpoint/audio/speech"""
+    body = answered(answer, request.api_key)
+    usage, data = usage_of(body.get("usage"), is_spoken=True), _decoded(body.get("audio_data"))
+    if not data:
+        raise errors.malformed(answer.status, answer.headers, request.api_key, usage)
+    return Ready(answer, request, usage, {"content": Content(content_type_of(request.body), data)})
+
+
+def _sounding(content_type: str, event: Json, data: bytes) -> Json:
+    sound = _decoded(event.get("audio")) if event.get("type") == "speech.audio.delta" else None
+    return {"native": event, "raw": data, **({"content": Content(content_type, sound)} if sound else {})}
+
+
+def _decoded(value: object) -> bytes | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        return base64.b64decode(value, validate=True)
+    except binascii.Error:
+        return None
+
+
+# --- transcripts ---------------------------------------------------------------------------------------------
+
+
+def write_down(url: str, headers: Mapping[str, str], request: UpstreamRequest) -> WholeAnswer:
+    """A transcript: an object, or a text as a ``content``. Raises UpstreamError."""
+    body, content_type = _form(request)
+    answer = post(url, {**headers, "Content-Type": content_type}, body, request.timeouts)
+    kind = TEXTS.get(_format(request))
+    if kind is None or answer.status != 200:
+        read = answered(answer, request.api_key)
+        if not isinstance(read.get("text"), str):
+            raise errors.malformed(answer.status, answer.headers, request.api_key, usage_of(read.get("usage")))
+        usage = usage_of(read.get("usage"))
+    else:
+        read, usage = {"content": Content(kind, answer.body)}, None
+    return WholeAnswer(read, usage, answer.status, errors.request_id(answer.headers, request.api_key))
+
+
+def write_down_live(url: str, headers: Mapping[str, str], request: UpstreamRequest) -> LiveStream:
+    """The transcript as events: each chunk has the provider's as ``native``, and its bytes as ``raw``. Raises
+    UpstreamError."""
+    body, content_type = _form(request)
+    answer = post_stream(url, {**headers, "Content-Type": content_type}, body, request.timeouts, request.leash)
+    if isinstance(answer, Whole):
+        return LiveStream(_replayed(answer, request))
+    return LiveStream(Events(answer, request, WRITTEN_DOWN, _said))
+
+
+def _format(request: UpstreamRequest) -> str:
+    given = request.body.get("response_format") or ("json",)
+    return str(given[-1])
+
+
+def _form(request: UpstreamRequest) -> tuple[bytes, str]:
+    """The client's form, with the model's own name."""
+    parts: list[RequestField] = []
+    for name, value in request.body.items():
+        if name in OURS or name.partition("[")[0] in OURS:
+            continue
+        if isinstance(value, File):
+            part = RequestField(name, value.content, filename=value.name)
+            part.make_multipart(content_type=value.content_type or "application/octet-stream")
+            parts.append(part)
+            continue
+        values = (request.deployment.model,) if name == "model" else value
+        for each in values:
+            parts.append(RequestField(f"{name}[]" if name in LISTS else name, each.encode()))
+            parts[-1].make_multipart()
+    body, content_type = encode_multipart_formdata(parts)
+    return body, content_type
+
+
+def _replayed(answer: Whole, request: UpstreamRequest) -> Ready:
+    """The events of a whole transcript: not every model streams."""
+    body = answered(answer, request.api_key)
+    usage, text = usage_of(body.get("usage")), body.get("text")
+    if not isinstance(text, str):
+        raise errors.malformed(answer.status, answer.headers, request.api_key, usage)
+    counted = {"usage": body["usage"]} if isinstance(body.get("usage"), dict) else {}
+    said: tuple[Json, ...] = (
+        {"type": "transcript.text.delta", "delta": text},
+        {"type": WRITTEN_DOWN, "text": text, **counted},
+    )
+    return Ready(answer, request, usage, *(_said(event, dumps(event)) for event in said))
+
+
+def _said(event: Json, data: bytes) -> Json:
+    """The event, with what it says as in a chunk of a chat completion."""
+    text = event.get("delta") if event.get("type") == "transcript.text.delta" else None
+    is_last = event.get("type") == "transcript.text.done"
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": "stop" if is_last else None}
+    return {"choices": [choice] if is_last or isinstance(text, str) else [], "native": event, "raw": data}
+
+
+# --- both ----------------------------------------------------------------------------------------------------
+
+
+def usage_of(reported: object, *, is_spoken: bool = False) -> Usage | None:
+    """A count of tokens, or of seconds: OpenAI's two kinds, and Mistral's ``prompt_audio_seconds``. None: there is none
+    that can be read. ``is_spoken``: the output is sound."""
+    if not isinstance(reported, Mapping):
+        return None
+    seconds = reported.get("seconds", reported.get("prompt_audio_seconds"))
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds < _MOST_SECONDS:
+        return Usage(quantities={quantity_name(Meter.INPUT_SECOND): Decimal(str(seconds))})
+    given, made = _count(reported.get("input_tokens")), _count(reported.get("output_tokens"))
+    if given is None or made is None:
+        return None
+    details = reported.get("input_token_details")
+    heard = min(given, _count(details.get("audio_tokens")) or 0) if isinstance(details, Mapping) else 0
+    return Usage(
+        input_tokens=given, audio_input_tokens=heard, output_tokens=made, audio_output_tokens=made if is_spoken else 0
+    )
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS else None
