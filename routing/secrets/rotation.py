@@ -57,7 +57,7 @@ def choose(
 ) -> ProviderKey | None:
     """The key for the next call; None when no reference leads to a key. Prefers, in this order:
 
-    - a key whose secret the call ``prefers``
+    - a key whose secret the call ``prefers``, also once it was tried
     - a key whose reference is not in ``tried``
     - a key that nothing speaks against: the conversation's, else in turn
     - of the resting keys, the key whose rest ends first

@@ -150,9 +150,12 @@ class _Visit:
     retries: int = 0
     tried_keys: set[str] = field(default_factory=set)
     key: ProviderKey | None = None  # of the last attempt
+    is_bound_to_key: bool = False  # what the call goes on from is kept for the account of this key alone
 
     def has_another_key_for(self, error: UpstreamError) -> bool:
-        return error.kind in OF_THE_KEY and rotation.another_is_well(self.step.provider, self.tried_keys)
+        if self.is_bound_to_key or error.kind not in OF_THE_KEY:
+            return False
+        return rotation.another_is_well(self.step.provider, self.tried_keys)
 
 
 class _Cascade(Generic[Answer]):
@@ -299,6 +302,7 @@ class _Cascade(Generic[Answer]):
             problems = (references.refused(each) or f"{each} is empty" for each in step.provider.key_references)
             raise UpstreamError(FailureKind.NO_KEY, f"the provider's key is not there: {'; '.join(problems)}")
         visit.key = key
+        visit.is_bound_to_key = prefers is not None and prefers(key.secret)
         visit.tried_keys.add(key.reference)
         self._pass_breaker(step)
         body = self._admission.call.request_for(step, self._admission.ceiling(step).most)

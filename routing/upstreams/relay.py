@@ -13,16 +13,7 @@ from time import monotonic
 from typing import Any, Final, TypeVar
 
 from accounting.usage import Usage
-from routing.upstreams import (
-    completions,
-    embeddings,
-    errors,
-    images,
-    moderations,
-    openai_responses,
-    rerank,
-    sound,
-)
+from routing.upstreams import completions, embeddings, errors, images, moderations, openai_responses, rerank, sound
 from routing.upstreams.answers import (
     TEXTS,
     Calls,

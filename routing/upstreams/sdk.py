@@ -22,16 +22,7 @@ from time import monotonic
 from typing import Any, Final
 
 from accounting.usage import Usage
-from routing.upstreams import (
-    azure,
-    embeddings,
-    errors,
-    image_translation,
-    images,
-    openai_responses,
-    rerank,
-    sound,
-)
+from routing.upstreams import azure, embeddings, errors, image_translation, images, openai_responses, rerank, sound
 from routing.upstreams.answers import (
     Calls,
     cleaned,

@@ -156,7 +156,7 @@ def test_post_at_the_models_is_refused_in_json(gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/", "/v1", "/v1/", "/v1/files", "/v1/responses/resp_1", "/v1/audio/voices",
+        "/", "/v1", "/v1/", "/v1/files", "/v1/responses/compact", "/v1/audio/voices",
         "/v1/chat", "/v2/chat/completions", "/chat/completion",
         "/nothing", "/%00", "/v1/%ff%fe", "/../etc/passwd", "/v1/chat/completions/../../secrets", "/.env",
         "/favicon.ico", "/" + "x" * 4000,

@@ -66,6 +66,22 @@ def test_a_429_goes_on_with_the_next_key_at_once(gateway: Gateway, route: Route,
     assert gateway.entry(route.alias)["fallback"] is False, "the same deployment answered"
 
 
+def test_what_goes_on_from_a_kept_response_stays_with_the_key_of_its_account(gateway: Gateway, route: Route) -> None:
+    responses = gateway.client().responses
+    for _ in range(3):
+        made = responses.create(model=route.alias, input=unique("Hello"))
+        keeper = keys_seen(gateway, route.providers[0])[-1]
+        for said in (unique("one"), unique("two")):
+            responses.create(model=route.alias, input=said, previous_response_id=made.id)
+            responses.retrieve(made.id)
+        assert set(keys_seen(gateway, route.providers[0])[-4:]) == {keeper}
+    gateway.sim.reset()
+    gateway.sim.behave(route.providers[0], forever=faults.rate_limited(retry_after_s=60))
+    with pytest.raises(openai.RateLimitError):
+        responses.create(model=route.alias, input="go", previous_response_id=made.id)
+    assert set(keys_seen(gateway, route.providers[0])) == {keeper}, "another account does not know it"
+
+
 def test_when_all_keys_are_limited_the_request_waits_as_with_one(gateway: Gateway, route: Route) -> None:
     gateway.sim.behave(route.providers[0], *[faults.rate_limited(retry_after_s=60)] * 4)
     assert ask(gateway, route) == route.aliases[1]

@@ -172,6 +172,7 @@ CODEX: Any = {
         WEATHER,
         {"type": "custom", "name": "apply_patch", "description": "Edits.", "format": {"type": "text"}},
         {"type": "namespace", "name": "mcp", "description": "More.", "tools": [WEATHER | {"name": "look"}]},
+        {"type": "web_search", "external_web_access": False},
     ],
     "tool_choice": "auto",
     "parallel_tool_calls": True,
@@ -187,7 +188,10 @@ CODEX: Any = {
 @SPOKEN
 def test_a_session_as_codex_has_it(gateway: Gateway, wire: str) -> None:
     """Streams alone, nothing stored: each turn sends all before, reasoning without its id included."""
-    route = route_of(gateway, wire, **({"model": "gpt-5"} if wire == "openai" else {}))
+    route = route_of(gateway, wire, priced=wire == "chat", **({"model": "gpt-5"} if wire == "openai" else {}))
+    if wire == "openai":
+        with gateway.orm():
+            price(route.providers[0], "gpt-5", search="0.01")
     said: list[Any] = [
         {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "Rules."}]},
         {"type": "message", "role": "user",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tests.simulator import openai_format
 from tests.simulator.model import Answer, Choice, fresh_id
 from tests.simulator.openai_format import invalid
-from tests.simulator.prompt import Prompt, Tool, count, pieces
+from tests.simulator.prompt import Prompt, Tool, count, kept_prefixes, pieces
 from tests.simulator.wire_format import Asked, Event, Failure, compact
 
 if TYPE_CHECKING:
@@ -298,8 +298,15 @@ def read(asked: Asked) -> Prompt:
         reasons=(body.get("reasoning") or {}).get("effort") not in (None, "none"),
         images=images,
         image_tokens=765 * images,
+        cache_marks=kept_prefixes(_spoken(body, items), tokens) if tokens >= 1024 else (),
         request={**body, "provider": asked.provider, "before": before},
     )
+
+
+def _spoken(body: Mapping[str, Any], items: list[dict[str, Any]]) -> str:
+    """All that the model reads, in its order."""
+    said = [[item.get(name) for name in ("content", "output", "arguments", "input")] for item in items]
+    return json.dumps([body.get("tools"), body.get("instructions"), said])
 
 
 def _items(body: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -237,10 +237,6 @@ class Simulator:
                 closed_by_client_at=left_at,
             )
 
-    def _cache_of(self, asked: Asked) -> PromptCache:
-        key = next((asked.headers[name] for name in _KEY_HEADERS if name in asked.headers), asked.query.get("key", ""))
-        return self._caches.setdefault((asked.provider, asked.model, key), PromptCache())
-
     def _answer_kept(self, connection: Connection, raw: RawRequest, path: str, query: str, kept: re.Match[str]) -> bool:
         named = _NAMED.match(path)
         provider = unquote(named[1]) if named else "openai"
@@ -254,6 +250,10 @@ class Simulator:
         status, answer = openai_responses.answer_kept(raw.method, unquote(kept["id"]), kept["more"], asked)
         self._log.update(number, status=status, ended_at=time.monotonic())
         return _send_json(connection, status, json.dumps(answer).encode())
+
+    def _cache_of(self, asked: Asked) -> PromptCache:
+        key = next((asked.headers[name] for name in _KEY_HEADERS if name in asked.headers), asked.query.get("key", ""))
+        return self._caches.setdefault((asked.provider, asked.model, key), PromptCache())
 
     # --- the same over HTTP, for a simulator in its own process ------------------------------------
 

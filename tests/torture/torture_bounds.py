@@ -25,12 +25,12 @@ def test_nothing_that_is_sent_to_anthropic_as_it_came_can_cost_more_than_was_hel
     test_messages_bounds.explore(EXAMPLES)
 
 
-def test_nothing_that_is_sent_to_gemini_as_it_came_can_cost_more_than_was_held() -> None:
-    test_gemini_bounds.explore(EXAMPLES)
-
-
 def test_no_response_can_cost_more_than_was_held() -> None:
     test_responses_bounds.explore(EXAMPLES)
+
+
+def test_nothing_that_is_sent_to_gemini_as_it_came_can_cost_more_than_was_held() -> None:
+    test_gemini_bounds.explore(EXAMPLES)
 
 
 def test_no_completion_that_is_sent_can_cost_more_than_was_held() -> None:
