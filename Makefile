@@ -1,6 +1,6 @@
 # From a bare machine with Python >= 3.11 and make: `make run`. The rest is one line each; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run demo psql test quick torture bench check format install lock upgrade clean
+.PHONY: help run demo psql test quick torture clients bench instructions check format install lock upgrade clean
 
 # The newest Python that will do; PYTHON=/path/to/python overrides it.
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
@@ -22,6 +22,9 @@ psql: $(BIN)/.run-installed ## Open psql on the gateway's database
 bench: $(BIN)/.test-installed ## Measure us, LiteLLM and Portkey in one run (installs them into .bench); make bench ARGS=--quick
 	@$(BIN)/python -m bench $(ARGS)
 
+instructions: $(BIN)/.test-installed ## Count a request's instructions (needs valgrind), and fail by name above bench/budget.toml
+	@$(BIN)/python -m bench.instructions $(ARGS)
+
 # GATEWAY_ENV_FILE: tests and checks mean the same on every machine, whatever its .env says.
 test: $(BIN)/.test-installed ## Run the whole suite; make test ARGS="tests/unit -k environment" runs a part
 	@GATEWAY_ENV_FILE=/dev/null $(BIN)/python -m pytest $(ARGS)
@@ -37,6 +40,10 @@ quick: $(BIN)/.test-installed ## Run the tests that need no gateway of their own
 # Not collected by `make test`: its files are not called test_*.
 torture: $(BIN)/.test-installed ## Run the long forms: the ledger's storms, 50 rounds of kill -9, a soak, a million entries; 20,000 bounds, 2,000 random requests
 	@GATEWAY_ENV_FILE=/dev/null $(BIN)/python -m pytest -s --timeout=7200 tests/torture/torture_*.py $(ARGS)
+
+# Not collected by `make test` either: npm installs 650 MB.
+clients: $(BIN)/.test-installed ## Let Claude Code and Codex work twenty steps through the gateway, over each provider and one that dies
+	@GATEWAY_ENV_FILE=/dev/null $(BIN)/python -m pytest --timeout=600 tests/clients/clients_*.py $(ARGS)
 
 check: export GATEWAY_ENV_FILE := /dev/null
 check: $(BIN)/.test-installed ## Check format, lint, types, import direction, deployment settings and missing migrations

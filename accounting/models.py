@@ -19,6 +19,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models, transaction
 from django.db.models import OuterRef, Q, Subquery
+from django.db.models.functions import MD5
 
 from accounting.periods import Period
 from accounting.pricing import PriceList, Rate
@@ -281,6 +282,9 @@ class BudgetPeriod(models.Model):
         return f"{self.budget_id} from {self.period_start:%Y-%m-%d %H:%M}"
 
 
+_USD_PER_MTOK = "_usd_per_mtok"
+
+
 class PriceQuerySet(models.QuerySet["Price"]):
     def in_force(self, at: datetime) -> Self:
         """Of each provider's model the price that counts at that moment."""
@@ -313,6 +317,21 @@ class PriceQuerySet(models.QuerySet["Price"]):
                 for meter in (Meter.INPUT, Meter.OUTPUT, Meter.CACHED_INPUT)
             }
         )
+
+    @transaction.atomic
+    def create(self, **fields: Any) -> Price:
+        """Write a price and, in the same transaction, its plain rates: ``input_usd_per_mtok``, ``output_usd_per_mtok``
+        and those of the other meters of tokens, of the standard tier and without a threshold.
+
+        So a script writes the price that most models have in one line. All other prices are written by :meth:`add`.
+        """
+        named = {name: fields.pop(name) for name in list(fields) if name.endswith(_USD_PER_MTOK)}
+        rates = [(Meter(name.removesuffix(_USD_PER_MTOK)), usd) for name, usd in named.items() if usd is not None]
+        if unnamed := [meter.value for meter, _ in rates if not meter.is_tokens]:
+            raise ValueError(f"{unnamed[0]} is not billed by the million of tokens")
+        price = super().create(**fields)
+        PriceRate.objects.bulk_create(PriceRate(price=price, meter=meter, usd_per_unit=usd) for meter, usd in rates)
+        return price
 
     def add(self, provider: str, model: str, effective_from: datetime, prices: PriceList, source: str) -> Price:
         """Write a price and its rates, to the places that the database keeps."""
@@ -370,6 +389,22 @@ class Price(models.Model):
                 for row in self.rates.all()
             )
         )
+
+    @property
+    def input_usd_per_mtok(self) -> Decimal | None:
+        """What a million input tokens cost in the standard tier, without a threshold; None: the price has no such
+        rate."""
+        return self._plain_usd(Meter.INPUT)
+
+    @property
+    def output_usd_per_mtok(self) -> Decimal | None:
+        """The same of output tokens."""
+        return self._plain_usd(Meter.OUTPUT)
+
+    def _plain_usd(self, meter: Meter) -> Decimal | None:
+        # From all rates, so that one query, or none after a prefetch, answers for both.
+        place = Rate(meter, Decimal(0)).place
+        return next((rate.usd_per_unit for rate in self.price_list().rates if rate.place == place), None)
 
 
 METERS = [
@@ -664,6 +699,69 @@ class Charge(models.Model):
         return f"{self.entry_id} in {self.period_id}: {self.held_usd} held, {self.posted_usd} posted"
 
 
+class SpendSum(models.Model):
+    """What the entries that are rolled up (``rollup.sql``) weigh in one dimension, in a quarter of an hour or in a day.
+
+    ``accounting.ledger.rollup`` alone writes sums; an adjustment adds rows of its own, so a sum may have several."""
+
+    dimension = models.CharField(max_length=16)
+    name = models.TextField(blank=True)
+    value = models.TextField(blank=True)  # of a tag; others have only a name
+    bucket = models.DateTimeField()  # its beginning
+    requests = models.BigIntegerField()
+    failed = models.BigIntegerField()
+    input_tokens = models.BigIntegerField()
+    output_tokens = models.BigIntegerField()
+    cost_usd = models.DecimalField(max_digits=30, decimal_places=12)
+    unpriced = models.BigIntegerField()
+
+    class Meta:
+        # A value may be longer than an index takes.
+        indexes = (models.Index("dimension", "bucket", "name", MD5("value"), name="spendsum_place"),)
+
+    def __str__(self) -> str:
+        return f"{self.dimension} {self.name} {self.bucket:%Y-%m-%d %H:%M}"
+
+
+class UnrolledEntry(models.Model):
+    """A settled entry that is not rolled up yet. Triggers note it (``rollup.sql``). Without a foreign key, whose check
+    each settlement would pay for; entries are never deleted."""
+
+    entry_id = models.UUIDField(primary_key=True)
+    stays = models.BooleanField(default=False, db_default=False)  # it may still get attempts, so reports read it always
+
+    def __str__(self) -> str:
+        return str(self.entry_id)
+
+
+class Rollup(models.Model):
+    """One row: the stretch of time whose settled entries were never rolled up, as those from before there was a rollup.
+
+    Whoever rolls up locks the row. An empty stretch ends where it begins."""
+
+    from_at = models.DateTimeField()
+    until_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.from_at} to {self.until_at}"
+
+
+class Proof(models.Model):
+    """One row: what was proved last, so that a start need not read the whole ledger again (``reconcile.py``).
+
+    ``posted_usd`` are the sums of the settled charges up to ``last_charge``, by period. The others of them are open."""
+
+    whole_at = models.DateTimeField(null=True)  # when the whole ledger was last read
+    entries_until = models.DateTimeField()  # entries admitted before were settled then, and right
+    last_charge = models.BigIntegerField()
+    open_charges = ArrayField(models.BigIntegerField())
+    periods = ArrayField(models.BigIntegerField())
+    posted_usd = ArrayField(models.DecimalField(max_digits=30, decimal_places=12))
+
+    def __str__(self) -> str:
+        return f"{self.entries_until:%Y-%m-%d %H:%M} UTC"
+
+
 class ExactNumbers(json.JSONDecoder):
     """Reads JSON's numbers as they are written, because amounts are among them."""
 
@@ -679,6 +777,7 @@ class Reconciliation(models.Model):
     entries = models.BigIntegerField()
     discrepancies = models.BigIntegerField()
     details = ArrayField(models.TextField(), default=list)  # the first discrepancies, in words
+    is_whole = models.BooleanField("all of the ledger", default=True, db_default=True)  # or what is new since the last
 
     class Meta:
         ordering = ("-at", "-pk")

@@ -139,9 +139,22 @@ class PriceList:
         return found
 
     def usd_per_unit(self, meter: Meter, qualifier: str, tier: Tier, input_tokens: int) -> Decimal | None:
-        """What the meter costs with this qualifier; None: nobody has said."""
-        own = self._own(meter, qualifier, tier, input_tokens - 1) if qualifier else None
-        return self.rates_of(tier, input_tokens).get(meter) if own is None else own[1]
+        """What the meter costs with this qualifier; None: nobody has said.
+
+        Of a qualifier in two parts (``hd/1024x1024``), each part may have a rate: first the size, then the quality. A
+        picture of which nobody says the size costs as the dearest, where there is no rate for any size."""
+        if not qualifier and meter is Meter.IMAGE:
+            plain = self.rates_of(tier, input_tokens).get(meter)
+            return self._dearest_of(meter, tier, input_tokens) if plain is None else plain
+        for its in (qualifier, *(reversed(qualifier.split("/")) if "/" in qualifier else ())) if qualifier else ():
+            own = self._own(meter, its, tier, input_tokens - 1)
+            if own is not None:
+                return own[1]
+        return self.rates_of(tier, input_tokens).get(meter)
+
+    def _dearest_of(self, meter: Meter, tier: Tier, input_tokens: int) -> Decimal | None:
+        rates = (self._own(meter, its, tier, input_tokens - 1) for its in self.qualifiers(meter))
+        return max((own[1] for own in rates if own is not None), default=None)
 
     def qualifiers(self, meter: Meter) -> tuple[str, ...]:
         return tuple(dict.fromkeys(("", *(rate.qualifier for rate in self.rates if rate.meter is meter))))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import psycopg
 from django.db import OperationalError, connection, models, transaction
+from django.db.backends.utils import CursorWrapper
 
 from accounting import sql
-from accounting.models import Budget, BudgetPeriod
+from accounting.models import Budget, BudgetPeriod, BudgetScope
 from accounting.periods import Period, Window, window
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # where a quarter of an hour and a day of UTC begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +89,37 @@ class Spender:
 
 
 def spenders(period_id: int, *, most: int = 10, within_s: float = 2.0) -> list[Spender] | None:
-    """Who spent most in a window, at most ``most`` of a dimension. None: it has too many requests to add up in time."""
+    """Who spent most in a window, at most ``most`` of a dimension. None: it has too many requests to add up in time.
+
+    Of a budget of everything, the sums of spend say so at any size. Other budgets' charges are added up."""
+    period = BudgetPeriod.objects.select_related("budget").get(pk=period_id)
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{within_s * 1000:.0f}ms"])
+            if period.budget.scope == BudgetScope.GLOBAL and not period.has_gap:
+                return [spender for by in ("key", "alias", "user") for spender in _of_all(cursor, period, by, most)]
             cursor.execute(sql.load("window_spenders"), {"period_id": period_id, "most": most})
             return [Spender(*row) for row in cursor.fetchall()]
     except OperationalError as error:
         if isinstance(error.__cause__, psycopg.errors.QueryCanceled):
             return None
         raise
+
+
+def _of_all(cursor: CursorWrapper, period: BudgetPeriod, by: str, most: int) -> list[Spender]:
+    """Every request is charged to the window of a budget of everything. Only running ones hold in it."""
+    column = "end_user" if by == "user" else by
+    query, values = _spend_query(by, period.period_start, period.period_end, "UTC")
+    cursor.execute(
+        f"SELECT s.grouped, s.requests, s.cost_usd, coalesce(h.held_usd, 0) FROM ({query}) s LEFT JOIN ("  # noqa: S608
+        f"   SELECT e.{column} AS grouped, sum(c.held_usd) AS held_usd"
+        "   FROM accounting_ledgerentry e JOIN accounting_charge c ON c.entry_id = e.id AND c.period_id = %(period_id)s"
+        "   WHERE e.state = 'held' GROUP BY 1) h ON h.grouped = s.grouped"
+        " WHERE s.grouped <> '' ORDER BY s.cost_usd + coalesce(h.held_usd, 0) DESC, s.requests DESC, s.grouped"
+        " LIMIT %(most)s",
+        {**values, "period_id": period.pk, "most": most},
+    )
+    return [Spender(column, *row) for row in cursor.fetchall()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +153,35 @@ class SpendRow:
     unpriced: int
 
 
-#: What spend can be reported by, as an expression over the entries.
+#: What spend can be reported by: its dimension among the sums of spend, and the group as an expression over them.
 DIMENSIONS = {
-    "day": "to_char(created_at AT TIME ZONE %(zone)s, 'YYYY-MM-DD')",
-    "hour": "to_char(created_at AT TIME ZONE %(zone)s, 'YYYY-MM-DD HH24:00')",
-    "month": "to_char(created_at AT TIME ZONE %(zone)s, 'YYYY-MM')",
-    "alias": "alias",
-    "served_alias": "nullif(served_alias, '')",
-    "provider": "provider",
-    "model": "model",
-    "key": "key",
-    "owner": "nullif(owner, '')",
-    "user": "nullif(end_user, '')",
+    "day": ("time", "to_char(bucket AT TIME ZONE %(zone)s, 'YYYY-MM-DD')"),
+    "hour": ("time", "to_char(bucket AT TIME ZONE %(zone)s, 'YYYY-MM-DD HH24:00')"),
+    "month": ("time", "to_char(bucket AT TIME ZONE %(zone)s, 'YYYY-MM')"),
+    "alias": ("alias", "name"),
+    "served_alias": ("served_alias", "nullif(name, '')"),
+    "provider": ("entry_provider", "name"),
+    "model": ("model", "name"),
+    "key": ("key", "name"),
+    "owner": ("owner", "nullif(name, '')"),
+    "user": ("user", "nullif(name, '')"),
 }
+_COLUMNS = "requests, failed, input_tokens, output_tokens, cost_usd, unpriced"
+#: Sums cover whole buckets. Of those that a report begins or ends in, it reads the entries.
+_PARTS = f"""
+    SELECT dimension, name, value, bucket, {_COLUMNS} FROM accounting_spend
+    WHERE %(is_wide)s AND (%(first)s::timestamptz IS NULL OR bucket >= %(first)s::timestamptz)
+      AND (%(last)s::timestamptz IS NULL OR bucket < %(last)s::timestamptz)
+    UNION ALL
+    SELECT dimension, name, value, bucket, {_COLUMNS} FROM accounting_entryspend
+    WHERE created_at >= %(since)s::timestamptz AND created_at < %(since_end)s::timestamptz
+    UNION ALL
+    SELECT dimension, name, value, bucket, {_COLUMNS} FROM accounting_entryspend
+    WHERE created_at >= %(until_begin)s::timestamptz AND created_at < %(until)s::timestamptz
+"""  # noqa: S608
+_SUMS = ", ".join(
+    f"sum({column} * sign){'' if column == 'cost_usd' else '::bigint'} AS {column}" for column in _COLUMNS.split(", ")
+)
 
 
 def spend(by: str, since: datetime | None, until: datetime | None, time_zone: str) -> list[SpendRow]:
@@ -149,21 +190,38 @@ def spend(by: str, since: datetime | None, until: datetime | None, time_zone: st
     ``provider`` and ``model`` are those that served, or failed last. The view ``spend_by_provider`` splits a request
     that paid two providers. Raises KeyError for an unknown dimension.
     """
-    tag = by.removeprefix("tag:") if by.startswith("tag:") else None
-    group = "tags ->> %(tag)s" if tag is not None else DIMENSIONS[by]
-    # The view `ledger` looks up each entry's adjustments one by one: fast for a hundred rows, slow for a year.
-    query = (
-        f"SELECT {group} AS grouped, count(*), count(*) FILTER (WHERE http_status >= 400 OR state = 'unknown'),"  # noqa: S608
-        " sum(input_tokens)::bigint, sum(output_tokens)::bigint,"
-        " coalesce(sum(cost_usd), 0) + coalesce(sum(adjusted_usd), 0),"
-        " count(*) FILTER (WHERE cost_usd IS NULL AND adjusted_usd IS NULL AND state = 'posted')"
-        " FROM accounting_ledgerentry e"
-        " LEFT JOIN (SELECT entry_id, sum(amount_usd) AS adjusted_usd FROM accounting_adjustment GROUP BY entry_id) j"
-        " ON j.entry_id = e.id"
-        " WHERE (%(since)s::timestamptz IS NULL OR created_at >= %(since)s::timestamptz)"
-        " AND (%(until)s::timestamptz IS NULL OR created_at < %(until)s::timestamptz)"
-        " GROUP BY grouped ORDER BY grouped NULLS LAST"
-    )
+    query, values = _spend_query(by, since, until, time_zone)
     with connection.cursor() as cursor:
-        cursor.execute(query, {"zone": time_zone, "tag": tag, "since": since, "until": until})
+        cursor.execute(query + " ORDER BY grouped NULLS LAST", values)
         return [SpendRow(*row) for row in cursor.fetchall()]
+
+
+def _spend_query(by: str, since: datetime | None, until: datetime | None, time_zone: str) -> tuple[str, dict[str, Any]]:
+    tag = by.removeprefix("tag:") if by.startswith("tag:") else None
+    if tag is None:
+        dimension, group = DIMENSIONS[by]
+        parts = f"SELECT *, {group} AS grouped, 1 AS sign FROM ({_PARTS}) p WHERE dimension = '{dimension}'"  # noqa: S608
+    else:
+        # Requests without the tag are all requests but those with it.
+        parts = (
+            f"SELECT p.*, g.grouped, g.sign FROM ({_PARTS}) p"  # noqa: S608
+            " CROSS JOIN LATERAL (SELECT value AS grouped, 1 AS sign WHERE dimension <> 'time'"
+            "   UNION ALL SELECT NULL, CASE dimension WHEN 'time' THEN 1 ELSE -1 END) g"
+            " WHERE dimension = 'time' OR dimension IN ('tag', 'tag_list') AND name = %(tag)s"
+        )
+    bucket_s = 900 if tag is None and DIMENSIONS[by][0] == "time" else 86400
+    query = f"SELECT grouped, {_SUMS} FROM ({parts}) parts GROUP BY grouped HAVING sum(requests * sign) > 0"  # noqa: S608
+    return query, {"zone": time_zone, "tag": tag, **_ends(since, until, timedelta(seconds=bucket_s))}
+
+
+def _ends(since: datetime | None, until: datetime | None, bucket: timedelta) -> dict[str, object]:
+    """The whole buckets of ``[since, until)``, and the rest before and after them."""
+    first = None if since is None else since + (_EPOCH - since) % bucket
+    last = None if until is None else until - (until - _EPOCH) % bucket
+    is_wide = first is None or last is None or first < last
+    if not is_wide:  # all of it is before the first whole bucket, or after the last
+        first, last = until, until
+    return {
+        "is_wide": is_wide, "first": first, "last": last,
+        "since": since, "since_end": first, "until_begin": last, "until": until,
+    }  # fmt: skip

@@ -67,6 +67,26 @@ async def _run(port: int, data: bytes, clients: int, seconds: float) -> Load:
     return Load(len(durations), failed, time.perf_counter() - began, statistics.median(durations) * 1000)
 
 
+def times(port: int, data: bytes, *, clients: int, requests: int) -> None:
+    """Send the request so many times, on as many connections as there are clients. Raises OSError when one fails."""
+    asyncio.run(_times(port, data, clients, requests))
+
+
+async def _times(port: int, data: bytes, clients: int, requests: int) -> None:
+    left = iter(range(requests))
+
+    async def client() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in left:
+            writer.write(data)
+            status, stays = await _answer(reader)
+            if status != 200 or not stays:
+                raise ConnectionError(f"status {status}")
+        writer.close()
+
+    await asyncio.gather(*(client() for _ in range(clients)))
+
+
 def event_delay_p99_ms(port: int, data: bytes, *, streams: int, seconds: float) -> float:
     """How long events took from the paced upstream to here, with so many streams at a time."""
     return asyncio.run(_event_delay_p99_ms(port, data, streams, seconds))

@@ -35,6 +35,7 @@ FORMATS = {
     "gemini-pro": ("google", "gemini", "gemini-2.5-pro", "/gemini/v1beta"),
 }
 START_WITHIN_S = 60
+GATEWAY = [sys.executable, "-m", "gateway_project.run"]
 MASTER_KEY = "sk-bench-9f1c2a7e4b6d8035"  # LiteLLM does not start without a key; we take any key on loopback
 PACED = "gpt-4o-paced"  # gpt-4o at the paced upstream, whose events come at an interval
 
@@ -146,6 +147,13 @@ def upstream(events: int, interval_s: float = 0) -> Iterator[int]:
 @contextlib.contextmanager
 def us(upstream_port: int, paced_port: int, directory: Path, ready: bytes) -> Iterator[Peer]:
     """Our gateway, started twice. The first start makes the database, and the second is measured."""
+    port, environment = prepared(upstream_port, paced_port, directory)
+    with running("us", port, GATEWAY, environment, ready) as peer:
+        yield peer
+
+
+def prepared(upstream_port: int, paced_port: int, directory: Path) -> tuple[int, dict[str, str]]:
+    """Makes the database of our gateway, whose providers are the static upstream. Returns its port and environment."""
     port = free_port()
     environment = {
         **KEYS,
@@ -154,8 +162,7 @@ def us(upstream_port: int, paced_port: int, directory: Path, ready: bytes) -> It
         "PORT": str(port),
         "WEB_CONCURRENCY": "1",
     }
-    command = [sys.executable, "-m", "gateway_project.run"]
-    with running("us", port, command, environment, b"GET /health/ready HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"):
+    with running("us", port, GATEWAY, environment, b"GET /health/ready HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"):
         program = f"""
 from accounting.models import Budget, Price
 from routing.models import ModelAlias, Provider
@@ -177,8 +184,7 @@ alias.save()
             env={**os.environ, **environment},
             check=True,
         )
-    with running("us", port, command, environment, ready) as peer:
-        yield peer
+    return port, environment
 
 
 @contextlib.contextmanager

@@ -14,13 +14,18 @@ EXAMPLE = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 #: What names the schema: Prisma's, JDBC's and pq's word.
 _SCHEMA = frozenset({"schema", "currentschema", "search_path"})
+#: Prisma's: https://www.prisma.io/docs/orm/overview/databases/postgresql
+_PRISMAS = frozenset(
+    {
+        *("schema", "connection_limit", "pool_timeout", "pgbouncer", "socket_timeout", "statement_cache_size"),
+        *("sslaccept", "single_use_connections", "max_connection_lifetime", "max_idle_connection_lifetime"),
+    }
+)
 #: What other clients read and libpq does not know. It says how such a client pools connections, prepares statements or
 #: gives up, and we do those by ourselves. In small letters.
 _OTHERS = frozenset(
     {
-        # Prisma: https://www.prisma.io/docs/orm/overview/databases/postgresql
-        *("connection_limit", "pool_timeout", "pgbouncer", "socket_timeout", "statement_cache_size", "sslaccept"),
-        *("single_use_connections", "max_connection_lifetime", "max_idle_connection_lifetime"),
+        *(_PRISMAS - _SCHEMA),
         # node-postgres, postgres.js, Supabase's and Vercel's addresses
         *("uselibpqcompat", "supa", "workaround", "statement_timeout", "query_timeout", "lock_timeout", "max"),
         *("idle_in_transaction_session_timeout", "connectiontimeoutmillis", "idletimeoutmillis", "idle_timeout"),
@@ -106,6 +111,10 @@ def _taken_apart(name: str, url: str) -> tuple[str, str, list[str]]:
         word = key.lower()
         if text is None:
             raise InvalidEnvironment(name, f"is not a URL; it should look like {EXAMPLE}")
+        if key in _PRISMAS and _names_no_host(before):
+            raise InvalidEnvironment(
+                name, f"has Prisma's parameter {key} and no host before its path, which Prisma refuses; take {key} out"
+            )
         if word in _SCHEMA:
             schema = unquote(text)
             if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$-]*", schema) is None:
@@ -138,6 +147,13 @@ def _split(url: str) -> tuple[str, Iterator[tuple[str, str | None]]]:
         return url, iter(())
     pairs = (pair.partition("=") for pair in url[question + 1 :].split("&") if pair)
     return url[:question], ((unquote(key), text if sign else None) for key, sign, text in pairs)
+
+
+def _names_no_host(before: str) -> bool:
+    """``postgresql://user@/database``, whose socket's directory is a parameter: a URL for libpq and its like. Prisma
+    ends at such a URL ("empty host in database URL"). So this one did not come from there: somebody wrote the
+    parameter into it by hand and meant something by it, which the gateway would not do."""
+    return before.partition("://")[2].rpartition("@")[2].startswith("/")
 
 
 def _libpq_parameters() -> frozenset[str]:

@@ -120,24 +120,28 @@ def _end_at_once() -> None:
 def post_fork(server: "Arbiter", worker: "Worker") -> None:
     """Runs in each new worker before it serves. Starts what must not be shared across a fork."""
     from accounting import ledger, refused_requests
+    from accounting.ledger import rollup
     from routing.breakers import sharing as breaker_sharing
 
     gc.set_threshold(20_000, 20, 20)  # 4 % of a worker's time; Python's default of 700 takes 8 %
     gc.enable()  # after a reload (SIGHUP), which runs this file again but not `when_ready`
     ledger.start()
     refused_requests.start()
+    rollup.start()
     breaker_sharing.start()
     if worker.age == 1:  # the first worker since the start, not a replacement
-        from accounting.ledger.reconcile import reconcile_and_log
+        from accounting.ledger.proof import prove_at_start
 
-        threading.Thread(target=reconcile_and_log, name="reconcile", daemon=True).start()
+        threading.Thread(target=prove_at_start, name="reconcile", daemon=True).start()
 
 
 def worker_exit(server: "Arbiter", worker: "Worker") -> None:
     """Runs in each worker after its last request. Writes what still waits to be written."""
     from accounting import ledger, refused_requests
+    from accounting.ledger import rollup
     from routing.breakers import sharing as breaker_sharing
 
+    rollup.stop()
     refused_requests.stop()
     breaker_sharing.stop()
     ledger.stop()

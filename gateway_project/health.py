@@ -78,16 +78,41 @@ def live(request: HttpRequest) -> JsonResponse:
 
 @csrf_exempt  # else a PUT would hear about forms, not about methods
 @require_safe
+def alive(request: HttpRequest) -> JsonResponse:
+    """The process answers, in the words of LiteLLM's proxy, which its users' probes may look for."""
+    return JsonResponse("I'm alive!", safe=False)
+
+
+@csrf_exempt  # else a PUT would hear about forms, not about methods
+@require_safe
 def ready(request: HttpRequest) -> JsonResponse:
     """The database answers and has every migration."""
     try:
-        connection.ensure_connection()
-        names = _migrations.missing()
+        names = _missing_migrations()
     except Error as error:
         return JsonResponse({"status": "not ready", "reason": f"no database ({type(error).__name__})"}, status=503)
     if names:
         return JsonResponse({"status": "not ready", "reason": "migrations are missing", "missing": names}, status=503)
     return JsonResponse({"status": "ready"})
+
+
+@csrf_exempt  # else a PUT would hear about forms, not about methods
+@require_safe
+def readiness(request: HttpRequest) -> JsonResponse:
+    """The same in the shape of LiteLLM's proxy."""
+    try:
+        names = _missing_migrations()
+    except Error:
+        return JsonResponse({"status": "unhealthy", "db": "disconnected"}, status=503)
+    if names:
+        return JsonResponse({"status": "unhealthy", "db": "connected"}, status=503)
+    return JsonResponse({"status": "healthy", "db": "connected"})
+
+
+def _missing_migrations() -> list[str]:
+    """Raises django.db.Error."""
+    connection.ensure_connection()
+    return _migrations.missing()
 
 
 class _Migrations:

@@ -15,18 +15,25 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from routing.endpoints.spending import SpendingView
 
-#: The views that call no provider.
+#: The views that call no provider, or for what costs nothing alone.
 FREE_VIEWS: Final = frozenset(
     {
+        "routing.endpoints.gemini.counting.GeminiCountView",
+        "routing.endpoints.gemini.absent.GeminiAbsentView",
         "routing.endpoints.messages.counting.CountTokensView",
+        "routing.endpoints.model_info.ModelInfoView",
         "routing.endpoints.models.ModelsView",
         "routing.endpoints.responses.counting.InputTokensView",
+        "routing.endpoints.responses.looking_up.KeptResponseView",
         "routing.endpoints.models.ModelView",
         "routing.endpoints.absent.AbsentView",
         "routing.endpoints.budget.BudgetView",
+        "routing.endpoints.dry_run.DryRunView",
+        "gateway_project.health.alive",
         "gateway_project.health.health",
         "gateway_project.health.live",
         "gateway_project.health.present",
+        "gateway_project.health.readiness",
         "gateway_project.health.ready",
     }
 )

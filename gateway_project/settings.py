@@ -72,6 +72,10 @@ WEB_CONCURRENCY = envint("WEB_CONCURRENCY", min(_CORES, 4), least=1, most=256)
 GATEWAY_WORKER_CLASS = envchoice("GATEWAY_WORKER_CLASS", "gevent", ("gevent", "stock-gevent", "gthread"))
 #: How requests that spend reach their view: past Django's middleware (routing/api/entry.py), or through all of it.
 GATEWAY_ENTRY = envchoice("GATEWAY_ENTRY", "short", ("short", "django"))
+#: Who reads plain requests: gateway_project/plain_requests.py, or gunicorn's own parser, as all others.
+GATEWAY_PARSER = envchoice("GATEWAY_PARSER", "short", ("short", "gunicorn"))
+#: Who speaks HTTP with the providers: routing/upstreams/http/exchange.py, or urllib3 as stock.py uses it.
+GATEWAY_EXCHANGE = envchoice("GATEWAY_EXCHANGE", "own", ("own", "urllib3"))
 WORKER_THREADS = 64  # gthread only, where each request takes a thread
 
 # --- places: how much of a worker clients may take (routing/api/places.py) ---------------------------------
@@ -274,6 +278,7 @@ CORS_ALLOW_HEADERS = ["authorization", "*"]
 CORS_PREFLIGHT_MAX_AGE = 600
 CORS_EXPOSE_HEADERS = [
     "x-request-id",
+    "request-id",
     "retry-after",
     "x-should-retry",
     *(

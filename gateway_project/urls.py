@@ -12,5 +12,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("health/", health.health),
     path("health/live", health.live),
     path("health/ready", health.ready),
+    path("health/liveliness", health.alive),
+    path("health/liveness", health.alive),
+    path("health/readiness", health.readiness),
     path("admin/", admin.site.urls),
 ]

@@ -18,7 +18,7 @@ from http import HTTPStatus
 from socket import SHUT_RD, socket
 from typing import Any
 
-from gevent import sleep
+from gevent import GreenletExit, sleep
 from gunicorn import util
 from gunicorn.http import errors
 from gunicorn.http.body import LengthReader
@@ -27,6 +27,9 @@ from gunicorn.http.parser import Parser
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.ggevent import GeventWorker
 
+from gateway_project import settings
+from gateway_project.plain_requests import PAGES, PlainAnswer, PlainReader, PlainRequest, plain_environ
+
 Address = tuple[str, int]  # of a client; gunicorn.conf.py binds to TCP alone
 
 HEADERS_BYTES = 64 * 1024  # of all header fields together; gunicorn.conf.py bounds their number and each of them
@@ -34,8 +37,6 @@ YIELD_BYTES = 256 * 1024  # what a connection may receive, and
 YIELD_S = 0.005  # how long it may take to read it, before the others have their turn
 KEPT_BYTES = 64 * 1024  # a body that nobody has read and that is not longer than this does not end its connection
 
-#: The paths of pages and their files, as routing.api.errors.is_api has them.
-_PAGES = ("/admin/", "/static/")
 #: What a client did when its connection failed, and nobody needs to hear of.
 _LEFT = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 #: How a request that is not HTTP, or not HTTP for us, is refused. What is not here is a plain 400.
@@ -194,6 +195,8 @@ class GatewayWorker(GeventWorker):
         self._connections = 0
         self._pages = 0
         self._waiting = Waiting()
+        is_short = settings.GATEWAY_PARSER == "short"
+        self._plain_environ = plain_environ(self.cfg) if is_short else None
 
     def handle(self, listener: socket, client: socket, address: Address) -> None:
         self._connections += 1
@@ -213,7 +216,8 @@ class GatewayWorker(GeventWorker):
         reader = ClientReader(client, self.patience, self.cfg.keepalive)
         parser = ClientParser(self.cfg, client, address)
         parser.unreader = reader
-        request = None
+        plain = self._plain_environ and PlainReader(self.cfg, self._plain_environ, listener, client, address)
+        request: ClientRequest | PlainRequest | None = None
         is_sending = False  # whether the client may still be sending what nobody will read
         try:
             while True:
@@ -221,11 +225,10 @@ class GatewayWorker(GeventWorker):
                 reader.expect_head()
                 is_sending = True
                 with self._waiting.of(client, has_served=reader.has_served):
-                    request = next(parser)
+                    request = (plain and plain.next(reader)) or next(parser)
                 reader.expect_body()
                 goes_on = self._answer(listener, request, client, address)
-                with self._waiting.of(client, has_served=False):  # for the rest of a body that nobody has read
-                    is_sending = not _is_at_its_end(request, reader)
+                is_sending = not self._is_at_its_end(request, reader, client)
                 if is_sending or not goes_on:
                     return
         except (StopIteration, errors.NoMoreData):
@@ -248,9 +251,13 @@ class GatewayWorker(GeventWorker):
             else:
                 util.close(client)
 
-    def _answer(self, listener: socket, request: ClientRequest, client: socket, address: Address) -> bool:
+    def _answer(
+        self, listener: socket, request: ClientRequest | PlainRequest, client: socket, address: Address
+    ) -> bool:
         """Whether the connection may carry a further request, as far as this one's headers and answer say."""
-        if not request.path.startswith(_PAGES):
+        if isinstance(request, PlainRequest):
+            return self._plainly(request, client)
+        if not request.path.startswith(PAGES):
             return self._handled(listener, request, client, address)
         if self._pages >= self.pages:
             message = f"This worker sends {self.pages} pages and files, which is as many as it may. Try again shortly."
@@ -271,11 +278,54 @@ class GatewayWorker(GeventWorker):
             return False
         return True
 
+    def _plainly(self, request: PlainRequest, client: socket) -> bool:
+        """In the place of AsyncWorker.handle_request, but for its hooks, early hints and log of accesses: nobody here
+        uses them."""
+        self.nr += 1
+        if self.nr >= self.max_requests:
+            self.alive = False
+        answer = PlainAnswer(client, closes=request.closes or not self.alive or not self.cfg.keepalive)
+        try:
+            answer.run(self.wsgi, request.environ)
+        except OSError:
+            raise  # the client has left
+        except (Exception, SystemExit, GreenletExit):
+            if not answer.has_begun:
+                raise
+            self.log.exception("Error handling request")  # what was sent is no whole answer, and must not look like one
+            return False
+        return not answer.closes
+
+    def _is_at_its_end(self, request: ClientRequest | PlainRequest, reader: ClientReader, client: socket) -> bool:
+        """Whether the request's body has been read to its end, if need be here: then the next request may follow."""
+        body = request.body
+        if isinstance(body.reader, LengthReader):
+            if not body.reader.length:
+                return True
+            if body.reader.length > KEPT_BYTES:
+                return False
+        if body.failed:
+            return False
+        reader.expect_rest()
+        try:
+            with self._waiting.of(client, has_served=False):
+                return len(body.read(KEPT_BYTES + 1)) <= KEPT_BYTES
+        except (OSError, errors.ParseException):
+            return False
+
     def _refuse(self, client: socket, address: Address, error: Exception) -> None:
         """Answer what is no request, in the words that all errors of the gateway have. No client's byte is logged."""
         _, status, code, message = next(refusal for refusal in _REFUSALS if isinstance(error, refusal[0]))
         self.log.warning("Invalid request from ip=%s: %s", address[0], type(error).__name__)
         self._say(client, status, code, message)
+
+    def handle_error(
+        self, req: ClientRequest | PlainRequest | None, client: socket, addr: Address, exc: BaseException
+    ) -> None:
+        """As gunicorn's, which logs the address. Of it the query stays out: a client's key may be in it."""
+        if req is not None:
+            req.uri = req.path
+        super().handle_error(req, client, addr, exc)
 
     def _say(self, client: socket, status: HTTPStatus, code: str, message: str, header: str = "") -> None:
         """Answer without the application, which is the last answer on this connection."""
@@ -289,15 +339,3 @@ class GatewayWorker(GeventWorker):
             util.write_nonblock(client, head.encode() + body)
         except OSError:
             return  # it has left
-
-
-def _is_at_its_end(request: ClientRequest, reader: ClientReader) -> bool:
-    """Whether the request's body has been read to its end, if need be here: then the next request may follow."""
-    body = request.body
-    if body.failed or (isinstance(body.reader, LengthReader) and body.reader.length > KEPT_BYTES):
-        return False
-    reader.expect_rest()
-    try:
-        return len(body.read(KEPT_BYTES + 1)) <= KEPT_BYTES
-    except (OSError, errors.ParseException):
-        return False

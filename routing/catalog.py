@@ -64,6 +64,7 @@ class Alias:
     own: tuple[Step, ...]  # the alias's own deployments, in order
     chains: Mapping[str, tuple[str, ...]]  # ChainKind → names of aliases
     wildcard: str = ""  # the wildcard that answers to this name; empty: the name is an alias's own
+    created_at: datetime | None = None  # None: it is older than our knowledge of that
 
 
 @dataclass(frozen=True)
@@ -136,13 +137,14 @@ class Catalog:
         self,
         name: str,
         kind: str = ChainKind.GENERAL,
-        chance: Callable[[], float] = random.random,
+        chance: Callable[[str], float] | None = None,
         may_fall_back_to: Callable[[str], bool] = lambda _: True,
     ) -> tuple[Step, ...]:
         """The steps of a request for an alias: its own deployments, then those of its fallbacks, in order.
 
         Chains of the other kinds have only the fallbacks' deployments. Disabled aliases and providers are left out.
-        Among the deployments of one alias, the weighted ones come first, in an order that is drawn for this request.
+        Among the deployments of one alias, the weighted ones come first, in an order that is drawn for this request:
+        ``chance`` gives each, by its name, a number from 0 to below 1. None: at random.
         """
         alias = self.alias(name)
         if alias is None:
@@ -232,7 +234,7 @@ def _names_of_models(wildcard: Alias) -> Iterator[str]:
                     yield wildcards.filled(wildcard.name, parts)
 
 
-def _drawn(own: tuple[Step, ...], chance: Callable[[], float]) -> list[Step]:
+def _drawn(own: tuple[Step, ...], chance: Callable[[str], float] | None) -> list[Step]:
     """An alias's deployments in the order of one request.
 
     Each weighted deployment comes first in its share of the requests. The other weighted deployments follow by the same
@@ -241,8 +243,14 @@ def _drawn(own: tuple[Step, ...], chance: Callable[[], float]) -> list[Step]:
     weighted = [step for step in own if step.weight is not None and step.provider.enabled]
     if len(weighted) > 1:
         # An exponential time with the weight as its rate: each deployment has the shortest time in its weight's share.
-        weighted.sort(key=lambda step: -math.log(1.0 - chance()) / (step.weight or 1))
+        weighted.sort(key=lambda step: -math.log(1.0 - _chance_of(step, chance)) / (step.weight or 1))
     return [*weighted, *(step for step in own if step.weight is None)]
+
+
+def _chance_of(step: Step, chance: Callable[[str], float] | None) -> float:
+    if chance is None:
+        return random.random()  # noqa: S311  shares out requests, and keeps no secret
+    return chance(f"{step.provider.name}\0{step.deployment.model}")
 
 
 _lock = threading.Lock()
@@ -322,6 +330,7 @@ def _aliases() -> dict[str, Alias]:
                 )
             ),
             chains={kind: tuple(names) for kind, names in chains.get(alias.pk, {}).items()},
+            created_at=alias.created_at,
         )
         for alias in ModelAlias.objects.all()
     }

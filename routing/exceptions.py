@@ -14,6 +14,8 @@
     ├── BudgetRefused            429  budget_exceeded, budget_in_flight, request_exceeds_budget
     ├── ModelUnpriced            403
     ├── ProviderRefused          as upstream: the provider rejects the request itself
+    ├── ResponseNotKept          404, or 400 for one to go on from
+    ├── ProviderFailed           502  what only one provider knows, and it does not answer
     ├── AllModelsFailed          502, 504 or 429: every step of the chain failed
     ├── LedgerUnavailable        503
     ├── GatewayBusy              503  a worker has as many requests, or bytes of them, in hand as it may
@@ -120,7 +122,7 @@ class WrongKind(InvalidRequest):
     """The alias has no model of the kind that the endpoint serves. Its models are asked at ``paths``."""
 
     def __init__(self, alias: str, kind: str, asked: str, paths: Sequence[str]) -> None:
-        where = f" Ask it at POST {' or '.join(paths)}." if paths else ""
+        where = f" Ask it at POST {' or '.join(paths)}.".replace("{alias}", _shown(alias)) if paths else ""
         super().__init__(
             f"The model '{_shown(alias)}' is for {kind}, and this endpoint is for {asked}.{where}", param="model"
         )
@@ -129,6 +131,20 @@ class WrongKind(InvalidRequest):
 class NotFound(InvalidRequest):
     status = 404
     code = "not_found"
+
+
+class ResponseNotKept(InvalidRequest):
+    """A response that the caller cannot go on from, or look at. Whose it is, or was, nobody is told."""
+
+    def __init__(self, param: str | None = None) -> None:
+        super().__init__(
+            "There is no response with this id that a provider keeps for this API key behind this model. Only "
+            "providers that speak Responses keep any, and only with 'store'. Send the conversation in 'input'.",
+            param=param,
+        )
+        self.code = "previous_response_not_found" if param else "response_not_found"
+        if param is None:
+            self.status = 404
 
 
 class MethodNotAllowed(InvalidRequest):
@@ -276,6 +292,14 @@ class ProviderRefused(GatewayError):
         self.status = status
         self.type = error_type or "invalid_request_error"
         self.code = code
+
+
+class ProviderFailed(GatewayError):
+    """The only provider that could answer has not."""
+
+    status = 502
+    type = "upstream_error"
+    code = "provider_failed"
 
 
 class AllModelsFailed(GatewayError):

@@ -13,6 +13,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Deferrable, F, Q
+from django.db.models.functions import Now
 
 from accounting import wildcards
 from routing.secrets.references import validate_key_reference
@@ -196,6 +197,7 @@ class ModelAlias(models.Model):
     )
     enabled = models.BooleanField(default=True)
     position = models.PositiveIntegerField(default=0, help_text="Its place in lists.")
+    created_at = models.DateTimeField(db_default=Now(), null=True, editable=False)  # null: it is older than this column
 
     class Meta:
         verbose_name = "alias"
@@ -273,6 +275,11 @@ class Fallback(models.Model):
 
     def __str__(self) -> str:
         return f"{self.position}. {self.target}"
+
+
+#: The names of these two in 0.1.0, which scripts of operators still have.
+Deployment = FurtherDeployment
+FallbackStep = Fallback
 
 
 class BreakerState(models.TextChoices):

@@ -6,6 +6,7 @@ botocore with the description of every service of AWS. A file is never changed i
 
 from __future__ import annotations
 
+import ast
 import compileall
 import re
 import shutil
@@ -19,10 +20,10 @@ from pathlib import Path
 #: while a client waits; without the hub it counts with those that it brings.
 PACKAGES = ("pip", "setuptools", "pkg_resources", "_distutils_hack", "wheel", "hf_xet", "huggingface_hub", "fsspec")
 #: Folders below the site-packages: Django's maps, and the pages of DRF's own, which JSON alone leaves unused.
-FOLDERS = ("django/contrib/gis", "rest_framework/static", "litellm_cli")
+FOLDERS = ("django/contrib/gis", "rest_framework/static", "litellm_cli", "jsonschema/benchmarks")
 #: Sources and descriptions for compilers, type checkers and translators.
 ENDINGS = (".c", ".cpp", ".h", ".pyx", ".pxd", ".pyi", ".po", ".md", ".rst")
-#: The services of AWS that litellm calls or signs in at; each has a folder of this name below botocore/data.
+#: The services of AWS that litellm calls or signs in at. Each has a folder in botocore's data, and some in boto3's.
 AWS_SERVICES = re.compile(r"bedrock.*|sagemaker-runtime|sts|sso|sso-oidc|signin|s3|secretsmanager|kms|polly")
 
 
@@ -35,7 +36,8 @@ def main(arguments: list[str]) -> int:
     (packages / "distutils-precedence.pth").unlink(missing_ok=True)
     for name in FOLDERS:
         shutil.rmtree(packages / name, ignore_errors=True)
-    for path in [*packages.glob("*/**/tests"), *foreign_languages(packages), *foreign_services(packages)]:
+    lists = packages.glob("*.dist-info/sboms")  # what libraries were built of, for scanners
+    for path in [*packages.glob("*/**/tests"), *lists, *foreign_languages(packages), *foreign_services(packages)]:
         shutil.rmtree(path, ignore_errors=True)
     for path in [*packages.rglob("*")]:
         if path.is_file() and (path.name.endswith(ENDINGS) and ".dist-info" not in str(path)):
@@ -63,7 +65,7 @@ def foreign_languages(packages: Path) -> Iterator[Path]:
 
 
 def foreign_services(packages: Path) -> Iterator[Path]:
-    for path in (packages / "botocore" / "data").glob("*"):
+    for path in (*packages.glob("botocore/data/*"), *packages.glob("boto3/data/*")):
         if path.is_dir() and AWS_SERVICES.fullmatch(path.name) is None:
             yield path
 
@@ -79,6 +81,44 @@ def slim_proxy(packages: Path) -> None:
     for path in [*proxy.rglob("*.py")]:
         if lacking and needs.search(path.read_text(encoding="utf-8")):
             path.unlink()
+    for path in unreachable(packages, "litellm", "litellm.proxy"):
+        path.unlink()
+
+
+def unreachable(packages: Path, package: str, part: str) -> list[Path]:
+    """The modules of a part that no module outside it leads to, at whatever depth and wherever in a function.
+
+    An import counts, and so does a text that begins with the package's name, which is how modules are loaded lazily."""
+    modules = {}
+    for path in packages.joinpath(*package.split(".")).rglob("*.py"):
+        names = path.relative_to(packages).with_suffix("").parts
+        modules[".".join(names[:-1] if names[-1] == "__init__" else names)] = path
+    found = {name for name in modules if name != part and not name.startswith(part + ".")}
+    word = part.rpartition(".")[2]  # without it a module leads to no module of the part, and need not be parsed
+    waiting = [name for name in found if word in modules[name].read_text(encoding="utf-8")]
+    while waiting:
+        name = waiting.pop()
+        for named in names_in(modules[name], name, package):
+            steps = named.split(".")
+            for module in (".".join(steps[:count]) for count in range(1, len(steps) + 1)):
+                if module in modules and module not in found:
+                    found.add(module)
+                    waiting.append(module)
+    return [path for name, path in modules.items() if name not in found]
+
+
+def names_in(path: Path, module: str, package: str) -> Iterator[str]:
+    """All that may be the name of a module of the package."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+            base = above[: len(above) + 1 - node.level] if node.level else []
+            source = ".".join([*base, *filter(None, [node.module])])
+            yield from (f"{source}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith(f"{package}."):
+            yield node.value.replace(":", ".")
 
 
 def strip(path: Path) -> None:

@@ -14,10 +14,10 @@ from accounting.models import Reconciliation
 
 @admin.register(Reconciliation)
 class ReconciliationAdmin(Page):
-    list_display = ("at", "result", "periods", "entries")
+    list_display = ("at", "result", "periods", "entries", "is_whole")
     list_per_page = 50
-    when_empty = "Each start of the gateway compares the books, and so does `manage.py reconcile`."
-    fields = ("at", "result", "periods", "entries", "first_discrepancies")
+    when_empty = "Each start of the gateway compares what is new on the books, and `manage.py reconcile` all of them."
+    fields = ("at", "result", "periods", ("entries", "is_whole"), "first_discrepancies")
     has_add_permission = has_change_permission = has_delete_permission = never
 
     @display(description="result", label={"right": "success"})

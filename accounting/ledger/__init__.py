@@ -12,8 +12,11 @@ be called from any thread.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Protocol
 
+from accounting.budgets import BudgetRule
+from accounting.ledger import rehearsal
 from accounting.ledger.records import Hold, HoldRequest, Settlement, TopUpRequest
 from accounting.ledger.writer import Writer
 
@@ -43,6 +46,18 @@ def hold(request: HoldRequest) -> Hold:
     Postgres cannot store raises psycopg.Error: that is a defect of the caller, and nothing is held either.
     """
     return _writer().hold(request)
+
+
+def would_hold(request: HoldRequest) -> Hold:
+    """What ``hold`` would return or raise now, by the same decision. Nothing is held, and nothing is written."""
+    return rehearsal.would_hold(request)
+
+
+def books(rules: Iterable[BudgetRule], key_id: int | None) -> rehearsal.Books:
+    """How the budgets stand now, and what the key has used of its rate limits (None: it has no limits).
+
+    Raises LedgerUnavailable."""
+    return rehearsal.read(rules, key_id)
 
 
 def top_up(request: TopUpRequest) -> Hold:

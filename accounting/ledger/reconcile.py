@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from django.db import Error, connection, transaction
+from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 
-from accounting import facts, sql
+from accounting import sql
 from accounting.money import plain_usd
 
 REMEMBERED = 20  # discrepancies of one run; the command prints all of them
@@ -41,10 +43,12 @@ class Comparison:
     periods: int
     entries: int
     discrepancies: tuple[Discrepancy, ...]
+    is_whole: bool = True  # or what is new since the last proof
 
 
 def reconcile() -> Comparison:
-    """Compare each budget period's balance with its charges, and each entry with its charges and attempts."""
+    """Compare each budget period's balance with its charges, each entry with its charges and attempts, and the sums of
+    spend with the entries that are rolled up. All of it at one moment."""
     outermost = not connection.in_atomic_block
     with transaction.atomic(), connection.cursor() as cursor:
         if outermost:
@@ -53,19 +57,38 @@ def reconcile() -> Comparison:
             "SELECT (SELECT count(*) FROM accounting_budgetperiod), (SELECT count(*) FROM accounting_ledgerentry)"
         )
         periods, entries = cursor.fetchone()
-        found: list[Discrepancy] = []
-        cursor.execute(sql.load("reconcile_balances"))
-        for budget, start, posted, charged_posted, held, charged_held, since in cursor.fetchall():
-            where = f"budget '{budget}', period from {start:%Y-%m-%d %H:%M} UTC"
-            if posted != charged_posted:
-                found.append(Discrepancy(where, "posted is not the sum of its charges", charged_posted, posted, since))
-            if held != charged_held:
-                found.append(Discrepancy(where, "held is not the sum of its charges", charged_held, held, since))
-        cursor.execute(sql.load("reconcile_entries"))
-        for entry_id, request_id, created_at, what, expected, actual in cursor.fetchall():
-            where = f"entry {entry_id} (request {request_id})"
-            found.append(Discrepancy(where, what, expected or Decimal(0), actual or Decimal(0), created_at))
+        found = [*balances_off(cursor, None), *entries_off(cursor, None, None), *sums_off(cursor, None, None, None)]
     return Comparison(periods, entries, tuple(found))
+
+
+def balances_off(cursor: CursorWrapper, period_ids: list[int] | None) -> Iterator[Discrepancy]:
+    cursor.execute(sql.load("reconcile_balances"), {"period_ids": period_ids})
+    for budget, start, posted, charged_posted, held, charged_held, since in cursor.fetchall():
+        where = f"budget '{budget}', period from {start:%Y-%m-%d %H:%M} UTC"
+        if posted != charged_posted:
+            yield Discrepancy(where, "posted is not the sum of its charges", charged_posted, posted, since)
+        if held != charged_held:
+            yield Discrepancy(where, "held is not the sum of its charges", charged_held, held, since)
+
+
+def entries_off(cursor: CursorWrapper, first_at: datetime | None, last_at: datetime | None) -> Iterator[Discrepancy]:
+    cursor.execute(sql.load("reconcile_entries"), {"first_at": first_at, "last_at": last_at})
+    for entry_id, request_id, created_at, what, expected, actual in cursor.fetchall():
+        where = f"entry {entry_id} (request {request_id})"
+        yield Discrepancy(where, what, expected or Decimal(0), actual or Decimal(0), created_at)
+
+
+def sums_off(
+    cursor: CursorWrapper, dimension: str | None, first_at: datetime | None, last_at: datetime | None
+) -> Iterator[Discrepancy]:
+    values = {"dimension": dimension, "first_at": first_at, "last_at": last_at}
+    cursor.execute(sql.load("reconcile_rollup"), values)
+    for of, name, value, bucket, expected, actual, expected_requests, requests in cursor.fetchall():
+        where = f"sum of {of} '{name}{'=' if value else ''}{value[:100]}' from {bucket:%Y-%m-%d %H:%M} UTC"
+        what = "it is not what its entries cost"
+        if expected == actual:
+            what = f"it counts otherwise than its entries ({requests} requests instead of {expected_requests})"
+        yield Discrepancy(where, what, expected or Decimal(0), actual or Decimal(0), bucket)
 
 
 def remember(result: Comparison) -> None:
@@ -74,23 +97,8 @@ def remember(result: Comparison) -> None:
         "periods": result.periods,
         "entries": result.entries,
         "discrepancies": len(result.discrepancies),
+        "is_whole": result.is_whole,
         "details": [str(off) for off in result.discrepancies[:REMEMBERED]],
     }
     with connection.cursor() as cursor:
         cursor.execute(sql.load("insert_reconciliation"), values)
-
-
-def reconcile_and_log() -> None:
-    """What a starting gateway does in the background: logs each discrepancy, or that the books are right."""
-    try:
-        result = reconcile()
-        remember(result)
-    except Error as error:
-        facts.reconcile_failed(error)
-        return
-    finally:
-        connection.close()
-    for off in result.discrepancies:
-        facts.books_off(facts.BooksOff(off.where, off.what, off.expected_usd, off.found_usd, off.since))
-    if not result.discrepancies:
-        facts.books_right(result.periods, result.entries)

@@ -22,12 +22,12 @@ from accounting.budgets import (
     BudgetRule,
     counts_step,
     held_amount,
-    most_lasting,
     refuse_without_room,
 )
 from accounting.ledger import limits
+from accounting.ledger.admitting import admitted, held_charge
 from accounting.ledger.operations import AnyDecision, AnyOperation, Batch, Decision, Holding, Settling, ToppingUp
-from accounting.ledger.records import HeldCharge, HeldRate, Hold, HoldRequest, Settlement, TopUpRequest, Withdrawal
+from accounting.ledger.records import Hold, Settlement, TopUpRequest, Withdrawal
 from accounting.ledger.rows import (
     EntryCharge,
     JsonRow,
@@ -39,11 +39,11 @@ from accounting.ledger.rows import (
     withdrawal_row,
 )
 from accounting.ledger.windows import WindowClosed, Windows
-from accounting.models import BudgetMode, EntryState
+from accounting.models import EntryState
 from accounting.postgres import pipeline
 from accounting.postgres.pipeline import Connection
-from accounting.rates import RateUse, refuse_over_limit
-from accounting.refusals import BudgetRefusal, ConfigurationChanged, HoldLost, Refusal, Unpriced
+from accounting.rates import RateUse
+from accounting.refusals import HoldLost, Refusal
 
 SETTLED_NOW = "settled now"  # the state, within a batch, of an entry that the batch itself settles
 
@@ -252,60 +252,34 @@ class _Transaction:
 
     def _hold(self, operation: Holding) -> None:
         request = operation.payload
-        if request.configuration_version != self.version:
-            self.decisions.append(Decision(operation, ConfigurationChanged()))
-            return
-        charges: list[HeldCharge] = []
-        no_room: list[BudgetRefusal] = []
-        rate = None
         try:
-            rate = self._rate(request)
-            for rule in request.budgets:
-                period_id = self.windows.period_id(rule, self.now)
-                if period_id in self.gaps:
-                    raise BudgetChanged
-                try:
-                    charges.append(self._charge(rule, period_id, request.hold_usd, request.provider, request.model))
-                except BudgetRefusal as refusal:
-                    no_room.append(refusal)
-            if no_room:
-                raise most_lasting(no_room)
+            found = admitted(
+                request, self._balance_without_gap, self.rates.__getitem__, version=self.version, now=self.now
+            )
         except Refusal as refusal:
             self.decisions.append(Decision(operation, refusal))
             return
+        charges, rate = found.charges, found.rate
         if rate is not None:
             self.rates[rate.key_id] = self.rates[rate.key_id].with_request(rate.tokens)
             self._count(rate.key_id, rate.minute, requests=1, tokens=rate.tokens)
         self._weigh(request.entry_id, {charge.period_id: charge.held_usd for charge in charges})
         self.new_entries.append(entry_row(request, self.writer_id))
         alias = request.step_alias or request.alias
-        hold = Hold(request.entry_id, self.now, alias, request.provider, request.hold_usd, tuple(charges), rate)
+        hold = Hold(request.entry_id, self.now, alias, request.provider, request.hold_usd, charges, rate)
         self.decisions.append(Decision(operation, hold))
 
-    def _rate(self, request: HoldRequest) -> HeldRate | None:
-        """How the request counts in its key's minute. Raises RateLimited."""
-        if request.key_id is None or not request.limits:
-            return None
-        use = self.rates[request.key_id]
-        status = refuse_over_limit(request.limits, use, request.ceiling_tokens, self.now)
-        return HeldRate(request.key_id, use.minute, request.ceiling_tokens, status)
+    def _balance_without_gap(self, rule: BudgetRule) -> Balance:
+        """Raises BudgetChanged, or WindowClosed."""
+        period_id = self.windows.period_id(rule, self.now)
+        if period_id in self.gaps:
+            raise BudgetChanged
+        return self.balances[period_id]
 
     def _count(self, key_id: int, minute: datetime, *, requests: int, tokens: int) -> None:
         self.rate_changes.append(
             {"key_id": key_id, "minute": minute.isoformat(), "requests": requests, "tokens": tokens}
         )
-
-    def _charge(
-        self, rule: BudgetRule, period_id: int, hold_usd: Decimal | None, provider: str, model: str
-    ) -> HeldCharge:
-        """What a hold weighs in one budget. Raises the refusal when it has no room. No cost always has."""
-        balance = self.balances[period_id]
-        if hold_usd is None and balance.mode == BudgetMode.HARD:
-            raise Unpriced(provider, model, balance.budget)
-        held_usd = held_amount(balance.mode, hold_usd)
-        if hold_usd != 0:
-            refuse_without_room(balance, held_usd)
-        return HeldCharge(period_id, rule, held_usd)
 
     def _top_up(self, operation: ToppingUp) -> None:
         request = operation.payload
@@ -328,7 +302,7 @@ class _Transaction:
                 period_id = self.windows.period_id(rule, self.now)
                 if period_id not in more:
                     step_usd = hold_usd if request.step_usd is None or not rule.is_of_steps else request.step_usd
-                    charges[period_id] = self._charge(rule, period_id, step_usd, "", "")
+                    charges[period_id] = held_charge(rule, self.balances[period_id], step_usd, "", "")
                     more[period_id] = charges[period_id].held_usd
         except Refusal as refusal:
             self.decisions.append(Decision(operation, refusal))

@@ -12,5 +12,7 @@ WRITER = 7233
 LEDGER = 7234
 #: ``(SUPERUSERS, 0)``, held by transactions that take away a superuser, one after the other (last_superuser.sql).
 SUPERUSERS = 7235
+#: ``(ROLLUP, 0)``, held by the session of the process that rolls entries up.
+ROLLUP = 7236
 #: One 64-bit number, held by a replica that migrates and fills the database at its start.
 FIRST_START = 4000_2026

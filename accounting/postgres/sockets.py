@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import select
 import sys
+from functools import cache
 from typing import Any
 
 
 def poll() -> Any:
     """The operating system's own ``select.poll`` object, without gevent's patch."""
+    return _unpatched()()
+
+
+@cache
+def _unpatched() -> Any:
     monkey = sys.modules.get("gevent.monkey")
-    return (monkey.get_original("select", "poll") if monkey else select.poll)()
+    return monkey.get_original("select", "poll") if monkey else select.poll
 
 
 def has_ended(sock: Any) -> bool:

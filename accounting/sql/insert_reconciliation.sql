@@ -4,5 +4,5 @@
 WITH old AS (
     DELETE FROM accounting_reconciliation WHERE at < now() - interval '30 days'
 )
-INSERT INTO accounting_reconciliation (at, periods, entries, discrepancies, details)
-VALUES (clock_timestamp(), %(periods)s, %(entries)s, %(discrepancies)s, %(details)s)
+INSERT INTO accounting_reconciliation (at, periods, entries, discrepancies, details, is_whole)
+VALUES (clock_timestamp(), %(periods)s, %(entries)s, %(discrepancies)s, %(details)s, %(is_whole)s)

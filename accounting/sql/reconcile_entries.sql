@@ -1,12 +1,18 @@
--- Purpose: entries that contradict themselves. A charge differs from the entry's cost or hold, a charge to a budget that
+-- Purpose: entries that contradict themselves, of those admitted in [first_at, last_at) or, where that is NULL, of all. A charge differs from the entry's cost or hold, a charge to a budget that
 --          counts everything is missing, or the entry's cost differs from its attempts'.
 -- Locks:   none; runs in a REPEATABLE READ transaction, so that all statements of reconcile see the same moment.
 -- Rows:    one a contradiction: entry_id, request_id, created_at, what, expected_usd, found_usd.
-WITH adjusted AS (
-    SELECT entry_id, sum(amount_usd) AS amount_usd FROM accounting_adjustment GROUP BY entry_id
+WITH entries AS NOT MATERIALIZED (
+    SELECT * FROM accounting_ledgerentry
+    WHERE (%(first_at)s::timestamptz IS NULL OR created_at >= %(first_at)s::timestamptz)
+      AND (%(last_at)s::timestamptz IS NULL OR created_at < %(last_at)s::timestamptz)
+), adjusted AS (
+    SELECT a.entry_id, sum(a.amount_usd) AS amount_usd
+    FROM accounting_adjustment a JOIN entries e ON e.id = a.entry_id GROUP BY a.entry_id
 ), charged_adjustments AS (
-    SELECT entry_id, period_id, sum(posted_usd) AS posted_usd
-    FROM accounting_charge WHERE adjustment_id IS NOT NULL GROUP BY entry_id, period_id
+    SELECT c.entry_id, c.period_id, sum(c.posted_usd) AS posted_usd
+    FROM accounting_adjustment a JOIN entries e ON e.id = a.entry_id
+    JOIN accounting_charge c ON c.entry_id = e.id AND c.adjustment_id = a.id GROUP BY c.entry_id, c.period_id
 ), charged AS (
     SELECT e.id, e.request_id, e.created_at, e.state, b.name AS budget, c.held_usd, p.has_gap, p.period_end,
            coalesce(e.hold_usd, 0) AS hold_usd, c.posted_usd + coalesce(r.posted_usd, 0) AS posted_usd,
@@ -23,7 +29,7 @@ WITH adjusted AS (
                                                            ELSE accounting_is_of_alias(b.scope_value, a.alias) END), 0)
            END + CASE WHEN o.is_ours THEN coalesce(j.amount_usd, 0) ELSE 0 END AS should_be_usd
     FROM accounting_charge c
-    JOIN accounting_ledgerentry e ON e.id = c.entry_id
+    JOIN entries e ON e.id = c.entry_id
     JOIN accounting_budgetperiod p ON p.id = c.period_id JOIN accounting_budget b ON b.id = p.budget_id
     LEFT JOIN adjusted j ON j.entry_id = c.entry_id
     LEFT JOIN charged_adjustments r ON r.entry_id = c.entry_id AND r.period_id = c.period_id
@@ -54,17 +60,17 @@ UNION ALL
 SELECT e.id, e.request_id, e.created_at, 'it is not charged to the budget ''' || b.name || '''', coalesce(e.cost_usd, e.hold_usd), 0
 FROM accounting_budgetperiod p
 JOIN accounting_budget b ON b.id = p.budget_id AND b.scope = 'global' AND b.enabled
-JOIN accounting_ledgerentry e ON e.created_at >= p.period_start AND e.created_at < coalesce(p.period_end, 'infinity')
+JOIN entries e ON e.created_at >= p.period_start AND e.created_at < coalesce(p.period_end, 'infinity')
 WHERE NOT p.has_gap AND p.period IN ('', b.period) AND p.time_zone IN ('', b.time_zone) AND coalesce(e.cost_usd, e.hold_usd) <> 0
   AND NOT EXISTS (SELECT 1 FROM accounting_charge c WHERE c.entry_id = e.id AND c.period_id = p.id)
 UNION ALL
 SELECT e.id, e.request_id, e.created_at, 'its cost is not that of its attempts', coalesce(a.cost_usd, 0), e.cost_usd
-FROM accounting_ledgerentry e
-LEFT JOIN (
+FROM entries e
+LEFT JOIN LATERAL (
     -- Unpriced is not free. When an attempt has no price, the entry has no cost either.
-    SELECT entry_id, sum(cost_usd) AS cost_usd, bool_or(cost_usd IS NULL AND input_tokens + output_tokens > 0) AS unpriced
-    FROM accounting_attempt GROUP BY entry_id
-) a ON a.entry_id = e.id
+    SELECT sum(t.cost_usd) AS cost_usd, bool_or(t.cost_usd IS NULL AND t.input_tokens + t.output_tokens > 0) AS unpriced
+    FROM accounting_attempt t WHERE t.entry_id = e.id
+) a ON true
 WHERE e.state IN ('posted', 'voided') AND e.resolved_by = ''
   AND e.cost_usd IS DISTINCT FROM CASE WHEN a.unpriced THEN NULL ELSE coalesce(a.cost_usd, 0) END
 ORDER BY created_at, entry_id

@@ -2,7 +2,7 @@
 --          them are not. Costs include adjustments. Days are UTC days; for another zone group the view `ledger`.
 -- Locks:   none. Reading them never waits for the gateway, nor makes it wait.
 DROP VIEW IF EXISTS spend_by_hour, spend_by_day, spend_by_alias, spend_by_provider, spend_by_key, spend_by_tag, budget_status,
-    open_holds, refusals, attempts, ledger, accounting_spend;
+    open_holds, refusals, attempts, ledger, accounting_spend, accounting_entryspend;
 
 CREATE VIEW ledger AS
 SELECT e.id AS entry_id, e.created_at, e.settled_at, e.request_id, e.state, e.key, nullif(e.owner, '') AS owner, e.alias, e.endpoint,
@@ -29,73 +29,121 @@ SELECT a.entry_id, e.request_id, a.position, a.alias, a.endpoint, a.provider, a.
        nullif(a.next, '') AS next, a.price, nullif(a.provider_request_id, '') AS provider_request_id
 FROM accounting_attempt a JOIN accounting_ledgerentry e ON e.id = a.entry_id;
 
--- What the views of spend below add up, but for those of providers: an entry as it was settled, and each of its adjustments by itself. Looking up the
--- adjustments of a million entries, one by one, would take longer than all the rest.
+-- What an entry weighs in each dimension that spend is summed by: a row each. The only definition of it: reports read it for
+-- entries that are not rolled up, and the sums of those that are were made by it. Whoever asks for one dimension runs its part alone.
+-- Times are quarters of an hour, of which the days of every time zone consist; all others are days of UTC.
+-- All parts have the same types, or the planner would not leave out those that nobody asks for.
+CREATE VIEW accounting_entryspend AS
+SELECT e.id AS entry_id, e.created_at, e.state, w.dimension, w.name, w.value,
+       CASE w.dimension WHEN 'time' THEN date_bin('15 minutes', e.created_at, '2000-01-01 00:00Z')
+                        ELSE date_bin('1 day', e.created_at, '2000-01-01 00:00Z') END AS bucket,
+       w.requests, w.failed, w.input_tokens, w.output_tokens, w.cost_usd, w.unpriced
+FROM accounting_ledgerentry e
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(a.amount_usd), 0) AS amount_usd, count(*) AS count FROM accounting_adjustment a
+    WHERE a.entry_id = e.id
+) j
+CROSS JOIN LATERAL (
+    SELECT n.dimension, n.name, n.value, 1::bigint AS requests,
+           coalesce(e.http_status >= 400 OR e.state = 'unknown', false)::int::bigint AS failed, e.input_tokens, e.output_tokens,
+           coalesce(e.cost_usd, 0) + j.amount_usd AS cost_usd,
+           (e.cost_usd IS NULL AND j.count = 0 AND e.state = 'posted')::int::bigint AS unpriced
+    FROM (
+        SELECT 'time'::text AS dimension, ''::text AS name, ''::text AS value
+        UNION ALL SELECT 'alias'::text, e.alias::text, ''::text
+        UNION ALL SELECT 'key'::text, e.key::text, ''::text
+        UNION ALL SELECT 'served_alias'::text, e.served_alias::text, ''::text
+        UNION ALL SELECT 'entry_provider'::text, e.provider::text, ''::text
+        UNION ALL SELECT 'model'::text, e.model::text, ''::text
+        UNION ALL SELECT 'owner'::text, e.owner::text, ''::text
+        UNION ALL SELECT 'user'::text, e.end_user::text, ''::text
+        UNION ALL SELECT 'tag'::text, t.key, e.tags ->> t.key FROM jsonb_each(e.tags) t
+            WHERE jsonb_typeof(t.value) NOT IN ('array', 'null')
+        UNION ALL SELECT 'tag_null'::text, t.key, ''::text FROM jsonb_each(e.tags) t WHERE jsonb_typeof(t.value) = 'null'
+        UNION ALL SELECT 'tag_list'::text, t.key, e.tags ->> t.key FROM jsonb_each(e.tags) t WHERE jsonb_typeof(t.value) = 'array'
+        UNION ALL SELECT 'tag_item'::text, t.key, i.value FROM jsonb_each(e.tags) t CROSS JOIN LATERAL jsonb_array_elements_text(
+            CASE jsonb_typeof(t.value) WHEN 'array' THEN t.value ELSE '[]' END) i WHERE i.value IS NOT NULL
+        UNION ALL SELECT 'tag_null'::text, t.key, ''::text FROM jsonb_each(e.tags) t CROSS JOIN LATERAL jsonb_array_elements_text(
+            CASE jsonb_typeof(t.value) WHEN 'array' THEN t.value ELSE '[]' END) i WHERE i.value IS NULL
+    ) n
+    UNION ALL
+    -- By provider the unit is the attempt: one request may have paid two. What no attempt accounts for (a worker that
+    -- died, charged at its hold; an adjustment) belongs to the provider of the entry.
+    SELECT 'provider'::text, a.provider::text, ''::text, 1::bigint, (a.outcome <> 'answered')::int::bigint, a.input_tokens, a.output_tokens,
+           coalesce(a.cost_usd, 0), (a.cost_usd IS NULL)::int::bigint
+    FROM accounting_attempt a WHERE a.entry_id = e.id
+    UNION ALL
+    SELECT 'provider'::text, e.provider::text, ''::text, (e.attempt_count = 0)::int::bigint, (e.attempt_count = 0)::int::bigint, 0::bigint, 0::bigint,
+           coalesce(e.cost_usd, 0) + j.amount_usd - coalesce((
+               SELECT sum(a.cost_usd) FROM accounting_attempt a WHERE a.entry_id = e.id), 0), 0::bigint
+    WHERE (e.attempt_count = 0 OR j.count > 0) AND (e.cost_usd IS NOT NULL OR j.count > 0) AND e.state <> 'held'
+) w;
+
+-- What the views of spend below add up: the sums of all entries that are rolled up, and the entries that are not. Exact at any
+-- moment, because a transaction that rolls an entry up does both at once. Not rolled up are running and unknown entries, those that
+-- wait (rollup.sql), and those of a stretch of time that a new or rebuilt rollup has not come to yet: of all time, before it begins.
 CREATE VIEW accounting_spend AS
-SELECT created_at, alias, key, tags, 1 AS requests, (http_status >= 400 OR state = 'unknown')::int AS failed, input_tokens,
-       output_tokens, cost_usd, (cost_usd IS NULL AND state = 'posted')::int AS unpriced
-FROM accounting_ledgerentry
+SELECT dimension::text, name, value, bucket, requests, failed, input_tokens, output_tokens, cost_usd, unpriced
+FROM accounting_spendsum
 UNION ALL
-SELECT e.created_at, e.alias, e.key, e.tags, 0, 0, 0, 0, sum(a.amount_usd), -(e.cost_usd IS NULL AND e.state = 'posted')::int
-FROM accounting_adjustment a JOIN accounting_ledgerentry e ON e.id = a.entry_id GROUP BY e.id;
+SELECT s.dimension, s.name, s.value, s.bucket, s.requests, s.failed, s.input_tokens, s.output_tokens, s.cost_usd, s.unpriced
+FROM accounting_unrolledentry u JOIN accounting_entryspend s ON s.entry_id = u.entry_id
+UNION ALL
+SELECT s.dimension, s.name, s.value, s.bucket, s.requests, s.failed, s.input_tokens, s.output_tokens, s.cost_usd, s.unpriced
+FROM accounting_entryspend s WHERE s.state = 'held'
+UNION ALL
+SELECT s.dimension, s.name, s.value, s.bucket, s.requests, s.failed, s.input_tokens, s.output_tokens, s.cost_usd, s.unpriced
+FROM accounting_entryspend s WHERE s.state = 'unknown'
+UNION ALL
+SELECT s.dimension, s.name, s.value, s.bucket, s.requests, s.failed, s.input_tokens, s.output_tokens, s.cost_usd, s.unpriced
+FROM accounting_entryspend s
+WHERE s.state IN ('posted', 'voided') AND coalesce((SELECT from_at < until_at FROM accounting_rollup), true)
+  AND s.created_at >= coalesce((SELECT from_at FROM accounting_rollup), '-infinity')
+  AND s.created_at < coalesce((SELECT until_at FROM accounting_rollup), 'infinity')
+  -- Always true. It tells the planner that there are few such entries, as a rule none, or it would compile the query.
+  AND s.created_at + interval '0 s' = s.created_at
+  AND NOT EXISTS (SELECT FROM accounting_unrolledentry u WHERE u.entry_id = s.entry_id);
 
 CREATE VIEW spend_by_hour AS
-SELECT date_trunc('hour', created_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' AS hour, sum(requests) AS requests,
-       coalesce(sum(failed), 0) AS failed, sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens,
-       coalesce(sum(cost_usd), 0) AS cost_usd, sum(unpriced) AS unpriced
-FROM accounting_spend GROUP BY 1 ORDER BY 1;
+SELECT date_bin('1 hour', bucket, '2000-01-01 00:00Z') AS hour, sum(requests)::bigint AS requests, sum(failed)::bigint AS failed,
+       sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens, sum(cost_usd) AS cost_usd,
+       sum(unpriced)::bigint AS unpriced
+FROM accounting_spend WHERE dimension = 'time' GROUP BY 1 ORDER BY 1;
 
 CREATE VIEW spend_by_day AS
-SELECT (created_at AT TIME ZONE 'UTC')::date AS day, sum(requests) AS requests, coalesce(sum(failed), 0) AS failed,
-       sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens,
-       coalesce(sum(cost_usd), 0) AS cost_usd, sum(unpriced) AS unpriced
-FROM accounting_spend GROUP BY 1 ORDER BY 1;
+SELECT (bucket AT TIME ZONE 'UTC')::date AS day, sum(requests)::bigint AS requests, sum(failed)::bigint AS failed,
+       sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens, sum(cost_usd) AS cost_usd,
+       sum(unpriced)::bigint AS unpriced
+FROM accounting_spend WHERE dimension = 'time' GROUP BY 1 ORDER BY 1;
 
 CREATE VIEW spend_by_alias AS
-SELECT alias, sum(requests) AS requests, coalesce(sum(failed), 0) AS failed, sum(input_tokens)::bigint AS input_tokens,
-       sum(output_tokens)::bigint AS output_tokens, coalesce(sum(cost_usd), 0) AS cost_usd, sum(unpriced) AS unpriced
-FROM accounting_spend GROUP BY alias ORDER BY alias;
+SELECT name::varchar(100) AS alias, sum(requests)::bigint AS requests, sum(failed)::bigint AS failed,
+       sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens, sum(cost_usd) AS cost_usd,
+       sum(unpriced)::bigint AS unpriced
+FROM accounting_spend WHERE dimension = 'alias' GROUP BY name ORDER BY name;
 
 -- The owner is the one that the key has now; the view `ledger` has the one of each request's time.
 CREATE VIEW spend_by_key AS
-SELECT s.key, (SELECT nullif(k.owner, '') FROM accounting_apikey k WHERE k.name = s.key) AS owner, sum(requests) AS requests,
-       coalesce(sum(failed), 0) AS failed, sum(input_tokens)::bigint AS input_tokens,
-       sum(output_tokens)::bigint AS output_tokens, coalesce(sum(cost_usd), 0) AS cost_usd, sum(unpriced) AS unpriced
-FROM accounting_spend s GROUP BY s.key ORDER BY s.key;
+SELECT s.name::varchar(100) AS key, (SELECT nullif(k.owner, '') FROM accounting_apikey k WHERE k.name = s.name) AS owner,
+       sum(requests)::bigint AS requests, sum(failed)::bigint AS failed, sum(input_tokens)::bigint AS input_tokens,
+       sum(output_tokens)::bigint AS output_tokens, sum(cost_usd) AS cost_usd, sum(unpriced)::bigint AS unpriced
+FROM accounting_spend s WHERE dimension = 'key' GROUP BY s.name ORDER BY s.name;
 
 -- A request with several tags, or several values of one tag, counts for each of them, and one without tags for none.
 CREATE VIEW spend_by_tag AS
-SELECT t.key || '=' || t.value AS tag, t.key AS name, t.value, sum(requests) AS requests, coalesce(sum(failed), 0) AS failed,
-       sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens,
-       coalesce(sum(cost_usd), 0) AS cost_usd, sum(unpriced) AS unpriced
-FROM accounting_spend s CROSS JOIN LATERAL (
-    SELECT given.key, said.value FROM jsonb_each(s.tags) given CROSS JOIN LATERAL jsonb_array_elements_text(
-        CASE jsonb_typeof(given.value) WHEN 'array' THEN given.value ELSE jsonb_build_array(given.value) END) said
-) t GROUP BY t.key, t.value ORDER BY t.key, t.value;
-
--- By provider the unit is the attempt: one request may have paid two. What no attempt accounts for (a worker that
--- died, charged at its hold; an adjustment) belongs to the provider of the entry.
-CREATE VIEW spend_by_provider AS
-SELECT provider, sum(requests)::bigint AS requests, sum(failed)::bigint AS failed, sum(input_tokens)::bigint AS input_tokens,
-       sum(output_tokens)::bigint AS output_tokens, sum(cost_usd) AS cost_usd, sum(unpriced)::bigint AS unpriced
+SELECT name || '=' || value AS tag, name, value, sum(requests)::bigint AS requests, sum(failed)::bigint AS failed,
+       sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens, sum(cost_usd) AS cost_usd,
+       sum(unpriced)::bigint AS unpriced
 FROM (
-    SELECT provider, count(*) AS requests, count(*) FILTER (WHERE outcome <> 'answered') AS failed,
-           sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, coalesce(sum(cost_usd), 0) AS cost_usd,
-           count(*) FILTER (WHERE cost_usd IS NULL) AS unpriced
-    FROM accounting_attempt GROUP BY provider
-    UNION ALL
-    SELECT l.provider, count(*) FILTER (WHERE l.attempts = 0), count(*) FILTER (WHERE l.attempts = 0), 0, 0,
-           coalesce(sum(l.cost_usd), 0) - coalesce(sum(paid.cost_usd), 0), 0
-    FROM (
-        SELECT id FROM accounting_ledgerentry WHERE attempt_count = 0
-        UNION SELECT entry_id FROM accounting_adjustment
-    ) odd
-    JOIN ledger l ON l.entry_id = odd.id
-    CROSS JOIN LATERAL (
-        SELECT sum(a.cost_usd) AS cost_usd FROM accounting_attempt a WHERE a.entry_id = l.entry_id) paid
-    WHERE l.cost_usd IS NOT NULL AND l.state <> 'held'
-    GROUP BY l.provider
-) parts GROUP BY provider ORDER BY provider;
+    SELECT name, CASE WHEN dimension <> 'tag_null' THEN value END AS value, requests, failed, input_tokens, output_tokens, cost_usd, unpriced
+    FROM accounting_spend WHERE dimension IN ('tag', 'tag_item', 'tag_null')
+) t GROUP BY name, value ORDER BY name, value;
+
+CREATE VIEW spend_by_provider AS
+SELECT name::varchar(100) AS provider, sum(requests)::bigint AS requests, sum(failed)::bigint AS failed,
+       sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens, sum(cost_usd) AS cost_usd,
+       sum(unpriced)::bigint AS unpriced
+FROM accounting_spend WHERE dimension = 'provider' GROUP BY name ORDER BY name;
 
 CREATE VIEW budget_status AS
 SELECT b.name AS budget, b.scope, coalesce(nullif(b.scope_value, ''), k.name) AS scope_value, b.mode, b.enabled,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+import re
+from typing import Final, cast
 
 from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication
@@ -17,6 +18,10 @@ from routing.exceptions import InvalidApiKey
 from routing.serving import refused
 from routing.serving.callers import identify, identify_in
 
+#: The headers with a key, as WSGI names them: Anthropic's, Azure's and Google's.
+_KEY_VARIABLES: Final = ("HTTP_X_API_KEY", "HTTP_API_KEY", "HTTP_X_GOOG_API_KEY")
+_GOOGLES: Final = re.compile(r"/v1beta/|/v1/models/[^?]*:\w+/?$")
+
 
 class Caller:
     """DRF's ``request.user``: the caller, for the views that ask for a key."""
@@ -28,7 +33,7 @@ class Caller:
 
 
 class KeyAuthentication(BaseAuthentication):
-    """``Authorization: Bearer``, ``x-api-key`` or ``api-key``."""
+    """``Authorization: Bearer``, ``x-api-key``, ``api-key`` or ``x-goog-api-key``; on Google's paths also ``?key=``."""
 
     def authenticate(self, request: Request) -> tuple[Caller, Key]:
         secret = presented_secret(request._request)
@@ -55,7 +60,15 @@ def presented_secret(request: HttpRequest) -> str | None:
     scheme, _, bearer = sent.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() == "bearer" and bearer.strip():
         return str(bearer.strip())
-    return sent.get("HTTP_X_API_KEY") or sent.get("HTTP_API_KEY") or None
+    return next((sent[name] for name in _KEY_VARIABLES if sent.get(name)), None) or _in_query(request)
+
+
+def _in_query(request: HttpRequest) -> str | None:
+    """Some of Google's clients have the key in the address. It is read on Google's paths alone, as addresses end in the
+    logs of whoever stands between; no log of ours has it."""
+    if "key=" not in request.META.get("QUERY_STRING", "") or not _GOOGLES.match(request.path):
+        return None
+    return request.GET.get("key") or None
 
 
 def caller_now(request: Request) -> tuple[Catalog, Key]:

@@ -21,11 +21,9 @@ from routing.exceptions import (
     NotFound,
     RequestTooLarge,
 )
+from routing.upstreams.kinds import PATHS
 
-SERVED = (
-    "POST /v1/chat/completions, /v1/responses, /v1/messages, /v1/embeddings, /v1/audio/speech, "
-    "/v1/audio/transcriptions and /v1/audio/translations, and GET /v1/models and /v1/budget"
-)
+SERVED = f"POST {', '.join(path for paths in PATHS.values() for path in paths)}, and GET /v1/models and /v1/budget"
 BROWSER_PATHS = ("/admin/", "/static/")  # all other paths answer in JSON, even paths that lead nowhere
 
 

@@ -29,6 +29,8 @@ class GatewayMiddleware:
         request.META["gateway.request_id"] = request_id
         response = self.handle(request)
         response["x-request-id"] = request_id
+        if "HTTP_ANTHROPIC_VERSION" in request.META:
+            response["request-id"] = request_id  # where Anthropic's clients look for it
         return response
 
 

@@ -25,7 +25,7 @@ from routing.exceptions import GatewayBusy, RateLimited
 #: A body that is no larger than this is read, however many bytes the others bring.
 SMALL_BYTES: Final = 64 * 1024
 #: Where a request has its place, for whoever reads its body.
-_META: Final = "gateway.place"
+META: Final = "gateway.place"
 
 
 @dataclass(slots=True)
@@ -125,13 +125,13 @@ class Places:
 def take(request: HttpRequest, key: Key) -> Place:
     """A place for the request. Raises RateLimited, GatewayBusy."""
     place = _places.take(key)
-    request.META[_META] = place
+    request.META[META] = place
     return place
 
 
 def place_of(request: HttpRequest) -> Place | None:
     """None: the request is served without a place, as those that spend nothing are."""
-    return request.META.get(_META)
+    return request.META.get(META)
 
 
 def _most_of(key: Key) -> int | None:

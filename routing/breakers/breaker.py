@@ -240,6 +240,14 @@ class Breakers:
         breaker = self._table.get(_name(step))
         return 0.0 if breaker is None else max(0.0, (breaker.open_until or 0.0) - time.monotonic())
 
+    def state_of(self, step: Step) -> str:
+        """``closed``, ``open`` or ``half_open``, for whoever only looks."""
+        breaker = self._table.get(_name(step))
+        open_until = None if breaker is None else breaker.open_until
+        if open_until is None:
+            return "closed"
+        return "open" if time.monotonic() < open_until else "half_open"
+
     def is_open(self, step: Step) -> bool:
         """Whether requests skip the deployment now. Unlike `lets_through`, it never makes the caller the probe."""
         breaker = self._table.get(_name(step))
@@ -411,6 +419,7 @@ breakers = Breakers()
 lets_through = breakers.lets_through
 admits = breakers.admits
 open_s = breakers.open_s
+state_of = breakers.state_of
 is_open = breakers.is_open
 succeeded = breakers.succeeded
 failed = breakers.failed

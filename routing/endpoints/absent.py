@@ -8,13 +8,15 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from routing.api.errors import SERVED
+from routing.endpoints.messages import rendering as messages_rendering
 from routing.exceptions import NotFound
 
 #: By what a path begins with, behind `/v1/`: what is not there, in the words of a sentence.
 ABSENT: Final = {
-    "responses": "Responses are not stored here, so none can be retrieved, cancelled or deleted",
+    "responses": "There is nothing else of responses here: none is compacted, and their ids begin with 'resp_'",
     "conversations": "Conversations are not stored here",
-    "realtime": "Realtime sessions are not served",
+    "chat/completions": "Chats are not stored here, so none can be retrieved, changed or deleted",
+    "realtime": "Realtime sessions are not served, over WebSocket or WebRTC: use chat completions or responses",
     "files": "Files are not stored here: send them in the request",
     "uploads": "Files are not stored here: send them in the request",
     "batches": "Batches are not served: send the requests one by one",
@@ -23,20 +25,24 @@ ABSENT: Final = {
     "threads": "Assistants and threads are not served: use chat completions or responses",
     "vector_stores": "Vector stores are not served",
     "fine_tuning": "Fine-tuning is not served",
-    "images": "Pictures are not made here",
+    "evals": "Evals are not served",
+    "containers": "Containers are not served",
+    "skills": "Skills are not stored here",
+    "chatkit": "ChatKit is not served",
+    "images": "Of the paths of pictures there are generations and edits",
     "videos": "Films are not made here",
     "audio": "Of the paths of sound there are speech, transcriptions and translations",
-    "moderations": "Moderations are not served",
-    "rerank": "Reranking is not served",
-    "completions": "Completions of the old kind are not served: use chat completions",
 }
 
 
 class AbsentView(APIView):
-    """Needs no key: it says nothing but what the documents say."""
+    """Needs no key: it says nothing but what the documents say. It says so in Anthropic's envelope to its clients."""
 
     authentication_classes = ()
 
     def initial(self, request: Request, *args: str, **path: str) -> NoReturn:
-        """Before the method is looked at: there is nothing to be asked in any way."""
+        """Before the method is looked at: there is nothing to be asked in any way. That is so for the GET that would
+        open a WebSocket, too, whose client reads the status and the body of a handshake that is refused."""
+        if "anthropic-version" in request.headers or path["name"].startswith("messages/"):
+            self.rendering = messages_rendering
         raise NotFound(f"{ABSENT[path['name']]}. There are {SERVED}.")

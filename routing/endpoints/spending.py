@@ -23,6 +23,7 @@ from routing.api import places
 from routing.api.authentication import Caller, KeyAuthentication
 from routing.api.disconnects import ClientConnection, WholeAnswer
 from routing.api.headers import TIMEOUT_VARIABLE, headers_of, headers_so_far, note_failure, parse_timeout_s, request_id
+from routing.endpoints.conversations import affinity_of
 from routing.exceptions import GatewayError, InternalError
 from routing.serving import admission, books, cascade, refused
 from routing.serving.admission import Admission
@@ -54,7 +55,7 @@ class Rendering(WholeRendering[C_contra], Protocol[C_contra]):
     """The same for an endpoint that streams, with a second function."""
 
     def frames(self, call: C_contra, alias: str) -> Frames:
-        """The frames in which a streamed answer is sent."""
+        """The frames in which a streamed answer is sent. They have a ``stream_type`` when they are no event stream."""
 
 
 class SpendingView(APIView):
@@ -86,7 +87,9 @@ def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering:
             timeout_s = parse_timeout_s(request.META.get(TIMEOUT_VARIABLE))
             call = parse(request._request, path, None if timeout_s is None else began.monotonic + timeout_s)
             client.watch()
-            admitted = admission.admit(call, cast(Caller, request.user).secret, request_id(request._request))
+            affinity = affinity_of(call, request.META)
+            secret = cast(Caller, request.user).secret
+            admitted = admission.admit(call, secret, request_id(request._request), affinity)
         except GatewayError as error:
             refused.note(error, request_id(request._request), key, call)
             raise
@@ -147,7 +150,7 @@ def _streamed(
 
     answer: LiveAnswer | LateAnswer
     frames = rendering.frames(call, call.alias)
-    content_type = "text/event-stream"
+    content_type = getattr(frames, "stream_type", "text/event-stream")
     if isinstance(frames, BareFrames) or opening.is_over(BEGIN_AFTER_S):
         served = opening.result()
         answer, headers = opened(served), headers_of(served)

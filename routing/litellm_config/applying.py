@@ -318,7 +318,8 @@ class _Application:
                 entry.litellm_provider, entry.base_model.removeprefix(f"{entry.litellm_provider}/")
             )
         others = dict.fromkeys(entry.other_costs, 1)
-        prices = price_map.chat_price({**listed, **others, **costs}, entry.litellm_provider)
+        mode = {"mode": entry.mode} if entry.mode else {}
+        prices = price_map.price_in({**listed, **others, **costs, **mode}, entry.litellm_provider, entry.model)
         if prices is None:
             self.unpriced[label] = None
             return

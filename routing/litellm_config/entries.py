@@ -24,13 +24,19 @@ T = TypeVar("T")
 
 #: The provider of a model name without a prefix. litellm's price map knows the provider of other names.
 _BARE_NAMES = (("gpt-", "openai"), ("chatgpt-", "openai"), ("o1", "openai"), ("o3", "openai"), ("o4", "openai"),
+               ("dall-e-", "openai"), ("chatgpt-image", "openai"),
                ("claude-", "anthropic"), ("gemini-", "gemini"))  # fmt: skip
-_SERVED_MODES = frozenset({"", "chat", "responses", "embedding", "audio_speech", "audio_transcription"})
-#: Beginnings of names of models for which there is no endpoint, and that the price map does not list without a prefix.
-_NOT_SERVED = ("dall-e", "gpt-image-", "text-moderation-", "omni-moderation-")
+_SERVED_MODES = frozenset(
+    {
+        "", "audio_speech", "audio_transcription", "chat", "completion", "embedding", "image_edit", "image_generation",
+        "moderation", "rerank", "responses",
+    }
+)  # fmt: skip
 _INFO = frozenset({"mode", "base_model"})
 #: litellm's way to OpenAI's Responses API. A chat completion asks the same model.
 _RESPONSES = "responses/"
+#: litellm's way to OpenAI's completions of the old kind. Its models are served by that endpoint here.
+_TEXT_COMPLETION = "text-completion-"
 DEAREST_USD = 99_000_000  # for a million tokens, or for one image: the most that fits into a price
 #: Nothing costs so much a token, not even a tenth: a price a million was written down as it stands.
 _ABSURD_USD_PER_TOKEN = Decimal("0.01")
@@ -67,6 +73,7 @@ class ModelEntry:
     weight: Decimal | None  # as in the file: LiteLLM also takes fractions
     base_model: str  # the model whose price applies, which an Azure deployment's name does not tell
     parameters: Mapping[str, Any] = field(default_factory=dict)  # Provider.parameters
+    mode: str = ""  # what the model is for, in LiteLLM's words
     other_costs: tuple[str, ...] = ()  # names of costs that a price here does not carry
     odd_costs: tuple[Remark, ...] = ()  # prices a million, by the look of them: what is odd about each
     order: Decimal = WITHOUT_ORDER
@@ -148,8 +155,6 @@ class EntryReader:
         place = f"{item.path}.litellm_params"
         if not wildcards.can_fill(alias, model):
             raise params["model"].refused("has a * for which model_name has none")
-        if model.rpartition("/")[2].startswith(_NOT_SERVED):
-            raise NotServed("there is no endpoint for such a model")
         provider, model = self._provider(params, model)
         mode = "" if "mode" not in info else str(info["mode"].value or "")
         mode = mode or price_map.mode_of(provider, model)
@@ -184,6 +189,7 @@ class EntryReader:
             first_token_timeout_s=self._seconds(params.get("stream_timeout")) or self.defaults.first_token_timeout_s,
             output_cap_tokens=(None if cap is None or cap.is_empty else self._or_leave_out(lambda: _cap(cap))),
             costs=costs,
+            mode=mode,
             weight=self._or_leave_out(lambda: _weight(params.get("weight"))),
             base_model=str(base_model.value) if base_model is not None and has_base_model else "",
             parameters=carried,
@@ -220,9 +226,10 @@ class EntryReader:
 
     def _provider(self, params: Mapping[str, Found], model: str) -> tuple[str, str]:
         given, where = params.get("custom_llm_provider"), params["model"]
+        model = model.removeprefix(_TEXT_COMPLETION)
         prefix, slash, rest = model.partition("/")
         if given is not None and not given.is_empty:
-            provider = given.text()
+            provider = given.text().removeprefix(_TEXT_COMPLETION)
             model = rest if slash and prefix == provider else model
         elif slash and is_known_provider(prefix):
             provider, model = prefix, rest

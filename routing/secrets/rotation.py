@@ -1,4 +1,5 @@
-"""Chooses a provider's key for a call: the keys take turns, and keys that rest or are out are skipped.
+"""Chooses a provider's key for a call: a conversation keeps its key, other calls take the keys in turn, and keys that
+rest or are out are skipped.
 
 A key that the provider answers with 429 rests for as long as the provider asks. A key that it answers with 401 or 403
 is out until its secret changes or :data:`OUT_S` has passed. When no better key is left, such a key is used all the
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,15 +47,24 @@ class ProviderKey:
         return provider.name, self.reference, hashlib.sha256(self.secret.encode("utf-8", "replace")).digest()
 
 
-def choose(provider: Provider, tried: Collection[str] = ()) -> ProviderKey | None:
+def choose(
+    provider: Provider,
+    tried: Collection[str] = (),
+    chance: Callable[[str], float] | None = None,
+    *,
+    takes_turn: bool = True,
+    prefers: Callable[[str], bool] | None = None,
+) -> ProviderKey | None:
     """The key for the next call; None when no reference leads to a key. Prefers, in this order:
 
+    - a key whose secret the call ``prefers``
     - a key whose reference is not in ``tried``
-    - a key that nothing speaks against, in turn
+    - a key that nothing speaks against: the conversation's, else in turn
     - of the resting keys, the key whose rest ends first
     - a key that is out
 
-    Raises UnknownStore or NotAllowed when the only reference does.
+    ``chance`` gives each key, by its name, the conversation's number; None: the call is no part of a conversation.
+    Without ``takes_turn`` the turn is only looked at. Raises UnknownStore or NotAllowed when the only reference does.
     """
     if len(provider.key_references) == 1:  # nearly always
         secret = references.read(provider.key_references[0])
@@ -62,11 +72,18 @@ def choose(provider: Provider, tried: Collection[str] = ()) -> ProviderKey | Non
     keys = _present(provider)
     if not keys:
         return None
+    if prefers is not None:
+        keys = [key for key in keys if prefers(key.secret)] or keys
     keys = [key for key in keys if key.reference not in tried] or keys
     now = time.monotonic()
     with _lock:
-        turn = _turns[provider.name] = _turns.get(provider.name, -1) + 1
-        order = keys[turn % len(keys) :] + keys[: turn % len(keys)]
+        if chance is None:
+            turn = _turns.get(provider.name, -1) + 1
+            if takes_turn:
+                _turns[provider.name] = turn
+            order = keys[turn % len(keys) :] + keys[: turn % len(keys)]
+        else:
+            order = sorted(keys, key=lambda key: chance(f"{provider.name}\0{key.reference}"))
         return min(order, key=lambda key: _badness(provider, key, now))  # of equal keys, min takes the first
 
 

@@ -6,7 +6,7 @@ is not, or when a refusal might come from an outdated snapshot, the decision is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -21,13 +21,16 @@ from accounting.models import BudgetMode
 from routing import catalog, exceptions
 from routing.catalog import Catalog, Step
 from routing.models import ChainKind
-from routing.serving.call import Call
+from routing.serving.affinity import Affinity
+from routing.serving.call import BoundCall, Call, askable
 from routing.serving.callers import identify_in
 from routing.serving.ceiling import Ceiling, Room
 from routing.upstreams.base import FailureKind, UpstreamError
-from routing.upstreams.kinds import PATHS, Kind, kind_of
+from routing.upstreams.kinds import Kind, can_serve, kind_of, paths_of
 
 SETTLE_MARGIN_S = 120  # beyond the chain's own time limits: no request can still need a hold that is older
+Chance = Callable[[str], float]
+LedgerHold = Callable[[HoldRequest], Hold]
 MAX_TURNS = 5  # when the configuration changes faster than this, the client gets a 503 instead of a loop
 
 
@@ -46,21 +49,30 @@ class Admission:
     passed_over: tuple[tuple[Step, UpstreamError], ...] = ()
     #: What the request's own budgets had left, when its output cap was narrowed for that; None: it was not.
     left_usd: Decimal | None = None
+    affinity: Affinity | None = None  # of the call's conversation
     #: Each step's ceiling is computed once, so that cover, record and settlement use the same amount.
     ceilings: dict[Step, Ceiling] = field(default_factory=dict, repr=False)
+
+    @property
+    def chance(self) -> Chance | None:
+        """What draws the call to deployments and provider keys. None: it is no part of a conversation."""
+        return chance_of(self.affinity)
 
     def ceiling(self, step: Step) -> Ceiling:
         """The step's ceiling at the price that was in force when the call was admitted."""
         ceiling = self.ceilings.get(step)
         if ceiling is None:
             price = self.catalog.price(step.provider.name, step.deployment.model, self.admitted_at)
-            room = Room.under(_budgets_of(step, self.catalog, self.call, self.key), self.key.limits)
+            room = Room.under(budgets_of(step, self.catalog, self.call, self.key), self.key.limits)
             ceiling = self.ceilings[step] = Ceiling.of(self.call, step, price, room.within(self.left_usd))
         return ceiling
 
     def chain(self, kind: ChainKind) -> tuple[Step, ...]:
         """The separate chain for prompts that are too long, or for content that is refused. Empty: it is not set."""
-        return self.catalog.chain(self.call.alias, kind, may_fall_back_to=self.key.may_fall_back_to)
+        steps = self.catalog.chain(
+            self.call.alias, kind, chance=self.chance, may_fall_back_to=self.key.may_fall_back_to
+        )
+        return askable(self.call, steps)
 
     def now_asking(self, call: Call) -> Admission:
         """The same admission for the rest of the client's call. Its ceilings are computed anew."""
@@ -117,12 +129,16 @@ class Admission:
         return tuple(rule for rule in rules if rule.counts_step(*place))
 
 
-def admit(call: Call, secret: str | None, request_id: str) -> Admission:
-    """Hold the call's money. When it raises a GatewayError, nothing was written."""
+def admit(
+    call: Call, secret: str | None, request_id: str, affinity: Affinity | None, hold: LedgerHold = ledger.hold
+) -> Admission:
+    """Hold the call's money. When it raises a GatewayError, nothing was written.
+
+    ``hold`` is the ledger's, or its rehearsal that holds nothing."""
     snapshot = catalog.current()
     for _ in range(MAX_TURNS):
         try:
-            return _admit(snapshot, call, secret, request_id)
+            return _admit(snapshot, call, secret, request_id, affinity=affinity, ledger_hold=hold)
         except refusals.ConfigurationChanged:
             snapshot = _fresh()
         except refusals.LedgerUnavailable:
@@ -145,24 +161,33 @@ def _fresh() -> Catalog:
         raise exceptions.LedgerUnavailable from None
 
 
-def _admit(snapshot: Catalog, call: Call, secret: str | None, request_id: str) -> Admission:
+def _admit(
+    snapshot: Catalog,
+    call: Call,
+    secret: str | None,
+    request_id: str,
+    *,
+    affinity: Affinity | None,
+    ledger_hold: LedgerHold,
+) -> Admission:
     """Hold the money of the first step of the chain whose budgets have room for it.
 
     When none has, the client hears why the first step could not be admitted."""
     key = identify_in(snapshot, secret)
-    steps = _steps(snapshot, call, key)
+    steps = steps_of(snapshot, call, key, affinity)
     if (missing := key.missing_tag(key.tags_of(call.tags))) is not None:
+        field = getattr(call, "tags_field", "metadata")  # as the call's dialect has it
         raise exceptions.MissingParameter(
             f"The API key '{key.name}' asks for the tag '{missing}' in each request. Send it in the body, as "
-            f'"metadata": {{"{missing}": "…"}}.',
-            param=f"metadata.{missing}",
+            f'"{field}": {{"{missing}": "…"}}.',
+            param=f"{field}.{missing}",
         )
     first: exceptions.BudgetRefused | None = None
     refused: list[refusals.BudgetRefusal] = []
     passed: list[tuple[Step, UpstreamError]] = []
     ceilings: dict[Step, Ceiling] = {}
     for place, step in enumerate(steps):
-        asked = _Asked(snapshot, call, key, request_id, steps[place:])
+        asked = Asked(snapshot, call, key, request_id, steps[place:], ledger_hold=ledger_hold)
         ceilings[step] = asked.ceiling
         try:
             admission = asked.hold(refused)
@@ -179,21 +204,30 @@ def _admit(snapshot: Catalog, call: Call, secret: str | None, request_id: str) -
             ceilings.update(admission.ceilings)
             if step not in admission.ceilings:
                 del ceilings[step]
-            return replace(admission, passed_over=tuple(passed), ceilings=ceilings)
+            return replace(admission, passed_over=tuple(passed), ceilings=ceilings, affinity=affinity)
     assert first is not None
     raise first
 
 
-class _Asked:
+class Asked:
     """The step that a call is to be admitted for: the first of ``steps``, which are those that are left."""
 
-    def __init__(self, snapshot: Catalog, call: Call, key: Key, request_id: str, steps: tuple[Step, ...]) -> None:
+    def __init__(
+        self,
+        snapshot: Catalog,
+        call: Call,
+        key: Key,
+        request_id: str,
+        steps: tuple[Step, ...],
+        *,
+        ledger_hold: LedgerHold,
+    ) -> None:
         self._snapshot, self._call, self._key, self._request_id = snapshot, call, key, request_id
-        self._steps = steps
+        self._steps, self._ledger_hold = steps, ledger_hold
         self._step = step = steps[0]
-        self._budgets = _budgets_of(step, snapshot, call, key)
+        self.budgets = budgets_of(step, snapshot, call, key)
         self._price = snapshot.price(step.provider.name, step.deployment.model, datetime.now(UTC))
-        self._room = Room.under(self._budgets, key.limits)
+        self._room = Room.under(self.budgets, key.limits)
         self.ceiling = self._ceiling_within(None)
 
     def _ceiling_within(self, left_usd: Decimal | None) -> Ceiling:
@@ -202,7 +236,7 @@ class _Asked:
     def _refused_again_by(self, refused: Sequence[refusals.BudgetRefusal]) -> refusals.BudgetRefusal | None:
         """A budget that has refused an earlier step, counts this one too, and has no room for it either. None: no such
         one, so the ledger is to be asked."""
-        ours = {rule.name for rule in self._budgets}
+        ours = {rule.name for rule in self.budgets}
         return next((refusal for refusal in refused if refusal.budget in ours and not self._fits(refusal)), None)
 
     def _fits(self, refusal: refusals.BudgetRefusal) -> bool:
@@ -219,24 +253,24 @@ class _Asked:
         if again is not None:
             raise exceptions.BudgetRefused(again)
         ceiling, left_usd = self.ceiling, None
-        if ceiling.unbounded is not None and any(rule.mode == BudgetMode.HARD for rule in self._budgets):
+        if ceiling.unbounded is not None and any(rule.mode == BudgetMode.HARD for rule in self.budgets):
             param = ceiling.unbounded.param
             raise exceptions.UnboundedCost(
                 f"The cost of '{param}' cannot be bounded, and a hard budget applies: {ceiling.unbounded}", param=param
             )
         try:
             try:
-                hold = ledger.hold(self._request(ceiling))
+                hold = self._ledger_hold(self._request(ceiling))
             except refusals.BudgetRefusal as refusal:
                 # The cap is ours and no client's, so a request that fits with a smaller one is not refused.
                 left_usd = refusal.limit_usd - refusal.spent_usd - refusal.held_usd
                 narrower = self._ceiling_within(left_usd)
                 if narrower == ceiling or narrower.hold_usd is None or narrower.hold_usd > left_usd:
                     raise
-                if any(rule.name == refusal.budget and rule.is_of_steps for rule in self._budgets):
+                if any(rule.name == refusal.budget and rule.is_of_steps for rule in self.budgets):
                     left_usd = None  # other steps have budgets of their own
                 ceiling = narrower
-                hold = ledger.hold(self._request(ceiling))
+                hold = self._ledger_hold(self._request(ceiling))
         except refusals.BudgetRefusal as refusal:
             fits_tokens = ceiling.output_cap_within(_room_usd(refusal))
             raise exceptions.BudgetRefused(refusal, fits_tokens, ceiling.hold_usd) from None
@@ -274,7 +308,7 @@ class _Asked:
             provider=step.provider.name,
             model=step.deployment.model,
             hold_usd=ceiling.hold_usd,
-            budgets=self._budgets,
+            budgets=self.budgets,
             streamed=call.streamed,
             end_user=key.end_user_of(call.end_user),
             tags=key.tags_of(call.tags),
@@ -284,7 +318,7 @@ class _Asked:
         )
 
 
-def _budgets_of(step: Step, snapshot: Catalog, call: Call, key: Key) -> tuple[BudgetRule, ...]:
+def budgets_of(step: Step, snapshot: Catalog, call: Call, key: Key) -> tuple[BudgetRule, ...]:
     return applicable(
         snapshot.budgets,
         key_id=key.id,
@@ -299,17 +333,24 @@ def _spent_usd(attempts: Iterable[AttemptRecord]) -> Decimal:
     return sum((attempt.cost_usd for attempt in attempts if attempt.cost_usd is not None), Decimal(0))
 
 
-def _steps(snapshot: Catalog, call: Call, key: Key) -> tuple[Step, ...]:
+def steps_of(snapshot: Catalog, call: Call, key: Key, affinity: Affinity | None) -> tuple[Step, ...]:
     """The call's chain. Raises a GatewayError when the alias is not there, or is not for this key."""
     snapshot.alias_for(key, call.alias)
-    steps = snapshot.chain(call.alias, may_fall_back_to=key.may_fall_back_to)
+    steps = snapshot.chain(call.alias, chance=chance_of(affinity), may_fall_back_to=key.may_fall_back_to)
     if not steps:
         raise exceptions.ModelNotFound(call.alias, [name for name in snapshot.aliases_of(key) if name != call.alias])
-    fitting = tuple(step for step in steps if _kind_of(step) in (None, call.kind))
+    fitting = tuple(step for step in steps if can_serve(_kind_of(step), call.kind))
     if not fitting:
         kind = _kind_of(steps[0]) or call.kind
-        raise exceptions.WrongKind(call.alias, kind, call.kind, PATHS.get(kind, ()))
-    return fitting
+        raise exceptions.WrongKind(call.alias, kind, call.kind, paths_of(kind, call.alias)[:1])
+    able = askable(call, fitting)
+    if isinstance(call, BoundCall) and not able:
+        raise call.nobody_to_ask()
+    return able
+
+
+def chance_of(affinity: Affinity | None) -> Chance | None:
+    return None if affinity is None else affinity.chance
 
 
 def _kind_of(step: Step) -> Kind | None:

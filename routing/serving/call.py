@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
-from typing import Final, Protocol, cast
+from typing import Final, Protocol, cast, runtime_checkable
 
 from accounting.tags import Tags
 from accounting.usage import Meter, Tier, Usage
 from routing.catalog import Step
+from routing.exceptions import GatewayError
 from routing.upstreams.base import AnswerStream, Json, Leash, Upstream, UpstreamRequest, WholeAnswer
 from routing.upstreams.kinds import Kind
 
@@ -39,7 +40,7 @@ class Quantities:
     output_cap_tokens: int  # of each answer
     capped_by: CappedBy = CappedBy.CLIENT
     answers: int = 1  # how many are asked for at once
-    predicted_tokens: int = 0  # of each answer, which may be billed as output beyond the cap
+    predicted_tokens: int = 0  # of each answer, which may be billed as output beyond the cap; a research's thoughts too
     tier: Tier = Tier.STANDARD  # that is asked for
     tiers: frozenset[Tier] = frozenset({Tier.STANDARD})  # in which the step may be served
     units: Mapping[str, Decimal] = field(default_factory=dict)  # what is not tokens, by name: searches
@@ -163,6 +164,24 @@ class StreamedCall(Call, Protocol):
 
     def continuation(self, partial: Partial, said_tokens: int) -> Call:
         """The call that asks for the rest of the answer. ``said_tokens`` is how long it is so far."""
+
+
+@runtime_checkable
+class BoundCall(Protocol):
+    """A call that not every step can answer, because it goes on from what a provider keeps."""
+
+    def may_ask(self, step: Step) -> bool: ...
+
+    def prefers_key(self, secret: str) -> bool:
+        """Whether the provider keeps it for the account of this key."""
+
+    def nobody_to_ask(self) -> GatewayError:
+        """The refusal when no step of the chain may be asked."""
+
+
+def askable(call: Call, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Those of the steps that could answer."""
+    return tuple(step for step in steps if call.may_ask(step)) if isinstance(call, BoundCall) else steps
 
 
 def as_streamed(call: Call) -> StreamedCall:

@@ -29,7 +29,7 @@ from routing.secrets.references import UnknownStore
 from routing.secrets.rotation import ProviderKey
 from routing.serving.admission import Admission
 from routing.serving.attempts import Answer, Clock, Failed, OpenStream, Served, counted, record_attempt
-from routing.serving.call import Client, Partial, Unbounded, as_streamed
+from routing.serving.call import BoundCall, Client, Partial, Unbounded, as_streamed
 from routing.serving.decisions import (
     CHAIN_OF,
     OF_THE_KEY,
@@ -290,7 +290,9 @@ class _Cascade(Generic[Answer]):
         step = visit.step
         visit.key = None
         try:
-            key = rotation.choose(step.provider, visit.tried_keys)
+            call = self._admission.call
+            prefers = call.prefers_key if isinstance(call, BoundCall) else None
+            key = rotation.choose(step.provider, visit.tried_keys, self._admission.chance, prefers=prefers)
         except (UnknownStore, NotAllowed) as error:
             raise UpstreamError(FailureKind.NO_KEY, str(error)) from None
         if key is None:

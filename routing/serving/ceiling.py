@@ -20,6 +20,10 @@ from routing.upstreams.tiers import is_priced_apart
 #: What a model makes that is billed by the piece. A price of these alone, beside tokens at 0, is not a free model.
 MADE: Final = frozenset({Meter.IMAGE, Meter.OUTPUT_SECOND, Meter.OUTPUT_CHARACTER})
 
+#: A request that asks for the priority tier holds for at least so many tokens of input, however short its text is. What
+#: a provider adds to a prompt is not documented, and there each token of it may cost twice as much as elsewhere.
+LEAST_INPUT_TOKENS_AT_PRIORITY: Final = 1_024
+
 #: So many requests whose clients set no output cap run at once under a hard budget, however small it is.
 AT_ONCE: Final = 20
 
@@ -73,6 +77,8 @@ class Ceiling:
             most = call.ceiling(step)
         except Unbounded as error:
             most, unbounded = error.bounded, error
+        if most.tier is Tier.PRIORITY and is_priced_apart(step.provider.litellm_provider, most.tier):
+            most = replace(most, input_tokens=max(most.input_tokens, LEAST_INPUT_TOKENS_AT_PRIORITY))
         if most.capped_by is CappedBy.MODEL:
             most = replace(most, output_cap_tokens=room.output_cap(most, price))
         if price is None:

@@ -182,6 +182,45 @@ class Upstream(Protocol):
         """The same as a stream. Each chunk has the provider's event as ``native``, and its bytes as ``raw``; what it
         says is beside them as in a chunk of a chat completion, with ``choices`` empty when it says nothing."""
 
+    def responses(self, request: UpstreamRequest) -> WholeAnswer:
+        """OpenAI's Responses, of a request in that format. Only where `responses_dialect.speaks`. Raises
+        UpstreamError."""
+
+    def responses_stream(self, request: UpstreamRequest) -> AnswerStream:
+        """The same as a stream. Each chunk has the provider's event as ``native``; what it says is beside it as in a
+        chunk of a chat completion, with ``choices`` empty when it says nothing."""
+
+    def responses_kept(self, request: UpstreamRequest, method: str, resource: str) -> Json:
+        """What the provider keeps of a response, by HTTP's method and the path behind its address: ``responses/…``.
+        It costs nothing. Raises UpstreamError."""
+
+    def contents(self, request: UpstreamRequest) -> WholeAnswer:
+        """Google's generateContent, of a request in that format. Only where the provider's row has that dialect."""
+
+    def contents_stream(self, request: UpstreamRequest) -> AnswerStream:
+        """The same as a stream, whose chunks are as those of :meth:`messages_stream`, without ``raw``."""
+
+    def complete(self, request: UpstreamRequest) -> WholeAnswer:
+        """OpenAI's completions of the old kind, of a request in that format; the answer is put into chat's shape. Only
+        where :func:`routing.upstreams.completions.is_native` says that the provider has them. Raises UpstreamError."""
+
+    def complete_stream(self, request: UpstreamRequest) -> AnswerStream:
+        """The same as a stream."""
+
+    def draw(self, request: UpstreamRequest) -> WholeAnswer:
+        """OpenAI's pictures, of a request in its format; with files as ``image``, these are changed. Raises
+        UpstreamError."""
+
+    def draw_stream(self, request: UpstreamRequest) -> AnswerStream:
+        """The same as a stream, in one event a picture where the provider does not stream. Each chunk has the event
+        as ``native``."""
+
+    def moderate(self, request: UpstreamRequest) -> WholeAnswer:
+        """OpenAI's moderations, of a request in its format. Raises UpstreamError."""
+
+    def rerank(self, request: UpstreamRequest) -> WholeAnswer:
+        """Documents put in order, of a request in Cohere's format. Raises UpstreamError."""
+
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         """OpenAI's embeddings, of a request in its format. Raises UpstreamError.
 

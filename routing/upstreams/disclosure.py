@@ -55,6 +55,7 @@ def allowed_file(path: str) -> Path:
     return place
 
 
+@lru_cache(maxsize=1024)
 def _is_our_own(name: str) -> bool:
     return any(fnmatchcase(name.upper(), pattern) for pattern in _OUR_OWN)
 

@@ -15,10 +15,10 @@ from time import monotonic
 from typing import Any, Final
 
 from accounting.usage import Usage, UsageSource
-from routing.upstreams import errors, litellm_import
+from routing.upstreams import errors
 from routing.upstreams.answers import loads
 from routing.upstreams.base import Deployment, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
-from routing.upstreams.estimate import count_text
+from routing.upstreams.estimate import count_text, text_of_tokens
 from routing.upstreams.http.transport import Whole
 from routing.upstreams.providers import ProviderFacts, facts_of
 
@@ -104,15 +104,15 @@ def _asked(body: Mapping[str, Any], deployment: Deployment, row: ProviderFacts) 
 
 def _text_of(tokens: list[int]) -> str:
     """Tokens of OpenAI's embedding models as text. LangChain's client sends them, whatever model is asked."""
-    try:
-        return str(litellm_import.load().decode(model="", tokens=tokens))
-    except Exception:  # noqa: BLE001 - litellm's tokenizer raises what it likes for a number that is no token
+    text = text_of_tokens(tokens)
+    if text is None:
         raise UpstreamError(
             FailureKind.BAD_REQUEST,
             "This provider reads text, and the tokens in 'input' are not those of OpenAI's embedding models",
             http_status=400,
             param="input",
-        ) from None
+        )
+    return text
 
 
 def _vectors(answer: WholeAnswer, expected: int) -> list[Any]:

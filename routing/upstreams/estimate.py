@@ -37,6 +37,16 @@ def count_text(text: str, model: str) -> int:
     return int(litellm_import.load().token_counter(model=model, text=text)) if text else 0
 
 
+def text_of_tokens(tokens: list[int]) -> str | None:
+    """Tokens of OpenAI's models as text: those of its embeddings, its old completions and all models up to GPT-4.
+
+    None: they are no tokens of these."""
+    try:
+        return str(litellm_import.load().decode(model="", tokens=tokens))
+    except Exception:  # noqa: BLE001 - litellm's tokenizer raises what it likes for a number that is no token
+        return None
+
+
 def _count_input(body: Mapping[str, Any], model: str) -> int:
     messages, media_tokens = _without_media(body["messages"])
     tools = body.get("tools")

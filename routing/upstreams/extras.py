@@ -69,6 +69,11 @@ _FUNCTION_FIELDS: Final = _set("arguments cache_control description input_schema
 _ANTHROPIC_SEARCHES: Final = {"low": 1, "medium": 5, "high": 10}
 #: What a search's results come to at most. Not documented; it is more than has been seen.
 TOKENS_A_SEARCH: Final = 25_000
+#: What one deep research of Perplexity's comes to at most. Not documented either. Published usages have up to 54
+#: searches, 19,028 tokens of citations and 193,947 of reasoning, which the output cap does not bound.
+RESEARCH_SEARCHES: Final = 200
+RESEARCH_CITATION_TOKENS: Final = 250_000
+RESEARCH_REASONING_TOKENS: Final = 500_000
 _SEARCH: Final = quantity_name(Meter.SEARCH)
 
 
@@ -87,6 +92,7 @@ class Extras:
     needs: Mapping[str, Meter] = field(default_factory=dict)  # parameter → what must have a price of its own
     readings: int = 1  # how often the provider reads the input
     further_input_tokens: int = 0  # what it reads besides
+    further_output_tokens: int = 0  # what it thinks beside the answer, whatever the output cap
     unbounded: Unlimited | None = None
 
 
@@ -117,18 +123,20 @@ def extras(body: Mapping[str, Any], found: Suspects, deployment: Deployment) -> 
     if _searches_always(deployment):
         judged.units[_SEARCH] = Decimal(1)
         judged.needs.setdefault("model", Meter.SEARCH)
-        if "deep-research" in deployment.model:
-            judged.refuse("model", "how often it searches, and what it reads, is not bounded")
+        if _researches(deployment):
+            judged.units[_SEARCH] = Decimal(RESEARCH_SEARCHES)
+            judged.further_input_tokens = RESEARCH_CITATION_TOKENS
+            judged.further_output_tokens = RESEARCH_REASONING_TOKENS
     return judged.extras()
 
 
 def with_fees(usage: Usage, deployment: Deployment) -> Usage:
     """The usage with the searches that the provider bills for. Some bill one a request, however often they search."""
-    if _searches_always(deployment) and "deep-research" not in deployment.model:
+    if _searches_always(deployment) and not _researches(deployment):
         size = next((name for name in usage.quantities if name.startswith(f"{_SEARCH}:")), _SEARCH)
         others = {name: amount for name, amount in usage.quantities.items() if name != _SEARCH}
         return replace(usage, quantities={**others, size: Decimal(1)})
-    if _bills_a_grounded_prompt(deployment) and usage.quantities.get(_SEARCH, 0) > 1:
+    if bills_a_grounded_prompt(deployment) and usage.quantities.get(_SEARCH, 0) > 1:
         return replace(usage, quantities={**usage.quantities, _SEARCH: Decimal(1)})
     return usage
 
@@ -146,13 +154,21 @@ class _Judged:
     needs: dict[str, Meter] = field(default_factory=dict)
     readings: int = 1
     further_input_tokens: int = 0
+    further_output_tokens: int = 0
     unbounded: Unlimited | None = None
 
     def refuse(self, param: str, why: str) -> None:
         self.unbounded = self.unbounded or Unlimited(param, why)
 
     def extras(self) -> Extras:
-        return Extras(self.units, self.needs, self.readings, self.further_input_tokens, self.unbounded)
+        return Extras(
+            self.units,
+            self.needs,
+            self.readings,
+            self.further_input_tokens,
+            self.further_output_tokens,
+            self.unbounded,
+        )
 
 
 def _judge(name: str, value: Any, deployment: Deployment, judged: _Judged) -> None:
@@ -191,7 +207,7 @@ def _judge_modalities(value: Any, judged: _Judged) -> None:
 def _judge_search(value: Any, deployment: Deployment, judged: _Judged) -> None:
     if _searches_always(deployment):
         return  # it searches by itself, once
-    if _bills_a_grounded_prompt(deployment):
+    if bills_a_grounded_prompt(deployment):
         searches = 1
     elif deployment.litellm_provider == "anthropic" and isinstance(value, dict):
         size = asked_search(value, deployment)["search_context_size"]
@@ -214,7 +230,12 @@ def _searches_always(deployment: Deployment) -> bool:
     return "-search-preview" in deployment.model and deployment.litellm_provider in ("openai", "azure")
 
 
-def _bills_a_grounded_prompt(deployment: Deployment) -> bool:
+def _researches(deployment: Deployment) -> bool:
+    """Models that search, read and think as often as they like, and are billed for each of it."""
+    return deployment.litellm_provider == "perplexity" and "deep-research" in deployment.model
+
+
+def bills_a_grounded_prompt(deployment: Deployment) -> bool:
     """Gemini up to 2.5 bills a prompt that was grounded in a search, and not what was found; Gemini 3, each search.
     https://ai.google.dev/gemini-api/docs/google-search#pricing"""
     return deployment.litellm_provider == "gemini" and deployment.model.startswith(("gemini-1", "gemini-2"))

@@ -67,6 +67,9 @@ _INCLUSIVE = frozenset({"xai"})
 _CACHED_SHARE = {"fireworks_ai": Decimal("0.5")}
 
 
+#: Modes whose models are not billed as a chat is, by input and output.
+_OF_THEIR_OWN = frozenset({"image_generation", "image_edit", "moderation", "rerank"})
+
 #: What litellm lets stand between a provider and its model: by which of its APIs the model is asked, and where it is.
 _ROUTE = re.compile(
     r"(?:converse|converse_like|invoke|responses|global|global-standard|eu|us|[a-z]{2}(?:-gov)?-[a-z]+-\d)/"
@@ -84,9 +87,14 @@ def costs_of(litellm_provider: str, model: str) -> Mapping[str, Any]:
     prices = litellm_import.load().model_cost
     for name in _names_of(litellm_provider, model):
         entry: Mapping[str, Any] | None = prices.get(f"{litellm_provider}/{name}") or prices.get(name)
-        if entry is not None and str(entry.get("litellm_provider", "")).startswith(litellm_provider):
+        if entry is not None and _provider_of(entry).startswith(litellm_provider):
             return entry
     return {}
+
+
+def _provider_of(entry: Mapping[str, Any]) -> str:
+    """litellm has a name of its own for OpenAI's models that only complete a text."""
+    return str(entry.get("litellm_provider", "")).removeprefix("text-completion-")
 
 
 def _names_of(litellm_provider: str, model: str) -> Iterator[str]:
@@ -114,9 +122,20 @@ def mode_of(litellm_provider: str, model: str) -> str:
     return str(costs_of(litellm_provider, model).get("mode") or "")
 
 
+def chats_too(litellm_provider: str, model: str) -> bool:
+    """Whether a model that makes pictures is asked for them in a chat, too."""
+    return "/v1/chat/completions" in (costs_of(litellm_provider, model).get("supported_endpoints") or ())
+
+
+def abilities_of(litellm_provider: str, model: str) -> Mapping[str, bool]:
+    """What the map says that the model can or cannot do: ``supports_vision`` and the like."""
+    entry = costs_of(litellm_provider, model)
+    return {name: value for name, value in entry.items() if name.startswith("supports_") and isinstance(value, bool)}
+
+
 def provider_of(model: str) -> str:
     """litellm's provider of a model that is named without a provider; empty when the map does not know the model."""
-    return str(litellm_import.load().model_cost.get(model, {}).get("litellm_provider") or "")
+    return _provider_of(litellm_import.load().model_cost.get(model, {}))
 
 
 def is_litellm_provider(name: str) -> bool:
@@ -125,9 +144,17 @@ def is_litellm_provider(name: str) -> bool:
 
 
 def price_of(litellm_provider: str, model: str) -> PriceList | None:
-    """The list price of a provider's model, its images of all sizes included; None when the map does not have it."""
+    """The list price of a provider's model, its images of all sizes included; None when the map does not have it, and
+    when the model chats and is billed by something else than its tokens (:func:`chat_price`)."""
+    entry = costs_of(litellm_provider, model)
+    listed = read(entry, litellm_provider)
+    if listed is not None and entry.get("mode") == "chat" and _is_billed_otherwise(entry, listed):
+        return None
+    return _with_sizes(listed, litellm_provider, model)
+
+
+def _with_sizes(listed: PriceList | None, litellm_provider: str, model: str) -> PriceList | None:
     rates = {rate.place: rate for rate in _image_sizes(litellm_provider, model)}
-    listed = read(costs_of(litellm_provider, model), litellm_provider)
     rates |= {} if listed is None else {rate.place: rate for rate in listed.rates}
     return PriceList(tuple(rates.values())) if rates else None
 
@@ -195,6 +222,13 @@ def chat_price(entry: Mapping[str, Any], litellm_provider: str) -> PriceList | N
     if prices is None or Meter.INPUT not in rates or Meter.OUTPUT not in rates:
         return None
     return None if _is_billed_otherwise(entry, prices) else prices
+
+
+def price_in(entry: Mapping[str, Any], litellm_provider: str, model: str) -> PriceList | None:
+    """The price in an entry, whatever the model is for; None when it does not say what all of it costs."""
+    if str(entry.get("mode") or "") not in _OF_THEIR_OWN:
+        return chat_price(entry, litellm_provider)
+    return _with_sizes(read(entry, litellm_provider), litellm_provider, model)
 
 
 def _is_billed_otherwise(entry: Mapping[str, Any], prices: PriceList) -> bool:

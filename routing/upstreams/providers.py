@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 #: `relay`: speaks OpenAI's format. `translate`: by litellm's provider classes. `sdk`: by `litellm.completion()`.
 Way = Literal["relay", "translate", "sdk"]
-Dialect = Literal["openai", "anthropic", "gemini"]
+Dialect = Literal["openai", "anthropic", "gemini", "responses"]
 
 #: Parameters of OpenAI's own platform. Other servers do not have them, and strict servers refuse their names.
 PLATFORM_PARAMETERS: Final = frozenset(
@@ -164,6 +164,8 @@ class ProviderFacts:
     #: How it is made to go on from a last assistant message: `message` alone, or the field that asks for it.
     prefill: str = ""
     embeds: Embeds = Embeds()
+    #: Whether it has `/completions` for all its models: one text in a call, or also several and tokens.
+    completes: Literal["", "text", "lists"] = ""
     life_signs: str = ""  # what it sends before the first token, while it thinks: `pings`, `comments` or nothing
     source: str = ""
 
@@ -179,9 +181,12 @@ def _variable(name: str) -> str:
 _BOTH: Final = (OLD_CAP, NEW_CAP)
 #: https://platform.openai.com/docs/api-reference/embeddings/create
 _EMBEDS_LIKE_OPENAI: Final = Embeds(reads_tokens=True, takes=_set("encoding_format user"))
+#: OpenAI's chat format, and its Responses beside it.
+_WITH_RESPONSES: Final[tuple[Dialect, ...]] = ("openai", "responses")
 _OPENAI: Final = ProviderFacts(
     "openai",
     base_url="https://api.openai.com/v1",
+    dialects=_WITH_RESPONSES,
     caps=(NEW_CAP, OLD_CAP),
     functions=True,
     developer=True,
@@ -213,6 +218,7 @@ _VLLM: Final = ProviderFacts(
     message_fields=_set("name reasoning reasoning_content"),
     takes=_VLLM_TAKES,
     embeds=Embeds(reads_tokens=True, takes=_set("encoding_format")),
+    completes="lists",
     source="https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
 )
 _OLLAMA: Final = ProviderFacts(
@@ -222,6 +228,7 @@ _OLLAMA: Final = ProviderFacts(
     message_fields=_set("name reasoning"),
     takes=_set("reasoning"),
     refuses=_set("logit_bias n parallel_tool_calls user"),
+    completes="text",
     source="https://docs.ollama.com/api/openai-compatibility",
 )
 
@@ -231,6 +238,7 @@ _RELAYED: Final = (
     replace(_ANY_SERVER, name="openai_like", key_variable=""),
     ProviderFacts(
         "litellm_proxy",
+        dialects=_WITH_RESPONSES,
         caps=_BOTH,
         functions=True,
         developer=True,
@@ -239,6 +247,7 @@ _RELAYED: Final = (
         takes=PLATFORM_PARAMETERS | ADDED_PARAMETERS,
         embeds=_EMBEDS_LIKE_OPENAI,
         any_metadata=True,
+        completes="lists",
         source="https://docs.litellm.ai/docs/completion/input",
     ),
     ProviderFacts(
@@ -260,6 +269,7 @@ _RELAYED: Final = (
         base_url="https://api.deepinfra.com/v1/openai",
         message_fields=_set("name reasoning_content"),
         takes=_set("chat_template_kwargs min_p prompt_cache_key repetition_penalty top_k"),
+        completes="text",
         source="https://deepinfra.com/docs/openai_api",
     ),
     ProviderFacts(
@@ -276,6 +286,7 @@ _RELAYED: Final = (
         "featherless_ai",
         base_url="https://api.featherless.ai/v1",
         takes=_set("min_p repetition_penalty top_k"),
+        completes="text",
         source="https://featherless.ai/docs/completions",
     ),
     ProviderFacts(
@@ -284,6 +295,7 @@ _RELAYED: Final = (
         caps=_BOTH,
         message_fields=_set("name reasoning_content"),
         takes=_set("metadata min_p prediction prompt_cache_key repetition_penalty service_tier thinking top_k"),
+        completes="lists",
         source="https://docs.fireworks.ai/api-reference/post-chatcompletions",
     ),
     ProviderFacts(
@@ -316,6 +328,7 @@ _RELAYED: Final = (
         message_fields=_set("name reasoning_content"),
         takes=_set("chat_template_kwargs min_p reasoning_format top_k"),
         refuses=_set("n"),
+        completes="text",
         source="https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md",
     ),
     ProviderFacts(
@@ -325,6 +338,7 @@ _RELAYED: Final = (
         message_fields=_set("name reasoning_content"),
         takes=_set("min_p top_k"),
         refuses=_set("n"),
+        completes="text",
         source="https://lmstudio.ai/docs/developer/openai-compat/chat-completions",
     ),
     ProviderFacts(
@@ -366,6 +380,7 @@ _RELAYED: Final = (
         "nebius",
         base_url="https://api.studio.nebius.ai/v1",
         takes=_VLLM_TAKES,
+        completes="lists",
         source="https://docs.studio.nebius.com/api-reference/inference/create-chat-completion",
     ),
     ProviderFacts(
@@ -387,6 +402,7 @@ _RELAYED: Final = (
     ProviderFacts(
         "openrouter",
         base_url="https://openrouter.ai/api/v1",
+        dialects=_WITH_RESPONSES,
         caps=_BOTH,
         message_fields=_set(
             "annotations cache_control images name reasoning reasoning_content reasoning_details refusal"
@@ -422,12 +438,14 @@ _RELAYED: Final = (
         key_variable="TOGETHERAI_API_KEY",
         message_fields=_set("name reasoning reasoning_content"),
         takes=_set("chat_template_kwargs min_p reasoning repetition_penalty top_k"),
+        completes="text",
         source="https://docs.together.ai/reference/chat-completions-1",
     ),
     replace(_VLLM, name="vllm"),
     ProviderFacts(
         "xai",
         base_url="https://api.x.ai/v1",
+        dialects=_WITH_RESPONSES,
         caps=(NEW_CAP, OLD_CAP),
         message_fields=_set("user.name reasoning_content refusal"),
         takes=_set("search_parameters"),
@@ -477,7 +495,7 @@ _BY_SDK: Final = tuple(
         way="sdk",
         key_variable=_KEY_VARIABLES.get(name, ""),
         keyless=name in _CLOUDS,
-        dialects=(),
+        dialects=("responses",) if name == "azure" else (),
         embeds=_EMBEDS_BY_SDK.get(name, Embeds()),
     )
     for name in _set(

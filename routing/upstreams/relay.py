@@ -13,7 +13,16 @@ from time import monotonic
 from typing import Any, Final, TypeVar
 
 from accounting.usage import Usage
-from routing.upstreams import embeddings, errors, sound
+from routing.upstreams import (
+    completions,
+    embeddings,
+    errors,
+    images,
+    moderations,
+    openai_responses,
+    rerank,
+    sound,
+)
 from routing.upstreams.answers import (
     TEXTS,
     Calls,
@@ -64,6 +73,57 @@ class Relay:
 
     def messages_stream(self, request: UpstreamRequest, headers: Mapping[str, str]) -> LiveStream:
         raise cannot("The provider does not speak Anthropic's format", "model")
+
+    def responses(self, request: UpstreamRequest) -> WholeAnswer:
+        return openai_responses.ask(request, _address(request, "application/json", "responses"))
+
+    def responses_stream(self, request: UpstreamRequest) -> LiveStream:
+        return openai_responses.stream(request, _address(request, "text/event-stream", "responses"))
+
+    def responses_kept(self, request: UpstreamRequest, method: str, resource: str) -> Json:
+        return openai_responses.kept(request, _address(request, "application/json", resource), method)
+
+    def contents(self, request: UpstreamRequest) -> WholeAnswer:
+        raise cannot("The provider does not speak Google's format", "model")
+
+    def contents_stream(self, request: UpstreamRequest) -> LiveStream:
+        raise cannot("The provider does not speak Google's format", "model")
+
+    def complete(self, request: UpstreamRequest) -> WholeAnswer:
+        url, headers = _address(request, "application/json", "completions")
+        answer = post(url, headers, dumps(completions.asked(request, streamed=False)), request.timeouts)
+        return _read_whole(answer, request, completions.read)
+
+    def complete_stream(self, request: UpstreamRequest) -> LiveStream:
+        url, headers = _address(request, "text/event-stream", "completions")
+        body = dumps(completions.asked(request, streamed=True))
+        answer = post_stream(url, headers, body, request.timeouts, request.leash)
+        if isinstance(answer, Whole):
+            if answer.status != 200:
+                raise errors.from_response(answer.status, answer.headers, answer.body, secret=request.api_key)
+            answer = replayed(answer)
+        return LiveStream(
+            Chunks(
+                answer,
+                request.api_key,
+                completions.choices_of(request.body),
+                may_be_empty=may_be_empty(request.body),
+                read=completions.read,
+            )
+        )
+
+    def draw(self, request: UpstreamRequest) -> WholeAnswer:
+        return images.draw(*_address(request, "application/json", images.resource_of(request)), request)
+
+    def draw_stream(self, request: UpstreamRequest) -> LiveStream:
+        return images.draw_live(*_address(request, "text/event-stream", images.resource_of(request)), request)
+
+    def moderate(self, request: UpstreamRequest) -> WholeAnswer:
+        url, headers = _address(request, "application/json", "moderations")
+        return moderations.ask(request, url, headers)
+
+    def rerank(self, request: UpstreamRequest) -> WholeAnswer:
+        return rerank.ask(request)
 
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         url, headers = _address(request, "application/json", "embeddings")
@@ -159,21 +219,23 @@ def _address(request: UpstreamRequest, accept: str, resource: str) -> tuple[str,
     path, question, query = base_url.partition("?")
     if deployment.litellm_provider in ("ollama", "ollama_chat") and path.rstrip("/").count("/") == 2:
         path = f"{path.rstrip('/')}/v1"  # litellm's configurations give the address of Ollama's own API
+    if question and "?" in resource:
+        question = "&"
     return f"{path.rstrip('/')}/{resource}{question}{query}", headers
 
 
-def _read_whole(answer: Whole, request: UpstreamRequest) -> WholeAnswer:
+def _read_whole(answer: Whole, request: UpstreamRequest, read: Callable[[bytes], Any] = loads) -> WholeAnswer:
     api_key, is_silence_an_answer = request.api_key, may_be_empty(request.body)
     if answer.status != 200:
         raise errors.from_response(answer.status, answer.headers, answer.body, secret=api_key)
     request_id = errors.request_id(answer.headers, api_key)
     if is_stream(answer):
-        stream = LiveStream(Chunks(replayed(answer), api_key, 1, may_be_empty=is_silence_an_answer))
+        stream = LiveStream(Chunks(replayed(answer), api_key, 1, may_be_empty=is_silence_an_answer, read=read))
         return whole_answer(
             collected(stream), answer.status, request_id, may_be_empty=is_silence_an_answer, secret=api_key
         )
     try:
-        body = loads(answer.body)
+        body = read(answer.body)
     except ValueError:
         raise errors.malformed(answer.status, answer.headers, api_key) from None
     if error := errors.from_event(body, provider_request_id=request_id, secret=api_key):
@@ -204,8 +266,10 @@ class Chunks:
         *,
         may_be_empty: bool = False,
         calls_functions: bool = False,
+        read: Callable[[bytes], Any] = loads,
     ) -> None:
         self.dropped_params = dropped_params
+        self._loads = read  # an event's JSON, in chat's shape
         self.http_status = reader.status
         self.provider_request_id = errors.request_id(reader.headers, api_key)
         self.progress = Progress(may_be_empty=may_be_empty)
@@ -288,7 +352,7 @@ class Chunks:
 
         Raises UpstreamError when the event is an error."""
         try:
-            chunk = loads(data)
+            chunk = self._loads(data)
         except ValueError:
             chunk = None
         if type(chunk) is not dict:

@@ -22,7 +22,16 @@ from time import monotonic
 from typing import Any, Final
 
 from accounting.usage import Usage
-from routing.upstreams import azure, embeddings, errors, sound
+from routing.upstreams import (
+    azure,
+    embeddings,
+    errors,
+    image_translation,
+    images,
+    openai_responses,
+    rerank,
+    sound,
+)
 from routing.upstreams.answers import (
     Calls,
     cleaned,
@@ -76,6 +85,43 @@ class Sdk:
     def messages_stream(self, request: UpstreamRequest, headers: Mapping[str, str]) -> LiveStream:
         raise cannot("The provider does not speak Anthropic's format", "model")
 
+    def responses(self, request: UpstreamRequest) -> WholeAnswer:
+        return openai_responses.ask(request, _responses_address(request, "application/json", "responses"))
+
+    def responses_stream(self, request: UpstreamRequest) -> LiveStream:
+        return openai_responses.stream(request, _responses_address(request, "text/event-stream", "responses"))
+
+    def responses_kept(self, request: UpstreamRequest, method: str, resource: str) -> Json:
+        return openai_responses.kept(request, _responses_address(request, "application/json", resource), method)
+
+    def contents(self, request: UpstreamRequest) -> WholeAnswer:
+        raise cannot("The provider does not speak Google's format", "model")
+
+    def contents_stream(self, request: UpstreamRequest) -> LiveStream:
+        raise cannot("The provider does not speak Google's format", "model")
+
+    def complete(self, request: UpstreamRequest) -> WholeAnswer:
+        raise cannot("The provider has no completions of the old kind", "model")
+
+    def complete_stream(self, request: UpstreamRequest) -> LiveStream:
+        raise cannot("The provider has no completions of the old kind", "model")
+
+    def draw(self, request: UpstreamRequest) -> WholeAnswer:
+        if request.deployment.litellm_provider == "azure":
+            return images.draw(*azure.address(request, images.resource_of(request)), request)
+        return image_translation.draw(request)
+
+    def draw_stream(self, request: UpstreamRequest) -> LiveStream:
+        if request.deployment.litellm_provider == "azure":
+            return images.draw_live(*azure.address(request, images.resource_of(request)), request)
+        return LiveStream(images.Drawn(image_translation.draw(request), request))
+
+    def moderate(self, request: UpstreamRequest) -> WholeAnswer:
+        raise cannot("The provider has no moderations", "model")
+
+    def rerank(self, request: UpstreamRequest) -> WholeAnswer:
+        return rerank.ask(request)
+
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         return embeddings.embed(request, _embed)
 
@@ -91,6 +137,13 @@ class Sdk:
     def stream(self, request: UpstreamRequest) -> LiveStream:
         started = monotonic()
         return LiveStream(Answering(_complete(request, streamed=True), request, started))
+
+
+def _responses_address(request: UpstreamRequest, accept: str, resource: str) -> openai_responses.Address:
+    """Azure alone of these providers is asked without litellm: it speaks Responses as OpenAI does."""
+    if request.deployment.litellm_provider != "azure":
+        raise cannot("The provider does not speak Responses", "model")
+    return openai_responses.azure_address(request, accept, resource)
 
 
 def _read_whole(answer: Any, request: UpstreamRequest) -> WholeAnswer:

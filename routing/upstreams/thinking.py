@@ -46,5 +46,12 @@ def asks_to_think(body: Mapping[str, Any]) -> bool:
 
 
 def _asked(body: Mapping[str, Any]) -> object:
-    thinking = body.get("thinking")
-    return body.get("reasoning_effort") or (thinking.get("type") if isinstance(thinking, dict) else None)
+    thinking, reasoning = body.get("thinking"), body.get("reasoning")
+    config = body.get("generationConfig")  # of a body in Google's format
+    if isinstance(config, dict) and isinstance(googles := config.get("thinkingConfig"), dict):
+        return "disabled" if googles.get("thinkingBudget") == 0 else "enabled"
+    return (
+        body.get("reasoning_effort")
+        or (thinking.get("type") if isinstance(thinking, dict) else None)
+        or (reasoning.get("effort") if isinstance(reasoning, dict) else None)  # of Responses
+    )

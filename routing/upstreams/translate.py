@@ -11,7 +11,16 @@ from traceback import walk_tb
 from typing import Any, Final
 
 from accounting.usage import Usage
-from routing.upstreams import anthropic_messages, embeddings, errors, gemini_embeddings
+from routing.upstreams import (
+    anthropic_messages,
+    embeddings,
+    errors,
+    gemini_contents,
+    gemini_embeddings,
+    image_translation,
+    images,
+    rerank,
+)
 from routing.upstreams.answers import cleaned, dumps, ends_empty, loads, may_be_empty, speaks, whole_answer
 from routing.upstreams.base import QUIET, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.formats import Anthropic, Gemini, Prepared, WireFormat, dropped_params
@@ -25,8 +34,6 @@ from routing.upstreams.streams import LiveStream, Progress, collected, next_even
 from routing.upstreams.usage import usage_of
 
 FORMATS: Final[Mapping[str, WireFormat]] = {"anthropic": Anthropic(), "gemini": Gemini()}
-
-_TIER_HEADER: Final = "x-gemini-service-tier"
 
 #: With what litellm begins to repeat a request's messages.
 _CONVERSATION: Final = re.compile(r"[.\s]*Received (?:Messages=|- message=|tool call with)|Invalid Message passed in")
@@ -46,6 +53,39 @@ class Translate:
 
     def messages_stream(self, request: UpstreamRequest, headers: Mapping[str, str]) -> LiveStream:
         return anthropic_messages.stream(request, headers)
+
+    def responses(self, request: UpstreamRequest) -> WholeAnswer:
+        raise cannot("The provider does not speak Responses", "model")
+
+    def responses_stream(self, request: UpstreamRequest) -> LiveStream:
+        raise cannot("The provider does not speak Responses", "model")
+
+    def responses_kept(self, request: UpstreamRequest, method: str, resource: str) -> Json:
+        raise cannot("The provider keeps no responses", "model")
+
+    def contents(self, request: UpstreamRequest) -> WholeAnswer:
+        return gemini_contents.ask(request)
+
+    def contents_stream(self, request: UpstreamRequest) -> LiveStream:
+        return gemini_contents.stream(request)
+
+    def complete(self, request: UpstreamRequest) -> WholeAnswer:
+        raise cannot("The provider has no completions of the old kind", "model")
+
+    def complete_stream(self, request: UpstreamRequest) -> LiveStream:
+        raise cannot("The provider has no completions of the old kind", "model")
+
+    def draw(self, request: UpstreamRequest) -> WholeAnswer:
+        return image_translation.draw(request)
+
+    def draw_stream(self, request: UpstreamRequest) -> LiveStream:
+        return LiveStream(images.Drawn(image_translation.draw(request), request))
+
+    def moderate(self, request: UpstreamRequest) -> WholeAnswer:
+        raise cannot("The provider has no moderations", "model")
+
+    def rerank(self, request: UpstreamRequest) -> WholeAnswer:
+        return rerank.ask(request)
 
     def embed(self, request: UpstreamRequest) -> WholeAnswer:
         if request.deployment.litellm_provider == "gemini":
@@ -158,7 +198,7 @@ def _read_whole(wire: WireFormat, prepared: Prepared, answer: Whole, request: Up
         failed.http_status, failed.provider_request_id = answer.status, request_id
         failed.usage, failed.consumed = usage_of(body.get("usage")), True
         raise failed
-    tier = wire.service_tier(raw) or answer.headers.get(_TIER_HEADER)
+    tier = wire.service_tier(raw) or answer.headers.get(gemini_contents.TIER_HEADER)
     whole = whole_answer(
         body, answer.status, request_id, may_be_empty=may_be_empty(request.body), secret=request.api_key
     )
@@ -211,7 +251,7 @@ class Translated:
         self.dropped_params = prepared.dropped
         self.provider_request_id = errors.request_id(reader.headers, request.api_key)
         self.progress = Progress(may_be_empty=may_be_empty(request.body))
-        self.service_tier: str | None = reader.headers.get(_TIER_HEADER)
+        self.service_tier: str | None = reader.headers.get(gemini_contents.TIER_HEADER)
         self._reader = reader
         self._wire = wire
         self._prepared = prepared

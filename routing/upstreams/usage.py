@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from math import isfinite
 from typing import Any, Final
@@ -31,17 +32,15 @@ def usage_of(reported: object) -> Usage | None:
 
     Anthropic reports the uncached input alone. litellm has already added the cache reads and writes to `prompt_tokens`,
     as OpenAI counts. Some providers (xAI, Perplexity) count reasoning *beside* `completion_tokens`. Their total shows
-    that, or a part that is larger than its whole. Such tokens are added, because they are billed.
+    that, or a part that is larger than its whole, or a count of citations, which deep research alone has. Such tokens
+    are added, because they are billed.
     """
     if not isinstance(reported, Mapping):
         return None
-    if reported.get("prompt_tokens") is None and reported.get("completion_tokens") is None:
+    totals = _totals_of(reported)
+    if totals is None:
         return None
-    totals = [_number(reported.get(name)) for name in _TOTALS]
-    if None in totals:
-        _refuse(reported, _TOTALS)
-        return None
-    input_tokens, output_tokens = (total or 0 for total in totals)
+    input_tokens, output_tokens = totals
     prompt = _part(reported, "prompt_tokens_details", "prompt_token_details")
     completion = _part(reported, "completion_tokens_details")
     cached_tokens = (
@@ -52,7 +51,8 @@ def usage_of(reported: object) -> Usage | None:
     )
     reasoning_tokens = _count(completion, "reasoning_tokens") or _count(reported, "reasoning_tokens")
     beside_tokens = _count(reported, "total_tokens") - input_tokens - output_tokens
-    if reasoning_tokens and (beside_tokens == reasoning_tokens or reasoning_tokens > output_tokens):
+    is_beside = beside_tokens == reasoning_tokens or reasoning_tokens > output_tokens or "citation_tokens" in reported
+    if reasoning_tokens and is_beside:
         output_tokens += reasoning_tokens
     if cached_tokens > input_tokens:
         input_tokens += cached_tokens
@@ -71,6 +71,18 @@ def usage_of(reported: object) -> Usage | None:
         audio_output_tokens=_count(completion, "audio_tokens"),
         quantities=_searches(reported, prompt) | _images(completion, output_tokens),
     )
+
+
+def _totals_of(reported: Mapping[str, Any]) -> tuple[int, int] | None:
+    """What went in and what came out; None when neither was reported, or when one is absurd."""
+    given = reported.get("prompt_tokens"), reported.get("completion_tokens")
+    if given == (None, None):
+        return None
+    input_tokens, output_tokens = _number(given[0]), _number(given[1])
+    if input_tokens is None or output_tokens is None:
+        _refuse(reported, _TOTALS)
+        return None
+    return input_tokens, output_tokens
 
 
 def usage_of_messages(reported: object) -> Usage | None:
@@ -100,6 +112,143 @@ def usage_of_messages(reported: object) -> Usage | None:
     )
 
 
+def usage_of_response(response: object, asked: Mapping[str, Any]) -> Usage | None:
+    """The count of a response of OpenAI's, with the uses of the provider's own tools; None when nothing was reported,
+    or when it is absurd. ``asked``: the request, which says the size of a search's context.
+
+    https://platform.openai.com/docs/api-reference/responses/object#responses-object-usage ·
+    https://platform.openai.com/docs/pricing#built-in-tools"""
+    reported = response.get("usage") if isinstance(response, Mapping) else None
+    if not isinstance(response, Mapping) or not isinstance(reported, Mapping):
+        return None
+    counted = usage_of(
+        {
+            "prompt_tokens": reported.get("input_tokens"),
+            "completion_tokens": reported.get("output_tokens"),
+            "total_tokens": reported.get("total_tokens"),
+            "prompt_tokens_details": reported.get("input_tokens_details"),
+            "completion_tokens_details": reported.get("output_tokens_details"),
+        }
+    )
+    if counted is None:
+        return None
+    items = response.get("output")
+    return replace(counted, quantities={**counted.quantities, **_tools_of(items, asked)})
+
+
+def _tools_of(items: Any, asked: Mapping[str, Any]) -> dict[str, Decimal]:
+    """What the provider's own tools did that has a fee. Of the actions of a search, only a search has one; of the
+    interpreter, each container."""
+    searches = files = pictures = 0
+    containers = set()
+    for item in items if isinstance(items, list) else ():
+        match item.get("type") if isinstance(item, Mapping) else None:
+            case "web_search_call":
+                action = item.get("action")
+                searches += not isinstance(action, Mapping) or action.get("type") in (None, "search")
+            case "file_search_call":
+                files += 1
+            case "image_generation_call":
+                pictures += 1
+            case "code_interpreter_call" | "shell_call":
+                containers.add(str(item.get("container_id") or (item.get("environment") or {}).get("container_id")))
+    size = next(
+        (
+            tool["search_context_size"]
+            for tool in asked.get("tools") or ()
+            if isinstance(tool, Mapping) and tool.get("search_context_size") in ("low", "medium", "high")
+        ),
+        "",
+    )
+    found = {
+        quantity_name(Meter.SEARCH, size): searches,
+        quantity_name(Meter.TOOL_CALL, "file_search"): files,
+        quantity_name(Meter.TOOL_CALL, "image_generation"): pictures,
+        quantity_name(Meter.TOOL_CALL, "code_interpreter"): len(containers - {"None"}),
+    }
+    return {name: Decimal(count) for name, count in found.items() if count}
+
+
+def usage_of_contents(answer: Mapping[str, Any]) -> Usage | None:
+    """An answer of Gemini's, of which the count and what was searched for are read → Usage; None when nothing was
+    reported, or when it is absurd.
+
+    Thoughts are counted beside the answer, unless the total says otherwise. What a search of Google's found is not
+    billed, and what other tools of Google's read is.
+    https://ai.google.dev/api/generate-content#UsageMetadata"""
+    reported = answer.get("usageMetadata")
+    if not isinstance(reported, Mapping) or not reported:
+        return None
+    names = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "toolUsePromptTokenCount")
+    counts = [_number(reported.get(name)) for name in names]
+    if None in counts:
+        _refuse(reported, names)
+        return None
+    asked, said, thought, read = (count or 0 for count in counts)
+    output_tokens = said if asked + said + read == _count(reported, "totalTokenCount") else said + thought
+    searched = _queries(answer)
+    input_tokens = asked if searched else asked + read
+    images = min(_of_modality(reported.get("candidatesTokensDetails"), "IMAGE"), output_tokens)
+    return Usage(
+        input_tokens=input_tokens,
+        cached_input_tokens=min(_count(reported, "cachedContentTokenCount"), input_tokens),
+        audio_input_tokens=min(_of_modality(reported.get("promptTokensDetails"), "AUDIO"), input_tokens),
+        output_tokens=output_tokens,
+        reasoning_tokens=min(thought, output_tokens),
+        audio_output_tokens=min(_of_modality(reported.get("candidatesTokensDetails"), "AUDIO"), output_tokens),
+        quantities=({quantity_name(Meter.SEARCH): Decimal(len(searched))} if searched else {})
+        | ({quantity_name(Meter.IMAGE_OUTPUT): Decimal(images)} if images else {}),
+    )
+
+
+def _of_modality(details: object, modality: str) -> int:
+    """The tokens of one modality in a list of such counts."""
+    parts = [part for part in details if isinstance(part, Mapping)] if isinstance(details, list) else []
+    return sum(_count(part, "tokenCount") for part in parts if part.get("modality") == modality)
+
+
+def _queries(answer: Mapping[str, Any]) -> set[str]:
+    """What Google was asked to search for, each query once."""
+    candidates = answer.get("candidates")
+    found: set[str] = set()
+    for candidate in candidates if isinstance(candidates, list) else ():
+        queries = (
+            _part(candidate, "groundingMetadata").get("webSearchQueries") if isinstance(candidate, Mapping) else None
+        )
+        found |= (
+            {query for query in queries if isinstance(query, str) and query} if isinstance(queries, list) else set()
+        )
+    return found
+
+
+def usage_of_pictures(reported: object) -> Usage | None:
+    """A `usage` object of OpenAI's pictures → Usage; None when no tokens were reported, or when they are absurd.
+
+    Without details all output is pictures. Gemini's thoughts are in the total alone.
+    https://platform.openai.com/docs/api-reference/images/object"""
+    if not isinstance(reported, Mapping):
+        return None
+    names = ("input_tokens", "output_tokens", "total_tokens")
+    counts = [_number(reported.get(name)) for name in names]
+    if None in counts:
+        _refuse(reported, names)
+        return None
+    input_tokens, output_tokens, total = (count or 0 for count in counts)
+    output_tokens = max(output_tokens, total - input_tokens)
+    if not input_tokens and not output_tokens:
+        return None
+    given, made = _part(reported, "input_tokens_details"), _part(reported, "output_tokens_details")
+    looked_at = min(_count(given, "image_tokens"), input_tokens)
+    pictures = min(_count(made, "image_tokens") if made else _count(reported, "output_tokens"), output_tokens)
+    counted = {Meter.IMAGE_INPUT: looked_at, Meter.IMAGE_OUTPUT: pictures}
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_input_tokens=min(_count(given, "cached_tokens"), input_tokens),
+        quantities={quantity_name(meter): Decimal(count) for meter, count in counted.items() if count},
+    )
+
+
 def _images(completion: Mapping[str, Any], output_tokens: int) -> dict[str, Decimal]:
     """The tokens of the pictures that a model has made, which may have a price of their own."""
     count = min(_count(completion, "image_tokens"), output_tokens)
@@ -108,14 +257,16 @@ def _images(completion: Mapping[str, Any], output_tokens: int) -> dict[str, Deci
 
 def _searches(reported: Mapping[str, Any], prompt: Mapping[str, Any]) -> dict[str, Decimal]:
     """The searches in the web that the provider has counted: Anthropic's `server_tool_use`, what litellm counts for
-    Gemini. Perplexity says the size of its one search."""
-    count = _count(_part(reported, "server_tool_use"), "web_search_requests") or _count(prompt, "web_search_requests")
-    if count:
-        return {quantity_name(Meter.SEARCH): Decimal(count)}
+    Gemini, Perplexity's `num_search_queries`. Perplexity says the size of its search as well, or alone."""
+    count = (
+        _count(_part(reported, "server_tool_use"), "web_search_requests")
+        or _count(prompt, "web_search_requests")
+        or _count(reported, "num_search_queries")
+    )
     size = reported.get("search_context_size")
     if size in ("low", "medium", "high"):
-        return {quantity_name(Meter.SEARCH, size): Decimal(1)}
-    return {}
+        return {quantity_name(Meter.SEARCH, size): Decimal(count or 1)}
+    return {quantity_name(Meter.SEARCH): Decimal(count)} if count else {}
 
 
 def reported_in(body: Mapping[str, Any]) -> object:
@@ -153,9 +304,10 @@ def together(former: object, reported: object) -> object:
 
 def conforming_usage(reported: object) -> dict[str, Any] | None:
     """The report with whole numbers as totals, as OpenAI's schema requires; None when the totals cannot be read."""
-    if not isinstance(reported, dict) or usage_of(reported) is None:
+    read = _totals_of(reported) if isinstance(reported, dict) else None
+    if read is None or not isinstance(reported, dict):
         return None
-    prompt_tokens, completion_tokens = (_number(reported.get(name)) or 0 for name in _TOTALS)
+    prompt_tokens, completion_tokens = read
     total_tokens = _number(reported.get("total_tokens")) or prompt_tokens + completion_tokens
     totals: dict[str, Any] = {
         "prompt_tokens": prompt_tokens,
@@ -183,12 +335,18 @@ def _part(of: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 
 def _count(of: Mapping[str, Any], name: str) -> int:
     """The count of a part. A value that cannot be read counts as 0."""
-    return _number(of.get(name)) or 0
+    value = of.get(name)
+    return 0 if value is None else _number(value) or 0
 
 
 def _shown(value: object) -> str:
     """What the log may have of a count. A text may be anything, our key too."""
     return repr(value)[:40] if value is None or isinstance(value, int | float) else f"a {type(value).__name__}"
+
+
+def counted_tokens(value: object) -> int:
+    """A count that stands alone; 0 when it cannot be read."""
+    return _number(value) or 0
 
 
 def _number(value: object) -> int | None:

@@ -336,6 +336,42 @@ def test_costs_of_every_tier_threshold_and_unit_move_over(tmp_path: Path) -> Non
     assert snapshot() == before
 
 
+KINDS = """
+model_list:
+  - {model_name: old, litellm_params: {model: text-completion-openai/davinci-002}}
+  - {model_name: painter, litellm_params: {model: openai/gpt-image-1-mini}}
+  - {model_name: imagen, litellm_params: {model: gemini/imagen-3.0-generate-001}}
+  - {model_name: own-painter, litellm_params: {model: openai/dall-e-3, output_cost_per_image: 0.04}, model_info: {mode: image_generation}}
+  - {model_name: moderator, litellm_params: {model: openai/omni-moderation-latest}}
+  - {model_name: ranker, litellm_params: {model: cohere/rerank-v3.5}}
+  - {model_name: token-ranker, litellm_params: {model: voyage/rerank-2.5}}
+"""  # noqa: E501
+
+
+def test_models_of_every_kind_move_over_with_their_prices(tmp_path: Path) -> None:
+    load(write(tmp_path, KINDS))
+    assert {"old", "painter", "imagen", "own-painter", "moderator", "ranker", "token-ranker"} <= set(
+        ModelAlias.objects.values_list("name", flat=True)
+    )
+
+    def usd(model: str, meter: Meter, qualifier: str = "") -> Decimal | None:
+        return rate(Price.objects.get(model=model), meter, qualifier=qualifier)
+
+    assert usd("davinci-002", Meter.INPUT) == usd("davinci-002", Meter.OUTPUT) == Decimal(2)
+    assert (usd("gpt-image-1-mini", Meter.IMAGE_OUTPUT), usd("gpt-image-1-mini", Meter.INPUT)) == (
+        Decimal(8),
+        Decimal(2),
+    )
+    assert usd("gpt-image-1-mini", Meter.IMAGE, "low/1024x1024") == Decimal("0.005")
+    assert usd("imagen-3.0-generate-001", Meter.IMAGE) == Decimal("0.04")
+    assert usd("dall-e-3", Meter.IMAGE) == Decimal("0.04")
+    assert usd("omni-moderation-latest", Meter.INPUT) == Decimal(0)
+    assert usd("rerank-v3.5", Meter.SEARCH) == Decimal("0.002")
+    assert usd("rerank-2.5", Meter.INPUT) == Decimal("0.05")
+    changed = load(write(tmp_path, KINDS))
+    assert changed.endswith("nothing changed\n")
+
+
 def test_a_cost_of_searches_is_checked_size_by_size(tmp_path: Path) -> None:
     before = snapshot()
     with pytest.raises(CommandError, match=r"cost_per_query\.search_context_size_low, line 19: must be a number"):

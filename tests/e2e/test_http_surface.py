@@ -88,17 +88,16 @@ def test_health_can_only_be_looked_at(gateway: Gateway, path: str) -> None:
 def test_the_models_are_listed_at_every_path(gateway: Gateway, path: str) -> None:
     answer = http.get(gateway.url + path)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
-    assert answer.json() == {
-        "object": "list",
-        "data": [{"id": alias, "object": "model", "created": 0, "owned_by": "gateway"} for alias in ALIASES],
-    }
+    assert answer.json()["object"] == "list"
+    assert [(model["id"], model["object"]) for model in answer.json()["data"]] == [
+        (alias, "model") for alias in ALIASES
+    ]
 
 
 def test_a_model_is_found_by_its_name_and_an_unknown_model_is_a_404(gateway: Gateway) -> None:
     for path in ("/v1/models/gemini-pro", "/models/gemini-pro"):
-        assert http.get(gateway.url + path).json() == {
-            "id": "gemini-pro", "object": "model", "created": 0, "owned_by": "gateway",
-        }  # fmt: skip
+        found = http.get(gateway.url + path).json()
+        assert (found["id"], found["object"], found["owned_by"]) == ("gemini-pro", "model", "gateway")
     answer = http.get(f"{gateway.url}/v1/models/gemini-ultra")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
 

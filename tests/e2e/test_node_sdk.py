@@ -1,4 +1,4 @@
-"""The official Node client, unmodified, against the gateway: what `node/chat.mjs` saw."""
+"""The official Node clients, unmodified, against the gateway: what the scripts in `node/` saw."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def _install(wheel: Path) -> None:
 
 @pytest.fixture(scope="module")
 def node() -> Run:
-    """`node(scenario, gateway, alias)`: what the scenario printed."""
+    """`node(scenario, gateway, alias, script)`: what the scenario of that script printed."""
     wheel = _node_wheel()
     _install(wheel)
 
-    def run(scenario: str, gateway: Gateway, alias: str) -> dict[str, Any]:
+    def run(scenario: str, gateway: Gateway, alias: str, script: str = "chat.mjs") -> dict[str, Any]:
         done = subprocess.run(
-            [wheel / "bin/node", "chat.mjs", scenario, f"{gateway.url}/v1", alias],
+            [wheel / "bin/node", script, scenario, gateway.url, alias],
             cwd=HERE, capture_output=True, text=True, check=False, timeout=30,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -157,3 +157,80 @@ def test_it_does_not_retry_what_the_whole_chain_failed_at(gateway: Gateway, node
     assert node("error_with_retries", gateway, route.alias)["status"] == 502
     assert len(gateway.sim.requests_to(route.providers[0])) == 1
     assert len(gateway.entries(route.alias)) == 1
+
+
+@ALL
+def test_a_response_is_created_streamed_and_parsed(gateway: Gateway, node: Run, wire: str) -> None:
+    alias = gateway.route(wire).alias
+    assert node("create", gateway, alias, "responses.mjs") == {
+        "content": "You said: Say hello",
+        "status": "completed",
+        "model": alias,
+        "tokens": 4,
+    }
+    streamed = node("stream", gateway, alias, "responses.mjs")
+    assert streamed == {"content": "You said: Say hello", "pieces": True, "status": "completed"}
+    assert set(node("parse", gateway, alias, "responses.mjs")) == {"name", "age"}
+
+
+@ALL
+def test_a_response_that_calls_a_tool_gets_its_result(gateway: Gateway, node: Run, wire: str) -> None:
+    seen = node("tools", gateway, gateway.route(wire).alias, "responses.mjs")
+    assert seen["arguments"] == {"city": "Paris"}
+    assert "21 degrees" in seen["content"]
+
+
+def test_a_response_s_refusal_is_the_client_s_own_class(gateway: Gateway, node: Run) -> None:
+    route = gateway.route("openai")
+    gateway.budget(route, "0.000001")
+    seen = node("error", gateway, route.alias, "responses.mjs")
+    assert (seen["class"], seen["status"], seen["code"]) == ("RateLimitError", 429, "request_exceeds_budget")
+
+
+def test_embeddings_are_numbers(gateway: Gateway, node: Run) -> None:
+    route = gateway.route("openai", model="text-embedding-3-small")
+    assert node("embeddings", gateway, route.alias, "responses.mjs") == {"lengths": [8, 8], "tokens": 2}
+
+
+@ALL
+def test_anthropic_s_client_gets_a_message_whole_and_streamed(gateway: Gateway, node: Run, wire: str) -> None:
+    alias = gateway.route(wire, cap=None).alias
+    assert node("create", gateway, alias, "messages.mjs") == {
+        "content": "You said: Say hello",
+        "stop_reason": "end_turn",
+        "model": alias,
+        "output_tokens": 4,
+        "request_id": True,
+    }
+    assert node("stream", gateway, alias, "messages.mjs") == {
+        "content": "You said: Say hello",
+        "pieces": True,
+        "stop_reason": "end_turn",
+        "output_tokens": 4,
+    }
+
+
+@ALL
+def test_anthropic_s_client_calls_a_tool_and_sends_its_result(gateway: Gateway, node: Run, wire: str) -> None:
+    seen = node("tools", gateway, gateway.route(wire, cap=None).alias, "messages.mjs")
+    assert (seen["stop_reason"], seen["input"]) == ("tool_use", {"city": "Paris"})
+    assert "21 degrees" in seen["content"]
+
+
+def test_anthropic_s_client_gets_thoughts_and_counts_tokens(gateway: Gateway, node: Run) -> None:
+    route = gateway.route("anthropic", cap=None)
+    assert node("thinking", gateway, route.alias, "messages.mjs")["blocks"] == ["thinking", "text"]
+    assert node("count", gateway, route.alias, "messages.mjs")["input_tokens"] > 0
+
+
+def test_anthropic_s_client_lists_the_aliases(gateway: Gateway, node: Run) -> None:
+    alias = gateway.route("openai").alias
+    assert ["model", alias] in node("models", gateway, alias, "messages.mjs")["found"]
+
+
+def test_anthropic_s_client_raises_its_own_classes(gateway: Gateway, node: Run) -> None:
+    route = gateway.route("anthropic", cap=None)
+    gateway.budget(route, "0.000001")
+    seen = node("error", gateway, route.alias, "messages.mjs")
+    assert (seen["class"], seen["status"]) == ("RateLimitError", 429)
+    assert node("error", gateway, "no-such-alias", "messages.mjs")["class"] == "NotFoundError"

@@ -1,16 +1,15 @@
-"""Several keys of one provider: requests take turns, 429 rotates, and a key that is refused is out."""
+"""Several keys of one provider: conversations are shared out, 429 rotates, and a key that is refused is out."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from pathlib import Path
 
 import openai
 import pytest
 
 from routing.models import Provider, ProviderKey
-from tests.e2e.gateway import PROVIDER_KEYS, Gateway, Route, asks, http, text_of
+from tests.e2e.gateway import PROVIDER_KEYS, Gateway, Route, asks, http, text_of, unique
 from tests.simulator import Behaviour, faults
 
 SECOND = "sk-provider-second-88f2aa01"
@@ -29,13 +28,13 @@ def route(gateway: Gateway, tmp_path: Path) -> Route:
 
 
 def ask(gateway: Gateway, route: Route) -> str:
-    """The alias that answered."""
-    return str(gateway.client().chat.completions.create(model=route.alias, **asks()).model)
+    """The alias that answered, in a conversation of its own."""
+    return str(gateway.client().chat.completions.create(model=route.alias, **asks(unique("Hello"))).model)
 
 
 def ask_anew(gateway: Gateway, route: Route) -> None:
     """Ask on a new connection, so that each worker gets requests."""
-    gateway.client(http_client=http).chat.completions.create(model=route.alias, **asks())
+    gateway.client(http_client=http).chat.completions.create(model=route.alias, **asks(unique("Hello")))
 
 
 def keys_seen(gateway: Gateway, provider: str) -> list[str]:
@@ -43,12 +42,14 @@ def keys_seen(gateway: Gateway, provider: str) -> list[str]:
     return [names[request.headers["authorization"]] for request in gateway.sim.requests_to(provider)]
 
 
-def test_requests_take_the_keys_in_turn(gateway: Gateway, route: Route) -> None:
-    for _ in range(12):
+def test_conversations_are_shared_out_among_the_keys_and_each_keeps_its_own(gateway: Gateway, route: Route) -> None:
+    for _ in range(24):
         ask(gateway, route)
-    seen = Counter(keys_seen(gateway, route.providers[0]))
-    assert set(seen) == {"first", "second"}
-    assert min(seen.values()) >= 4, "each of the two workers takes turns"
+    assert set(keys_seen(gateway, route.providers[0])) == {"first", "second"}
+    gateway.sim.reset()
+    for _ in range(8):
+        gateway.client(http_client=http).chat.completions.create(model=route.alias, **asks("Hello again"))
+    assert len(set(keys_seen(gateway, route.providers[0]))) == 1, "on both workers"
 
 
 def test_a_429_goes_on_with_the_next_key_at_once(gateway: Gateway, route: Route, tmp_path: Path) -> None:
@@ -130,9 +131,9 @@ def test_a_key_is_live_with_the_operators_save(gateway: Gateway, tmp_path: Path)
         row = Provider.objects.get(name=route.providers[0])
         added = ProviderKey.objects.create(provider=row, key_reference=f"file:{tmp_path / 'key'}")
     gateway.sim.reset()
-    for _ in range(8):
+    for _ in range(24):
         ask_anew(gateway, route)
-    assert Counter(keys_seen(gateway, route.providers[0]))["second"] >= 3
+    assert set(keys_seen(gateway, route.providers[0])) == {"first", "second"}
     with gateway.orm():
         added.enabled = False
         added.save()

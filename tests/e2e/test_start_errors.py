@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -104,18 +108,29 @@ def test_a_user_that_may_make_no_tables(postgres: EmbeddedPostgres) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory with a database in it, whose name has what breaks addresses and command lines."""
+def first_start(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """A data directory with a database in it, whose name has what breaks addresses and command lines; and how many
+    seconds the start took that made it."""
     data_dir = tmp_path_factory.mktemp("odd") / 'it\'s, "odd" données'
     running = RunningGateway.in_tree(data_dir, PYTHONIOENCODING="ascii")
     try:
-        running.wait_until_ready()
+        took_s = running.wait_until_ready()
         # The terminal knows no é, and is told everything all the same.
         assert 'it\'s, "odd" donn\\u00e9es/postgres (psql: make psql)' in running.output
         assert running.stop() == 0
     finally:
         running.close()
-    return data_dir
+    return data_dir, took_s
+
+
+@pytest.fixture(scope="module")
+def made(first_start: tuple[Path, float]) -> Path:
+    return first_start[0]
+
+
+@pytest.fixture(scope="module")
+def made_in_s(first_start: tuple[Path, float]) -> float:
+    return first_start[1]
 
 
 def test_an_odd_path_and_a_terminal_of_ascii(made: Path) -> None:
@@ -132,6 +147,48 @@ def test_sigterm_at_any_instant_of_a_start_ends_all_of_it(made: Path) -> None:
         ended_s, left, code = start_and_stop(made, after_s)
         assert within(ended_s, 5), after_s
         assert (left, code in (0, -signal.SIGTERM)) == ([], True), after_s
+
+
+@pytest.mark.timeout(300)
+def test_sigterm_at_any_instant_of_a_first_start_ends_all_of_it(made_in_s: float, tmp_path: Path) -> None:
+    """With nothing there yet: initdb, the migrations, the first defaults, the first worker."""
+    tmp_path.chmod(0o755)  # the embedded Postgres may run as another user
+    instants = [made_in_s * (n + 0.5) / 12 for n in range(12)]
+    with ThreadPoolExecutor(3) as threads:
+        ends = list(threads.map(lambda after_s: start_and_stop(tmp_path / f"{after_s:.3f}", after_s), instants))
+    for after_s, (ended_s, left, code) in zip(instants, ends, strict=True):
+        assert within(ended_s, 10), after_s
+        assert (left, code in (0, -signal.SIGTERM)) == ([], True), after_s
+    # What is left of any of them is no harm to the next start.
+    running = RunningGateway.in_tree(tmp_path / f"{instants[4]:.3f}")
+    try:
+        running.wait_until_ready()
+        assert running.stop() == 0
+    finally:
+        running.close()
+
+
+def test_what_was_refused_before_a_sigterm_is_on_the_books(postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+    with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
+        admin.execute("CREATE DATABASE stopping")
+    running = RunningGateway.in_tree(tmp_path, DATABASE_URL=postgres.url("stopping"))
+    try:
+        running.wait_until_ready()
+        body = json.dumps({"model": "nobody", "messages": [{"role": "user", "content": "hi"}]}).encode()
+        for number in range(7):
+            request = urllib.request.Request(
+                f"{running.url}/v1/chat/completions",
+                body,
+                {"content-type": "application/json", "x-request-id": f"refused-{number}"},
+            )
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(request, timeout=20)
+        assert running.stop() == 0, "at once: the book writes once a second"
+    finally:
+        running.close()
+    with psycopg.connect(postgres.dsn("stopping")) as connection:
+        found = connection.execute("SELECT request_id, alias, code FROM refusals ORDER BY request_id").fetchall()
+    assert found == [(f"refused-{number}", "nobody", "model_not_found") for number in range(7)]
 
 
 def start_and_stop(data_dir: Path, after_s: float) -> tuple[float, list[str], int]:

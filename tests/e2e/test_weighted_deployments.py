@@ -30,8 +30,8 @@ def route(gateway: Gateway) -> Route:
 
 
 def ask(gateway: Gateway, route: Route) -> str:
-    """The provider that answered."""
-    answer = gateway.client().chat.completions.with_raw_response.create(model=route.alias, **asks())
+    """The provider that answered, in a conversation of its own."""
+    answer = gateway.client().chat.completions.with_raw_response.create(model=route.alias, **asks(unique("Hello")))
     return str(answer.headers["x-gateway-provider"])
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import psycopg
 
+from accounting.ledger import rollup
+
 # The foreign keys hold by construction. Checking three million of them would take longer than all the rest.
 BEGIN = "SET LOCAL session_replication_role = replica"
 
@@ -82,6 +84,7 @@ def fill(session: psycopg.Connection[Any], rows: int, budget_id: int) -> None:
         session.execute(BEGIN)
         for statement in (ENTRIES, ATTEMPTS, PERIODS, CHARGES, ADJUSTMENTS):
             session.execute(statement, values)
+        rollup.rebuild(session)  # no trigger has noted these entries
     session.autocommit = True
     session.execute(
         "VACUUM ANALYZE accounting_ledgerentry, accounting_attempt, accounting_charge, accounting_adjustment"

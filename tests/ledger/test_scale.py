@@ -14,7 +14,7 @@ from django.db import connection
 
 from accounting import sql
 from accounting.budgets import load_rules
-from accounting.ledger import rows
+from accounting.ledger import rollup, rows
 from accounting.ledger.records import Hold, HoldRequest
 from tests.clocks import within
 from tests.ledger.conftest import Book
@@ -22,10 +22,12 @@ from tests.ledger.history import fill
 
 ROWS = 50_000
 REPORTS: tuple[LiteralString, ...] = (
+    "SELECT * FROM spend_by_hour",
     "SELECT * FROM spend_by_day",
     "SELECT * FROM spend_by_alias",
     "SELECT * FROM spend_by_provider",
     "SELECT * FROM spend_by_key",
+    "SELECT * FROM spend_by_tag",
     "SELECT * FROM budget_status",
     "SELECT * FROM open_holds",
     "SELECT * FROM ledger ORDER BY created_at DESC LIMIT 100",
@@ -101,6 +103,10 @@ def history(book: Book) -> float:
     empty_ms = request_ms(book, 100)
     with session() as filling:
         fill(filling, ROWS, budget.pk)
+        while rollup.roll_up(filling, most=5000).has_more:
+            pass
+        filling.execute("ANALYZE accounting_spendsum, accounting_unrolledentry")
+        filling.commit()
     return empty_ms
 
 
@@ -132,6 +138,24 @@ def test_a_long_history_costs_a_request_nothing(book: Book, history: float) -> N
         }.items():
             plan = explain(explaining, sql.load(name), values)
             assert not BIG_TABLES.search(plan), f"{name} reads a whole table:\n{plan}"
+    # Nor does what rolls entries up, nor a report of what is rolled up.
+    entry_ids = [row[0] for row in book.rows("SELECT id FROM accounting_ledgerentry ORDER BY id LIMIT 100")]
+    at = book.rows("SELECT min(created_at), max(created_at) FROM accounting_ledgerentry")[0]
+    with session() as explaining:
+        for name, values in {
+            "waiting_entries": {"from_at": at[0], "until_at": at[1], "most": 100},
+            "next_entries": {"first_at": at[0], "most": 100},
+            "stretch_entries": {"from_at": at[1], "next_at": at[1]},
+            "roll_up": {"entry_ids": entry_ids, "staying_ids": [], "from_at": at[0]},
+            "last_charge": {},
+            "weigh_charges": {"first_id": 0, "last_id": 0, "open_ids": [1, 2]},
+            "suspect_balances": {"period_ids": [1], "posted_usd": [0], "last_id": 10**9, "open_ids": [1]},
+        }.items():
+            plan = explain(explaining, sql.load(name), values)
+            assert not BIG_TABLES.search(plan), f"{name} reads a whole table:\n{plan}"
+        for report in REPORTS[:6]:
+            plan = explain(explaining, report, {})
+            assert not BIG_TABLES.search(plan), f"{report} reads a whole table:\n{plan}"
     for report in REPORTS:
         began = time.perf_counter()
         book.rows(report)

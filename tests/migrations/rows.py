@@ -21,7 +21,11 @@ NEXT_DAY = datetime(2026, 3, 3, tzinfo=UTC)
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-TABLES_WITHOUT_ROWS = {"accounting_configurationversion", "accounting_change"}  # triggers write them
+#: Triggers write them, and the rollup, whose sums are made of the entries.
+TABLES_WITHOUT_ROWS = {
+    "accounting_configurationversion", "accounting_change", "accounting_unrolledentry", "accounting_spendsum",
+    "accounting_rollup",
+}  # fmt: skip
 KEYS = {"accounting_keyrate": "key_id"}  # of the tables that have no id
 
 PRICED = '{"input_usd_per_mtok": "3", "output_usd_per_mtok": "15"}'
@@ -37,6 +41,7 @@ ALIAS: Row = {
     "rescues_streams": True,
     "weight": None,
     "first_token_timeout_s": None,
+    "created_at": DAY,
 }
 BUDGET: Row = {"api_key_id": None, "time_zone": "UTC", "enabled": True, "created_at": DAY}
 PRICE: Row = {
@@ -232,7 +237,15 @@ ROWS: dict[str, list[Row]] = {
         CHARGE | {"period_id": EVERYTHING, "entry_id": RESOLVED, "posted_usd": Decimal("0.004")},
         CHARGE | {"period_id": ANTHROPIC, "entry_id": RESOLVED, "posted_usd": Decimal("0.004")},
     ],
-    "accounting_reconciliation": [{"at": NOON, "periods": 2, "entries": 7, "discrepancies": 0, "details": []}],
+    "accounting_proof": [
+        {
+            "whole_at": DAY, "entries_until": DAY, "last_charge": 0, "open_charges": [], "periods": [],
+            "posted_usd": [],
+        }
+    ],
+    "accounting_reconciliation": [
+        {"at": NOON, "periods": 2, "entries": 7, "discrepancies": 0, "details": [], "is_whole": True}
+    ],
 }  # fmt: skip
 
 

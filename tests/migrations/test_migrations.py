@@ -26,7 +26,7 @@ OUR_MIGRATIONS = sorted(
 # In the order in which a database gets them: rights on views come after the views.
 DEFINITIONS = (
     "configuration_version", "immutable_ledger", "budget_gap", "is_of_alias", "bounded_adjustments", "last_superuser",
-    "audit", "views", "reader_role", "reader_limits",
+    "audit", "views", "reader_role", "reader_limits", "rollup",
 )  # fmt: skip
 COLUMN = re.compile(r"(table \S+: column \S+)( .*)")
 STATE = pytest.mark.parametrize("state", STATES, ids=name_of)

@@ -54,15 +54,12 @@ class Answer:
 
 
 class PromptCache:
-    """Prefixes that clients marked for caching: written the first time, read afterwards."""
+    """Of one deployment and one key. Prefixes that clients marked for caching: written the first time, read afterwards;
+    and those that a provider keeps unasked, whose writing it does not bill."""
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
         self._lock = threading.Lock()
-
-    def clear(self) -> None:
-        with self._lock:
-            self._seen.clear()
 
     def use(self, marks: tuple[CacheMark, ...]) -> Usage:
         """The cached and written tokens for marks in the order of the prompt, each a longer prefix."""
@@ -71,7 +68,7 @@ class PromptCache:
             written = {"5m": 0, "1h": 0}
             until = read
             for mark in marks:
-                if mark.tokens > until:
+                if mark.tokens > until and mark.ttl:
                     written[mark.ttl] += mark.tokens - until
                     until = mark.tokens
                 self._seen.add(mark.fingerprint)

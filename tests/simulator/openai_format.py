@@ -7,13 +7,14 @@ way of DeepSeek and vLLM) only when a behaviour scripts it: OpenAI itself only c
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from typing import TYPE_CHECKING, Any
 
 from tests.simulator import strictness
 from tests.simulator.model import Answer, Choice, fresh_id
-from tests.simulator.prompt import Prompt, Tool, count, pieces
+from tests.simulator.prompt import Prompt, Tool, count, kept_prefixes, pieces
 from tests.simulator.wire_format import Asked, Event, Failure, compact, html_page, retry_after
 
 if TYPE_CHECKING:
@@ -168,7 +169,20 @@ def read(asked: Asked) -> Prompt:
         include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
         images=images,
         image_tokens=image_tokens,
+        cache_marks=kept_prefixes(_spoken(body), tokens) if tokens >= 1024 else (),
     )
+
+
+def _spoken(body: Mapping[str, Any]) -> str:
+    """All that the model reads, in its order. What only marks it for other providers' caches is no part of it."""
+    parts = [json.dumps(body.get("tools"))]
+    for message in body["messages"]:
+        parts += [
+            message["role"],
+            *(str(part.get("text") or json.dumps(part)) for part in _parts(message.get("content"))),
+        ]
+        parts.append(json.dumps(message.get("tool_calls")))
+    return "\n".join(parts)
 
 
 def _cap(asked: Asked) -> int | None:

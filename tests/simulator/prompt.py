@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -38,8 +39,8 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class CacheMark:
-    """A prefix that the client asked to be cached: what it is, its length, and for how long ("5m" or
-    "1h")."""
+    """A prefix that is cached: what it is, its length, and for how long its client asked for that ("5m", "1h"; empty:
+    the client has not asked, and pays nothing for the writing)."""
 
     fingerprint: str
     tokens: int
@@ -74,3 +75,16 @@ class Prompt:
     image_tokens: int = 0
     cache_marks: tuple[CacheMark, ...] = ()
     request: Mapping[str, Any] | None = None  # the whole of it, where it is no conversation
+
+
+def kept_prefixes(text: str, most: int) -> tuple[CacheMark, ...]:
+    """As OpenAI keeps them unasked: from 1,024 tokens on, in steps of 128, and never more than the prompt has.
+
+    https://platform.openai.com/docs/guides/prompt-caching"""
+    tokens = pieces(text)
+    so_far, marks = hashlib.blake2b(), []
+    for end in range(128, min(len(tokens), most) + 1, 128):
+        so_far.update("".join(tokens[end - 128 : end]).encode("utf-8", "surrogatepass"))
+        if end >= 1024:
+            marks.append(CacheMark(so_far.hexdigest(), end, ""))
+    return tuple(marks)

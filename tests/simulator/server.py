@@ -23,10 +23,16 @@ from urllib.parse import parse_qsl, unquote
 
 from tests.simulator import (
     anthropic_format,
+    cohere_rerank,
     gemini_embeddings,
     gemini_format,
+    gemini_images,
+    openai_completions,
     openai_embeddings,
     openai_format,
+    openai_images,
+    openai_moderations,
+    openai_responses,
     openai_sound,
 )
 from tests.simulator.behaviour import Behaviour, behaviour_from_json
@@ -41,20 +47,30 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _NAMED = re.compile(r"^/p/([^/]+)/")
-_GEMINI = re.compile(r"/models/([^/:]+):(generateContent|streamGenerateContent|batchEmbedContents)$")
+_GEMINI = re.compile(r"/models/([^/:]+):(generateContent|streamGenerateContent|batchEmbedContents|predict)$")
 _BASE_PATHS = {"openai": "/openai/v1", "anthropic": "/anthropic", "gemini": "/gemini/v1beta"}
 _FORMATS: dict[str, WireFormat] = {
+    "completions": openai_completions,
     "embeddings": openai_embeddings,
+    "images": openai_images,
+    "moderations": openai_moderations,
+    "rerank": cohere_rerank,
+    "imagen": gemini_images,
     "gemini_embeddings": gemini_embeddings,
     "speech": openai_sound.SPEECH,
     "transcriptions": openai_sound.TRANSCRIPTIONS,
     "translations": openai_sound.TRANSLATIONS,
     "openai": openai_format,
+    "responses": openai_responses,
     "anthropic": anthropic_format,
     "gemini": gemini_format,
 }
+_GEMINI_METHODS = {"batchEmbedContents": "gemini_embeddings", "predict": "imagen"}
 _NOT_FOUND = b'{"error": {"message": "The simulator has nothing at this address"}}'
 _KEY_HEADERS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
+
+
+_KEY_HEADERS = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
 
 
 class Simulator:
@@ -73,7 +89,7 @@ class Simulator:
         self._address = (host, port)
         self._script = Script(default or Behaviour())
         self._log = RequestLog(keep_requests)
-        self._cache = PromptCache()
+        self._caches: dict[tuple[str, str, str], PromptCache] = {}  # by provider, model and key
         self._listener: socket.socket | None = None
         self._connections: set[Connection] = set()
         self._lock = threading.Lock()
@@ -128,7 +144,7 @@ class Simulator:
         """Forgets scripts, the log and the prompt cache."""
         self._script.clear()
         self._log.clear()
-        self._cache.clear()
+        self._caches.clear()
 
     @property
     def requests(self) -> list[ReceivedRequest]:
@@ -171,6 +187,8 @@ class Simulator:
         path, _, query = raw.target.partition("?")
         if path.startswith("/_sim/"):
             return self._control(connection, raw, path)
+        if kept := openai_responses.KEPT.search(path):
+            return self._answer_kept(connection, raw, path, query, kept)
         found = _route(path)
         if not found or raw.method != "POST":
             return _send_json(connection, 404, _NOT_FOUND)
@@ -178,7 +196,7 @@ class Simulator:
         content_type = raw.headers.get("content-type", "")
         is_form = content_type.startswith("multipart/form-data")
         body = openai_sound.form(raw.body, content_type) if is_form else _json_object(raw.body)
-        if wire not in (gemini_format, gemini_embeddings) and body is not None:
+        if wire not in (gemini_format, gemini_embeddings, gemini_images) and body is not None:
             model = str(body.get("model", ""))
             streamed = body.get("stream") is True
         number = self._log.add(
@@ -206,7 +224,7 @@ class Simulator:
             if refusal := wire.refuse(asked):
                 return exchange.fail(refusal)
             behaviour = self._script.take(provider, wire.NAME, model)
-            return exchange.play(wire.read(asked), behaviour, self._cache)
+            return exchange.play(wire.read(asked), behaviour, self._cache_of(asked))
         except ClientGone:
             if not self._stopping:
                 left_at = time.monotonic()
@@ -218,6 +236,24 @@ class Simulator:
                 tokens_sent=exchange.tokens_sent,
                 closed_by_client_at=left_at,
             )
+
+    def _cache_of(self, asked: Asked) -> PromptCache:
+        key = next((asked.headers[name] for name in _KEY_HEADERS if name in asked.headers), asked.query.get("key", ""))
+        return self._caches.setdefault((asked.provider, asked.model, key), PromptCache())
+
+    def _answer_kept(self, connection: Connection, raw: RawRequest, path: str, query: str, kept: re.Match[str]) -> bool:
+        named = _NAMED.match(path)
+        provider = unquote(named[1]) if named else "openai"
+        body = _json_object(raw.body) or {}
+        asked = Asked(body, raw.headers, dict(parse_qsl(query)), str(body.get("model", "")), False, provider)
+        received = ReceivedRequest(
+            number=0, received_at=time.monotonic(), provider=provider, format=openai_responses.NAME, method=raw.method,
+            path=path, query=query, headers=raw.headers, body=body, raw=raw.body,
+        )  # fmt: skip
+        number = self._log.add(received)
+        status, answer = openai_responses.answer_kept(raw.method, unquote(kept["id"]), kept["more"], asked)
+        self._log.update(number, status=status, ended_at=time.monotonic())
+        return _send_json(connection, status, json.dumps(answer).encode())
 
     # --- the same over HTTP, for a simulator in its own process ------------------------------------
 
@@ -250,16 +286,22 @@ def _route(path: str) -> tuple[WireFormat, str, str, bool] | None:
     provider = ""
     if path.endswith("/chat/completions"):
         name = "openai"
-    elif path.endswith("/embeddings"):
-        name, provider = "embeddings", "openai"
+    elif path.endswith("/responses"):
+        name, provider = "responses", "openai"
+    elif path.endswith(("/embeddings", "/completions", "/moderations")):
+        name, provider = path.rpartition("/")[2], "openai"
+    elif path.endswith("/rerank"):
+        name, provider = "rerank", "cohere"
+    elif path.endswith(("/images/generations", "/images/edits")):
+        name, provider = "images", "openai"
     elif "/audio/" in path and (sound := path.rpartition("/")[2]) in ("speech", "transcriptions", "translations"):
         name, provider = sound, "openai"
     elif path.endswith("/v1/messages"):
         name = "anthropic"
     elif match := _GEMINI.search(path):
         name, model, streamed = "gemini", unquote(match[1]), match[2] == "streamGenerateContent"
-        if match[2] == "batchEmbedContents":
-            name, provider = "gemini_embeddings", "gemini"
+        name = _GEMINI_METHODS.get(match[2], name)
+        provider = "gemini"
     else:
         return None
     named = _NAMED.match(path)

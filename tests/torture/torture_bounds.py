@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import os
 
-from tests.wire import test_bounds, test_messages_bounds
+from tests.wire import (
+    test_bounds,
+    test_completions,
+    test_gemini_bounds,
+    test_images,
+    test_messages_bounds,
+    test_rerank,
+    test_responses_bounds,
+)
 
 EXAMPLES = int(os.environ.get("TORTURE_EXAMPLES", "20000"))
 
@@ -15,3 +23,23 @@ def test_nothing_that_is_sent_can_cost_more_than_was_held() -> None:
 
 def test_nothing_that_is_sent_to_anthropic_as_it_came_can_cost_more_than_was_held() -> None:
     test_messages_bounds.explore(EXAMPLES)
+
+
+def test_nothing_that_is_sent_to_gemini_as_it_came_can_cost_more_than_was_held() -> None:
+    test_gemini_bounds.explore(EXAMPLES)
+
+
+def test_no_response_can_cost_more_than_was_held() -> None:
+    test_responses_bounds.explore(EXAMPLES)
+
+
+def test_no_completion_that_is_sent_can_cost_more_than_was_held() -> None:
+    test_completions.explore(EXAMPLES)
+
+
+def test_no_picture_that_is_asked_for_can_cost_more_than_was_held() -> None:
+    test_images.explore(EXAMPLES)
+
+
+def test_nothing_that_is_ranked_can_cost_more_than_was_held() -> None:
+    test_rerank.explore(EXAMPLES)

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from accounting import sql
+from accounting.ledger import rollup
 from tests.clocks import eventually
 from tests.ledger.cluster import Cluster, Load, slow_and_various
 from tests.ledger.conftest import Book
@@ -95,6 +96,10 @@ def test_a_million_entries_cost_a_request_nothing(book: Book) -> None:
     empty_ms = request_ms(book, 500)
     with session() as filling:
         fill(filling, ROWS, budget.pk)
+        while rollup.roll_up(filling, most=5000).has_more:
+            pass
+        filling.execute("ANALYZE accounting_spendsum, accounting_unrolledentry")
+        filling.commit()
     book.assert_reconciles()
     request_ms(book, 50)
     full_ms = request_ms(book, 500)
@@ -109,9 +114,11 @@ def test_a_million_entries_cost_a_request_nothing(book: Book) -> None:
         lines.append(f"{times[report] * 1000:8.1f} ms  {report}")
     with session() as explaining:
         plans = {name: explain(explaining, sql.load(name), values) for name, values in hot_statements(book).items()}
-        plans.update({report: explain(explaining, report, {}) for report in REPORTS[:6]})
+        plans.update({report: explain(explaining, report, {}) for report in REPORTS[:8]})
     PLANS.write_text("\n".join(lines) + "\n\n" + "\n\n".join(f"### {name}\n{plan}" for name, plan in plans.items()))
     print("\n".join(lines))  # noqa: T201
     assert full_ms < empty_ms * 2, "the same, but for the noise of a busy machine"
-    assert {report: seconds for report, seconds in times.items() if seconds >= 1} == {}
+    assert {
+        report: seconds for report, seconds in times.items() if seconds >= 0.3 * (4 if "FROM ledger" in report else 1)
+    } == {}
     assert [name for name, plan in plans.items() if name not in REPORTS and BIG_TABLES.search(plan)] == []

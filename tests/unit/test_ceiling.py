@@ -71,6 +71,11 @@ def test_a_message_counts_as_its_bytes_and_what_templates_add() -> None:
     assert input_tokens(chat("привет")) == TOKENS_A_REQUEST + TOKENS_A_MESSAGE + len(message.encode())
 
 
+@pytest.mark.parametrize(("provider", "model"), [("xai", "grok-4"), ("openrouter", "x-ai/grok-code-fast-1")])
+def test_a_prompt_that_the_provider_puts_before_the_clients_is_counted(provider: str, model: str) -> None:
+    assert input_ceiling(chat("hi")).tokens_for(provider, model) == input_tokens(chat("hi")) + 1024
+
+
 def test_tools_count_as_the_text_of_their_schema_and_the_prompt_that_comes_with_them() -> None:
     tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
     more = input_tokens(chat("hi", tools=[tool])) - input_tokens(chat("hi"))

@@ -83,6 +83,12 @@ def test_a_database_url_may_name_several_hosts_and_have_signs_in_its_password(
         ("postgresql://u:hunter2@h/d?hunter2=1", "is not a URL"),
         ("postgresql://u:hunter2@h/d?sslmode=required", "has a sslmode that Postgres does not know"),
         ("postgresql://u:hunter2@h/d?schema=a,b", "should name one schema in schema"),
+        (
+            "postgresql://u:hunter2@/d?host=/run&schema=public",
+            "has Prisma's parameter schema and no host before its path",
+        ),
+        ("postgresql:///d?host=/run&pgbouncer=true", "has Prisma's parameter pgbouncer and no host before its path"),
+        ("postgres://u@/d?connection_limit=9&host=/run", "has Prisma's parameter connection_limit and no host before"),
         ("postgresql://u:hunter2@h/d?sslaccept=strict", "has sslaccept=strict, which Postgres does not know"),
         ("postgresql+psycopg:u:hunter2@h/d", "should begin with postgresql://"),
         ("sqlite:///hunter2", "should begin with postgresql://"),
@@ -118,6 +124,13 @@ def test_a_malformed_database_url_is_refused_without_repeating_its_password(
             "",
             ("sslaccept",),
         ),
+        (  # as Prisma has it for Cloud SQL: a socket's directory in `host`, which goes before the other host
+            "postgresql://u:p@localhost/d?host=h&schema=public&connection_limit=1",
+            {},
+            "public",
+            ("connection_limit",),
+        ),
+        ("postgresql+asyncpg://u:p@/d?host=h&pool_size=3&search_path=app", {}, "app", ("pool_size",)),
         ("postgresql+psycopg://u:p@h/d", {}, "", ()),
         ("postgresql+asyncpg://u:p@h/d?prepared_statement_cache_size=0", {}, "", ("prepared_statement_cache_size",)),
         (

@@ -352,6 +352,8 @@ def test_a_deployment_without_a_required_variable_is_refused(tmp_path: Path, nam
         ("CSRF_TRUSTED_ORIGINS", "x.example"),
         ("CORS_ALLOWED_ORIGINS", "*"),
         ("GATEWAY_WORKER_CLASS", "sync"),
+        ("GATEWAY_PARSER", "fast"),
+        ("GATEWAY_EXCHANGE", "requests"),
         ("GATEWAY_HTTPS", "1"),
         ("GATEWAY_MAX_BODY_BYTES", "20MB"),
         ("GATEWAY_LOG_LEVEL", "info"),

@@ -155,8 +155,15 @@ def test_a_search_is_its_fee_times_a_cap(  # noqa: PLR0917  a table
 
 
 def test_a_model_that_searches_without_bound_is_named() -> None:
-    assert named({}, "perplexity", "sonar-deep-research") == "model"
     assert named({"web_search_options": {}}, "gemini", "gemini-3-pro-preview") == "web_search_options"
+
+
+def test_a_deep_research_is_bounded_by_more_than_has_been_seen_of_it() -> None:
+    found = judged({}, "perplexity", "sonar-deep-research")
+    assert found.unbounded is None
+    assert found.units == {"search": Decimal(200)}
+    assert (found.readings, found.further_input_tokens, found.further_output_tokens) == (1, 250_000, 500_000)
+    assert found.needs == {"model": Meter.SEARCH}
 
 
 def test_the_cap_on_searches_is_sent_where_the_provider_has_one() -> None:
@@ -170,6 +177,8 @@ def test_the_cap_on_searches_is_sent_where_the_provider_has_one() -> None:
     [
         ("openai", "gpt-4o-search-preview", {}, {"search": Decimal(1)}),
         ("perplexity", "sonar-pro", {"search:low": Decimal(1)}, {"search:low": Decimal(1)}),
+        ("perplexity", "sonar-pro", {"search": Decimal(3)}, {"search": Decimal(1)}),
+        ("perplexity", "sonar-deep-research", {"search": Decimal(30)}, {"search": Decimal(30)}),
         ("gemini", "gemini-2.5-pro", {"search": Decimal(4)}, {"search": Decimal(1)}),
         ("gemini", "gemini-3-pro-preview", {"search": Decimal(4)}, {"search": Decimal(4)}),
         ("anthropic", "claude-sonnet-4-6", {"search": Decimal(3)}, {"search": Decimal(3)}),

@@ -1,4 +1,4 @@
-"""The events of Messages and of Responses carry whatever a model says, and no reader sees a line's end in them."""
+"""The events of each dialect carry whatever a model says, and no reader sees a line's end in them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from accounting.usage import Usage
+from routing.endpoints.gemini import rendering as gemini
+from routing.endpoints.gemini.request import parse_gemini
 from routing.endpoints.messages import rendering as messages
 from routing.endpoints.messages.request import parse_messages
 from routing.endpoints.responses import rendering as responses
 from routing.endpoints.responses.request import parse_responses
+from routing.exceptions import LedgerUnavailable
 from routing.serving.call import Consumed
 
 CONSUMED = Consumed(Usage(input_tokens=3, output_tokens=2), Decimal("0.000000000012"), is_counted=True)
@@ -23,6 +26,8 @@ def frames_of(endpoint: str) -> Any:
     if endpoint == "messages":
         asked = {"model": "a", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}], "stream": True}
         return messages.frames(parse_messages(asked), "a")
+    if endpoint == "gemini":
+        return gemini.frames(parse_gemini({"contents": [{"parts": [{"text": "hi"}]}]}, "a", streamed=True), "a")
     return responses.frames(parse_responses({"model": "a", "input": "hi", "stream": True}), "a")
 
 
@@ -30,7 +35,7 @@ def chunk(delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
     return {"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
 
 
-@pytest.mark.parametrize("endpoint", ["messages", "responses"])
+@pytest.mark.parametrize("endpoint", ["messages", "responses", "gemini"])
 @pytest.mark.parametrize("said", ODD)
 def test_odd_text_comes_whole(endpoint: str, said: str) -> None:
     frames = frames_of(endpoint)
@@ -38,12 +43,14 @@ def test_odd_text_comes_whole(endpoint: str, said: str) -> None:
     events = [
         json.loads(line[6:]) for line in (written + frames.end(CONSUMED)).decode().splitlines() if line[:6] == "data: "
     ]
-    deltas = [event["delta"] for event in events if event["type"].endswith("delta") and event.get("delta")]
+    deltas = [event["delta"] for event in events if event.get("type", "").endswith("delta") and event.get("delta")]
     texts = [delta if isinstance(delta, str) else delta.get("text") for delta in deltas]
+    contents = [candidate["content"] for event in events for candidate in event.get("candidates", ())]
+    texts += [part["text"] for content in contents for part in content["parts"]]
     assert said in texts
 
 
-@pytest.mark.parametrize("endpoint", ["messages", "responses"])
+@pytest.mark.parametrize("endpoint", ["messages", "responses", "gemini"])
 def test_the_cost_has_all_its_digits(endpoint: str) -> None:
     assert b'"cost_usd":0.000000000012}' in frames_of(endpoint).end(CONSUMED)
 
@@ -55,3 +62,65 @@ def test_an_event_without_a_plain_name_is_not_handed_on() -> None:
     assert frames.event({"choices": [], "native": {"type": "new_event"}, "raw": b"{}"}) == (
         b"event: new_event\ndata: {}\n\n"
     )
+
+
+def googles(*chunks: dict[str, Any], **asked: Any) -> list[Any]:
+    """What is sent for these chunks, as one array."""
+    config = {"thinkingConfig": {"includeThoughts": True}}
+    body = {"contents": [{"parts": [{"text": "hi"}]}], "generationConfig": config, **asked}
+    frames = gemini.frames(parse_gemini(body, "a", streamed=True, is_sse=False), "a")
+    written = [frames.comment(), *(frames.event(each) for each in chunks), frames.end(CONSUMED)]
+    sent: list[Any] = json.loads(b"".join(each or b"" for each in written), parse_float=Decimal)
+    return sent
+
+
+def parts_of(events: list[Any]) -> list[Any]:
+    return [part for event in events for each in event["candidates"] for part in each["content"]["parts"]]
+
+
+def test_thoughts_are_shown_to_who_asks_for_them() -> None:
+    thought = chunk({"reasoning_content": "Hm"})
+    assert parts_of(googles(thought, chunk({"content": "a"}), chunk({}, "stop"))) == [
+        {"text": "Hm", "thought": True}, {"text": "a"}, {"text": ""},
+    ]  # fmt: skip
+    assert parts_of(googles(thought, chunk({"content": "a"}, "stop"), generationConfig={})) == [{"text": "a"}]
+
+
+def test_the_pieces_of_calls_are_sent_as_whole_calls_with_the_end() -> None:
+    pieces: list[Any] = [
+        {"index": 0, "id": "c1", "function": {"name": "f", "arguments": '{"a"'}},
+        {"index": 0, "function": {"arguments": ": 1}"}},
+        {"index": 1, "id": "c2", "function": {"name": "g", "arguments": "no json"}},
+    ]
+    sent = googles(*(chunk({"tool_calls": [piece]}) for piece in pieces), chunk({}, "tool_calls"))
+    (last,) = sent
+    assert parts_of(sent) == [
+        {"functionCall": {"name": "f", "args": {"a": 1}, "id": "c1"}},
+        {"functionCall": {"name": "g", "args": {}, "id": "c2"}},
+    ]
+    assert last["candidates"][0]["finishReason"] == "STOP"
+    assert last["usageMetadata"] == {
+        "promptTokenCount": 3, "candidatesTokenCount": 2, "totalTokenCount": 5,
+        "cost_usd": Decimal("0.000000000012"),
+    }  # fmt: skip
+
+
+def test_the_last_event_of_gemini_waits_for_the_cost_and_keeps_the_providers_count() -> None:
+    def native(text: str, **fields: Any) -> dict[str, Any]:
+        return {"choices": [], "native": {"candidates": [{"content": {"parts": [{"text": text}]}, **fields}]}}
+
+    count = {"promptTokenCount": 3, "candidatesTokenCount": 2, "promptTokensDetails": []}
+    alone = {"choices": [], "native": {"usageMetadata": count, "responseId": "r"}}
+    first, last = googles(native("a"), native("b", finishReason="STOP"), alone)
+    assert first == {"candidates": [{"content": {"parts": [{"text": "a"}]}}], "modelVersion": "a"}
+    assert last["candidates"] == [{"content": {"parts": [{"text": "b"}]}, "finishReason": "STOP"}]
+    assert last["usageMetadata"] == {**count, "cost_usd": Decimal("0.000000000012")}
+    assert (last["responseId"], last["modelVersion"]) == ("r", "a")
+
+
+def test_an_answer_that_nobody_gives_is_one_error_in_an_array() -> None:
+    frames = gemini.frames(parse_gemini({"contents": [{"parts": [{"text": "hi"}]}]}, "a", is_sse=False), "a")
+    (said,) = json.loads(frames.comment() + frames.failed(LedgerUnavailable()))
+    assert next(iter(said)) == "error"  # by which the official client knows it
+    assert (said["error"]["code"], said["error"]["status"]) == (503, "UNAVAILABLE")
+    assert {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1s"} in said["error"]["details"]

@@ -52,6 +52,9 @@ def test_a_model_is_its_provider_and_its_name_there() -> None:
         ("model: o3-mini", "openai", "o3-mini"),
         ("model: my/own, custom_llm_provider: hosted_vllm, api_base: 'http://h:1'", "hosted_vllm", "my/own"),
         ("model: groq/x, custom_llm_provider: groq", "groq", "x"),
+        ("model: text-completion-openai/gpt-3.5-turbo-instruct", "openai", "gpt-3.5-turbo-instruct"),
+        ("model: dall-e-3", "openai", "dall-e-3"),
+        ("model: davinci-002", "openai", "davinci-002"),
         ("model: os.environ/BASE, custom_llm_provider: openai", "openai", "http://base:1/v1"),
     ],
 )
@@ -77,15 +80,8 @@ def test_models_of_sound_are_read(params: str, info: str) -> None:
 @pytest.mark.parametrize(
     ("params", "info", "says"),
     [
-        ("model: openai/whatever", "{mode: image_generation}", "there is no endpoint for image_generation"),
-        ("model: cohere/rerank-v3.5", "{}", "there is no endpoint for rerank"),
-        ("model: dall-e-3", "{}", "there is no endpoint for such a model"),
+        ("model: openai/whatever", "{mode: video_generation}", "there is no endpoint for video_generation"),
         ("model: azure/", "{}", "no model is named after azure/"),
-        (
-            "model: text-completion-openai/gpt-3.5-turbo-instruct",
-            "{}",
-            "the provider text-completion-openai has no chat API here",
-        ),
     ],
 )
 def test_what_cannot_be_served_is_named_and_the_rest_is_read(params: str, info: str, says: str) -> None:
@@ -204,7 +200,7 @@ MODELS = """
 model_list:
   - {model_name: a, litellm_params: {model: openai/gpt-4o}}
   - {model_name: b, litellm_params: {model: openai/gpt-4o}}
-  - {model_name: picture, litellm_params: {model: dall-e-3}}
+  - {model_name: picture, litellm_params: {model: openai/sora-2}, model_info: {mode: video_generation}}
 """
 
 
@@ -230,7 +226,7 @@ def test_a_chain_is_taken_over_without_the_models_that_are_not() -> None:
     found = config(MODELS + "litellm_settings: {fallbacks: [{a: [picture, b]}, {picture: [a]}, {b: [picture]}]}")
     assert chains(found) == {("a", ChainKind.GENERAL): ("b",)}
     assert said_once(found.unsupported) == [
-        "model_list[2] (picture), line 5: there is no endpoint for such a model",
+        "model_list[2] (picture), line 5: there is no endpoint for video_generation",
         "litellm_settings.fallbacks[0].a, line 6: picture (the model itself is not taken over)",
         "litellm_settings.fallbacks[1].picture, line 6: the model itself is not taken over",
         "litellm_settings.fallbacks[2].b, line 6: picture (the model itself is not taken over)",

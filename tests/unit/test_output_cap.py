@@ -117,3 +117,25 @@ def test_a_model_that_is_billed_by_what_it_makes_is_not_free_because_its_tokens_
     assert ceiling(GPT_4O, free).unbounded is None
     beside_tokens = PriceList.of({"standard": {"input": "1", "output": "0", "image": "0.08"}})
     assert ceiling(GPT_4O, beside_tokens).unbounded is None
+
+
+def test_at_the_priority_tier_a_hold_counts_what_a_provider_adds_to_a_short_prompt() -> None:
+    dearer = PriceList.of({"standard": {"input": "2.5", "output": "10"}, "priority": {"input": "4.25", "output": "17"}})
+    most = {tier: ceiling(GPT_4O, dearer, service_tier=tier, max_tokens=1000) for tier in ("priority", "default")}
+    assert most["priority"].hold_usd == Decimal(1024 * 425 + 1000 * 1700) / 100_000_000
+    assert most["default"].most.input_tokens < 150
+    claude = step("anthropic", "claude-sonnet-4-6")
+    assert ceiling(claude, FLAT, service_tier="auto", max_tokens=9).most.input_tokens < 150
+
+
+def test_a_deep_research_holds_for_its_searches_citations_and_thoughts() -> None:
+    price = PriceList.of({"standard": {"input": "2", "output": "8", "reasoning": "3", "search": "0.005"}})
+    found = ceiling(step("perplexity", "sonar-deep-research"), price, budget("10"), max_tokens=100)
+    assert found.unbounded is None
+    assert found.most.input_tokens > 250_000
+    assert found.hold_usd == Decimal(found.most.input_tokens * 2 + 500_100 * 8) / 1_000_000 + 1
+    without = ceiling(
+        step("perplexity", "sonar-deep-research"), PriceList.of({"standard": {"input": "2", "output": "8"}})
+    )
+    assert without.unbounded is not None
+    assert without.unbounded.param == "model", "a search has no price there"

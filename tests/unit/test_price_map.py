@@ -32,7 +32,7 @@ NOT_CARRIED = {
     "cache_creation_input_audio_token_cost": "no provider counts written audio apart from written text",
     "input_cost_per_token_cache_hit": "cache_read_input_token_cost under its old name, beside it",
     "explicit_cache_read_input_token_cost": "a discount for caches that a client manages by an API that we do not have",
-    "citation_cost_per_token": "no answer counts citations",
+    "citation_cost_per_token": "citations count as input, which costs the same in the one model that has this price",
     "input_cost_per_request": "a fee a request of four models that Perplexity retired",
     "input_cost_per_text_message": "of a realtime session, which is no endpoint here",
     "input_cost_per_video_token*": "no endpoint takes video whose tokens are counted apart",
@@ -167,6 +167,11 @@ def test_images_have_the_prices_of_their_sizes() -> None:
     by_pixel = price_map.price_of("azure", "dall-e-3")
     assert by_pixel is not None
     assert cost_usd(Usage(quantities={"image:hd/1024x1024": Decimal(1)}), by_pixel) == Decimal("0.087999958221")
+
+
+def test_a_model_that_chats_and_is_billed_by_the_clip_has_no_price_of_nothing() -> None:
+    assert price_map.price_of("gemini", "lyria-3-pro-preview") is None
+    assert price_map.price_of("gemini", "gemini-2.5-flash-image") is not None
 
 
 def test_a_search_without_a_size_costs_as_a_medium_one() -> None:

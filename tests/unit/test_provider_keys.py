@@ -13,6 +13,7 @@ from routing.catalog import Provider
 from routing.secrets.references import UnknownStore, find
 from routing.secrets.rotation import ProviderKey, another_is_well, choose, failed
 from routing.upstreams.base import FailureKind, UpstreamError
+from routing.upstreams.responses_dialect import mark_of
 
 _names = itertools.count()  # each test has a new provider, about which nothing is remembered
 REFUSED = UpstreamError(FailureKind.AUTHENTICATION, "no")
@@ -53,6 +54,16 @@ def test_calls_take_turns(three: Provider) -> None:
     taken = take(three, 9)
     assert sorted(taken[:3]) == ["secret 1", "secret 2", "secret 3"]
     assert taken == taken[:3] * 3
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_what_one_account_keeps_is_asked_for_with_its_key(three: Provider, number: int) -> None:
+    mark = mark_of(f"secret {number}")
+    for _ in range(4):
+        taken = choose(three, prefers=lambda secret: mark_of(secret) == mark)
+        assert taken is not None
+        assert taken.secret == f"secret {number}"
+    assert choose(three, prefers=lambda secret: False) is not None  # that key is gone, so another has to do
 
 
 def test_a_limited_key_rests_for_as_long_as_the_provider_asks(three: Provider) -> None:

@@ -16,8 +16,8 @@ def step(model: str, weight: int | None, *, enabled: bool = True) -> Step:
 
 def draw(*own: Step, times: int = 1, seed: int = 7) -> list[tuple[str, ...]]:
     catalog = Catalog(1, {"a": Alias("a", True, 100, False, own, {})}, {}, (), {})
-    chance = random.Random(seed).random
-    return [tuple(s.deployment.model for s in catalog.chain("a", chance=chance)) for _ in range(times)]
+    draw = random.Random(seed).random
+    return [tuple(s.deployment.model for s in catalog.chain("a", chance=lambda _: draw())) for _ in range(times)]
 
 
 def test_without_weights_the_order_is_the_operators() -> None:

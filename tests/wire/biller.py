@@ -107,6 +107,58 @@ def _openai(provider: str, body: Mapping[str, Any], rates: Rates) -> tuple[float
     )
 
 
+#: What the models of these tests read at the most, as OpenAI documents.
+WINDOWS: dict[str, int] = {"gpt-5": 272_000, "gpt-4o": 128_000}
+_TOKENS_OF_AN_ORIGINAL = 12_000
+
+
+def most_usd_of_responses(model: str, body: Mapping[str, Any], rates: Rates) -> float:
+    """The same for a body of OpenAI's Responses that goes out as it came."""
+    fees = ENDLESS if body.keys() & (_PAID | {"context_management", "moderation", "conversation", "prompt"}) else 0.0
+    fees += ENDLESS if (body.get("reasoning") or {}).get("mode") not in (None, "standard") else 0.0
+    readings, described = 1, 0
+    for tool in body.get("tools") or ():
+        kind = str(tool.get("type"))
+        if kind in ("function", "custom", "namespace"):
+            fees += 0 if "name" in tool and "googleSearch" not in tool else ENDLESS
+            continue
+        described += _TOKENS_OF_A_DESCRIPTION
+        if kind in ("local_shell", "apply_patch", "computer_use_preview"):
+            continue
+        uses = body.get("max_tool_calls", ENDLESS)
+        readings = 1 + uses
+        fees += uses * rates.search if kind.startswith("web_search") else 0 if kind == "mcp" else ENDLESS
+    read: float = _read_usd({n: v for n, v in body.items() if n not in ("metadata", "model", "user")}, rates)
+    read += (described + 500) * rates.input if body.get("tools") else 0
+    for part in _dicts(body.get("input")):
+        if part.get("type") in ("input_image", "computer_screenshot") and not str(part.get("image_url")).startswith(
+            "data:"
+        ):
+            tokens = _TOKENS_OF_AN_ORIGINAL if part.get("detail") == "original" else 1_600
+            read += tokens * rates.input  # behind a URL or an id
+        if part.get("type") == "input_file" and (part.get("file_id") or part.get("file_url")):
+            fees = ENDLESS
+    window = WINDOWS[model] * max(rates.audio, rates.cache_write)
+    if body.get("previous_response_id"):
+        read = max(read, window)
+    if readings > 1:
+        found = sum(_TOKENS_OF_A_SEARCH * place for place in range(int(min(readings, 10_000)))) * rates.input
+        read = min(read * readings + found, read + (readings - 1) * max(window, read))
+    cap: float = body.get("max_output_tokens", ENDLESS)
+    factor = 1.0 if body.get("service_tier") in (None, "default", "flex", "scale") else rates.priority
+    return (read + cap * rates.output) * factor / 1e6 + fees
+
+
+def _dicts(value: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(value, Mapping):
+        yield value
+        for inner in value.values():
+            yield from _dicts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _dicts(inner)
+
+
 def _anthropic(body: Mapping[str, Any], rates: Rates) -> tuple[float, float, float, Any]:
     fees = ENDLESS if body.keys() & (_PAID - {"a_parameter_of_tomorrow"}) else 0.0
     readings, found, described = 1, 0, 0
@@ -126,7 +178,8 @@ def _anthropic(body: Mapping[str, Any], rates: Rates) -> tuple[float, float, flo
 
 
 def _gemini(body: Mapping[str, Any], rates: Rates) -> tuple[float, float, float, Any]:
-    fees = ENDLESS if "cachedContent" in body or "cached_content" in body else 0.0
+    unbounded = _PAID | {"fieldOfTomorrow", "fileData", "imageConfig", "partOfTomorrow", "settingOfTomorrow"}
+    fees = ENDLESS if unbounded.intersection(_names(body)) else 0.0
     for tool in body.get("tools") or ():
         for name in tool:
             if name in ("googleSearch", "google_search"):

@@ -352,7 +352,24 @@ ABSURD: list[Any] = [-1, 10**8 + 1, 10**14, 10**30, True, 1.5, float("nan"), flo
                 "num_search_queries": 21,
                 "reasoning_tokens": 193947,
             },
-            Usage(33 + 19028, output_tokens=11395 + 193947, reasoning_tokens=193947),
+            Usage(
+                33 + 19028,
+                output_tokens=11395 + 193947,
+                reasoning_tokens=193947,
+                quantities={"search": Decimal(21)},
+            ),
+        ),
+        (  # the same of a short research, whose thoughts are fewer than its words
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 4000,
+                "total_tokens": 4009,
+                "citation_tokens": 0,
+                "reasoning_tokens": 3000,
+                "num_search_queries": 2,
+                "search_context_size": "high",
+            },
+            Usage(9, output_tokens=7000, reasoning_tokens=3000, quantities={"search:high": Decimal(2)}),
         ),
         (  # xAI: reasoning is beside the completion, not in it
             {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import io
+import gzip
+import http.server
 import itertools
 import os
 import socket
@@ -21,18 +21,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routing.upstreams.base import FailureKind, Timeouts, UpstreamError
-from routing.upstreams.http import media
-from routing.upstreams.http.connections import read_headers
+from routing.upstreams.http import connections, exchange, media, stock, transport
+from routing.upstreams.http.connections import Origin
 from routing.upstreams.http.events import MAX_EVENT_BYTES, EventReader, post_stream
 from routing.upstreams.http.transport import MAX_BODY_BYTES, Whole, post
 from tests.clocks import within
 from tests.simulator import Behaviour, Simulator, faults
 from tests.wire.upstream_calls import SSE_HEAD, Raw
 
-NAMES = st.text("abcXYZ019-_!#", min_size=1, max_size=20)
-VALUES = st.text([chr(code) for code in (9, *range(32, 127), *range(160, 256))], max_size=40).map(
-    lambda text: text.strip(" \t")
-)
 QUICK = Timeouts(connect_s=1, first_token_s=0.4, idle_s=0.3, total_s=1.0)
 PATIENT = Timeouts(connect_s=2, first_token_s=5, idle_s=5, total_s=10)
 BODY = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}]}'
@@ -254,15 +250,8 @@ def test_headers_are_read_leniently() -> None:
     fields = b"X-Plain:  a: b \r\nx-folded: one\r\n\t two\r\nno field\r\nX-Latin: \xe9\nX-Empty:\r\n"
     with Raw(b"HTTP/1.1 200 OK\r\n" + fields + b"Content-Length: 0\r\n\r\n") as server:
         headers = post(server.url, HEADERS, BODY, QUICK).headers
-    found = {name: headers[name] for name in ("x-plain", "X-FOLDED", "x-latin", "x-empty")}
-    assert found == {"x-plain": "a: b", "X-FOLDED": "one two", "x-latin": "\xe9", "x-empty": ""}
-
-
-@given(fields=st.lists(st.tuples(NAMES, VALUES), max_size=20))
-def test_headers_are_those_that_the_standard_library_reads(fields: list[tuple[str, str]]) -> None:
-    head = "".join(f"{name}: {value}\r\n" for name, value in fields).encode("latin-1") + b"\r\n"
-    theirs = http.client.parse_headers(io.BytesIO(head))
-    assert read_headers(io.BytesIO(head)).items() == theirs.items()
+    found = {name: headers[name] for name in ("x-plain", "x-folded", "x-latin", "x-empty")}
+    assert found == {"x-plain": "a: b", "x-folded": "one two", "x-latin": "\xe9", "x-empty": ""}
 
 
 def test_a_redirect_is_not_followed(sim: Simulator) -> None:
@@ -397,6 +386,108 @@ def test_a_forked_process_gets_connections_of_its_own(sim: Simulator) -> None:
     assert len(sim.requests) == 3
 
 
+def test_a_request_leaves_as_it_is_meant() -> None:
+    with Raw(OK, address="::1") as server:
+        assert (
+            post(f"http://[::1]:{server.host.rpartition(':')[2]}/v1/x?a=b#c", {"X-A": "\xe9"}, b"{}", PATIENT).status
+            == 200
+        )
+    expected = f"POST /v1/x?a=b HTTP/1.1\r\nHost: {server.host}\r\nX-A: \xe9\r\nContent-Length: 2\r\n\r\n{{}}"
+    assert server.requests == [expected.encode("latin-1")]
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Other: b", "a\nb", "a\rb", "\u20ac"])
+def test_a_header_that_would_be_another_one_is_sent_to_nobody(value: str) -> None:
+    with Raw(OK) as server:
+        kind, _ = failure(lambda: post(server.url, {"Authorization": value}, BODY, QUICK))
+        assert (kind, server.connections) == (FailureKind.AUTHENTICATION, 0)
+
+
+def test_who_closes_late_does_not_touch_the_connections_next_user(sim: Simulator) -> None:
+    late = ask_stream(sim, PATIENT)
+    while late.next_event() != b"[DONE]":
+        pass
+    assert late.next_event() is None
+    sim.behave("openai", Behaviour(length=5, token_s=0.02))
+    following = ask_stream(sim, PATIENT)
+    following.next_event()
+    late._answer.shut()
+    late.close()
+    late._answer.close()
+    assert drain(following)[-1] == b"[DONE]"
+    assert len(sim._connections) == 1
+
+
+def test_a_kept_connection_that_takes_no_byte_is_replaced_and_the_request_is_sent_once() -> None:
+    with Raw(OK) as server:
+        host, _, port = server.host.rpartition(":")
+        origin = Origin("http", host, int(port))
+        half_closed, theirs = socket.socketpair()
+        half_closed.shutdown(socket.SHUT_WR)  # sending fails, and nothing is there to read that would say so before
+        origin.keep(half_closed)
+        request = exchange.request_bytes("POST / HTTP/1.1\r\n", {}, b"{}")
+        answer = exchange.exchange(origin, request, 1, time.monotonic() + 1)
+        assert (answer.status, answer.read_some(), server.requests) == (200, b"{}", [request])
+        assert half_closed.fileno() == -1
+        theirs.close()
+
+
+def test_the_idle_connections_of_an_origin_are_bounded() -> None:
+    origin = Origin("http", "127.0.0.1", 1, most_idle=2)
+    pairs = [socket.socketpair() for _ in range(3)]
+    for ours, _ in pairs:
+        origin.keep(ours)
+    assert [ours.fileno() == -1 for ours, _ in pairs] == [True, False, False]
+    pairs[2][1].close()  # the provider ends the newest one
+    assert origin.take() is pairs[1][0]
+    assert origin.take() is None
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()
+
+
+#: Answers that providers send, and answers that nobody should.
+ANSWERS = [
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: b\r\n\r\nhi",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nh\r\n1;x=y\r\ni\r\n0\r\nX-T: 1\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(b"hi"),
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 429 Too Many\r\nRetry-After: 3\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 204 No Content\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhi",
+    b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nhi",
+    b"not HTTP",
+    b"",
+]
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_the_way_back_to_urllib3_hears_the_same(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[object] = []
+    for way in (exchange.ask, stock.ask):
+        monkeypatch.setattr(transport, "_ask", way)
+        with Raw(answer) as server:
+            try:
+                whole = post(server.url, HEADERS, BODY, PATIENT)
+            except UpstreamError as error:
+                heard.append((error.kind, error.message, error.consumed))
+            else:
+                heard.append((whole.status, {n.lower(): v for n, v in whole.headers.items()}, whole.body))
+    assert heard[0] == heard[1]
+
+
+def test_the_way_back_to_urllib3_streams_the_same(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = drain(ask_stream(sim))
+    monkeypatch.setattr(transport, "_ask", stock.ask)
+    for _ in range(2):
+        reader = ask_stream(sim)
+        assert len(drain(reader)) == len(expected)
+    reader = ask_stream(sim)
+    reader.next_event()
+    reader.close()
+    assert len(sim._connections) == 2  # one of each way
+
+
 # --- TLS ------------------------------------------------------------------------------------------------------
 
 #: A certificate for `localhost` that signed itself, and its key: nobody trusts it, and nobody should.
@@ -440,6 +531,42 @@ def test_an_authority_of_ones_own_is_named_by_the_environment(tls: Raw, host: st
         env={**os.environ, "SSL_CERT_FILE": str(CERTIFICATE)},
     )
     assert done.stdout.strip() == outcome, done.stderr
+
+
+class _Kept(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    accepted = 0
+
+    def setup(self) -> None:
+        type(self).accepted += 1
+        super().setup()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_tls_connection_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    connections.tls_context.cache_clear()
+    _Kept.accepted = 0
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Kept) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for _ in range(3):
+            assert post(f"https://localhost:{server.server_port}/", HEADERS, BODY, PATIENT).body == b"{}"
+        connections.origin_of("https", "localhost", server.server_port).close()
+        server.shutdown()
+    connections.tls_context.cache_clear()
+    assert _Kept.accepted == 1
 
 
 # --- server-sent events -------------------------------------------------------------------------------------

@@ -57,13 +57,21 @@ class Raw:
     """A server that sends exactly these pieces to every connection, with pauses, then lingers and closes."""
 
     def __init__(
-        self, *pieces: bytes, pause_s: float = 0.0, linger_s: float = 0.0, tls: ssl.SSLContext | None = None
+        self,
+        *pieces: bytes,
+        pause_s: float = 0.0,
+        linger_s: float = 0.0,
+        tls: ssl.SSLContext | None = None,
+        address: str = "127.0.0.1",
     ) -> None:
         self._pieces, self._pause_s, self._linger_s = pieces, pause_s, linger_s
         self._tls = tls
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1/chat/completions"
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._listener = socket.create_server((address, 0), family=family)
+        self.host = f"{f'[{address}]' if ':' in address else address}:{self._listener.getsockname()[1]}"
+        self.url = f"http://{self.host}/v1/chat/completions"
         self.connections = 0
+        self.requests: list[bytes] = []
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
@@ -85,6 +93,7 @@ class Raw:
             request = b""
             while b"\r\n\r\n" not in request or (request.startswith(b"POST") and not request.endswith(b"}")):
                 request += connection.recv(65536)
+            self.requests.append(request)
             try:
                 for piece in self._pieces:
                     connection.sendall(piece)

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand
-from django.db import Error
+from django.db import Error, connection
 
 from accounting.ledger.reconcile import reconcile, remember
+from accounting.ledger.rollup import rebuild
 
 
 class Command(BaseCommand):
-    help = "Prove that every budget's balance equals its charges, and every entry its charges and attempts."
+    help = (
+        "Prove that every budget's balance equals its charges, every entry its charges and attempts, and the sums of "
+        "spend their entries."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--rebuild", action="store_true", help="forget the sums of spend first; the gateway makes them anew"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["rebuild"]:
+            connection.ensure_connection()
+            rebuild(connection.connection)
         result = reconcile()
         try:
             remember(result)

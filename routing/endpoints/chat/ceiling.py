@@ -32,6 +32,8 @@ TOKENS_A_FILE: Final = 64
 TOKENS_A_NOTE: Final = 128
 #: Anthropic adds a system prompt of 290 to 810 tokens to a request with tools (its documentation, "Tool use, pricing").
 TOKENS_WITH_TOOLS: Final = 1024
+#: xAI puts a prompt of its own before the client's (github.com/xai-org/grok-prompts has the texts), and counts it.
+TOKENS_OF_GROK: Final = 1_024
 #: Calls of earlier turns are offered as tools again where a provider insists: a name, and a schema without fields.
 TOKENS_A_CALL: Final = 128
 #: An image at most: OpenAI's tiles (a 768x2048 image of eight, 85 + 8 x 170 = 1,445), its patches (1,536 x 2.46),
@@ -93,7 +95,7 @@ class InputCeiling:
     endless_references: Unlimited | None = None
 
     def tokens_for(self, litellm_provider: str, model: str) -> int:
-        tokens = self.tokens
+        tokens = self.tokens + (TOKENS_OF_GROK if litellm_provider == "xai" or "grok-" in model else 0)
         if self.reference_tokens and litellm_provider in _WRITE_OUT_REFERENCES:
             tokens += self.reference_tokens
         if self.pictures:

@@ -134,6 +134,14 @@ class Rest:
     def read(self, stream: AnswerStream, deployment: Deployment) -> AnswerStream:
         return Continued(stream, self._partial, prefilled=self._is_prefilled(deployment))
 
+    def asked_after(self, turns: list[Any], cap_tokens: int) -> tuple[list[Any], int]:
+        """The turns of a conversation in another format with those that ask for the rest behind them, and what is left
+        of the output cap."""
+        asked = continuation(
+            {"messages": turns, "max_tokens": cap_tokens}, self._partial.text, self._said_tokens, prefill=False
+        )
+        return asked["messages"], asked["max_tokens"]
+
     def ask_otherwise(self, deployment: Deployment) -> bool:
         """Whether to ask the deployment once more, with an instruction in the place of a refused prefill.
 
@@ -295,6 +303,7 @@ class Continued:
     def _joined(self, event: Json) -> Json | None:
         """The event as the next event of the stream that broke; None when there is nothing new in it."""
         event = {**event, **self._partial.head}
+        event.pop("native", None)  # in the provider's own words it would not go on from the stream that broke
         choices = event.get("choices")
         if not choices:
             return event

@@ -82,13 +82,13 @@ class ChatCall:
         more = extras(self.body, self.suspects, step.deployment)
         input_tokens = self.input.tokens_for(provider, model)
         input_tokens += 0 if self.rest is None else self.rest.further_input_tokens
-        cap_tokens, capped_by = self._output_cap(step, input_tokens)
+        cap_tokens, capped_by = self.output_cap(step, input_tokens)
         most = Quantities(
             input_tokens=input_tokens * more.readings + more.further_input_tokens,
             output_cap_tokens=cap_tokens,
             capped_by=capped_by,
             answers=self.choices,
-            predicted_tokens=self.input.predicted_tokens,
+            predicted_tokens=self.input.predicted_tokens + more.further_output_tokens,
             tier=tier,
             tiers=possible,
             units=more.units,
@@ -99,7 +99,7 @@ class ChatCall:
             raise Unbounded(unbounded.param, unbounded.why, most)
         return most
 
-    def _output_cap(self, step: Step, input_tokens: int) -> tuple[int, CappedBy]:
+    def output_cap(self, step: Step, input_tokens: int) -> tuple[int, CappedBy]:
         """For each answer: the client's cap, else the alias's, else as much as the model can say to this input."""
         if self.output_cap_tokens is not None:
             return self.output_cap_tokens, CappedBy.CLIENT

@@ -18,11 +18,20 @@ _SAME: Final = (
     "service_tier", "temperature", "top_p", "user",
 )  # fmt: skip
 LOGPROBS: Final = "message.output_text.logprobs"
+#: Parameters that are told to a chat model in some way, or that say what holds there anyway.
+_TOLD: Final = frozenset(
+    {
+        "background", "client_metadata", "include", "input", "instructions", "max_output_tokens", "model", "reasoning",
+        "store", "stream", "stream_options", "text", "tool_choice", "tools", "top_logprobs", "truncation", *_SAME,
+    }
+)  # fmt: skip
 
 
 def as_chat(body: Mapping[str, Any], tools: Tools) -> Json:
     """``body`` is valid. Changes only a copy."""
-    chat: Json = {"model": body["model"], "messages": list(_messages(body))}
+    # A request that no chat can be made of is never sent as one, but is counted and parsed like all others.
+    messages = list(_messages(body)) or [{"role": "user", "content": ""}]
+    chat: Json = {"model": body["model"], "messages": messages}
     chat |= {name: body[name] for name in _SAME if body.get(name) is not None}
     if body.get("max_output_tokens") is not None:
         chat["max_completion_tokens"] = body["max_output_tokens"]
@@ -52,6 +61,18 @@ def as_chat(body: Mapping[str, Any], tools: Tools) -> Json:
         if body.get("top_logprobs") is not None:
             chat["top_logprobs"] = body["top_logprobs"]
     return chat
+
+
+def left_out(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """What of the request a chat has no word for, by its places. ``body`` is valid."""
+    names = {name for name, value in body.items() if value is not None and name not in _TOLD}
+    names |= {name for name, asked in (("store", True), ("truncation", "auto")) if body.get(name) == asked}
+    if any(each != LOGPROBS for each in body.get("include") or ()):
+        names.add("include")
+    given = body["input"]
+    items = given if isinstance(given, list) else []
+    thoughts = [f"input[{place}]" for place, item in enumerate(items) if item.get("encrypted_content")]
+    return (*sorted(names), *thoughts)
 
 
 def _messages(body: Mapping[str, Any]) -> Iterator[Json]:

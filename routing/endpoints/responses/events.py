@@ -9,20 +9,26 @@ from typing import Any, Final
 from accounting import json_text
 from accounting.money import plain_usd
 from routing.endpoints.responses.items import (
+    begun,
+    call_id_prefix,
     call_item,
+    counts,
     ended,
-    fresh_id,
     message_item,
     reasoning_item,
     refusal_part,
+    shown,
     text_part,
 )
-from routing.endpoints.responses.tools import Called, Tools
+from routing.endpoints.responses.request import ResponsesCall
+from routing.endpoints.responses.tools import Called
 from routing.exceptions import GatewayError
 from routing.serving.call import Consumed
 from routing.upstreams.base import FailureKind, Json, UpstreamError
+from routing.upstreams.responses_dialect import fresh_id
 
 COMMENT: Final = b": keep-alive\n\n"  # no client takes it for an event
+_OF_EVERY_EVENT: Final = frozenset({"type", "sequence_number"})
 _as_json = json_text.dumps_line
 
 
@@ -30,7 +36,7 @@ _as_json = json_text.dumps_line
 class _Open:
     """The item that is being written."""
 
-    kind: str  # message, refusal, reasoning, call
+    kind: str  # message, refusal, reasoning, call; or the type of an item that only its provider can finish
     item_id: str
     index: int
     texts: list[str] = field(default_factory=list)
@@ -38,6 +44,9 @@ class _Open:
     place: Any = None  # of a call: its index among the chat's calls
     called: Called | None = None
     call_id: str = ""
+    parts: list[Json] = field(default_factory=list)  # of it, before the one that is being written
+    has_part: bool = True  # one is being written
+    item: Json = field(default_factory=dict)  # as its provider began it
 
     @property
     def text(self) -> str:
@@ -47,21 +56,30 @@ class _Open:
 class ResponseFrames:
     """The frames of one answer: `routing.serving.relaying.Frames`.
 
-    They are made of the chunks of chat completions, and go on in the item that is open, whoever answers now."""
+    A native event is sent as its provider wrote it, but for the ids of the response. A chunk of a chat completion is
+    made an event, and goes on in the item that is open, whoever opened it: so another provider continues a broken
+    answer inside the same response."""
 
-    def __init__(self, response: Json, tools: Tools) -> None:
-        self._response = response
-        self._tools = tools
+    def __init__(self, call: ResponsesCall, alias: str) -> None:
+        self._call = call
+        self._alias = alias
+        self._response = begun(call, alias)
         self._number = 0
         self._output: list[Json] = []
         self._open: _Open | None = None
         self._is_begun = False
         self._finish_reason: str | None = None
+        self._final: Json | None = None  # the provider's response, when it came to its end
 
     def event(self, event: Json) -> bytes | None:
+        native = event.get("native")
+        written = self._chunk(event) if native is None else self._native(native, event)
+        return written or None
+
+    def _chunk(self, event: Json) -> bytes:
         choices = event.get("choices")
         if not choices:
-            return None
+            return b""
         choice = choices[0]
         written = self._begin()
         delta = choice.get("delta") or {}
@@ -73,13 +91,19 @@ class ResponseFrames:
         if isinstance(delta.get("refusal"), str) and delta["refusal"]:
             written += self._text("refusal", delta["refusal"])
         for call in delta.get("tool_calls") or ():
-            written += self._call(call)
+            written += self._tool(call)
         self._finish_reason = choice.get("finish_reason") or self._finish_reason
-        return written or None
+        return written
 
     def end(self, consumed: Consumed) -> bytes:
-        written = self._begin() + self._close()
-        response = self._response | ended(self._finish_reason, self._output, consumed.usage)
+        written = b""
+        if self._final is None:
+            written = self._begin() + self._close()
+            response = self._response | ended(self._finish_reason, self._output, consumed.usage)
+        else:
+            response = dict(self._final)
+            if not (consumed.is_counted and isinstance(response.get("usage"), dict)):
+                response["usage"] = counts(consumed.usage)
         kind = "response.incomplete" if response["status"] == "incomplete" else "response.completed"
         # A number with all its digits: neither a float nor, as `json` would have it, a text.
         cost_usd = b"null" if consumed.cost_usd is None else plain_usd(consumed.cost_usd).encode()
@@ -124,11 +148,14 @@ class ResponseFrames:
         if self._open is None or self._open.kind != kind:
             written = self._close() + self._opened(kind)
         assert self._open is not None
+        if not self._open.has_part:
+            written += self._part_opened(self._open)
         self._open.texts.append(text)
         said: Json = {"item_id": self._open.item_id, "output_index": self._open.index, "delta": text}
         if kind == "reasoning":
-            return written + self._frame("response.reasoning_summary_text.delta", said | {"summary_index": 0})
-        said["content_index"] = 0
+            said["summary_index"] = len(self._open.parts)
+            return written + self._frame("response.reasoning_summary_text.delta", said)
+        said["content_index"] = len(self._open.parts)
         if kind == "refusal":
             return written + self._frame("response.refusal.delta", said)
         self._open.logprobs += logprobs or ()
@@ -137,24 +164,30 @@ class ResponseFrames:
     def _opened(self, kind: str) -> bytes:
         prefix = "rs" if kind == "reasoning" else "msg"
         open_ = self._open = _Open(kind, fresh_id(prefix), len(self._output))
-        where: Json = {"item_id": open_.item_id, "output_index": open_.index}
         if kind == "reasoning":
-            return self._added(reasoning_item(open_.item_id, "")) + self._frame(
-                "response.reasoning_summary_part.added",
-                where | {"summary_index": 0, "part": {"type": "summary_text", "text": ""}},
-            )
-        part = refusal_part("") if kind == "refusal" else text_part("")
-        return self._added(message_item(open_.item_id, [], "in_progress")) + self._frame(
-            "response.content_part.added", where | {"content_index": 0, "part": part}
-        )
+            return self._added(reasoning_item(open_.item_id, [])) + self._part_opened(open_)
+        return self._added(message_item(open_.item_id, [], "in_progress")) + self._part_opened(open_)
 
-    def _call(self, call: Mapping[str, Any]) -> bytes:
+    def _part_opened(self, open_: _Open) -> bytes:
+        open_.has_part = True
+        where: Json = {"item_id": open_.item_id, "output_index": open_.index}
+        if open_.kind == "reasoning":
+            where["summary_index"] = len(open_.parts)
+            return self._frame(
+                "response.reasoning_summary_part.added", where | {"part": {"type": "summary_text", "text": ""}}
+            )
+        part = refusal_part("") if open_.kind == "refusal" else text_part("")
+        return self._frame("response.content_part.added", where | {"content_index": len(open_.parts), "part": part})
+
+    def _tool(self, call: Mapping[str, Any]) -> bytes:
         function = call.get("function") or {}
         written = b""
         if self._open is None or self._open.kind != "call" or self._open.place != call.get("index"):
             written = self._close()
-            called = self._tools.called(str(function.get("name")))
-            self._open = _Open("call", fresh_id("fc"), len(self._output), place=call.get("index"), called=called)
+            called = self._call.tools.called(str(function.get("name")))
+            self._open = _Open(
+                "call", fresh_id(call_id_prefix(called)), len(self._output), place=call.get("index"), called=called
+            )
             self._open.call_id = str(call.get("id"))
             written += self._added(self._item(self._open, "in_progress"))
         open_ = self._open
@@ -182,12 +215,6 @@ class ResponseFrames:
         """What an item says as a whole, before the item itself."""
         where: Json = {"item_id": open_.item_id, "output_index": open_.index}
         match open_.kind:
-            case "reasoning":
-                where["summary_index"] = 0
-                part = {"type": "summary_text", "text": open_.text}
-                return self._frame("response.reasoning_summary_text.done", where | {"text": open_.text}) + self._frame(
-                    "response.reasoning_summary_part.done", where | {"part": part}
-                )
             case "call" if "input" in item:
                 return self._frame(
                     "response.custom_tool_call_input.delta", where | {"delta": item["input"]}
@@ -195,8 +222,18 @@ class ResponseFrames:
             case "call":
                 said = {"name": item["name"], "arguments": item["arguments"]}
                 return self._frame("response.function_call_arguments.done", where | said)
-        where["content_index"] = 0
-        (part,) = item["content"]
+            case "reasoning" | "message" | "refusal" if open_.has_part:
+                return self._part_done(open_, where)
+        return b""
+
+    def _part_done(self, open_: _Open, where: Json) -> bytes:
+        place, part = len(open_.parts), _part(open_)
+        if open_.kind == "reasoning":
+            where["summary_index"] = place
+            return self._frame("response.reasoning_summary_text.done", where | {"text": open_.text}) + self._frame(
+                "response.reasoning_summary_part.done", where | {"part": part}
+            )
+        where["content_index"] = place
         if open_.kind == "refusal":
             written = self._frame("response.refusal.done", where | {"refusal": open_.text})
         else:
@@ -205,14 +242,62 @@ class ResponseFrames:
 
     def _item(self, open_: _Open, status: str) -> Json:
         match open_.kind:
-            case "reasoning":
-                return reasoning_item(open_.item_id, open_.text)
             case "call":
                 assert open_.called is not None
                 return call_item(open_.item_id, open_.called, open_.call_id, open_.text, status)
-            case "refusal":
-                return message_item(open_.item_id, [refusal_part(open_.text)], status)
-        return message_item(open_.item_id, [text_part(open_.text, open_.logprobs)], status)
+            case "reasoning":
+                return reasoning_item(open_.item_id, _parts_of(open_))
+            case "message" | "refusal":
+                return message_item(open_.item_id, _parts_of(open_), status)
+        return open_.item
+
+    # --- a provider's own events --------------------------------------------------------------------------------
+
+    def _native(self, native: Json, event: Json) -> bytes:
+        """The event as its client sees it. What it opens and closes is noted, for whoever goes on from there."""
+        kind = native.get("type")
+        if not isinstance(kind, str) or not kind.replace(".", "").replace("_", "").isalnum() or not kind.isascii():
+            return b""  # an event without a plain name is none of OpenAI's
+        response = native.get("response")
+        if isinstance(response, dict):
+            response = shown(self._call, response, self._alias, event["kept_by"])
+            self._response = {**self._response, **response}
+            self._is_begun = True
+            if kind in ("response.completed", "response.incomplete"):
+                self._final = self._response  # it is sent at the end, with the cost
+                return b""
+            return self._frame(kind, {"response": response})
+        self._note(kind, native)
+        if native.get("sequence_number") == self._number and (raw := event.get("raw")) and b"\n" not in raw:
+            self._number += 1
+            return _event(kind, raw)
+        return self._frame(kind, {name: value for name, value in native.items() if name not in _OF_EVERY_EVENT})
+
+    def _note(self, kind: str, native: Json) -> None:
+        item, open_ = native.get("item"), self._open
+        if kind == "response.output_item.added" and isinstance(item, dict):
+            type_ = str(item.get("type"))
+            self._open = _Open(type_, str(item.get("id")), len(self._output), item=item, has_part=False)
+        elif kind == "response.output_item.done" and isinstance(item, dict):
+            self._output.append(item)
+            self._open = None
+        if open_ is None:
+            return
+        part = native.get("part")
+        match kind:
+            case "response.content_part.added" if isinstance(part, dict) and open_.kind in ("message", "refusal"):
+                open_.kind = "refusal" if part.get("type") == "refusal" else "message"
+                open_.has_part = True
+            case "response.reasoning_summary_part.added":
+                open_.has_part = True
+            case "response.content_part.done" | "response.reasoning_summary_part.done" if isinstance(part, dict):
+                open_.parts.append(part)
+                open_.texts.clear()
+                open_.logprobs.clear()
+                open_.has_part = False
+            case "response.output_text.delta" | "response.refusal.delta" | "response.reasoning_summary_text.delta":
+                open_.texts.append(str(native.get("delta") or ""))
+                open_.logprobs += native.get("logprobs") or ()
 
     def _next(self) -> int:
         self._number += 1
@@ -220,6 +305,20 @@ class ResponseFrames:
 
     def _frame(self, kind: str, fields: Json) -> bytes:
         return _event(kind, _as_json({"type": kind, "sequence_number": self._next(), **fields}))
+
+
+def _part(open_: _Open) -> Json:
+    """The part that is being written."""
+    match open_.kind:
+        case "reasoning":
+            return {"type": "summary_text", "text": open_.text}
+        case "refusal":
+            return refusal_part(open_.text)
+    return text_part(open_.text, list(open_.logprobs))
+
+
+def _parts_of(open_: _Open) -> list[Json]:
+    return [*open_.parts, *([_part(open_)] if open_.has_part else [])]
 
 
 def _event(kind: str, data: bytes) -> bytes:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 
 from accounting.usage import Usage
+from routing.endpoints.responses.kept import Kept, sealed
 from routing.endpoints.responses.request import ResponsesCall
 from routing.endpoints.responses.tools import Called, free_text
 from routing.upstreams.base import Json
+from routing.upstreams.responses_dialect import Keeper, fresh_id
 
 #: What of a request the response repeats, and what stands there when the client did not say.
 _REPEATED: Final[Mapping[str, Any]] = {
@@ -28,14 +29,9 @@ _REPEATED: Final[Mapping[str, Any]] = {
     "top_logprobs": 0,
     "top_p": 1.0,
     "truncation": "disabled",
-    "user": None,
 }
 #: Finish reasons of a chat with which a response is not complete.
 _INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
-
-
-def fresh_id(prefix: str) -> str:
-    return f"{prefix}_{uuid.uuid4().hex}"
 
 
 def begun(call: ResponsesCall, alias: str) -> Json:
@@ -57,9 +53,18 @@ def begun(call: ResponsesCall, alias: str) -> Json:
         "reasoning": {"effort": reasoning.get("effort"), "summary": reasoning.get("summary")},
         "store": False,
         "text": {"format": {"type": "text"}, **text},
-        "usage": None,
         **{name: default if asked.get(name) is None else asked[name] for name, default in _REPEATED.items()},
     }
+
+
+def shown(call: ResponsesCall, response: Json, alias: str, keeper: Keeper) -> Json:
+    """A provider's response as its client sees it: under the alias's name, with an id that leads back to its keeper."""
+    seen = {**response, "model": alias}
+    if isinstance(response.get("id"), str):
+        seen["id"] = sealed(Kept(alias, keeper, response["id"]), call.owner)
+    if response.get("previous_response_id") is not None:
+        seen["previous_response_id"] = call.body.get("previous_response_id")
+    return seen
 
 
 def ended(finish_reason: object, output: list[Json], usage: Usage) -> Json:
@@ -99,9 +104,12 @@ def message_item(item_id: str, parts: list[Json], status: str) -> Json:
     return {"id": item_id, "type": "message", "status": status, "role": "assistant", "content": parts}
 
 
-def reasoning_item(item_id: str, thoughts: str) -> Json:
-    summary = [{"type": "summary_text", "text": thoughts}] if thoughts else []
+def reasoning_item(item_id: str, summary: list[Json]) -> Json:
     return {"id": item_id, "type": "reasoning", "summary": summary}
+
+
+def call_id_prefix(called: Called) -> str:
+    return "ctc" if called.is_custom else "fc"
 
 
 def call_item(item_id: str, called: Called, call_id: str, arguments: str, status: str) -> Json:

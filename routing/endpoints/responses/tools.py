@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from routing.upstreams.base import Json
+from routing.upstreams.responses_dialect import SEAM
 
-#: Between a namespace and its function, in the name that a chat model is told.
-_SEAM: Final = "__"
 #: What a chat model is told of a tool whose input is free text: a function with one parameter.
 INPUT: Final = "input"
 _FREE_TEXT: Final = {"type": "object", "properties": {INPUT: {"type": "string"}}, "required": [INPUT]}
@@ -77,7 +76,7 @@ def _offered(tool: Mapping[str, Any]) -> Iterator[tuple[Json, Called]]:
 
 
 def joined(namespace: str | None, name: str) -> str:
-    return f"{namespace}{_SEAM}{name}" if namespace else name
+    return f"{namespace}{SEAM}{name}" if namespace else name
 
 
 def _function(tool: Mapping[str, Any], name: str) -> Json:

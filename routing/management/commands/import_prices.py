@@ -28,7 +28,7 @@ class Command(BaseCommand):
         models = [found for found in models if not options["model"] or found[2] in options["model"]]
         offered = offer(models)
         for provider, model in offered.unknown:
-            self.stdout.write(f"{provider} {model}: not in litellm's price map; left as it is")
+            self.stdout.write(f"{provider} {model}: no price in litellm's price map; left as it is")
         found = offered.changes
         for change in found:
             self.stdout.write(f"{change.provider} {change.model}: {'new' if change.before is None else 'changed'}")

@@ -1,231 +1,133 @@
-"""Connections with a deadline, which urllib3 and http.client do not have.
+"""Connections to the providers: urllib3 makes them, and those that are idle are kept for the next request.
 
-- **Deadlines, not pauses.** urllib3's read timeout starts again with every `recv`, so a provider that trickles one
-  byte a second never runs into it. Our connections read through :class:`_TimedSocket`, which gives each `recv`
-  only what is left until the deadline of the phase: headers, chunk sizes and trailers included.
-- **Idle connections.** A connection that the provider has closed is noticed when it is taken from the pool, and it is
-  replaced. Connections that have been idle longer than usual servers keep them (:data:`_IDLE_HTTPS_S`,
-  :data:`_IDLE_HTTP_S`) are not used again.
-
-Bounds: `http.client`'s 100 headers of 64 KiB.
+A connection that the provider has closed is noticed when it is taken, and another is taken. Connections that have been
+idle longer than usual servers keep them (:data:`IDLE_HTTPS_S`, :data:`IDLE_HTTP_S`) are not used again.
 """
 
 from __future__ import annotations
 
-import http
-import http.client
-import io
-import re
+import os
 import socket
 import ssl
+import threading
+from collections import deque
 from contextlib import suppress
-from contextvars import ContextVar
+from functools import lru_cache
 from time import monotonic
 from typing import Any, Final
 
-import urllib3
+import certifi
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.util.wait import wait_for_read
+from urllib3.exceptions import ConnectTimeoutError, SSLError
+from urllib3.util.ssl_ import create_urllib3_context
+from urllib3.util.ssl_match_hostname import CertificateError
 
 from accounting.postgres.sockets import has_ended
-from routing.upstreams.base import Leash
-
-#: The leash of the call that this thread or greenlet makes. urllib3 cannot pass it on, so it goes around urllib3.
-leash_of_call: ContextVar[Leash | None] = ContextVar("leash", default=None)
 
 #: The large providers keep idle connections for a minute and more; local servers (uvicorn, Node) for five seconds.
-_IDLE_HTTPS_S: Final = 50.0
-_IDLE_HTTP_S: Final = 4.0
+IDLE_HTTPS_S: Final = 50.0
+IDLE_HTTP_S: Final = 4.0
+_MOST_IDLE: Final = 256  # of one origin
+_MOST_ORIGINS: Final = 200
 
-READ_BYTES: Final = 65536
-#: The end of the last chunk, the size of the next one, which is not the last, and its first byte.
-_CHUNK: Final = re.compile(rb"\r\n0{0,8}[1-9a-fA-F][0-9a-fA-F]{0,8}[ \t]*(?:;[^\r\n]{0,1000})?\r\n.", re.DOTALL)
-_MAX_HEADERS, _MAX_HEADER_BYTES = 100, 65536  # http.client's own bounds
+SOCKET_OPTIONS: Final[list[tuple[int, int, int | bytes]]] = [
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+]
 
 
-class Watch:
-    """The deadline and the socket of a connection's current answer. Keeps `sock` after urllib3 has dropped it."""
+@lru_cache(maxsize=2)
+def tls_context(pid: int) -> ssl.SSLContext:
+    """One context for all connections: reading the authorities' certificates takes 15 ms.
 
-    __slots__ = ("buffer", "deadline", "is_peeking", "last_byte_at", "sock")
+    Uses certifi's list, because a slim image has no list. `SSL_CERT_FILE` names another list.
+    """
+    context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
+    context.load_verify_locations(os.environ.get("SSL_CERT_FILE") or certifi.where())
+    return context
 
-    def __init__(self) -> None:
-        self.deadline = 0.0
-        self.last_byte_at = monotonic()
-        self.sock: Any = None
-        self.buffer: io.BufferedReader | None = None  # between the socket and http.client
-        self.is_peeking = False
 
-    def has_bytes(self, within_s: float) -> bool:
-        """Whether something of the body comes in that time. Reads nothing of it."""
-        if self.sock is None or self.buffer is None or self.sock.fileno() == -1:
-            return True  # whoever reads hears at once what is the matter
-        if self._buffered(self.buffer).strip(
-            b"\r\n"
-        ):  # the end of a chunk, whose next has not come, is nothing to read
-            return True
-        if isinstance(self.sock, ssl.SSLSocket) and self.sock.pending():
-            return True
-        return wait_for_read(self.sock, timeout=max(0.0, within_s))
+class Origin:
+    """A server, whose connections can stand for each other.
 
-    def has_chunk(self) -> bool:
-        """Whether the next chunk of a chunked body has begun to come, so that reading from it waits for nothing.
+    `address` is connected to instead of the host, whose name the certificate must have all the same."""
 
-        http.client reads one chunk at a time, and most providers send each event as a chunk."""
-        return self.buffer is not None and _CHUNK.match(self._buffered(self.buffer)) is not None
+    def __init__(self, scheme: str, host: str, port: int, *, address: str = "", most_idle: int = _MOST_IDLE) -> None:
+        self._is_tls = scheme == "https"
+        self._host = host
+        self._port = port
+        self._address = address
+        self._most_idle = most_idle
+        self._idle_s = IDLE_HTTPS_S if self._is_tls else IDLE_HTTP_S
+        self._idle: deque[tuple[Any, float]] = deque()  # sockets, and since when; the newest is used first
 
-    def _buffered(self, buffer: io.BufferedReader) -> bytes:
-        self.is_peeking = True
+    def take(self) -> Any:
+        """The socket of a kept connection that is open as far as one can see; None when there is none."""
+        while True:
+            try:
+                sock, since = self._idle.pop()
+            except IndexError:
+                return None
+            if monotonic() - since < self._idle_s and not has_ended(sock):
+                return sock
+            sock.close()
+
+    def keep(self, sock: Any) -> None:
+        now = monotonic()
+        self._idle.append((sock, now))
+        with suppress(IndexError):  # another thread may take the last
+            while len(self._idle) > self._most_idle or now - self._idle[0][1] >= self._idle_s:
+                self._idle.popleft()[0].close()
+
+    def connect(self, within_s: float) -> Any:
+        """The socket of a new connection. Raises urllib3's errors."""
+        host = self._address or self._host
+        made: HTTPConnection
+        if self._is_tls:
+            made = HTTPSConnection(
+                host,
+                self._port,
+                timeout=within_s,
+                socket_options=SOCKET_OPTIONS,
+                ssl_context=tls_context(os.getpid()),
+                server_hostname=self._host,
+                assert_hostname=self._host,
+            )
+        else:
+            made = HTTPConnection(host, self._port, timeout=within_s, socket_options=SOCKET_OPTIONS)
         try:
-            return buffer.peek(1)
-        finally:
-            self.is_peeking = False
-
-
-class _TimedSocket(io.RawIOBase):
-    """The socket's raw file, every `recv` of which ends at the deadline."""
-
-    def __init__(self, raw: io.RawIOBase, watch: Watch) -> None:
-        self._raw = raw
-        self._watch = watch
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        watch = self._watch
-        if watch.is_peeking:
-            return None  # nothing is there without waiting
-        left = watch.deadline - monotonic()
-        if left <= 0:
-            raise TimeoutError("deadline passed")
-        watch.sock.settimeout(left)
-        count = self._raw.readinto(buffer)
-        watch.last_byte_at = monotonic()
-        return count
+            made.connect()
+        except TimeoutError as error:
+            made.close()
+            raise ConnectTimeoutError("no TLS connection in time") from error
+        except (ssl.SSLError, CertificateError) as error:
+            made.close()
+            raise SSLError(error) from error
+        except BaseException:
+            made.close()
+            raise
+        return made.sock
 
     def close(self) -> None:
-        self._raw.close()
-        super().close()
+        self._most_idle = 0
+        with suppress(IndexError):
+            while True:
+                self._idle.pop()[0].close()
 
 
-class _TimedResponse(http.client.HTTPResponse):
-    def __init__(self, sock: Any, watch: Watch, method: str | None = None) -> None:
-        super().__init__(sock, method=method)
-        # The socket's timeout is the limit that urllib3 was given for the head of the answer.
-        watch.sock = sock
-        watch.deadline = monotonic() + (sock.gettimeout() or 0.0)
-        leash = leash_of_call.get()
-        if leash is not None:  # the request is sent, and the answer may take long
-            leash.on_gone(lambda: _shut(sock))
-        self.fp = watch.buffer = io.BufferedReader(_TimedSocket(self.fp.detach(), watch), READ_BYTES)
-
-    def begin(self) -> None:
-        """http.client's method, but with :func:`read_headers`.
-
-        http.client parses headers with the e-mail package, which takes as long as sending the request.
-        """
-        while True:
-            version, status, reason = self._read_status()  # type: ignore[attr-defined]  # there since Python 2
-            if status != http.HTTPStatus.CONTINUE:
-                break
-            read_headers(self.fp)
-        if not version.startswith(("HTTP/1.", "HTTP/0.9")):
-            raise http.client.UnknownProtocol(version)
-        self.code = self.status = status
-        self.reason = reason.strip()
-        self.version = 10 if version in ("HTTP/1.0", "HTTP/0.9") else 11
-        self.headers = self.msg = read_headers(self.fp)
-        self.chunked = (self.headers.get("transfer-encoding") or "").lower() == "chunked"
-        self.chunk_left = None
-        self.will_close = self._check_close()  # type: ignore[attr-defined]  # likewise
-        length = self.headers.get("content-length") or ""
-        self.length = int(length) if length.isdecimal() and not self.chunked else None
-        if status < 200 or status in (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED):
-            self.length = 0
-        if not self.will_close and not self.chunked and self.length is None:
-            self.will_close = True
+_lock = threading.Lock()
+_origins: dict[tuple[int, str, str, int], Origin] = {}
 
 
-def read_headers(fp: io.BufferedIOBase) -> http.client.HTTPMessage:
-    """The headers, at most 100 lines of 64 KiB. https://www.rfc-editor.org/rfc/rfc9112#section-5
-
-    A line without a colon is not a field and is skipped, as browsers do.
-    """
-    fields: list[list[str]] = []
-    for _ in range(_MAX_HEADERS):
-        line = fp.readline(_MAX_HEADER_BYTES + 1)
-        if len(line) > _MAX_HEADER_BYTES:
-            raise http.client.LineTooLong("header line")
-        text = line.decode("latin-1").rstrip("\r\n")
-        if not text:
-            break
-        name, colon, value = text.partition(":")
-        if text[0] in " \t" and fields:  # the line continues a folded value
-            fields[-1][1] += f" {text.strip()}"
-        elif colon:
-            fields.append([name, value.strip(" \t")])
-    else:
-        raise http.client.HTTPException(f"got more than {_MAX_HEADERS} headers")
-    message = http.client.HTTPMessage()
-    for name, value in fields:
-        message.set_raw(name, value)
-    return message
-
-
-def _shut(sock: Any) -> None:
-    """Wakes the thread that reads from the socket. The descriptor stays open, because that thread still uses it."""
-    with suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
-
-
-class Connection(HTTPConnection):
-    idle_limit_s = _IDLE_HTTP_S
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.watch = Watch()
-
-    def response_class(self, sock: Any, method: str | None = None) -> _TimedResponse:  # type: ignore[override]
-        return _TimedResponse(sock, self.watch, method)
-
-    @property
-    def is_connected(self) -> bool:
-        """urllib3 asks this when it takes a connection from the pool, and replaces the connection if not."""
-        return _is_reusable(self)
-
-
-class TlsConnection(HTTPSConnection):
-    idle_limit_s = _IDLE_HTTPS_S
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.watch = Watch()
-
-    def response_class(self, sock: Any, method: str | None = None) -> _TimedResponse:  # type: ignore[override]
-        return _TimedResponse(sock, self.watch, method)
-
-    @property
-    def is_connected(self) -> bool:
-        return _is_reusable(self)
-
-
-def _is_reusable(connection: Connection | TlsConnection) -> bool:
-    """Not idle for too long, and still open."""
-    if connection.sock is None or monotonic() - connection.watch.last_byte_at >= connection.idle_limit_s:
-        return False
-    return not has_ended(connection.sock)
-
-
-class Pool(HTTPConnectionPool):
-    ConnectionCls = Connection
-
-
-class TlsPool(HTTPSConnectionPool):
-    ConnectionCls = TlsConnection
-
-
-def watch_of(response: urllib3.HTTPResponse) -> Watch:
-    connection = response.connection
-    assert isinstance(connection, Connection | TlsConnection)
-    return connection.watch
+def origin_of(scheme: str, host: str, port: int) -> Origin:
+    """The process's own: sockets that are shared across a fork would mix two workers' answers."""
+    place = os.getpid(), scheme, host, port
+    found = _origins.get(place)
+    if found is not None:
+        return found
+    with _lock:
+        if place not in _origins:
+            if len(_origins) >= _MOST_ORIGINS:
+                _origins.pop(next(iter(_origins))).close()
+            _origins[place] = Origin(scheme, host, port)
+        return _origins[place]

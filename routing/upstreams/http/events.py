@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import codecs
-import io
-import socket
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from time import monotonic
 from typing import Final
 
-import urllib3
-
 from routing.upstreams.base import FailureKind, Leash, Timeouts, UpstreamError
-from routing.upstreams.http.connections import READ_BYTES, Watch, watch_of
 from routing.upstreams.http.transport import (
     ANSWERING,
     MAX_BODY_BYTES,
     Limits,
+    OpenAnswer,
     Whole,
     open_call,
     read_bounded,
@@ -44,19 +40,14 @@ def post_stream(
     servers send although a stream was asked for.
     """
     limits = Limits(timeouts, streamed=True)
-    response = open_call(url, headers, body, limits, leash)
-    if response.connection is None:
-        return Whole(response.status, response.headers, b"")
-    watch = watch_of(response)
-    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if response.status == 200 and kind == "application/json":
-        content = read_bounded(response, watch, limits.total_at, MAX_BODY_BYTES)
-        return Whole(response.status, response.headers, content)
-    if response.status != 200 or kind == "text/html":
-        content = read_bounded(response, watch, limits.first_token_at, _MAX_ERROR_BYTES)
-        return Whole(response.status, response.headers, content)
+    answer = open_call(url, headers, body, limits, leash)
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if answer.status == 200 and kind == "application/json":
+        return read_bounded(answer, limits.total_at, MAX_BODY_BYTES)
+    if answer.status != 200 or kind == "text/html" or answer.ended:
+        return read_bounded(answer, limits.first_token_at, _MAX_ERROR_BYTES)
     limits.heard()
-    return EventReader(response, watch, limits)
+    return EventReader(answer, limits)
 
 
 def is_stream(answer: Whole) -> bool:
@@ -72,12 +63,32 @@ def replayed(answer: Whole) -> EventReader:
     if not is_stream(answer):
         # A line's end in JSON is white space, wherever it stands.
         body = b"data: " + b" ".join(body.removeprefix(codecs.BOM_UTF8).splitlines())
-    response = urllib3.HTTPResponse(
-        io.BytesIO(body), {"content-type": "text/event-stream"}, answer.status, preload_content=False
-    )
-    reader = EventReader(response, Watch(), Limits(Timeouts(), streamed=True))
-    reader.headers = answer.headers
-    return reader
+    return EventReader(_Replayed(answer.status, answer.headers, body), Limits(Timeouts(), streamed=True))
+
+
+class _Replayed:
+    """A body that has been read before, as an open answer."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.deadline = 0.0
+        self.ended = False
+        self._body = body
+
+    def read_some(self) -> bytes:
+        body, self._body = self._body, b""
+        self.ended = not body
+        return body
+
+    def has_bytes(self, within_s: float) -> bool:
+        return True
+
+    def shut(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.ended = True
 
 
 class EventReader:
@@ -91,17 +102,14 @@ class EventReader:
     notice that when a data line begins an object after another object has ended.
     """
 
-    def __init__(self, response: urllib3.HTTPResponse, watch: Watch, limits: Limits) -> None:
-        self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
+    def __init__(self, answer: OpenAnswer, limits: Limits) -> None:
+        self.status = answer.status
+        self.headers: Mapping[str, str] = answer.headers
         self.limits = limits
         self.event_name = ""  # of the event returned last
         self.beat_s: float | None = None  # an event that does not come for so long is SILENCE; None: it is waited for
         self._is_silent = False
-        self._response = response
-        self._watch = watch
-        self._decode = "content-encoding" in response.headers
-        self._is_chunked = bool(response.chunked) and not self._decode
+        self._answer = answer
         self._lines: deque[bytes] = deque()
         self._rest: list[bytes] = []  # the beginning of a line whose end has not arrived
         self._rest_bytes = 0
@@ -187,28 +195,24 @@ class EventReader:
 
     def is_ready(self, within_s: float) -> bool:
         """Whether the next bytes, or the end, come in that time. Nothing is read, and nothing is lost by asking."""
-        if self._lines or self._ended or self._closed or self._decode:
-            return True
-        return self._watch.has_bytes(within_s)
+        return bool(self._lines) or self._ended or self._closed or self._answer.has_bytes(within_s)
 
     def _receive(self, deadline: float) -> None:
         """One read from the socket, split into lines."""
-        self._watch.deadline = deadline
+        self._answer.deadline = deadline
         self._reading = True
         chunk = b""
         try:
             if not self._closed:
                 with ANSWERING:
-                    chunk = self._response.read1(READ_BYTES, decode_content=self._decode)
-                    if self._is_chunked and chunk and self._watch.has_chunk():
-                        chunk = self._with_buffered(chunk)
+                    chunk = self._answer.read_some()
         except Exception:
             if not self._closed:  # after `close()` any error of the socket is expected
                 raise
         finally:
             self._reading = False
             if self._closed:
-                self._response.close()
+                self._answer.close()
         if self._closed:
             raise UpstreamError(FailureKind.INTERRUPTED, "The call was closed")
         if not chunk:
@@ -225,13 +229,6 @@ class EventReader:
             self.close()
             raise UpstreamError(FailureKind.MALFORMED, f"The provider's stream is larger than {MAX_STREAM_BYTES} bytes")
         self._split(chunk)
-
-    def _with_buffered(self, chunk: bytes) -> bytes:
-        """The chunk, and those that have come with it."""
-        chunks = [chunk]
-        while self._watch.has_chunk():
-            chunks.append(self._response.read1(READ_BYTES, decode_content=False))
-        return b"".join(chunks)
 
     def _without_mark(self, chunk: bytes) -> bytes:
         """The first bytes of the body without a byte-order mark, which may come in pieces."""
@@ -286,9 +283,6 @@ class EventReader:
         if self._closed:
             return
         self._closed = True
-        if self._ended or self._watch.sock is None:
-            return  # it is back in the pool, and perhaps another call uses it; or replayed, from no connection
-        with suppress(OSError):  # the provider has closed it already
-            self._watch.sock.shutdown(socket.SHUT_RDWR)
+        self._answer.shut()
         if not self._reading:
-            self._response.close()
+            self._answer.close()

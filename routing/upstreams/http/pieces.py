@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
-from contextlib import suppress
 from time import monotonic
 from typing import Final
 
-import urllib3
-
 from routing.upstreams.base import FailureKind, Leash, Timeouts, UpstreamError
-from routing.upstreams.http.connections import READ_BYTES, Watch, watch_of
 from routing.upstreams.http.events import SILENCE, EventReader
-from routing.upstreams.http.transport import ANSWERING, MAX_BODY_BYTES, Limits, Whole, open_call, read_bounded
+from routing.upstreams.http.transport import (
+    ANSWERING,
+    MAX_BODY_BYTES,
+    Limits,
+    OpenAnswer,
+    Whole,
+    open_call,
+    read_bounded,
+)
 
 _MAX_BYTES: Final = 4 * MAX_BODY_BYTES
 #: Answers of these types are read whole, whatever their status: an error, or sound that is packed into JSON.
@@ -25,31 +28,23 @@ def post_for_pieces(
 ) -> PieceReader | EventReader | Whole:
     """One POST whose answer is bytes, or events where the provider packs the bytes into some."""
     limits = Limits(timeouts, streamed=True)
-    response = open_call(url, headers, body, limits, leash)
-    if response.connection is None:
-        return Whole(response.status, response.headers, b"")
-    watch = watch_of(response)
-    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if response.status != 200 or kind in _WHOLE:
-        content = read_bounded(response, watch, limits.total_at, MAX_BODY_BYTES)
-        return Whole(response.status, response.headers, content)
+    answer = open_call(url, headers, body, limits, leash)
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if answer.status != 200 or kind in _WHOLE or answer.ended:
+        return read_bounded(answer, limits.total_at, MAX_BODY_BYTES)
     limits.heard()
-    if kind == "text/event-stream":
-        return EventReader(response, watch, limits)
-    return PieceReader(response, watch, limits)
+    return EventReader(answer, limits) if kind == "text/event-stream" else PieceReader(answer, limits)
 
 
 class PieceReader:
     """Reads one piece after the other. Only one thread may read; any thread may `close()`."""
 
-    def __init__(self, response: urllib3.HTTPResponse, watch: Watch, limits: Limits) -> None:
-        self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
+    def __init__(self, answer: OpenAnswer, limits: Limits) -> None:
+        self.status = answer.status
+        self.headers: Mapping[str, str] = answer.headers
         self.limits = limits
         self.beat_s: float | None = None  # a piece that does not come for so long is SILENCE; None: it is waited for
-        self._response = response
-        self._watch = watch
-        self._decode = "content-encoding" in response.headers
+        self._answer = answer
         self._bytes = 0
         self._ended = False
         self._reading = False
@@ -59,24 +54,24 @@ class PieceReader:
         """What has come, SILENCE, or None when the body has ended. Raises UpstreamError."""
         self.limits.asked()
         deadline = self.limits.next_byte_at()
-        if self.beat_s is not None and not self._decode:
+        if self.beat_s is not None:
             beats_at = min(monotonic() + self.beat_s, deadline)
-            if not self._watch.has_bytes(beats_at - monotonic()) and monotonic() < deadline:
+            if not self._answer.has_bytes(beats_at - monotonic()) and monotonic() < deadline:
                 return SILENCE
-        self._watch.deadline = deadline
+        self._answer.deadline = deadline
         self._reading = True
         piece = b""
         try:
             if not self._closed:
                 with ANSWERING:
-                    piece = self._response.read1(READ_BYTES, decode_content=self._decode)
+                    piece = self._answer.read_some()
         except Exception:
             if not self._closed:  # after `close()` any error of the socket is expected
                 raise
         finally:
             self._reading = False
             if self._closed:
-                self._response.close()
+                self._answer.close()
         if self._closed:
             raise UpstreamError(FailureKind.INTERRUPTED, "The call was closed")
         if not piece:
@@ -94,9 +89,8 @@ class PieceReader:
         if self._closed:
             return
         self._closed = True
-        if self._ended or self._watch.sock is None:
+        if self._ended:
             return
-        with suppress(OSError):  # the provider has closed it already
-            self._watch.sock.shutdown(socket.SHUT_RDWR)
+        self._answer.shut()
         if not self._reading:
-            self._response.close()
+            self._answer.close()

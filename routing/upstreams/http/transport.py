@@ -1,35 +1,28 @@
-"""HTTP to the providers: one POST, exact limits, bounded reads, and a `close()` that works from any thread.
+"""HTTP to the providers: one call, exact limits, bounded reads, and a `close()` that works from any thread.
 
-urllib3 carries the bytes, over connections with a deadline (connections.py). Two things are outside the limits: the
-name look-up, which only the operating system bounds, and that the connect limit applies to each address of a name.
+exchange.py carries the bytes. Two things are outside the limits: the name look-up, which only the operating system
+bounds, and that the connect limit applies to each address of a name.
 
 - **Nothing is sent twice.** A connection that the provider closes in the very moment in which we send cannot be told
   from a provider that read the request and died, and the request may have been billed: it is a CONNECTION failure,
-  which the cascade may retry and the ledger records. Idle connections are looked at first, which makes that rare.
+  which the cascade may retry and the ledger records. Idle connections are looked at first, which makes that rare, and
+  one that takes no byte of a request is replaced.
 - **No redirects, no retries, no proxies from the environment.**
 
 Bounds: :data:`MAX_BODY_BYTES` of an answer after decompression, `events.MAX_EVENT_BYTES` for one event of a stream and
-`events.MAX_STREAM_BYTES` for all of it, connections.py's for headers.
+`events.MAX_STREAM_BYTES` for all of it, framing.py's for heads.
 """
 
 from __future__ import annotations
 
 import http.client
-import os
-import socket
-import ssl
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from time import monotonic
 from types import TracebackType
-from typing import Final
+from typing import Final, Protocol
 
-import certifi
-import urllib3
 from django.conf import settings
-from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import (
     ConnectTimeoutError,
     DecodeError,
@@ -42,66 +35,15 @@ from urllib3.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
-from urllib3.util import Timeout, Url, parse_url
-from urllib3.util.ssl_ import create_urllib3_context
+from urllib3.util import Url
 
 from routing.upstreams.base import FailureKind, Leash, Timeouts, UpstreamError
-from routing.upstreams.http.connections import READ_BYTES, Pool, TlsPool, Watch, leash_of_call, watch_of
+from routing.upstreams.http import exchange, stock
 
 USER_AGENT: Final = f"llm-gateway/{settings.GATEWAY_VERSION}"
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 
-_SOCKET_OPTIONS: Final = [
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-]
-
-
-# --- one pool a process ---------------------------------------------------------------------------------
-
-_lock = threading.Lock()
-_managers: dict[int, urllib3.PoolManager] = {}  # by process id; after a fork the parent's manager stays beside our own
-
-
-@lru_cache(maxsize=2)
-def _tls(pid: int) -> ssl.SSLContext:
-    """One context for all connections: reading the authorities' certificates takes 15 ms.
-
-    Uses certifi's list, because a slim image has no list. `SSL_CERT_FILE` names another list.
-    """
-    context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
-    context.load_verify_locations(os.environ.get("SSL_CERT_FILE") or certifi.where())
-    return context
-
-
-def _pool_manager() -> urllib3.PoolManager:
-    """The process's own manager: sockets that are shared across a fork would mix two workers' answers."""
-    pid = os.getpid()
-    manager = _managers.get(pid)
-    if manager is None:
-        with _lock:
-            if pid not in _managers:
-                # maxsize is how many idle connections are kept. With block=False more are opened as needed.
-                made = urllib3.PoolManager(
-                    num_pools=200,
-                    maxsize=256,
-                    block=False,
-                    retries=False,
-                    socket_options=_SOCKET_OPTIONS,
-                    ssl_context=_tls(pid),
-                )
-                made.pool_classes_by_scheme = {"http": Pool, "https": TlsPool}
-                _managers[pid] = made
-            manager = _managers[pid]
-    return manager
-
-
-@lru_cache(maxsize=512)
-def _split(url: str) -> tuple[str, str, int | None, str]:
-    parsed = parse_url(url)
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise LocationValueError(f"not an http(s) URL: {parsed.scheme}")
-    return parsed.scheme, parsed.host, parsed.port, parsed.request_uri
+_ask = stock.ask if settings.GATEWAY_EXCHANGE == "urllib3" else exchange.ask
 
 
 # --- a call ---------------------------------------------------------------------------------------------
@@ -109,7 +51,7 @@ def _split(url: str) -> tuple[str, str, int | None, str]:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A complete answer of any status. `headers` is case-insensitive."""
+    """A complete answer of any status. `headers` is case-insensitive, or its names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -210,88 +152,77 @@ CALLING: Final = MappedErrors(answering=False)
 ANSWERING: Final = MappedErrors(answering=True)
 
 
+class OpenAnswer(Protocol):
+    """An answer whose head has come. One thread reads its body; any thread may `shut()`."""
+
+    status: int
+    headers: Mapping[str, str]  # case-insensitive, or of names in lower case
+    deadline: float  # of whoever reads: a read that does not end before raises TimeoutError
+
+    @property
+    def ended(self) -> bool:
+        """Whether the body was read to its end, or the answer was closed: its connection is not its own any more."""
+
+    def read_some(self) -> bytes:
+        """What has come of the body, decoded; empty at its end."""
+
+    def has_bytes(self, within_s: float) -> bool:
+        """Whether something of the body, or its end, comes in that time. Reads nothing of it."""
+
+    def shut(self) -> None:
+        """Wakes the thread that reads, which is to `close()` the answer."""
+
+    def close(self) -> None:
+        """Gives up what has not been read, and the connection with it. Does nothing once the answer has ended."""
+
+
 def open_call(
-    url: str, headers: Mapping[str, str], body: bytes, limits: Limits, leash: Leash | None = None
-) -> urllib3.HTTPResponse:
-    leash_of_call.set(leash)
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    limits: Limits,
+    leash: Leash | None = None,
+    *,
+    method: str = "POST",
+) -> OpenAnswer:
+    left_s = max(0.001, limits.first_token_at - monotonic())
+    connect_s = min(limits.connect_s, left_s)
     with CALLING:
-        scheme, host, port, target = _split(url)
-        pool = _pool_manager().connection_from_host(host, port, scheme)
-        left = max(0.001, limits.first_token_at - monotonic())
-        response = pool.urlopen(
-            "POST",
-            target,
-            body=body,
-            headers=headers,
-            retries=False,
-            redirect=False,
-            assert_same_host=False,
-            timeout=Timeout(connect=min(limits.connect_s, left), read=left, total=left),
-            preload_content=False,
-            decode_content=False,
-        )
-    assert isinstance(response, urllib3.HTTPResponse)
-    return response
+        return _ask(url, headers, body, connect_s, limits.first_token_at, leash=leash, method=method)
 
 
-def read_bounded(response: urllib3.HTTPResponse, watch: Watch, deadline: float, limit: int) -> bytes:
-    """The decompressed body, at most `limit` bytes. The connection returns to its pool at the end of the body."""
-    watch.deadline = deadline
+def read_bounded(answer: OpenAnswer, deadline: float, limit: int) -> Whole:
+    """The answer, with at most `limit` bytes of decompressed body. Its connection is kept when the body has ended."""
+    answer.deadline = deadline
     parts: list[bytes] = []
     size = 0
-    done = False
     try:
         with ANSWERING:
-            while part := response.read(READ_BYTES, decode_content=True):
+            while part := answer.read_some():
                 size += len(part)
                 if size > limit:
                     raise UpstreamError(
                         FailureKind.MALFORMED, f"The provider's answer is larger than {limit} bytes", consumed=True
                     )
                 parts.append(part)
-        done = True
     finally:
-        if not done:
-            response.close()
-    return b"".join(parts)
+        answer.close()
+    return Whole(answer.status, answer.headers, parts[0] if len(parts) == 1 else b"".join(parts))
 
 
 def post(url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> Whole:
     """One POST whose answer, of any status, is read to the end. Raises UpstreamError when there is no whole answer."""
+    return send("POST", url, headers, body, timeouts)
+
+
+def send(method: str, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts) -> Whole:
+    """The same with another method, for what a provider keeps."""
     limits = Limits(timeouts, streamed=False)
-    response = open_call(url, headers, body, limits)
-    if response.connection is None:  # an answer without a body (204, 304) has given its connection back already
-        return Whole(response.status, response.headers, b"")
-    content = read_bounded(response, watch_of(response), limits.total_at, MAX_BODY_BYTES)
-    return Whole(response.status, response.headers, content)
+    return read_bounded(open_call(url, headers, body, limits, method=method), limits.total_at, MAX_BODY_BYTES)
 
 
 def get(url: Url, address: str, deadline: float, limit: int) -> Whole:
     """One GET at exactly this IP address of the URL's host, on a new connection. Raises UpstreamError."""
-    left = max(0.001, deadline - monotonic())
-    timeout = Timeout(connect=left, read=left, total=left)
-    pool: HTTPConnectionPool
-    if url.scheme == "https":
-        host = (url.host or "").strip("[]")
-        pool = TlsPool(
-            address, url.port, maxsize=1, assert_hostname=host, server_hostname=host, ssl_context=_tls(os.getpid())
-        )
-    else:
-        pool = Pool(address, url.port, maxsize=1)
-    with CALLING, pool:
-        response = pool.urlopen(
-            "GET",
-            url.request_uri,
-            headers={"Host": url.netloc or "", "User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
-            retries=False,
-            redirect=False,
-            assert_same_host=False,
-            timeout=timeout,
-            preload_content=False,
-            decode_content=False,
-        )
-        assert isinstance(response, urllib3.HTTPResponse)
-        if response.connection is None:
-            return Whole(response.status, response.headers, b"")
-        body = read_bounded(response, watch_of(response), deadline, limit)
-        return Whole(response.status, response.headers, body)
+    with CALLING:
+        answer = exchange.get(url, address, {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}, deadline)
+    return read_bounded(answer, deadline, limit)

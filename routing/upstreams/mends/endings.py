@@ -51,7 +51,7 @@ def with_whole_calls(event: Json, names: Mapping[str, str]) -> Json:
 
 #: Gemini's ends of an answer that was stopped halfway for its content. Of such an answer litellm leaves out what was
 #: said, the other candidates, and a part of the count.
-_STOPPED: Final = frozenset(
+STOPPED: Final = frozenset(
     {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT"}
 )
 
@@ -59,10 +59,10 @@ _STOPPED: Final = frozenset(
 def with_what_was_said(event: Json) -> Json:
     """A Gemini answer or event whose end litellm calls `content_filter`, as it should, without emptying the answer."""
     candidates = event.get("candidates")
-    if not any(candidate.get("finishReason") in _STOPPED for candidate in _listed(candidates)):
+    if not any(candidate.get("finishReason") in STOPPED for candidate in _listed(candidates)):
         return event
     known = [
-        {**candidate, "finishReason": "OTHER"} if candidate.get("finishReason") in _STOPPED else candidate
+        {**candidate, "finishReason": "OTHER"} if candidate.get("finishReason") in STOPPED else candidate
         for candidate in _listed(candidates)
     ]
     return {**event, "candidates": known}

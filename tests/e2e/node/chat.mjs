@@ -1,10 +1,12 @@
-// The official Node client against the gateway. Usage: node chat.mjs SCENARIO BASE_URL ALIAS
+// The official Node client against the gateway. Usage: node chat.mjs SCENARIO GATEWAY_URL ALIAS
 // Prints what the scenario saw as one JSON object; the tests compare it.
 import OpenAI from "openai";
 import { zodResponseFormat } from "openai/helpers/zod";
 import { z } from "zod";
+import { failure } from "./failure.mjs";
 
-const [scenario, baseURL, model] = process.argv.slice(2);
+const [scenario, gateway, model] = process.argv.slice(2);
+const baseURL = `${gateway}/v1`;
 const client = new OpenAI({ baseURL, apiKey: "dummy", maxRetries: 0 });
 const messages = [{ role: "user", content: "Say hello" }];
 const weather = {
@@ -116,20 +118,5 @@ const scenarios = {
     return failure(() => retrying.chat.completions.create({ model, messages }));
   },
 };
-
-async function failure(call) {
-  try {
-    await call();
-    return { class: null };
-  } catch (error) {
-    return {
-      class: error.constructor.name,
-      status: error.status ?? null,
-      code: error.code ?? null,
-      type: error.type ?? null,
-      param: error.param ?? null,
-    };
-  }
-}
 
 console.log(JSON.stringify(await scenarios[scenario]()));

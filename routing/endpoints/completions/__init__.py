@@ -1,0 +1,1 @@
+"""OpenAI's completions of the old kind: a text goes on."""

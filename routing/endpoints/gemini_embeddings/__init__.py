@@ -1,0 +1,1 @@
+"""Google's embedContent and batchEmbedContents, by way of OpenAI's embeddings."""

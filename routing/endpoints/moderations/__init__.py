@@ -1,0 +1,1 @@
+"""Moderations: whether a text or a picture is harmful."""

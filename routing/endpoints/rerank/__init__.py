@@ -1,0 +1,1 @@
+"""Reranking: documents in the order in which they answer a query."""

@@ -1,0 +1,254 @@
+"""Google's generateContent as it is, for clients that speak that format themselves.
+
+Nothing is translated, so nothing that only Gemini understands is lost: signatures of thoughts, its own tools, ratings
+and citations. The answer is read on the side, for its content, its count and its end.
+
+https://ai.google.dev/api/generate-content
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from accounting.usage import Usage
+from routing.upstreams import errors
+from routing.upstreams.answers import dumps, ends_empty, loads
+from routing.upstreams.base import QUIET, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.formats import Gemini
+from routing.upstreams.http.events import SILENCE, EventReader, is_stream, post_stream, replayed
+from routing.upstreams.http.transport import USER_AGENT, Whole, post
+from routing.upstreams.mends.endings import STOPPED
+from routing.upstreams.providers import PROVIDERS
+from routing.upstreams.streams import LiveStream, Progress, next_event
+from routing.upstreams.usage import usage_of_contents
+
+TIER_HEADER: Final = "x-gemini-service-tier"
+_FORMAT: Final = Gemini()
+_NO_END: Final = "FINISH_REASON_UNSPECIFIED"
+
+
+def ask(request: UpstreamRequest) -> WholeAnswer:
+    url = _url(request, "generateContent")
+    answer = post(url, _headers(request), dumps(request.body), request.timeouts)
+    if answer.status != 200:
+        raise errors.from_response(answer.status, answer.headers, answer.body, secret=request.api_key)
+    if is_stream(answer):
+        raise errors.malformed(answer.status, answer.headers, request.api_key)
+    try:
+        body = loads(answer.body)
+    except ValueError:
+        raise errors.malformed(answer.status, answer.headers, request.api_key) from None
+    request_id = errors.request_id(answer.headers, request.api_key)
+    if error := errors.from_event(body, provider_request_id=request_id, secret=request.api_key):
+        raise error
+    if not isinstance(body, dict):
+        raise errors.malformed(answer.status, answer.headers, request.api_key)
+    usage = usage_of_contents(body)
+    if failure := _failure(body, request.api_key):
+        failure.http_status = failure.http_status or answer.status
+        failure.provider_request_id, failure.usage = request_id, usage
+        raise failure
+    candidates = body.get("candidates")
+    if not isinstance(candidates, list) or not all(isinstance(candidate, dict) for candidate in candidates):
+        raise errors.malformed(answer.status, answer.headers, request.api_key, usage)
+    if not any(_says_something(candidate, request.body) for candidate in candidates):
+        raise UpstreamError(
+            FailureKind.EMPTY,
+            "The provider's answer is empty",
+            http_status=answer.status,
+            provider_request_id=request_id,
+            usage=usage,
+            consumed=True,
+        )
+    tier = _FORMAT.service_tier(body) or answer.headers.get(TIER_HEADER)
+    return WholeAnswer(body, usage, answer.status, request_id, tier if isinstance(tier, str) else None)
+
+
+def stream(request: UpstreamRequest) -> LiveStream:
+    url = _url(request, "streamGenerateContent?alt=sse")
+    answer = post_stream(url, _headers(request), dumps(request.body), request.timeouts, request.leash)
+    if isinstance(answer, Whole):
+        if answer.status != 200:
+            raise errors.from_response(answer.status, answer.headers, answer.body, secret=request.api_key)
+        answer = replayed(answer)
+    return LiveStream(Events(answer, request))
+
+
+def _url(request: UpstreamRequest, method: str) -> str:
+    base_url = (request.deployment.base_url or PROVIDERS["gemini"].base_url or "").rstrip("/")
+    return f"{base_url}/models/{request.deployment.model.removeprefix('models/')}:{method}"
+
+
+def _headers(request: UpstreamRequest) -> dict[str, str]:
+    if not request.api_key:
+        raise UpstreamError(FailureKind.NO_KEY, "The provider has no key")
+    return {
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/json",
+        "User-Agent": USER_AGENT,
+        "x-goog-api-key": errors.authorization(request.api_key),
+    }
+
+
+def _failure(event: Json, secret: str) -> UpstreamError | None:
+    """A prompt that is blocked, or a turn that failed: to a client it would look like the end of the model's work."""
+    if blocked := _FORMAT.refusal(event, secret):
+        return blocked
+    if reason := _FORMAT.failed_turn(event):
+        return UpstreamError(FailureKind.MALFORMED, f"The model's turn failed ({reason})", consumed=True)
+    return None
+
+
+def _may_be_empty(body: Mapping[str, Any]) -> bool:
+    """Whether the model may have nothing to add: it was given a tool's result, or may stop before its first word."""
+    parts = body["contents"][-1]["parts"]
+    return any("functionResponse" in part for part in parts) or bool(
+        (body.get("generationConfig") or {}).get("stopSequences")
+    )
+
+
+def _says_something(candidate: Json, asked: Mapping[str, Any]) -> bool:
+    if any(_said(candidate, 0).values()):
+        return True
+    end = _end_of(candidate, is_calling=False)
+    return end is not None and not ends_empty(end, may_be_empty=_may_be_empty(asked))
+
+
+# --- in the words of a chat ---------------------------------------------------------------------------------------
+
+
+def _said(candidate: Json, calls_before: int) -> Json:
+    """What a candidate says, as the delta of a chunk; empty when it says nothing."""
+    content = candidate.get("content")
+    parts = content.get("parts") if isinstance(content, dict) else None
+    delta: Json = {}
+    for part in parts if isinstance(parts, list) else ():
+        if not isinstance(part, dict):
+            continue
+        call, text = part.get("functionCall"), part.get("text")
+        if isinstance(call, dict):
+            calls = delta.setdefault("tool_calls", [])
+            calls.append(_call(call, calls_before + len(calls)))
+        elif isinstance(text, str):
+            name = "reasoning_content" if part.get("thought") else "content"
+            if text:
+                delta[name] = delta.get(name, "") + text
+        elif part.keys() - {"thought", "thoughtSignature"}:
+            # Chat has no word for the other parts, such as a picture or code that Google runs: nobody else can go on
+            # from them.
+            delta.setdefault("images", []).append(part)
+    return delta
+
+
+def _call(call: Json, place: int) -> Json:
+    arguments = json.dumps(call.get("args") or {}, ensure_ascii=False)
+    function = {"name": call.get("name"), "arguments": arguments}
+    return {"index": place, "id": call.get("id") or f"call_{place}", "type": "function", "function": function}
+
+
+def _end_of(candidate: Json, *, is_calling: bool) -> str | None:
+    """The end of a candidate in chat's words; None: it goes on."""
+    reason = candidate.get("finishReason")
+    if not isinstance(reason, str) or reason == _NO_END:
+        return None
+    if reason == "MAX_TOKENS":
+        return "length"
+    if reason in STOPPED:
+        return "content_filter"
+    return "tool_calls" if is_calling else "stop"
+
+
+class Events:
+    """A :class:`~routing.upstreams.streams.Source`: the provider's events, and what they say in chat's words."""
+
+    dropped_params: tuple[str, ...] = ()
+
+    def __init__(self, reader: EventReader, request: UpstreamRequest) -> None:
+        self.http_status = reader.status
+        self.provider_request_id = errors.request_id(reader.headers, request.api_key)
+        self.progress = Progress(may_be_empty=_may_be_empty(request.body))
+        self.service_tier: str | None = reader.headers.get(TIER_HEADER)
+        self._reader = reader
+        self._secret = request.api_key
+        self._answers = (request.body.get("generationConfig") or {}).get("candidateCount") or 1
+        self._count: Json = {}  # what the usage is read from: the newest count, and what was searched for
+        self._calls: dict[int, int] = {}  # how many, by candidate
+        self._ends: dict[int, str] = {}
+        self._head: Json = {"id": f"chatcmpl-{time.time_ns():x}", "created": int(time.time())}
+
+    @property
+    def usage(self) -> Usage | None:
+        return usage_of_contents(self._count)
+
+    @property
+    def has_event(self) -> bool:
+        return self._reader.has_event
+
+    def beat(self, every_s: float) -> None:
+        self._reader.beat_s = every_s
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def chunks(self) -> Iterator[Json]:
+        while True:
+            is_over = len(self._ends) >= self._answers
+            data = next_event(self._reader, finished=is_over, counted="usageMetadata" in self._count)
+            if data is None:
+                break
+            if data is SILENCE:
+                yield QUIET
+                continue
+            try:
+                event = loads(data)
+            except ValueError:
+                event = None
+            if not isinstance(event, dict):
+                self.progress.malformed = True
+                continue
+            if failure := errors.from_event(event, secret=self._secret):
+                raise failure
+            self._note_count(event)
+            if failure := _failure(event, self._secret):
+                raise failure
+            yield {**self._head, "choices": self._choices(event), "native": event}
+        self._reader.close()
+        is_empty = all(ends_empty(end, may_be_empty=self.progress.may_be_empty) for end in self._ends.values())
+        if not self._ends or (is_empty and not self.progress.spoken):
+            raise self.progress.ended_early()
+
+    def _note_count(self, event: Json) -> None:
+        if self.service_tier is None and isinstance(tier := _FORMAT.service_tier(event), str):
+            self.service_tier = tier
+        if isinstance(event.get("usageMetadata"), dict):
+            self._count["usageMetadata"] = event["usageMetadata"]
+        for candidate in _candidates(event):
+            if "groundingMetadata" in candidate:
+                found = {"groundingMetadata": candidate["groundingMetadata"]}
+                self._count.setdefault("candidates", []).append(found)
+
+    def _choices(self, event: Json) -> list[Json]:
+        choices = []
+        for candidate in _candidates(event):
+            index = candidate.get("index")
+            index = index if isinstance(index, int) else 0
+            delta = _said(candidate, self._calls.get(index, 0))
+            if delta and not self.progress.spoken:
+                self.progress.spoken = True
+                self._reader.limits.content_seen()
+            self._calls[index] = self._calls.get(index, 0) + len(delta.get("tool_calls") or ())
+            end = _end_of(candidate, is_calling=self._calls[index] > 0)
+            if end is not None:
+                self._ends[index] = end
+            if delta or end is not None:
+                choices.append({"index": index, "delta": delta, "finish_reason": end})
+        return choices
+
+
+def _candidates(event: Json) -> list[Json]:
+    candidates = event.get("candidates")
+    return [each for each in candidates if isinstance(each, dict)] if isinstance(candidates, list) else []

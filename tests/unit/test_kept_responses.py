@@ -1,0 +1,53 @@
+"""The ids of responses lead their owner back to the deployment, and nobody else anywhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accounting.keys import ANONYMOUS_KEY, Key
+from accounting.rates import RateLimits
+from routing.endpoints.responses.kept import Kept, opened, owner_of, sealed
+from routing.upstreams.responses_dialect import Keeper
+
+KEPT = Kept("an alias / мой", Keeper("openai-1", "gpt-5", "0a1b2c3d"), "resp_" + "0" * 48)
+
+
+def key(number: int, digest: str = "") -> Key:
+    return Key(number, f"key {number}", digest, True, None, frozenset(), RateLimits())
+
+
+def test_the_owner_finds_it_also_after_a_rotation_of_the_key() -> None:
+    made = sealed(KEPT, owner_of(key(7, "old")))
+    assert opened(made, owner_of(key(7, "new"))) == KEPT
+    assert made.startswith("resp_")
+    assert KEPT.id not in made
+
+
+@pytest.mark.parametrize("other", [owner_of(key(8)), owner_of(ANONYMOUS_KEY), owner_of(None), ""])
+def test_nobody_else_finds_it(other: str) -> None:
+    assert opened(sealed(KEPT, owner_of(key(7))), other) is None
+
+
+def test_another_installation_does_not_find_it(settings: Any) -> None:
+    made = sealed(KEPT, "anonymous")
+    settings.SECRET_KEY = "another"
+    assert opened(made, "anonymous") is None
+
+
+@given(st.integers(5, 150), st.characters(codec="ascii"))
+def test_a_changed_id_is_none(place: int, letter: str) -> None:
+    made = sealed(KEPT, "anonymous")
+    changed = made[:place] + letter + made[place + 1 :]
+    assert changed == made or opened(changed, "anonymous") in (None, KEPT)
+    assert opened(changed, "key 1") is None
+
+
+@pytest.mark.parametrize(
+    "name", ["", "resp_", "resp_1", "resp_é", "resp_" + "A" * 5_000, "chatcmpl-1", "resp_" + "AAAA" * 10]
+)
+def test_what_is_no_id_of_ours_is_none(name: str) -> None:
+    assert opened(name, "anonymous") is None
