@@ -37,6 +37,7 @@ _OUTER: Final = {_Id.SEGMENT: 1, _Id.INFO: 2, _Id.TRACKS: 2, _Id.CLUSTER: 2}
 #: What a recording that was cut off does not fill.
 _CUT: Final = frozenset({_Id.SEGMENT, _Id.CLUSTER, _Id.GROUP})
 _OF_BLOCKS: Final = frozenset({_Id.CLUSTER, _Id.GROUP})
+_CLUSTER: Final = _Id.CLUSTER.to_bytes(4, "big")
 _VOID, _ADDITIONS = 0xEC, 0x75A1
 #: Positions, sizes, references, priorities, checksums, what is cut off; nothing, and what is beside a picture.
 _BESIDE_BLOCKS: Final = frozenset({0xA7, 0xAB, 0xFB, 0xFA, 0xBF, 0x75A2, _VOID, _ADDITIONS})
@@ -135,7 +136,8 @@ def _read(content: bytes, file: _File, steps: Steps) -> None:
             parents.append((element, min(end, parents[-1][1])))
             continue
         is_block = element in (_Id.BLOCK, _Id.SIMPLE_BLOCK)
-        if is_unknown or (end > parents[-1][1] and not (is_block and end > size_of_file)):
+        is_cut = is_block and end > size_of_file == parents[-1][1] and content.find(_CLUSTER, at) < 0
+        if is_unknown or (end > parents[-1][1] and not is_cut):
             raise Unreadable("its parts do not fit into each other")
         if is_block:
             _block(content, at, min(end, size_of_file), file, steps)
