@@ -134,7 +134,7 @@ class Events:
         self.provider_request_id = errors.request_id(reader.headers, request.api_key)
         self.progress = Progress()
         self.usage: Usage | None = None
-        self._secret = request.api_key
+        self._request = request
         self._done = done
         self._is_done = False
         self._chunk = chunk
@@ -178,11 +178,12 @@ class Events:
             return None
         if not isinstance(event, dict):
             return None
-        if failure := errors.from_event(event, secret=self._secret):
+        if failure := errors.from_event(event, secret=self._request.api_key):
             raise failure
         if event.get("type") == self._done:
             self._is_done = True
-            self.usage = usage_of(event.get("usage"), is_spoken=self._done == SPOKEN)
+            is_spoken = self._done == SPOKEN
+            self.usage = usage_of(event.get("usage"), is_spoken=True) if is_spoken else _written(event, self._request)
         return event
 
 
@@ -244,8 +245,8 @@ def write_down(url: str, headers: Mapping[str, str], request: UpstreamRequest) -
     if kind is None or answer.status != 200:
         read = answered(answer, request.api_key)
         if not isinstance(read.get("text"), str):
-            raise errors.malformed(answer.status, answer.headers, request.api_key, usage_of(read.get("usage")))
-        usage = usage_of(read.get("usage"))
+            raise errors.malformed(answer.status, answer.headers, request.api_key, _written(read, request))
+        usage = _written(read, request)
     else:
         read, usage = {"content": Content(kind, answer.body)}, None
     return WholeAnswer(read, usage, answer.status, errors.request_id(answer.headers, request.api_key))
@@ -288,7 +289,7 @@ def _form(request: UpstreamRequest) -> tuple[bytes, str]:
 def _replayed(answer: Whole, request: UpstreamRequest) -> Ready:
     """The events of a whole transcript: not every model streams."""
     body = answered(answer, request.api_key)
-    usage, text = usage_of(body.get("usage")), body.get("text")
+    usage, text = _written(body, request), body.get("text")
     if not isinstance(text, str):
         raise errors.malformed(answer.status, answer.headers, request.api_key, usage)
     counted = {"usage": body["usage"]} if isinstance(body.get("usage"), dict) else {}
@@ -297,6 +298,11 @@ def _replayed(answer: Whole, request: UpstreamRequest) -> Ready:
         {"type": WRITTEN_DOWN, "text": text, **counted},
     )
     return Ready(answer, request, usage, *(_said(event, dumps(event)) for event in said))
+
+
+def _written(answer: Json, request: UpstreamRequest) -> Usage | None:
+    file = request.body.get("file")
+    return usage_of(answer.get("usage"), measured_s=file.seconds if isinstance(file, File) else None)
 
 
 def _said(event: Json, data: bytes) -> Json:
@@ -310,21 +316,26 @@ def _said(event: Json, data: bytes) -> Json:
 # --- both ----------------------------------------------------------------------------------------------------
 
 
-def usage_of(reported: object, *, is_spoken: bool = False) -> Usage | None:
+def usage_of(reported: object, *, is_spoken: bool = False, measured_s: int | None = None) -> Usage | None:
     """A count of tokens, or of seconds: OpenAI's two kinds, and Mistral's ``prompt_audio_seconds``. None: there is none
-    that can be read. ``is_spoken``: the output is sound."""
+    that can be read. ``is_spoken``: the output is sound. ``measured_s``: how long we have found the input to be, for a
+    model that tells tokens and has a price of seconds alone."""
     if not isinstance(reported, Mapping):
         return None
     seconds = reported.get("seconds", reported.get("prompt_audio_seconds"))
     if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds < _MOST_SECONDS:
         return Usage(quantities={quantity_name(Meter.INPUT_SECOND): Decimal(str(seconds))})
     given, made = _count(reported.get("input_tokens")), _count(reported.get("output_tokens"))
-    if given is None or made is None:
+    if not given or made is None:  # no request is without input
         return None
     details = reported.get("input_token_details")
     heard = min(given, _count(details.get("audio_tokens")) or 0) if isinstance(details, Mapping) else 0
     return Usage(
-        input_tokens=given, audio_input_tokens=heard, output_tokens=made, audio_output_tokens=made if is_spoken else 0
+        input_tokens=given,
+        audio_input_tokens=heard,
+        output_tokens=made,
+        audio_output_tokens=made if is_spoken else 0,
+        quantities={quantity_name(Meter.INPUT_SECOND): Decimal(measured_s)} if measured_s else {},
     )
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+from hypothesis import settings
+
+from tests.unit import test_sound_costs
 from tests.wire import (
     test_bounds,
     test_completions,
@@ -43,3 +46,11 @@ def test_no_picture_that_is_asked_for_can_cost_more_than_was_held() -> None:
 
 def test_nothing_that_is_ranked_can_cost_more_than_was_held() -> None:
     test_rerank.explore(EXAMPLES)
+
+
+def test_no_bill_of_sound_can_be_dearer_than_its_hold() -> None:
+    for explored in (
+        test_sound_costs.test_no_bill_of_a_transcript_is_dearer_than_its_hold,
+        test_sound_costs.test_no_bill_of_speech_is_dearer_than_its_hold,
+    ):
+        settings(max_examples=EXAMPLES, deadline=None)(explored)()

@@ -31,6 +31,17 @@ _READ: Final = frozenset(
     {_Id.SCALE, _Id.DURATION, _Id.TIME, _Id.BLOCK_DURATION, _Id.NUMBER, _Id.TYPE, _Id.CODEC, _Id.PRIVATE}
     | {_Id.FREQUENCY, _Id.DEFAULT_DURATION, _Id.ENCODINGS}
 )
+_NUMBERS: Final = _READ - {_Id.CODEC, _Id.PRIVATE, _Id.ENCODINGS}
+#: At which depth these stand, so that one of them ends what has no size.
+_OUTER: Final = {_Id.SEGMENT: 1, _Id.INFO: 2, _Id.TRACKS: 2, _Id.CLUSTER: 2}
+#: What a recording that was cut off does not fill.
+_CUT: Final = frozenset({_Id.SEGMENT, _Id.CLUSTER, _Id.GROUP})
+_OF_BLOCKS: Final = frozenset({_Id.CLUSTER, _Id.GROUP})
+_CLUSTER: Final = _Id.CLUSTER.to_bytes(4, "big")
+_VOID, _ADDITIONS = 0xEC, 0x75A1
+#: Positions, sizes, references, priorities, checksums, what is cut off; nothing, and what is beside a picture.
+_BESIDE_BLOCKS: Final = frozenset({0xA7, 0xAB, 0xFB, 0xFA, 0xBF, 0x75A2, _VOID, _ADDITIONS})
+_LARGE: Final = frozenset({_VOID, _ADDITIONS})
 _BILLION: Final = 1_000_000_000
 _SOUND: Final = 2
 
@@ -84,6 +95,8 @@ def seconds(content: bytes) -> Fraction:
     sounds = [track for track in file.tracks if track.type == _SOUND]
     if not sounds:
         raise Unreadable("it has no track of sound")
+    if not any(track.frames for track in sounds):
+        raise Unreadable("it has no sound")
     if any(track.is_encoded for track in sounds):
         raise Unreadable("its frames are packed")
     said = Fraction(file.duration) * file.scale_ns / _BILLION
@@ -102,23 +115,39 @@ def _vint(content: bytes, at: int, *, marked: bool) -> tuple[int, int, bool]:
 
 
 def _read(content: bytes, file: _File, steps: Steps) -> None:
-    """The elements in their order. Those that hold others are opened and not left again: each says what it is."""
-    at = 0
-    while at < len(content):
+    """The elements in their order. What does not fit into its parent is not read: others look for the next cluster
+    then, wherever it is."""
+    at, size_of_file = 0, len(content)
+    parents = [(0, size_of_file)]  # the elements that hold the one in hand, and where each ends
+    while at < size_of_file:
         steps.take()
         element, at, _ = _vint(content, at, marked=True)
         size, at, is_unknown = _vint(content, at, marked=False)
+        while at > parents[-1][1] or (element in _OUTER and len(parents) > _OUTER[element]):
+            parents.pop()
+            if not parents:
+                raise Unreadable("its parts do not fit into each other")
+        end = parents[-1][1] if is_unknown else at + size
         if element in _OPENED:
+            if end > parents[-1][1] and element not in _CUT:
+                raise Unreadable("its parts do not fit into each other")
             if element == _Id.ENTRY:
                 file.tracks.append(_Track())
+            parents.append((element, min(end, parents[-1][1])))
             continue
-        if is_unknown:
-            raise Unreadable("an element of it has no size")
-        if element in (_Id.BLOCK, _Id.SIMPLE_BLOCK):
-            _block(content, at, min(at + size, len(content)), file, steps)
+        is_block = element in (_Id.BLOCK, _Id.SIMPLE_BLOCK)
+        is_cut = is_block and end > size_of_file == parents[-1][1] and content.find(_CLUSTER, at) < 0
+        if is_unknown or (end > parents[-1][1] and not is_cut):
+            raise Unreadable("its parts do not fit into each other")
+        if is_block:
+            _block(content, at, min(end, size_of_file), file, steps)
         elif element in _READ:
-            _take(element, content[at : at + size], file)
-        at += size
+            if element in _NUMBERS and size > 8:
+                raise Unreadable("it has a number of no size")
+            _take(element, content[at:end], file)
+        elif parents[-1][0] in _OF_BLOCKS and not (element in _BESIDE_BLOCKS and (size <= 8 or element in _LARGE)):
+            raise Unreadable("there is something between its blocks")
+        at = end
 
 
 def _take(element: int, raw: bytes, file: _File) -> None:  # noqa: C901 - a case an element

@@ -46,6 +46,8 @@ def seconds(content: bytes) -> Fraction:
         body = at + 27 + segments
         end = body + sum(table)
         if end > len(content) or len(table) < segments:
+            if content.find(b"OggS", at + 1) >= 0:
+                raise Unreadable("a page of it is longer than what is left")
             break  # cut off in its last page, which nobody decodes
         _check(content, at, end)
         steps.take(1 + segments // 4)  # which are quickly counted
@@ -62,7 +64,10 @@ def seconds(content: bytes) -> Fraction:
             stream.position = max(stream.position, position)
         _count(stream, content, body, table, is_continued=bool(flags & 1))
         at = end
-    return ended + sum((stream.seconds for stream in running.values()), Fraction(0))
+    total = ended + sum((stream.seconds for stream in running.values()), Fraction(0))
+    if not total:
+        raise Unreadable("it has no sound")
+    return total
 
 
 def _begun(packet: bytes) -> _Stream:

@@ -56,7 +56,7 @@ def most_of(
     names = {name.partition("[")[0] for name in fields}
     most_output, most_input = limits_of(deployment.litellm_provider, deployment.model)
     samples = _SPEAKER_S * len(fields.get("known_speaker_references", ()))
-    heard = samples if seconds is None else _billed(seconds, deployment) + SPARE_SECONDS + samples
+    heard = samples if seconds is None else billed(seconds, deployment) + SPARE_SECONDS + samples
     tokens = heard * MOST_TOKENS_A_SECOND + _prompt_bytes(fields) + TOKENS_BESIDE
     endless: tuple[str, str] | None = None
     if most_output is None:
@@ -80,7 +80,7 @@ def most_of(
 
 def estimated(fields: Mapping[str, tuple[str, ...]], seconds: Fraction, text: str, deployment: Deployment) -> Usage:
     most_output, _ = limits_of(deployment.litellm_provider, deployment.model)
-    heard, said = _billed(seconds, deployment), count_text(text, deployment.model)
+    heard, said = billed(seconds, deployment), count_text(text, deployment.model)
     prompt = count_text("\n".join(fields.get("prompt", ())), deployment.model)
     return Usage(
         input_tokens=heard * TOKENS_A_SECOND + prompt,
@@ -91,7 +91,8 @@ def estimated(fields: Mapping[str, tuple[str, ...]], seconds: Fraction, text: st
     )
 
 
-def _billed(seconds: Fraction, deployment: Deployment) -> int:
+def billed(seconds: Fraction, deployment: Deployment) -> int:
+    """The seconds that the provider bills for so many: begun ones, and not fewer than its least."""
     return max(1, math.ceil(seconds), _LEAST_SECONDS.get(deployment.litellm_provider, 0))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, ClassVar, Final, Literal, NoReturn
 
@@ -59,7 +59,8 @@ class TranscriptionCall:
         return ceiling.most_of(self.fields, self.seconds, self.why_unread, step.deployment)
 
     def request_for(self, step: Step, most: Quantities) -> Json:
-        return {**self.fields, "file": self.file}
+        seconds = None if self.seconds is None else ceiling.billed(self.seconds, step.deployment)
+        return {**self.fields, "file": replace(self.file, seconds=seconds)}
 
     def ask_otherwise(self, step: Step) -> bool:
         return False
