@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -20,7 +20,16 @@ from accounting import json_text
 from accounting.usage import Meter, Usage, UsageSource, quantity_name
 from routing.upstreams import errors
 from routing.upstreams.answers import dumps, loads
-from routing.upstreams.base import QUIET, Deployment, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.base import (
+    QUIET,
+    Deployment,
+    FailureKind,
+    Json,
+    Timeouts,
+    UpstreamError,
+    UpstreamRequest,
+    WholeAnswer,
+)
 from routing.upstreams.embeddings import answered
 from routing.upstreams.estimate import count_text
 from routing.upstreams.http.events import SILENCE, EventReader, post_stream
@@ -182,10 +191,16 @@ def draw_live(url: str, headers: Mapping[str, str], request: UpstreamRequest) ->
     sent = asked(request.body, request.deployment)
     body, content_type = _written({**sent.body, "stream": True})
     headers = {**headers, "Content-Type": content_type}
-    answer = post_stream(url, headers, body, request.timeouts, request.leash)
+    answer = post_stream(url, headers, body, _patient(request.timeouts), request.leash)
     if isinstance(answer, Whole):
         return LiveStream(Drawn(_read(answer, request, sent), request))
     return LiveStream(Events(answer, request, sent.dropped))
+
+
+def _patient(timeouts: Timeouts) -> Timeouts:
+    """A picture is made in silence, before its first preview and between two of them."""
+    silence_s = min(timeouts.thinking_s, timeouts.total_s)
+    return replace(timeouts, first_token_s=silence_s, idle_s=max(silence_s, timeouts.idle_s))
 
 
 def _written(body: Json) -> tuple[bytes, str]:
