@@ -29,6 +29,7 @@ from routing.upstreams import (
     image_translation,
     images,
     openai_responses,
+    relay,
     rerank,
     sound,
 )
@@ -101,10 +102,10 @@ class Sdk:
         raise cannot("The provider does not speak Google's format", "model")
 
     def complete(self, request: UpstreamRequest) -> WholeAnswer:
-        raise cannot("The provider has no completions of the old kind", "model")
+        return relay.complete(*azure.address(request, "completions"), request)
 
     def complete_stream(self, request: UpstreamRequest) -> LiveStream:
-        raise cannot("The provider has no completions of the old kind", "model")
+        return relay.complete_live(*azure.address(request, "completions"), request)
 
     def draw(self, request: UpstreamRequest) -> WholeAnswer:
         if request.deployment.litellm_provider == "azure":
