@@ -73,6 +73,8 @@ _GPT_IMAGE_TAKES: Final = frozenset(
 _DALL_E_TAKES: Final = frozenset(
     {"image", "mask", "model", "n", "prompt", "quality", "response_format", "size", "style", "user"}
 )
+#: xAI has shapes and resolutions, and refuses sizes: https://docs.x.ai/docs/guides/image-generations
+_XAI_TAKES: Final = frozenset({"aspect_ratio", "model", "n", "prompt", "resolution", "response_format", "user"})
 #: A quality that clients of one family ask of the other.
 _GPT_IMAGE_QUALITIES: Final = {"standard": "medium", "hd": "high"}
 _DALL_E_QUALITIES: Final = {"low": "standard", "medium": "standard", "high": "hd"}
@@ -99,6 +101,8 @@ def asked(body: Mapping[str, Any], deployment: Deployment) -> Asked:
         takes, qualities = _DALL_E_TAKES, _DALL_E_QUALITIES
         if dall_e[1] == "2":
             takes -= {"quality", "style"}  # it has one of each
+    elif deployment.litellm_provider == "xai":
+        takes, qualities = _XAI_TAKES, {}
     else:
         return Asked({name: value for name, value in given.items() if name != "partial_images"})
     kept = {name: value for name, value in given.items() if name in takes}
@@ -152,6 +156,8 @@ def picture_name(given: Mapping[str, Any], deployment: Deployment) -> str:
     if dall_e:
         size = "1024x1024" if size in (None, "auto") else size
         quality = (quality or "standard") if dall_e[1] == "3" else None
+    elif deployment.litellm_provider == "xai":
+        size = str(given.get("resolution") or "1k").upper()
     words = [each for each in (quality, size) if isinstance(each, str) and re.fullmatch(r"[\w.-]{1,20}", each)]
     return quantity_name(Meter.IMAGE, "/".join(words))
 
