@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from routing.upstreams.answers import loads
 from routing.upstreams.base import Deployment, Json, UpstreamRequest
+from routing.upstreams.kinds import Kind, kind_of
 from routing.upstreams.providers import PROVIDERS, facts_of
 
 #: Where a choice has the log probabilities in this format's own shape. Every choice of this format has the field.
@@ -24,9 +25,9 @@ def is_native(deployment: Deployment, prompt: Any) -> bool:
     """Whether the deployment is asked in this format. All others are asked in a chat."""
     provider = deployment.litellm_provider
     row = PROVIDERS.get(provider)
-    if row is None or row.way != "relay":
+    if row is None or (row.way != "relay" and provider != "azure"):
         return False
-    if _COMPLETE.match(deployment.model):
+    if _COMPLETE.match(deployment.model) or kind_of(provider, deployment.model) is Kind.COMPLETION:
         return True
     completes = facts_of(provider, deployment.model, deployment.base_url).completes
     return completes == "lists" or (completes == "text" and isinstance(prompt, str))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -20,7 +20,16 @@ from accounting import json_text
 from accounting.usage import Meter, Usage, UsageSource, quantity_name
 from routing.upstreams import errors
 from routing.upstreams.answers import dumps, loads
-from routing.upstreams.base import QUIET, Deployment, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.base import (
+    QUIET,
+    Deployment,
+    FailureKind,
+    Json,
+    Timeouts,
+    UpstreamError,
+    UpstreamRequest,
+    WholeAnswer,
+)
 from routing.upstreams.embeddings import answered
 from routing.upstreams.estimate import count_text
 from routing.upstreams.http.events import SILENCE, EventReader, post_stream
@@ -64,6 +73,8 @@ _GPT_IMAGE_TAKES: Final = frozenset(
 _DALL_E_TAKES: Final = frozenset(
     {"image", "mask", "model", "n", "prompt", "quality", "response_format", "size", "style", "user"}
 )
+#: xAI has shapes and resolutions, and refuses sizes: https://docs.x.ai/docs/guides/image-generations
+_XAI_TAKES: Final = frozenset({"aspect_ratio", "model", "n", "prompt", "resolution", "response_format", "user"})
 #: A quality that clients of one family ask of the other.
 _GPT_IMAGE_QUALITIES: Final = {"standard": "medium", "hd": "high"}
 _DALL_E_QUALITIES: Final = {"low": "standard", "medium": "standard", "high": "hd"}
@@ -90,6 +101,8 @@ def asked(body: Mapping[str, Any], deployment: Deployment) -> Asked:
         takes, qualities = _DALL_E_TAKES, _DALL_E_QUALITIES
         if dall_e[1] == "2":
             takes -= {"quality", "style"}  # it has one of each
+    elif deployment.litellm_provider == "xai":
+        takes, qualities = _XAI_TAKES, {}
     else:
         return Asked({name: value for name, value in given.items() if name != "partial_images"})
     kept = {name: value for name, value in given.items() if name in takes}
@@ -143,6 +156,8 @@ def picture_name(given: Mapping[str, Any], deployment: Deployment) -> str:
     if dall_e:
         size = "1024x1024" if size in (None, "auto") else size
         quality = (quality or "standard") if dall_e[1] == "3" else None
+    elif deployment.litellm_provider == "xai":
+        size = str(given.get("resolution") or "1k").upper()
     words = [each for each in (quality, size) if isinstance(each, str) and re.fullmatch(r"[\w.-]{1,20}", each)]
     return quantity_name(Meter.IMAGE, "/".join(words))
 
@@ -182,10 +197,16 @@ def draw_live(url: str, headers: Mapping[str, str], request: UpstreamRequest) ->
     sent = asked(request.body, request.deployment)
     body, content_type = _written({**sent.body, "stream": True})
     headers = {**headers, "Content-Type": content_type}
-    answer = post_stream(url, headers, body, request.timeouts, request.leash)
+    answer = post_stream(url, headers, body, _patient(request.timeouts), request.leash)
     if isinstance(answer, Whole):
         return LiveStream(Drawn(_read(answer, request, sent), request))
     return LiveStream(Events(answer, request, sent.dropped))
+
+
+def _patient(timeouts: Timeouts) -> Timeouts:
+    """A picture is made in silence, before its first preview and between two of them."""
+    silence_s = min(timeouts.thinking_s, timeouts.total_s)
+    return replace(timeouts, first_token_s=silence_s, idle_s=max(silence_s, timeouts.idle_s))
 
 
 def _written(body: Json) -> tuple[bytes, str]:

@@ -81,27 +81,10 @@ class Relay:
         raise cannot("The provider does not speak Google's format", "model")
 
     def complete(self, request: UpstreamRequest) -> WholeAnswer:
-        url, headers = _address(request, "application/json", "completions")
-        answer = post(url, headers, dumps(completions.asked(request, streamed=False)), request.timeouts)
-        return _read_whole(answer, request, completions.read)
+        return complete(*_address(request, "application/json", "completions"), request)
 
     def complete_stream(self, request: UpstreamRequest) -> LiveStream:
-        url, headers = _address(request, "text/event-stream", "completions")
-        body = dumps(completions.asked(request, streamed=True))
-        answer = post_stream(url, headers, body, request.timeouts, request.leash)
-        if isinstance(answer, Whole):
-            if answer.status != 200:
-                raise errors.from_response(answer.status, answer.headers, answer.body, secret=request.api_key)
-            answer = replayed(answer)
-        return LiveStream(
-            Chunks(
-                answer,
-                request.api_key,
-                completions.choices_of(request.body),
-                may_be_empty=may_be_empty(request.body),
-                read=completions.read,
-            )
-        )
+        return complete_live(*_address(request, "text/event-stream", "completions"), request)
 
     def draw(self, request: UpstreamRequest) -> WholeAnswer:
         return images.draw(*_address(request, "application/json", images.resource_of(request)), request)
@@ -159,6 +142,26 @@ class Relay:
                 calls_functions=asked.calls_functions,
             )
         )
+
+
+def complete(url: str, headers: Mapping[str, str], request: UpstreamRequest) -> WholeAnswer:
+    """A completion of the old kind. Raises UpstreamError."""
+    answer = post(url, dict(headers), dumps(completions.asked(request, streamed=False)), request.timeouts)
+    return _read_whole(answer, request, completions.read)
+
+
+def complete_live(url: str, headers: Mapping[str, str], request: UpstreamRequest) -> LiveStream:
+    """The same as a stream. Raises UpstreamError."""
+    body = dumps(completions.asked(request, streamed=True))
+    answer = post_stream(url, dict(headers), body, request.timeouts, request.leash)
+    if isinstance(answer, Whole):
+        if answer.status != 200:
+            raise errors.from_response(answer.status, answer.headers, answer.body, secret=request.api_key)
+        answer = replayed(answer)
+    choices, is_silence_an_answer = completions.choices_of(request.body), may_be_empty(request.body)
+    return LiveStream(
+        Chunks(answer, request.api_key, choices, may_be_empty=is_silence_an_answer, read=completions.read)
+    )
 
 
 def _ask(

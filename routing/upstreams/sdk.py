@@ -22,7 +22,17 @@ from time import monotonic
 from typing import Any, Final
 
 from accounting.usage import Usage
-from routing.upstreams import azure, embeddings, errors, image_translation, images, openai_responses, rerank, sound
+from routing.upstreams import (
+    azure,
+    embeddings,
+    errors,
+    image_translation,
+    images,
+    openai_responses,
+    relay,
+    rerank,
+    sound,
+)
 from routing.upstreams.answers import (
     Calls,
     cleaned,
@@ -92,10 +102,10 @@ class Sdk:
         raise cannot("The provider does not speak Google's format", "model")
 
     def complete(self, request: UpstreamRequest) -> WholeAnswer:
-        raise cannot("The provider has no completions of the old kind", "model")
+        return relay.complete(*azure.address(request, "completions"), request)
 
     def complete_stream(self, request: UpstreamRequest) -> LiveStream:
-        raise cannot("The provider has no completions of the old kind", "model")
+        return relay.complete_live(*azure.address(request, "completions"), request)
 
     def draw(self, request: UpstreamRequest) -> WholeAnswer:
         if request.deployment.litellm_provider == "azure":

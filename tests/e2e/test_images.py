@@ -21,9 +21,9 @@ BY_PIECE = {"image:standard/1024x1024": "0.041", "image:hd/1024x1024": "0.083", 
 IMAGEN = "imagen-3.0-fast-generate-001"
 
 
-def route(gateway: Gateway, *steps: tuple[str, str, dict[str, str] | None]) -> Route:
+def route(gateway: Gateway, *steps: tuple[str, str, dict[str, str] | None], **limits: Any) -> Route:
     """A chain of (wire format, model, price)."""
-    made = gateway.route(*(wire for wire, _, _ in steps), priced=False, cap=None)
+    made = gateway.route(*(wire for wire, _, _ in steps), priced=False, cap=None, **limits)
     with gateway.orm():
         for alias, provider, (_, model, price) in zip(made.aliases, made.providers, steps, strict=True):
             ModelAlias.objects.filter(name=alias).update(upstream_model=model)
@@ -77,6 +77,14 @@ def test_a_picture_is_streamed_while_it_is_made(gateway: Gateway) -> None:
     assert (entry["streamed"], entry["cost_usd"]) == (True, cost_of(3, output))
     assert Decimal(str(events[-1].usage.cost_usd)) == entry["cost_usd"]
     assert entry["hold_usd"] >= entry["cost_usd"]
+
+
+def test_a_picture_may_be_made_in_silence(gateway: Gateway) -> None:
+    limits = {"first_token_timeout_s": 0.3, "idle_timeout_s": 0.3, "retries": 0}
+    made = route(gateway, ("openai", "gpt-image-1", BY_TOKENS), **limits)
+    gateway.sim.behave(made.providers[0], Behaviour(first_token_s=0.6, token_s=0.6))
+    events = list(draw(gateway, made.alias, stream=True, partial_images=1, quality="low"))
+    assert [event.type for event in events] == ["image_generation.partial_image", "image_generation.completed"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -19,6 +20,9 @@ from routing.upstreams.base import Deployment, Timeouts, UpstreamRequest
 from routing.upstreams.completions import asked, is_native, prompts_of
 from routing.upstreams.kinds import Kind, can_serve, kind_of
 from routing.upstreams.litellm_import import load
+from routing.upstreams.registry import upstream_for
+from tests.simulator import Simulator
+from tests.wire.upstream_calls import call_to, text_of
 
 PRICES = PriceList.of({"standard": {"input": "3", "output": "7"}})
 
@@ -34,6 +38,8 @@ def step(provider: str, model: str, base_url: str | None = None) -> Step:
         ("openai", "gpt-3.5-turbo-instruct", "a", True),
         ("openai", "davinci-002", ["a", "b"], True),
         ("openai", "ft:babbage-002:org::id", [1, 2], True),
+        ("azure", "gpt-3.5-turbo-instruct-0914", "a", True),
+        ("azure", "gpt-4o", "a", False),
         ("openai", "gpt-4o", "a", False),
         ("hosted_vllm", "any", ["a", "b"], True),
         ("ollama", "llama3", "a", True),
@@ -56,6 +62,23 @@ def test_a_call_for_a_completion_goes_to_models_that_complete_or_chat() -> None:
     assert not can_serve(kind_of("openai", "text-embedding-3-small"), Kind.COMPLETION)
     assert not can_serve(kind_of("openai", "davinci-002"), Kind.CHAT)
     assert can_serve(kind_of("ollama", "llama2"), Kind.CHAT)  # litellm says that it completes; it chats as well
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_azure_is_asked_at_the_address_of_the_deployment(*, streamed: bool) -> None:
+    body = {"model": "alias", "prompt": "hello", "max_tokens": 9}
+    with Simulator() as sim:
+        request = call_to(sim, "openai", body, model="gpt-3.5-turbo-instruct")
+        deployment = replace(request.deployment, litellm_provider="azure", base_url=sim.url, api_version="2024-10-21")
+        upstream, request = upstream_for("azure"), replace(request, deployment=deployment)
+        if streamed:
+            text = text_of(upstream.complete_stream(request))
+        else:
+            text = upstream.complete(request).body["choices"][0]["message"]["content"]
+        (asked_for,) = sim.requests
+    assert text == "You said: hello"
+    assert asked_for.path == "/openai/deployments/gpt-3.5-turbo-instruct/completions"
+    assert asked_for.query == "api-version=2024-10-21"
 
 
 @pytest.mark.parametrize("model", ["gpt-3.5-turbo-instruct", "davinci-002", "babbage-002"])

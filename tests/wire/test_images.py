@@ -115,6 +115,26 @@ def test_a_picture_in_geminis_chat_format_is_read_with_its_tokens() -> None:
     assert drawn.usage == Usage(input_tokens=4, output_tokens=1290, quantities={"image_output": Decimal(1290)})
 
 
+@pytest.mark.parametrize(
+    ("model", "parameters", "usd"),
+    [
+        ("grok-imagine-image", {"size": "1024x1024", "quality": "high"}, "0.02"),
+        ("grok-imagine-image-2.0", {}, "0.04"),
+        ("grok-imagine-image-2.0", {"resolution": "2k", "aspect_ratio": "16:9"}, "0.06"),
+    ],
+)
+def test_xai_has_resolutions_and_no_sizes(model: str, parameters: dict[str, str], usd: str) -> None:
+    deployment = step("xai", model).deployment
+    sent = images.asked({"model": "alias", "prompt": "a cat", **parameters}, deployment)
+    assert sent.body == {
+        "model": model, "prompt": "a cat", **{n: v for n, v in parameters.items() if n not in ("size", "quality")},
+    }  # fmt: skip
+    assert sent.dropped == tuple(sorted(parameters.keys() & {"size", "quality"}))
+    price = price_map.price_of("xai", model)
+    assert price is not None
+    assert cost_usd(images.pictures(1, sent.body, deployment), price) == Decimal(usd)
+
+
 @pytest.mark.parametrize("more", [{}, {"image": (File("a.png", "image/png", b"a"),)}], ids=["made", "changed"])
 def test_azure_is_asked_at_the_address_of_the_deployment(more: dict[str, Any]) -> None:
     with Simulator() as sim:

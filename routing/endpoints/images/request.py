@@ -38,9 +38,9 @@ _NUMBERS: Final = frozenset({"n", "output_compression", "partial_images"})
 #: the quality have prices.
 _FREE: Final = frozenset(
     {
-        "background", "input_fidelity", "metadata", "model", "moderation", "n", "negative_prompt",
-        "output_compression", "output_format", "partial_images", "prompt", "quality", "response_format", "seed",
-        "size", "stream", "style", "user",
+        "aspect_ratio", "background", "input_fidelity", "metadata", "model", "moderation", "n", "negative_prompt",
+        "output_compression", "output_format", "partial_images", "prompt", "quality", "resolution", "response_format",
+        "seed", "size", "stream", "style", "user",
     }
 )  # fmt: skip
 
@@ -181,7 +181,7 @@ def parse_generation(body: Any, alias_in_path: str | None = None, deadline: floa
         raise InvalidRequest("'prompt' must be a non-empty string.", param="prompt")
     if len(prompt) > MAX_PROMPT_CHARACTERS:
         raise InvalidRequest(f"'prompt' may have {MAX_PROMPT_CHARACTERS} characters at the most.", param="prompt")
-    for name in ("size", "quality", "background", "output_format", "style", "moderation"):
+    for name in ("size", "quality", "background", "output_format", "style", "moderation", "resolution"):
         optional(body, name, str, "a string")
     form = optional(body, "response_format", str, "'url' or 'b64_json'")
     if form not in (None, "url", "b64_json"):
