@@ -21,7 +21,8 @@ PACKAGES = ("gateway_project", "routing", "accounting", "tests")
 FOREIGN = frozenset(
     {
         "config.yaml", "model_prices_and_context_window.json", "tcp_states.h", "litellm-config.yaml", "gthread.py",
-        "postgres.log", "staticfiles.json", ".env", "more.yaml", "handler.py",
+        "postgres.log", "staticfiles.json", ".env", "more.yaml", "handler.py", "config.toml",
+        "extra-openai-models.yaml",
     }
 )  # fmt: skip
 
