@@ -769,6 +769,14 @@ class ExactNumbers(json.JSONDecoder):
         super().__init__(parse_float=Decimal, **options)
 
 
+class ReconciliationQuerySet(models.QuerySet["Reconciliation"]):
+    def that_counts(self) -> Reconciliation | None:
+        """The last run; but one that found the books off counts until all of them were found right."""
+        right = self.filter(is_whole=True, discrepancies=0).first()
+        off = self.filter(discrepancies__gt=0)
+        return (off if right is None else off.filter(at__gt=right.at)).first() or self.first()
+
+
 class Reconciliation(models.Model):
     """What one run of ``reconcile`` found: whether every balance was the sum of its charges."""
 
@@ -778,6 +786,8 @@ class Reconciliation(models.Model):
     discrepancies = models.BigIntegerField()
     details = ArrayField(models.TextField(), default=list)  # the first discrepancies, in words
     is_whole = models.BooleanField("all of the ledger", default=True, db_default=True)  # or what is new since the last
+
+    objects = ReconciliationQuerySet.as_manager()
 
     class Meta:
         ordering = ("-at", "-pk")

@@ -94,7 +94,7 @@ def _impatient() -> Iterator[None]:
 
 
 def _reconciled() -> dict[str, Any]:
-    return {"reconciled": Reconciliation.objects.first()}
+    return {"reconciled": Reconciliation.objects.that_counts()}
 
 
 def _budgets() -> dict[str, Any]:

@@ -199,7 +199,7 @@ def _ledger(_: Situation) -> list[Problem]:
 
 
 def _books(_: Situation) -> list[Problem]:
-    last = Reconciliation.objects.first()
+    last = Reconciliation.objects.that_counts()
     if last is None:
         return [Problem("Nobody has compared the books yet: each start does, and so does `manage.py reconcile`.")]
     if not last.discrepancies:

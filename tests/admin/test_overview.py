@@ -306,7 +306,7 @@ def test_a_check_that_postgres_refuses_has_not_passed(transactional_db: None) ->
         ("accounting/ledgerentry/?q=req-1", "No admitted request fits. One that was refused is under Refusals."),
         ("accounting/refusedrequest/?q=req-1", "No refused request fits. A request that was admitted is under Ledger."),
         ("accounting/attempt/", "Each call of a provider has a row here, once its request is settled."),
-        ("accounting/reconciliation/", "Each start of the gateway compares the books"),
+        ("accounting/reconciliation/", "Each start of the gateway compares what is new"),
         ("routing/breaker/", "A deployment's breaker is listed from the first time that it opens."),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -145,6 +146,23 @@ def test_a_start_tells_what_it_found_and_keeps_it(book: Book) -> None:
     found = Reconciliation.objects.order_by("pk").values_list("entries", "discrepancies", "is_whole")
     assert list(found) == [(1, 0, True), (1, 0, False)]
     assert not proof.is_due()
+
+
+@pytest.mark.django_db
+def test_books_that_were_off_count_as_off_until_all_of_them_are_right() -> None:
+    runs = [(True, 0), (False, 0), (True, 2), (False, 0), (False, 1), (False, 0)]
+    at = datetime(2026, 3, 1, tzinfo=UTC)
+    for number, (is_whole, discrepancies) in enumerate(runs):
+        Reconciliation.objects.create(
+            at=at + timedelta(hours=number), periods=1, entries=1, discrepancies=discrepancies, is_whole=is_whole
+        )
+    counts = Reconciliation.objects.that_counts()
+    assert counts is not None
+    assert (counts.at - at, counts.discrepancies) == (timedelta(hours=4), 1)
+    Reconciliation.objects.create(at=at + timedelta(hours=9), periods=1, entries=1, discrepancies=0)
+    counts = Reconciliation.objects.that_counts()
+    assert counts is not None
+    assert counts.at - at == timedelta(hours=9)
 
 
 def test_the_charges_of_a_lost_workers_entry_stay_open_until_it_is_settled(book: Book) -> None:
