@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
+import wave
 from typing import Any
 
+import httpx
 import pytest
 
+from routing.models import Provider
 from tests.conformance.documents import assert_anthropic, assert_openai
 from tests.e2e.gateway import Gateway, Route, http
+from tests.prices import LONG_AGO, add_price
 from tests.simulator import Behaviour, faults
 
 WIRES = pytest.mark.parametrize("wire", ["openai", "anthropic", "gemini"])
@@ -85,6 +90,50 @@ def test_embeddings_are_as_openai_documents_them(gateway: Gateway) -> None:
         assert_openai("CreateEmbeddingResponse", _whole(gateway, "/v1/embeddings", body))
 
 
+@WIRES
+@pytest.mark.parametrize("shape", ["text", "cut", "filtered"])
+def test_a_completion_is_as_openai_documents_it(gateway: Gateway, wire: str, shape: str) -> None:
+    body = {
+        "model": _route(gateway, wire, shape).alias,
+        "prompt": "Say hello",
+        "max_tokens": 3 if shape == "cut" else 90,
+    }
+    assert_openai("CreateCompletionResponse", _whole(gateway, "/v1/completions", body))
+    for event in _streamed(gateway, "/v1/completions", body):
+        for choice in event[
+            "choices"
+        ]:  # only whole answers are documented: in streams the reason is null until the end
+            choice["finish_reason"] = choice["finish_reason"] or "stop"
+        assert_openai("CreateCompletionResponse", event)
+
+
+def test_pictures_are_as_openai_documents_them(gateway: Gateway) -> None:
+    alias = _priced(gateway, "gpt-image-1", input="5", image_output="40", output="10")
+    body = {"model": alias, "prompt": "a cat", "size": "1024x1024", "quality": "low"}
+    assert_openai("ImagesResponse", _whole(gateway, "/v1/images/generations", body))
+    for event in _streamed(gateway, "/v1/images/generations", body | {"partial_images": 1}):
+        assert_openai("ImageGenStreamEvent", event)
+
+
+def test_moderations_are_as_openai_documents_them(gateway: Gateway) -> None:
+    alias = _priced(gateway, "omni-moderation-latest", input="0", output="0")
+    body = {"model": alias, "input": ["a kind word", "violence"]}
+    assert_openai("CreateModerationResponse", _whole(gateway, "/v1/moderations", body))
+
+
+def test_transcripts_are_as_openai_documents_them(gateway: Gateway) -> None:
+    whisper = _priced(gateway, "whisper-1", input_second="0.0001")
+    shapes = {"json": "CreateTranscriptionResponseJson", "verbose_json": "CreateTranscriptionResponseVerboseJson"}
+    for form, name in shapes.items():
+        assert_openai(name, _heard(gateway, "transcriptions", whisper, response_format=form).json())
+    shapes = {"json": "CreateTranslationResponseJson", "verbose_json": "CreateTranslationResponseVerboseJson"}
+    for form, name in shapes.items():
+        assert_openai(name, _heard(gateway, "translations", whisper, response_format=form).json())
+    by_tokens = _priced(gateway, "gpt-4o-transcribe", input="2.5", audio_input="6", output="10")
+    for event in _events(_heard(gateway, "transcriptions", by_tokens, stream="true").text):
+        assert_openai("CreateTranscriptionResponseStreamEvent", event)
+
+
 def test_models_are_as_both_document_them(gateway: Gateway) -> None:
     alias = gateway.route("openai").alias
     assert_openai("ListModelsResponse", http.get(f"{gateway.url}/v1/models").json())
@@ -137,7 +186,35 @@ def _whole(gateway: Gateway, path: str, body: dict[str, Any]) -> Any:
 def _streamed(gateway: Gateway, path: str, body: dict[str, Any]) -> list[Any]:
     answer = gateway.post(json.dumps(body | {"stream": True}).encode(), path=path)
     assert answer.status_code == 200, answer.text
-    lines = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: ")]
+    return _events(answer.text)
+
+
+def _events(text: str) -> list[Any]:
+    lines = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
     events = [json.loads(line) for line in lines if line != "[DONE]"]
     assert events
     return events
+
+
+def _heard(gateway: Gateway, endpoint: str, alias: str, **fields: str) -> httpx.Response:
+    written = io.BytesIO()
+    with wave.open(written, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(bytes(16_000))
+    answer = http.post(
+        f"{gateway.url}/v1/audio/{endpoint}",
+        data={"model": alias, **fields},
+        files={"file": ("speech.wav", written.getvalue(), "audio/wav")},
+    )
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+def _priced(gateway: Gateway, model: str, **rates: str) -> str:
+    route = gateway.route("openai", model=model, cap=None, priced=False)
+    with gateway.orm():
+        add_price(route.providers[0], model, LONG_AGO, **rates)
+        Provider.objects.get(name=route.providers[0]).save()  # so that the gateway learns of the price, too
+    return route.alias

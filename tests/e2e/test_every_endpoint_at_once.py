@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import io
 import time
+import wave
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -15,9 +16,11 @@ from pytest_django.plugin import DjangoDbBlocker
 
 from accounting.models import Budget
 from gateway_project.embedded_postgres import EmbeddedPostgres
+from routing.models import Provider
 from tests.clocks import eventually
 from tests.e2e.gateway import PROVIDER_KEYS, Gateway
 from tests.e2e.launcher import RunningGateway
+from tests.prices import LONG_AGO, add_price
 from tests.simulator import Simulator
 
 REQUESTS, AT_ONCE = 400, 100
@@ -49,14 +52,15 @@ def test_one_budget_holds_on_every_endpoint_and_is_used(four_workers: Gateway) -
         httpx.Client(base_url=four_workers.url, timeout=60, limits=httpx.Limits(max_connections=AT_ONCE)) as client,
         ThreadPoolExecutor(AT_ONCE) as pool,
     ):
-        codes = list(pool.map(lambda number: _ask(client, *asked[number % len(asked)]), range(REQUESTS)))
+        codes = list(pool.map(lambda number: _ask(client, asked[number % len(asked)]), range(REQUESTS)))
     assert set(codes) == {"", "budget_exceeded"}
     assert eventually(lambda: not four_workers.rows("SELECT FROM ledger WHERE state = 'held'"), 10)
 
     served = four_workers.rows("SELECT endpoint, cost_usd FROM ledger WHERE state = 'posted'")
     assert len(served) == codes.count("")
     assert {row["endpoint"] for row in served} == {
-        *("chat", "responses", "messages", "gemini", "completions", "embeddings"),
+        *("chat", "responses", "messages", "gemini", "completions", "embeddings", "images"),
+        *("speech", "transcriptions", "translations", "moderations", "rerank"),
     }
     spent = sum((row["cost_usd"] for row in served), Decimal(0))
     (budget,) = four_workers.rows("SELECT posted_usd, held_usd FROM budget_status WHERE budget = 'global'")
@@ -64,36 +68,73 @@ def test_one_budget_holds_on_every_endpoint_and_is_used(four_workers: Gateway) -
     assert Decimal("0.9") * LIMIT_USD <= spent <= LIMIT_USD
 
 
-def _requests(gateway: Gateway) -> list[tuple[str, dict[str, Any]]]:
-    """One of each endpoint, whole and streamed, in every format of the providers."""
-    asked: list[tuple[str, dict[str, Any]]] = []
+def _requests(gateway: Gateway) -> list[dict[str, Any]]:
+    """One of each endpoint, whole and streamed, chats in every format of the providers."""
+    asked: list[dict[str, Any]] = []
     for wire in ("openai", "anthropic", "gemini"):
         alias = gateway.route(wire).alias
         google = {"contents": [{"parts": [{"text": "Say hello"}]}], "generationConfig": {"maxOutputTokens": 16}}
         asked += [
-            (f"/v1beta/models/{alias}:generateContent", google),
-            (f"/v1beta/models/{alias}:streamGenerateContent?alt=sse", google),
+            {"url": f"/v1beta/models/{alias}:generateContent", "json": google},
+            {"url": f"/v1beta/models/{alias}:streamGenerateContent?alt=sse", "json": google},
         ]
         for stream in (False, True):
             common = {"model": alias, "stream": stream}
             asked += [
-                ("/v1/chat/completions", {**common, "messages": HELLO, "max_tokens": 16}),
-                ("/v1/messages", {**common, "messages": HELLO, "max_tokens": 16}),
-                ("/v1/responses", {**common, "input": "Say hello", "max_output_tokens": 16}),
-                ("/v1/completions", {**common, "prompt": "Say hello", "max_tokens": 16}),
+                {"url": "/v1/chat/completions", "json": {**common, "messages": HELLO, "max_tokens": 16}},
+                {"url": "/v1/messages", "json": {**common, "messages": HELLO, "max_tokens": 16}},
+                {"url": "/v1/responses", "json": {**common, "input": "Say hello", "max_output_tokens": 16}},
+                {"url": "/v1/completions", "json": {**common, "prompt": "Say hello", "max_tokens": 16}},
             ]
     embedding = gateway.route("openai", model="text-embedding-3-small").alias
-    asked.append(("/v1/embeddings", {"model": embedding, "input": ["Say hello"]}))
-    return asked
+    picture = _alias(gateway, "dall-e-3", **{"image:standard/1024x1024": "0.0001"})
+    speech = _alias(gateway, "tts-1", input_character="15")
+    transcript = _alias(gateway, "whisper-1", input_second="0.0001")
+    moderation = _alias(gateway, "omni-moderation-latest", input="2", output="0")
+    ranking = _alias(gateway, "rerank-v3.5", "cohere", search="0.0001", input="0")
+    drawn = {"model": picture, "prompt": "a cat", "size": "1024x1024", "quality": "standard"}
+    return [
+        *asked,
+        {"url": "/v1/embeddings", "json": {"model": embedding, "input": ["Say hello"]}},
+        {"url": "/v1/images/generations", "json": drawn},
+        {"url": "/v1/audio/speech", "json": {"model": speech, "input": "Hi there", "voice": "alloy"}},
+        {"url": "/v1/audio/transcriptions", "data": {"model": transcript}, "files": {"file": _SOUND}},
+        {"url": "/v1/audio/translations", "data": {"model": transcript}, "files": {"file": _SOUND}},
+        {"url": "/v1/moderations", "json": {"model": moderation, "input": "a kind word"}},
+        {"url": "/v1/rerank", "json": {"model": ranking, "query": "cats", "documents": ["a cat", "the moon"]}},
+    ]
 
 
-def _ask(client: httpx.Client, path: str, body: dict[str, Any]) -> str:
+def _alias(gateway: Gateway, model: str, litellm_provider: str = "openai", **rates: str) -> str:
+    route = gateway.route("openai", model=model, cap=None, priced=False)
+    with gateway.orm():
+        add_price(route.providers[0], model, LONG_AGO, **rates)
+        provider = Provider.objects.get(name=route.providers[0])
+        provider.litellm_provider = litellm_provider
+        provider.save()  # so that the gateway learns of the price, too
+    return route.alias
+
+
+def _one_second() -> bytes:
+    written = io.BytesIO()
+    with wave.open(written, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(bytes(16_000))
+    return written.getvalue()
+
+
+_SOUND = ("speech.wav", _one_second(), "audio/wav")
+
+
+def _ask(client: httpx.Client, request: dict[str, Any]) -> str:
     """The code of the error with which the request ended, or nothing. It waits for room as a patient client does."""
-    patience = time.monotonic() + 60
+    patience = time.monotonic() + 90
     while True:
-        answer = client.post(path, content=json.dumps(body))
+        answer = client.post(**request)
         if answer.status_code == 200:
-            assert "stream_interrupted" not in answer.text, answer.text
+            assert b"stream_interrupted" not in answer.content, answer.text
             return ""
         code = _code(answer.json())
         if code != "budget_in_flight" or time.monotonic() > patience:
