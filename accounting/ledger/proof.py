@@ -27,7 +27,7 @@ from accounting.models import LedgerEntry, Proof
 ENTRIES: Final = 2_000  # a statement's
 CHARGES: Final = 10_000
 SUMMED_ENTRIES: Final = 20_000  # of a day with more, one dimension is compared at a time
-REST: Final = 3.0  # times as long as a statement took
+REST: Final = 9.0  # times as long as a statement took: a tenth of a core
 WHOLE_EVERY: Final = timedelta(days=1)
 #: A transaction that began before the proof has entries of its beginning's time, though it may commit after.
 MARGIN: Final = timedelta(minutes=1)

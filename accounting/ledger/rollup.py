@@ -138,9 +138,9 @@ class Clerk:
         if connection is None:
             return LOOK_S
         began = time.monotonic()
-        if roll_up(connection).has_more or self._prove():
+        if roll_up(connection).has_more:
             return REST * (time.monotonic() - began)
-        return EVERY_S
+        return proof.REST * (time.monotonic() - began) if self._prove() else EVERY_S
 
     def _prove(self) -> bool:
         """One piece of the daily proof, when it is time. False: there is nothing to prove."""
