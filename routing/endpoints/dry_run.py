@@ -36,6 +36,7 @@ from routing.serving.call import Call
 from routing.serving.plan import Plan, PlannedStep, plan
 from routing.upstreams.base import Json
 from routing.upstreams.kinds import PATHS, kind_of
+from routing.upstreams.price_map import mode_of
 
 #: Of the WSGI environment: what speaks of the outer request's body.
 _OF_THE_BODY: Final = frozenset({"wsgi.input", "CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_TRANSFER_ENCODING"})
@@ -212,9 +213,10 @@ def _path_of(body: Mapping[str, Any], request: HttpRequest) -> str:
     if "messages" in body:
         is_anthropic = "system" in body or "HTTP_ANTHROPIC_VERSION" in request.META
         return "/v1/messages" if is_anthropic else CHAT
-    model = body.get("model")
-    alias = catalog.current().alias(model) if isinstance(model, str) else None
-    kinds = [kind_of(s.deployment.litellm_provider, s.deployment.model) for s in (alias.own if alias else ())]
+    name = body.get("model")
+    alias = catalog.current().alias(name) if isinstance(name, str) else None
+    models = [(step.deployment.litellm_provider, step.deployment.model) for step in (alias.own if alias else ())]
+    kinds = [kind_of(*model) for model in models]
     own = next((PATHS[kind] for kind in kinds if kind is not None and kind in PATHS), ())
     if own and CHAT not in own:
         return own[0]
@@ -224,4 +226,7 @@ def _path_of(body: Mapping[str, Any], request: HttpRequest) -> str:
         return "/v1/audio/speech"
     if "input" in body:
         return "/v1/responses"
-    return "/v1/completions" if "prompt" in body else CHAT
+    if "prompt" not in body:
+        return CHAT
+    makes_pictures = any(mode_of(*model).startswith("image") for model in models)  # though it may chat, too
+    return "/v1/images/generations" if makes_pictures else "/v1/completions"

@@ -12,6 +12,7 @@ import pytest
 from routing.models import Provider
 from tests.clocks import eventually
 from tests.e2e.gateway import OUTPUT_USD, Gateway, Route, http, unique
+from tests.e2e.test_sound import route_of, wav
 from tests.simulator import faults
 
 Json = dict[str, Any]
@@ -283,7 +284,14 @@ def test_no_secret_and_no_address_is_told(gateway: Gateway) -> None:
 def test_a_body_alone_is_known_by_its_form(gateway: Gateway) -> None:
     chat = gateway.route("openai").alias
     vectors = gateway.route("openai", model="text-embedding-3-small").alias
+    of_kinds = {
+        name: gateway.route("openai", model=name).alias for name in ("gpt-image-1", "tts-1", "omni-moderation-latest")
+    }
     bodies: list[tuple[Json, dict[str, str], str]] = [
+        ({"model": of_kinds["gpt-image-1"], "prompt": "A cat"}, {}, "/v1/images/generations"),
+        ({"model": of_kinds["tts-1"], "input": "Hi", "voice": "alloy"}, {}, "/v1/audio/speech"),
+        ({"model": of_kinds["omni-moderation-latest"], "input": "Hi"}, {}, "/v1/moderations"),
+        ({"model": chat, "prompt": "Hi"}, {}, "/v1/completions"),
         ({"model": chat, "messages": MESSAGES}, {}, "/v1/chat/completions"),
         ({"model": chat, "messages": MESSAGES, "max_tokens": 5}, ANTHROPIC, "/v1/messages"),
         ({"model": chat, "messages": MESSAGES, "system": "Be kind", "max_tokens": 5}, {}, "/v1/messages"),
@@ -302,6 +310,16 @@ def test_the_endpoint_may_stand_in_the_path(gateway: Gateway) -> None:
     for path in ("v1/chat/completions", "chat/completions", f"openai/deployments/{route.alias}/chat/completions"):
         found = post(gateway, f"/v1/dry-run/{path}", body).json()
         assert (found["admitted"], found["steps"]) == (True, wanted["steps"])
+
+
+def test_a_body_that_is_no_json_is_asked_about_by_its_path(gateway: Gateway) -> None:
+    route = route_of(gateway, "whisper-1")
+    asked = {"data": {"model": route.alias}, "files": {"file": wav(3)}}
+    with gateway.nothing_written():
+        said = http.post(f"{gateway.url}/v1/dry-run/v1/audio/transcriptions", **asked).json()  # type: ignore[arg-type]
+    assert (said["admitted"], said["endpoint"], said["refusal"]) == (True, "/v1/audio/transcriptions", None)
+    assert http.post(f"{gateway.url}/v1/audio/transcriptions", **asked).status_code == 200  # type: ignore[arg-type]
+    assert gateway.entry(route.alias)["hold_usd"] == Decimal(said["hold_usd"]) > 0
 
 
 @pytest.mark.parametrize(
