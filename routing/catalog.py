@@ -27,7 +27,7 @@ from accounting.pricing import PriceList
 from routing.exceptions import ModelNotAllowed, ModelNotFound
 from routing.models import ALIAS_CHARACTERS, ChainKind, Fallback, FurtherDeployment, ModelAlias, ProviderKey
 from routing.models import Provider as ProviderRow
-from routing.upstreams import price_map
+from routing.upstreams import fees, price_map
 from routing.upstreams.base import Deployment, Timeouts, thinking_limit_s
 
 
@@ -297,8 +297,20 @@ def _load() -> Catalog:
             aliases=_aliases(),
             keys=load_keys(),
             budgets=load_rules(),
-            prices=Price.objects.dated(),
+            prices=_prices(),
         )
+
+
+def _prices() -> Mapping[tuple[str, str], tuple[tuple[datetime, PriceList], ...]]:
+    documented = {
+        row.name for row in ProviderRow.objects.all() if fees.is_documented(row.litellm_provider, row.base_url)
+    }
+    return {
+        (provider, model): tuple((since, fees.with_documented_fees(price, model)) for since, price in dated)
+        if provider in documented
+        else dated
+        for (provider, model), dated in Price.objects.dated().items()
+    }
 
 
 def _aliases() -> dict[str, Alias]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from accounting import facts
 from accounting.usage import Meter, Usage, quantity_name
+from routing.upstreams.fees import search_of
 
 #: A larger number is a mistake of the provider: no model reads or writes a hundredth of it in one request.
 MAX_TOKENS: Final = 10**8
@@ -152,16 +153,9 @@ def _tools_of(items: Any, asked: Mapping[str, Any]) -> dict[str, Decimal]:
                 pictures += 1
             case "code_interpreter_call" | "shell_call":
                 containers.add(str(item.get("container_id") or (item.get("environment") or {}).get("container_id")))
-    size = next(
-        (
-            tool["search_context_size"]
-            for tool in asked.get("tools") or ()
-            if isinstance(tool, Mapping) and tool.get("search_context_size") in ("low", "medium", "high")
-        ),
-        "",
-    )
+    kinds = (search_of(tool) for tool in asked.get("tools") or ())
     found = {
-        quantity_name(Meter.SEARCH, size): searches,
+        quantity_name(Meter.SEARCH, next(filter(None, kinds), "")): searches,
         quantity_name(Meter.TOOL_CALL, "file_search"): files,
         quantity_name(Meter.TOOL_CALL, "image_generation"): pictures,
         quantity_name(Meter.TOOL_CALL, "code_interpreter"): len(containers - {"None"}),

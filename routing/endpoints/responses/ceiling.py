@@ -14,6 +14,7 @@ from routing.serving.call import CappedBy, Quantities, Unbounded
 from routing.upstreams import tiers
 from routing.upstreams.base import Json
 from routing.upstreams.extras import Unlimited
+from routing.upstreams.fees import search_of
 from routing.upstreams.price_map import limits_of
 
 #: Known to cost nothing more than the tokens of the prompt and of the answer:
@@ -167,7 +168,7 @@ def _judged(tools: Any) -> _Tools:
             continue
         judged.has_own, judged.place = True, place
         if kind.startswith(_SEARCHES):
-            judged.units.append(quantity_name(Meter.SEARCH, _size(tool)))
+            judged.units.append(quantity_name(Meter.SEARCH, search_of(tool)))
             judged.needs[place] = Meter.SEARCH
         elif kind == "file_search":
             judged.searches_alone = False
@@ -180,11 +181,6 @@ def _judged(tools: Any) -> _Tools:
                 place, "a tool that the provider runs itself is billed by its use"
             )
     return judged
-
-
-def _size(tool: Mapping[str, Any]) -> str:
-    size = tool.get("search_context_size")
-    return size if size in ("low", "medium", "high") else ""
 
 
 def _flat(tool: Mapping[str, Any]) -> Iterator[Any]:

@@ -1,0 +1,52 @@
+"""The documented fees of a provider's own tools count where a price does not say them, and nowhere else."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from accounting.pricing import PriceList
+from accounting.usage import Meter, Tier
+from routing.upstreams.fees import is_documented, search_of, with_documented_fees
+
+TOKENS_ALONE = PriceList.of({"standard": {"input": "3", "output": "9"}})
+
+
+def search_usd(price: PriceList, qualifier: str = "") -> Decimal | None:
+    return price.usd_per_unit(Meter.SEARCH, qualifier, Tier.STANDARD, 0)
+
+
+@pytest.mark.parametrize(("model", "preview"), [("gpt-5", "0.01"), ("gpt-4o", "0.025")])
+def test_a_search_at_openai_costs_its_documented_fee(model: str, preview: str) -> None:
+    price = with_documented_fees(TOKENS_ALONE, model)
+    assert search_usd(price) == search_usd(price, "medium") == Decimal("0.01")
+    assert search_usd(price, search_of({"type": "web_search_preview", "search_context_size": "low"})) == Decimal(
+        preview
+    )
+
+
+def test_a_price_that_says_a_fee_is_left_alone() -> None:
+    said = PriceList.of({"standard": {"input": "3", "output": "9", "search": "0.5"}})
+    assert with_documented_fees(said, "gpt-5") is said
+
+
+@pytest.mark.parametrize(
+    ("provider", "address", "documented"),
+    [
+        ("openai", "", True),
+        ("openai", "https://api.openai.com/v1/", True),
+        ("openai", "http://127.0.0.1:8000/v1", False),
+        ("azure", "", False),
+    ],
+)
+def test_the_fees_are_those_of_openais_own_address(provider: str, address: str, documented: bool) -> None:
+    assert is_documented(provider, address) is documented
+
+
+@pytest.mark.parametrize(
+    ("tool", "qualifier"),
+    [({"type": "web_search"}, ""), ({"type": "web_search", "search_context_size": "high"}, "high"), ("web_search", "")],
+)
+def test_a_search_is_named_by_its_tool(tool: object, qualifier: str) -> None:
+    assert search_of(tool) == qualifier
