@@ -110,7 +110,7 @@ def native_ceiling(body: Mapping[str, Any], counted: InputCeiling, chat: ChatCal
     tier, possible = tiers.asked({"service_tier": body.get("serviceTier")}, deployment)
     input_tokens = counted.tokens_for(deployment.litellm_provider, deployment.model)
     cap_tokens, capped_by = chat.output_cap(step, input_tokens)
-    has_search = any(_SEARCH in tool for tool in body.get("tools") or ())
+    searches = sum(_SEARCH in tool for tool in body.get("tools") or ())
     made = [_MADE.get(modality, Meter.OUTPUT) for modality in _modalities(body)]
     most = Quantities(
         input_tokens=input_tokens,
@@ -119,9 +119,9 @@ def native_ceiling(body: Mapping[str, Any], counted: InputCeiling, chat: ChatCal
         answers=chat.choices,
         tier=tier,
         tiers=possible,
-        units={quantity_name(Meter.SEARCH): Decimal(1)} if has_search else {},
+        units={quantity_name(Meter.SEARCH): Decimal(searches)} if searches else {},
         needs={
-            **({"tools": Meter.SEARCH} if has_search else {}),
+            **({"tools": Meter.SEARCH} if searches else {}),
             **{f"{_MODALITIES}[{n}]": meter for n, meter in enumerate(made) if meter is not Meter.OUTPUT},
         },
     )
