@@ -182,8 +182,7 @@ class Events:
             raise failure
         if event.get("type") == self._done:
             self._is_done = True
-            is_spoken = self._done == SPOKEN
-            self.usage = usage_of(event.get("usage"), is_spoken=True) if is_spoken else _written(event, self._request)
+            self.usage = (_spoken if self._done == SPOKEN else _written)(event, self._request)
         return event
 
 
@@ -214,7 +213,7 @@ class Ready:
 def _unpacked(answer: Whole, request: UpstreamRequest) -> Ready:
     """Sound in base64 in a JSON object, as Mistral sends it: https://docs.mistral.ai/api/endpoint/audio/speech"""
     body = answered(answer, request.api_key)
-    usage, data = usage_of(body.get("usage"), is_spoken=True), _decoded(body.get("audio_data"))
+    usage, data = _spoken(body, request), _decoded(body.get("audio_data"))
     if not data:
         raise errors.malformed(answer.status, answer.headers, request.api_key, usage)
     return Ready(answer, request, usage, {"content": Content(content_type_of(request.body), data)})
@@ -223,6 +222,11 @@ def _unpacked(answer: Whole, request: UpstreamRequest) -> Ready:
 def _sounding(content_type: str, event: Json, data: bytes) -> Json:
     sound = _decoded(event.get("audio")) if event.get("type") == "speech.audio.delta" else None
     return {"native": event, "raw": data, **({"content": Content(content_type, sound)} if sound else {})}
+
+
+def _spoken(answer: Json, request: UpstreamRequest) -> Usage | None:
+    measured = {quantity_name(Meter.INPUT_CHARACTER): Decimal(len(request.body["input"]))}
+    return usage_of(answer.get("usage"), is_spoken=True, measured=measured)
 
 
 def _decoded(value: object) -> bytes | None:
@@ -302,7 +306,9 @@ def _replayed(answer: Whole, request: UpstreamRequest) -> Ready:
 
 def _written(answer: Json, request: UpstreamRequest) -> Usage | None:
     file = request.body.get("file")
-    return usage_of(answer.get("usage"), measured_s=file.seconds if isinstance(file, File) else None)
+    seconds = file.seconds if isinstance(file, File) else None
+    measured = None if seconds is None else {quantity_name(Meter.INPUT_SECOND): Decimal(seconds)}
+    return usage_of(answer.get("usage"), measured=measured)
 
 
 def _said(event: Json, data: bytes) -> Json:
@@ -316,10 +322,12 @@ def _said(event: Json, data: bytes) -> Json:
 # --- both ----------------------------------------------------------------------------------------------------
 
 
-def usage_of(reported: object, *, is_spoken: bool = False, measured_s: int | None = None) -> Usage | None:
+def usage_of(
+    reported: object, *, is_spoken: bool = False, measured: Mapping[str, Decimal] | None = None
+) -> Usage | None:
     """A count of tokens, or of seconds: OpenAI's two kinds, and Mistral's ``prompt_audio_seconds``. None: there is none
-    that can be read. ``is_spoken``: the output is sound. ``measured_s``: how long we have found the input to be, for a
-    model that tells tokens and has a price of seconds alone."""
+    that can be read. ``is_spoken``: the output is sound. ``measured``: what we know of the input in other
+    units, for a model that tells tokens and whose price is of those units."""
     if not isinstance(reported, Mapping):
         return None
     seconds = reported.get("seconds", reported.get("prompt_audio_seconds"))
@@ -335,7 +343,7 @@ def usage_of(reported: object, *, is_spoken: bool = False, measured_s: int | Non
         audio_input_tokens=heard,
         output_tokens=made,
         audio_output_tokens=made if is_spoken else 0,
-        quantities={quantity_name(Meter.INPUT_SECOND): Decimal(measured_s)} if measured_s else {},
+        quantities=measured or {},
     )
 
 

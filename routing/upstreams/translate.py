@@ -93,13 +93,13 @@ class Translate:
         raise cannot("The provider makes no embeddings", "model")
 
     def speak(self, request: UpstreamRequest) -> LiveStream:
-        raise cannot("The provider does not speak here", "model")
+        raise cannot("The provider has no endpoint for speech here", "model")
 
     def write_down(self, request: UpstreamRequest, resource: str) -> WholeAnswer:
-        raise cannot("The provider writes no sound down here", "model")
+        raise cannot("The provider has no endpoint for transcripts here", "model")
 
     def write_down_live(self, request: UpstreamRequest, resource: str) -> LiveStream:
-        raise cannot("The provider writes no sound down here", "model")
+        raise cannot("The provider has no endpoint for transcripts here", "model")
 
     def stream(self, request: UpstreamRequest) -> LiveStream:
         wire = FORMATS[request.deployment.litellm_provider]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import settings
-
 from tests.unit import test_sound_costs
 from tests.wire import (
     test_bounds,
@@ -49,8 +47,4 @@ def test_nothing_that_is_ranked_can_cost_more_than_was_held() -> None:
 
 
 def test_no_bill_of_sound_can_be_dearer_than_its_hold() -> None:
-    for explored in (
-        test_sound_costs.test_no_bill_of_a_transcript_is_dearer_than_its_hold,
-        test_sound_costs.test_no_bill_of_speech_is_dearer_than_its_hold,
-    ):
-        settings(max_examples=EXAMPLES, deadline=None)(explored)()
+    test_sound_costs.explore(EXAMPLES)

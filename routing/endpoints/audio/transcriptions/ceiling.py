@@ -79,12 +79,13 @@ def most_of(
 
 
 def estimated(fields: Mapping[str, tuple[str, ...]], seconds: Fraction, text: str, deployment: Deployment) -> Usage:
-    most_output, _ = limits_of(deployment.litellm_provider, deployment.model)
+    most_output, most_input = limits_of(deployment.litellm_provider, deployment.model)
     heard, said = billed(seconds, deployment), count_text(text, deployment.model)
-    prompt = count_text("\n".join(fields.get("prompt", ())), deployment.model)
+    sound = heard * TOKENS_A_SECOND
+    read = sound + count_text("\n".join(fields.get("prompt", ())), deployment.model)
     return Usage(
-        input_tokens=heard * TOKENS_A_SECOND + prompt,
-        audio_input_tokens=heard * TOKENS_A_SECOND,
+        input_tokens=min(read, most_input or read),
+        audio_input_tokens=min(sound, most_input or sound),
         output_tokens=min(said, most_output or said),
         quantities={quantity_name(Meter.INPUT_SECOND): Decimal(heard)},
         source=UsageSource.ESTIMATED,
