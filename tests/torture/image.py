@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -90,7 +91,8 @@ class Image:
 
     def inside(self, *command: str, user: str = "0", socket_dir: Path | None = None) -> list[str]:
         """The command in the stage's root, with the image's environment. Its mounts end with it."""
-        mounts = 'mount -t proc proc "$0/proc"'
+        # What a container engine mounts.
+        mounts = 'mount -t proc proc "$0/proc" && mkdir -p "$0/dev/shm" && mount -t tmpfs -o mode=1777 shm "$0/dev/shm"'
         if socket_dir is not None:
             (self.root / "database").mkdir(exist_ok=True)
             mounts += f' && mount --bind {shlex.quote(str(socket_dir))} "$0/database"'
@@ -123,7 +125,7 @@ def test_the_dockerfile_makes_an_image_that_serves(postgres: EmbeddedPostgres, t
     environment = {
         "PATH": os.environ["PATH"],
         "DATABASE_URL": "postgresql://gateway@/clean_image?host=/database&port=5432",
-        "SECRET_KEY": "k" * 50,
+        "SECRET_KEY": secrets.token_urlsafe(50),
         "ALLOWED_HOSTS": "gateway.example",
         "WEB_CONCURRENCY": "1",
     }
