@@ -50,6 +50,7 @@ class DryRunView(APIView):
         """``endpoint``: the path behind ``/v1/dry-run/``, with the body that is sent there, whatever its format."""
         place = places.take(request._request, cast(Key, request.auth))
         try:
+            catalog.fresh()  # no hold proves here that the configuration is current
             asked, match = _addressed(request._request, endpoint) if endpoint else _read(request._request)
             return JsonResponse(_answer(asked, match, cast(Caller, request.user).secret))
         finally:
