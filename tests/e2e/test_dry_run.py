@@ -229,7 +229,7 @@ def test_it_tells_of_an_open_breaker_and_of_a_key_that_is_not_there(gateway: Gat
 
     def is_open() -> bool:  # to whichever worker answers
         step = first()
-        return step["breaker"] == "open" and 200 < step["breaker_open_s"] <= 300
+        return bool(step["breaker"] == "open" and 200 < step["breaker_open_s"] <= 300)
 
     assert eventually(is_open, within_s=5)
     second = dry_run(gateway, "/v1/chat/completions", body)["steps"][1]
