@@ -15,6 +15,7 @@ from accounting.models import Price
 from accounting.pricing import PriceList
 from accounting.usage import Meter
 from routing import catalog, defaults
+from routing.upstreams.fees import with_documented_fees
 from tests.admin.conftest import Operator, grant, version
 from tests.ledger.conftest import Book
 from tests.prices import add_price, rate
@@ -65,8 +66,8 @@ def test_a_new_price_counts_from_now_and_the_old_one_stays(operator: Operator) -
     assert changed == [("output", Decimal(10), Decimal("12.5"))]
     assert timedelta(0) <= datetime.now(UTC) - new.effective_from < timedelta(minutes=1)
     snapshot = catalog.fresh()
-    assert snapshot.price("openai", "gpt-4o", datetime.now(UTC)) == new.price_list()
-    assert snapshot.price("openai", "gpt-4o", new.effective_from - timedelta(seconds=1)) == old.price_list()
+    for at, price in ((datetime.now(UTC), new), (new.effective_from - timedelta(seconds=1), old)):
+        assert snapshot.price("openai", "gpt-4o", at) == with_documented_fees(price.price_list(), "gpt-4o")
 
 
 def test_a_price_that_has_been_in_force_is_read_only_and_the_page_says_what_to_do(operator: Operator) -> None:
