@@ -12,7 +12,6 @@ from django.db import IntegrityError
 from accounting.models import Price, PriceRate
 from accounting.pricing import PriceList
 from routing import catalog
-from routing.upstreams.fees import with_documented_fees
 from tests.prices import LONG_AGO
 
 PLAIN: dict[str, Any] = {
@@ -31,7 +30,7 @@ def test_a_price_is_made_with_its_rates_and_counts_at_once() -> None:
     price = create(**PLAIN)
     assert price.source == "operator"
     assert price.price_list() == PriceList.of({"standard": {"input": "1.25", "output": "10"}})
-    assert catalog.fresh().price("openai", "gpt-5", LONG_AGO) == with_documented_fees(price.price_list(), "gpt-5")
+    assert catalog.fresh().price("openai", "gpt-5", LONG_AGO) == price.price_list()
 
 
 def test_its_plain_rates_are_read_by_name_and_no_other_stands_in_for_them() -> None:
