@@ -26,8 +26,12 @@ def affinity_of(call: Call, headers: Mapping[str, Any]) -> Affinity | None:
     body = getattr(call, "body", None)  # calls that bring files have none
     if call.kind is not Kind.CHAT or not isinstance(body, Mapping):
         return None
+    return Affinity(lambda: _conversation(body, headers))
+
+
+def _conversation(body: Mapping[str, Any], headers: Mapping[str, Any]) -> str:
     named = _named(body, headers)
-    return Affinity(named if named is not None else "".join(_beginning(body)))
+    return "".join(_beginning(body)) if named is None else named
 
 
 def _named(body: Mapping[str, Any], headers: Mapping[str, Any]) -> str | None:

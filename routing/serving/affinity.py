@@ -9,17 +9,25 @@ moves only the conversations that it serves (Schindelhauer and Schomaker, "Weigh
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 
 class Affinity:
-    __slots__ = ("_conversation",)
+    __slots__ = ("_conversation", "_hash")
 
-    def __init__(self, conversation: str) -> None:
-        """What a conversation is known by. Only its hash is kept."""
-        self._conversation = hashlib.blake2b(conversation.encode("utf-8", "surrogatepass"), digest_size=32).digest()
+    def __init__(self, conversation: Callable[[], str]) -> None:
+        """``conversation`` says what it is known by. With one deployment and one key, which is the usual, nobody asks,
+        and reading a whole prompt for it would be a twelfth of a request's work. Only its hash is kept."""
+        self._conversation = conversation
+        self._hash: bytes | None = None
 
     def chance(self, name: str) -> float:
         """At least 0 and below 1, the same whenever it is asked, and spread as if by chance over conversations."""
-        key = self._conversation
-        drawn = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8, key=key).digest()
+        if self._hash is None:
+            self._hash = hashlib.blake2b(_bytes(self._conversation()), digest_size=32).digest()
+        drawn = hashlib.blake2b(_bytes(name), digest_size=8, key=self._hash).digest()
         return (int.from_bytes(drawn) >> 11) / 2**53  # a float has 53 bits: with more, it could be 1
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

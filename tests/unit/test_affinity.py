@@ -29,6 +29,10 @@ WEIGHTS = {"x": 1, "y": 3, "z": 6}
 LONG_WAIT = UpstreamError(FailureKind.RATE_LIMITED, "slow down", retry_after_s=300)
 
 
+def known_as(conversation: str) -> Affinity:
+    return Affinity(lambda: conversation)
+
+
 def order(conversation: str, weights: Mapping[str, int] = WEIGHTS) -> list[str]:
     own = tuple(
         Step("a", 1, Provider(f"of {model}", "openai", True, ("",), 1, 5, 0.5, 30),
@@ -36,7 +40,7 @@ def order(conversation: str, weights: Mapping[str, int] = WEIGHTS) -> list[str]:
         for model, weight in weights.items()
     )  # fmt: skip
     catalog = Catalog(1, {"a": Alias("a", True, 1, False, own, {})}, {}, (), {})
-    return [step.deployment.model for step in catalog.chain("a", chance=Affinity(conversation).chance)]
+    return [step.deployment.model for step in catalog.chain("a", chance=known_as(conversation).chance)]
 
 
 def chi_square(found: Mapping[str, int], shares: Mapping[str, float]) -> float:
@@ -60,7 +64,7 @@ def test_one_that_is_gone_moves_only_its_own_conversations() -> None:
 def test_every_process_comes_to_the_same_order() -> None:
     program = (
         "from routing.serving.affinity import Affinity\n"
-        "import json; print(json.dumps([Affinity(f'c {n}').chance('p\\0m') for n in range(50)]))"
+        "import json; print(json.dumps([Affinity(lambda n=n: f'c {n}').chance('p\\0m') for n in range(50)]))"
     )
     answers = {
         subprocess.run(
@@ -71,7 +75,7 @@ def test_every_process_comes_to_the_same_order() -> None:
     }  # fmt: skip
     assert len(answers) == 1
     found = json.loads(answers.pop())
-    assert found == [Affinity(f"c {n}").chance("p\0m") for n in range(50)]
+    assert found == [known_as(f"c {n}").chance("p\0m") for n in range(50)]
     assert all(0 <= chance < 1 for chance in found)
 
 
@@ -100,7 +104,7 @@ def four(tmp_path: Path, settings: Settings) -> Provider:
 
 
 def taken(provider: Provider, conversation: str, *tried: str) -> str:
-    key = choose(provider, tried, Affinity(conversation).chance)
+    key = choose(provider, tried, known_as(conversation).chance)
     assert key is not None
     return key.reference
 
@@ -114,7 +118,7 @@ def test_conversations_are_shared_out_among_the_keys_and_each_keeps_its_own(four
 def test_a_conversation_leaves_its_key_only_while_that_rests(four: Provider) -> None:
     before = {conversation: taken(four, conversation) for conversation in CONVERSATIONS[:200]}
     resting = before[CONVERSATIONS[0]]
-    key = choose(four, (), Affinity(CONVERSATIONS[0]).chance)
+    key = choose(four, (), known_as(CONVERSATIONS[0]).chance)
     assert key is not None
     failed(four, key, LONG_WAIT)
     for conversation, reference in before.items():
@@ -206,12 +210,12 @@ def test_googles_format_is_known_by_its_instruction_and_first_words() -> None:
     ],
 )
 def test_what_a_client_calls_its_conversation_comes_first(call: Any, headers: dict[str, str]) -> None:
-    assert place(call, **headers) == Affinity("s").chance("p")
+    assert place(call, **headers) == known_as("s").chance("p")
 
 
 def test_claude_code_names_its_session_in_its_end_user_and_others_do_not() -> None:
     named = place(claude(USER, metadata={"user_id": CLAUDE_CODE}))
-    assert named == place(claude(REST[1], metadata={"user_id": CLAUDE_CODE})) == Affinity(CLAUDE_CODE).chance("p")
+    assert named == place(claude(REST[1], metadata={"user_id": CLAUDE_CODE})) == known_as(CLAUDE_CODE).chance("p")
     assert place(claude(USER, metadata={"user_id": "ann"})) == place(claude(USER))
 
 
