@@ -22,7 +22,7 @@ from routing import catalog, exceptions
 from routing.catalog import Catalog, Step
 from routing.models import ChainKind
 from routing.serving.affinity import Affinity
-from routing.serving.call import BoundCall, Call, askable
+from routing.serving.call import Call, as_bound, askable
 from routing.serving.callers import identify_in
 from routing.serving.ceiling import Ceiling, Room
 from routing.upstreams.base import FailureKind, UpstreamError
@@ -344,8 +344,8 @@ def steps_of(snapshot: Catalog, call: Call, key: Key, affinity: Affinity | None)
         kind = _kind_of(steps[0]) or call.kind
         raise exceptions.WrongKind(call.alias, kind, call.kind, paths_of(kind, call.alias)[:1])
     able = askable(call, fitting)
-    if isinstance(call, BoundCall) and not able:
-        raise call.nobody_to_ask()
+    if not able and (bound := as_bound(call)) is not None:
+        raise bound.nobody_to_ask()
     return able
 
 

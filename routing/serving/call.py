@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
-from typing import Final, Protocol, cast, runtime_checkable
+from typing import Final, Protocol, cast
 
 from accounting.tags import Tags
 from accounting.usage import Meter, Tier, Usage
@@ -166,7 +166,6 @@ class StreamedCall(Call, Protocol):
         """The call that asks for the rest of the answer. ``said_tokens`` is how long it is so far."""
 
 
-@runtime_checkable
 class BoundCall(Protocol):
     """A call that not every step can answer, because it goes on from what a provider keeps."""
 
@@ -179,9 +178,15 @@ class BoundCall(Protocol):
         """The refusal when no step of the chain may be asked."""
 
 
+def as_bound(call: Call) -> BoundCall | None:
+    """The call, when it is one. ``isinstance`` would look through the protocol with each request."""
+    return cast(BoundCall, call) if hasattr(call, "may_ask") else None
+
+
 def askable(call: Call, steps: tuple[Step, ...]) -> tuple[Step, ...]:
     """Those of the steps that could answer."""
-    return tuple(step for step in steps if call.may_ask(step)) if isinstance(call, BoundCall) else steps
+    bound = as_bound(call)
+    return steps if bound is None else tuple(step for step in steps if bound.may_ask(step))
 
 
 def as_streamed(call: Call) -> StreamedCall:

@@ -29,7 +29,7 @@ from routing.secrets.references import UnknownStore
 from routing.secrets.rotation import ProviderKey
 from routing.serving.admission import Admission
 from routing.serving.attempts import Answer, Clock, Failed, OpenStream, Served, counted, record_attempt
-from routing.serving.call import BoundCall, Client, Partial, Unbounded, as_streamed
+from routing.serving.call import Client, Partial, Unbounded, as_bound, as_streamed
 from routing.serving.decisions import (
     CHAIN_OF,
     OF_THE_KEY,
@@ -293,8 +293,8 @@ class _Cascade(Generic[Answer]):
         step = visit.step
         visit.key = None
         try:
-            call = self._admission.call
-            prefers = call.prefers_key if isinstance(call, BoundCall) else None
+            bound = as_bound(self._admission.call)
+            prefers = None if bound is None else bound.prefers_key
             key = rotation.choose(step.provider, visit.tried_keys, self._admission.chance, prefers=prefers)
         except (UnknownStore, NotAllowed) as error:
             raise UpstreamError(FailureKind.NO_KEY, str(error)) from None
