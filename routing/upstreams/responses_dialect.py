@@ -28,6 +28,8 @@ _MARK: Final = "gw"
 REFUSES: Final[Mapping[str, frozenset[str]]] = {
     "xai": frozenset({"metadata", "prompt_cache_retention", "service_tier"})
 }
+#: What is not sent to models that do not reason. OpenAI refuses it.
+_THOUGHTS: Final = "reasoning.encrypted_content"
 #: Parts of the names of models that only chat completions serve.
 #: https://platform.openai.com/docs/models
 _CHAT_ALONE: Final = ("-search-preview", "-search-api", "-audio", "gpt-audio")
@@ -113,8 +115,10 @@ def is_ours(item_id: object) -> bool:
 def native(body: Mapping[str, Any], deployment: Deployment) -> Json:
     """The body for this deployment: as the client sent it, but for the model, what the provider is known to refuse,
     and what another provider has said in ids and thoughts of ours. Changes only a copy."""
-    refused = REFUSES.get(deployment.litellm_provider, frozenset())
+    refused = _refused(body, deployment)
     asked: Json = {name: value for name, value in body.items() if name not in refused} | {"model": deployment.model}
+    if _THOUGHTS in refused and isinstance(body.get("include"), list):
+        asked["include"] = [part for part in body["include"] if part != _THOUGHTS]
     given = body.get("input")
     if isinstance(given, list) and any(_is_foreign(item) or is_ours(item.get("id")) for item in given):
         asked["input"] = [
@@ -123,6 +127,20 @@ def native(body: Mapping[str, Any], deployment: Deployment) -> Json:
             if not _is_foreign(item)
         ]
     return asked
+
+
+def _refused(body: Mapping[str, Any], deployment: Deployment) -> frozenset[str]:
+    """The parameters that the provider or this model of its refuses. Agents ask every model for its thoughts."""
+    refused = REFUSES.get(deployment.litellm_provider, frozenset())
+    if "reasoning" not in body and _THOUGHTS not in (body.get("include") or ()):
+        return refused
+    return refused if _may_reason(deployment.litellm_provider, deployment.model) else refused | {"reasoning", _THOUGHTS}
+
+
+@lru_cache(maxsize=4096)
+def _may_reason(litellm_provider: str, model: str) -> bool:
+    known = costs_of(litellm_provider, model)
+    return not known or bool(known.get("supports_reasoning"))
 
 
 def _is_foreign(item: Mapping[str, Any]) -> bool:
@@ -134,8 +152,10 @@ def _is_foreign(item: Mapping[str, Any]) -> bool:
 
 def left_out(body: Mapping[str, Any], deployment: Deployment) -> tuple[str, ...]:
     """What of the body :func:`native` does not send."""
-    refused = REFUSES.get(deployment.litellm_provider, frozenset())
+    refused = _refused(body, deployment)
     names = sorted(name for name in refused if body.get(name) is not None)
+    if _THOUGHTS in refused and _THOUGHTS in (body.get("include") or ()):
+        names.append("include")
     given = body.get("input")
     items = given if isinstance(given, list) else []
     return (*names, *(f"input[{place}]" for place, item in enumerate(items) if _is_foreign(item)))

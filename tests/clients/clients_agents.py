@@ -4,14 +4,17 @@ it dies."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.clients import session
 from tests.clients.agents import Agent, ClaudeCode, Codex, GeminiCli
-from tests.e2e.gateway import Gateway, Route
+from tests.e2e.gateway import WIRES, Gateway, Route, price
+from tests.prices import LONG_AGO
 from tests.simulator import faults
 
 REQUESTS = session.STEPS + 1
@@ -42,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 def test_twenty_steps_are_done_and_cost_what_the_provider_billed(
     gateway: Gateway, agent: Agent, work: Callable[[Route], str], folder: Path, wire: str
 ) -> None:
-    route = gateway.route(wire, cap=None)
+    route = route_of(gateway, wire, cap=None)
     gateway.sim.behave(route.providers[0], *session.behaviours(agent.call_of, folder))
     assert work(route) == session.END
     session.assert_done(folder)
@@ -56,7 +59,7 @@ def test_twenty_steps_are_done_and_cost_what_the_provider_billed(
 def test_a_provider_that_dies_between_two_steps_is_not_noticed(
     gateway: Gateway, agent: Agent, work: Callable[[Route], str], folder: Path, wires: tuple[str, str]
 ) -> None:
-    route = gateway.route(*wires, cap=None)
+    route = route_of(gateway, *wires, cap=None)
     steps = session.behaviours(agent.call_of, folder)
     gateway.sim.behave(route.providers[0], *steps[:LIVED], forever=faults.server_error())
     gateway.sim.behave(route.providers[1], *steps[LIVED:])
@@ -71,7 +74,7 @@ def test_a_provider_that_dies_between_two_steps_is_not_noticed(
 def test_a_provider_that_dies_in_the_middle_of_a_tool_call_is_not_noticed(
     gateway: Gateway, agent: Agent, work: Callable[[Route], str], folder: Path, wires: tuple[str, str]
 ) -> None:
-    route = gateway.route(*wires, cap=None)
+    route = route_of(gateway, *wires, cap=None)
     steps = session.behaviours(agent.call_of, folder)
     gateway.sim.behave(route.providers[0], *steps[:LIVED], steps[LIVED].but(cut_after=1), forever=faults.unavailable())
     gateway.sim.behave(route.providers[1], *steps[LIVED:])
@@ -82,6 +85,15 @@ def test_a_provider_that_dies_in_the_middle_of_a_tool_call_is_not_noticed(
     ]
     assert len(broken) == 1
     assert spent(gateway, route) == session.cost_of(REQUESTS) + broken[0]["cost_usd"]
+
+
+def route_of(gateway: Gateway, *wires: str, **fields: Any) -> Route:
+    """Codex offers OpenAI's search with each request, so its fee must be known under a hard budget."""
+    route = gateway.route(*wires, **fields)
+    with gateway.orm():
+        for name, wire in zip(route.providers, wires, strict=True):
+            price(name, WIRES[wire][1], LONG_AGO + timedelta(days=1), search="0.01")
+    return route
 
 
 def billed_of(gateway: Gateway, route: Route) -> list[int]:

@@ -477,6 +477,29 @@ def test_an_unknown_method_or_path_is_a_clear_error(gateway: Gateway) -> None:
 
 
 @STREAMED
+def test_a_model_that_does_not_reason_is_not_asked_for_its_thoughts(gateway: Gateway, stream: bool) -> None:
+    asked: dict[str, Any] = {
+        "reasoning": {"effort": "high"},
+        "include": ["reasoning.encrypted_content", "message.output_text.logprobs"],
+    }
+    route = gateway.route("openai", model="gpt-4o")
+    answer = gateway.post(
+        json.dumps({"model": route.alias, "input": "a", "stream": stream, **asked}).encode(), path="/v1/responses"
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-gateway-dropped-params"] == "reasoning, include"
+    (got,) = gateway.sim.requests_to(route.providers[0])
+    assert got.body is not None
+    assert (got.body.get("reasoning"), got.body["include"]) == (None, ["message.output_text.logprobs"])
+    thinker = gateway.route("openai", model="gpt-5")
+    body = {"model": thinker.alias, "input": "a", "stream": stream, **asked}
+    assert gateway.post(json.dumps(body).encode(), path="/v1/responses").status_code == 200
+    (got,) = gateway.sim.requests_to(thinker.providers[0])
+    assert got.body is not None
+    assert {name: got.body[name] for name in asked} == asked
+
+
+@STREAMED
 def test_searches_are_bounded_counted_and_paid(gateway: Gateway, stream: bool) -> None:
     route = gateway.route("openai", priced=False)
     with gateway.orm():
