@@ -7,12 +7,15 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from routing.models import Provider
 from tests.e2e.gateway import Gateway
+from tests.prices import LONG_AGO, add_price
 from tests.simulator import faults
 
 HERE = Path(__file__).parent / "node"
@@ -271,3 +274,36 @@ def test_google_s_client_counts_lists_and_is_told_of_a_broken_stream(gateway: Ga
     failed = node("error", gateway, route.alias, "gemini.mjs")
     assert (failed["name"], failed["status"]) == ("ApiError", 500)
     assert "broke off" in failed["message"]
+
+
+def test_pictures_are_made_streamed_and_changed(gateway: Gateway, node: Run) -> None:
+    alias = _priced(gateway, "gpt-image-1", input="5", image_input="10", image_output="40", output="10")
+    assert node("picture", gateway, alias, "media.mjs") == {"pictures": 1, "bytes": True}
+    kinds = ["image_generation.partial_image", "image_generation.completed"]
+    assert node("streamed_picture", gateway, alias, "media.mjs") == {"kinds": kinds}
+    assert node("changed_picture", gateway, alias, "media.mjs") == {"pictures": 1}
+    gateway.wait_settled(alias, 3)
+    assert [entry["endpoint"] for entry in gateway.entries(alias)] == ["images"] * 3
+
+
+def test_sound_is_made_and_written_down(gateway: Gateway, node: Run) -> None:
+    speech = _priced(gateway, "tts-1", input_character="15")
+    assert node("speech", gateway, speech, "media.mjs") == {"type": "audio/mpeg", "bytes": True}
+    whisper = _priced(gateway, "whisper-1", input_second="0.0001")
+    assert node("transcript", gateway, whisper, "media.mjs")["text"]
+    assert node("translation", gateway, whisper, "media.mjs")["text"]
+    gateway.wait_settled(whisper, 2)
+    assert [entry["cost_usd"] for entry in gateway.entries(whisper)] == [Decimal("0.0001")] * 2
+
+
+def test_texts_are_moderated(gateway: Gateway, node: Run) -> None:
+    alias = _priced(gateway, "omni-moderation-latest", input="0", output="0")
+    assert node("moderation", gateway, alias, "media.mjs") == {"flagged": [False, True]}
+
+
+def _priced(gateway: Gateway, model: str, **rates: str) -> str:
+    route = gateway.route("openai", model=model, cap=None, priced=False)
+    with gateway.orm():
+        add_price(route.providers[0], model, LONG_AGO, **rates)
+        Provider.objects.get(name=route.providers[0]).save()  # so that the gateway learns of the price, too
+    return route.alias
