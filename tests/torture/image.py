@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import psycopg
@@ -31,9 +32,31 @@ PACKAGES = "ca-certificates,python-is-python3,python3,python3-venv"
 #: What of this machine a stage needs to reach the network as this machine does.
 OF_THIS_MACHINE = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs/ca-certificates.crt")
 
+#: Mounts a /proc and a tmpfs where nobody else sees them, as a stage needs both.
+_MOUNTS = (
+    'place=$(mktemp -d) && mount -t tmpfs none "$place" && mkdir "$place/proc" && mount -t proc proc "$place/proc"'
+)
+
+
+def _may_mount() -> bool:
+    return (
+        subprocess.run(["unshare", "--mount", "sh", "-ec", _MOUNTS], capture_output=True, check=False).returncode == 0
+    )
+
+
+def _is_there(mirror: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{mirror}/dists/trixie/Release", timeout=20) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="chroot needs root"),
     pytest.mark.skipif(shutil.which("debootstrap") is None, reason="apt-get install debootstrap"),
+    pytest.mark.skipif(not _may_mount(), reason="this machine lets nobody mount, as most containers do"),
+    pytest.mark.skipif(not _is_there(MIRROR), reason=f"no Debian at {MIRROR}: DEBIAN_MIRROR names another"),
 ]
 
 
