@@ -16,10 +16,10 @@ from accounting.usage import Usage
 from routing.upstreams import errors
 from routing.upstreams.answers import dumps, loads
 from routing.upstreams.base import QUIET, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
-from routing.upstreams.http.events import SILENCE, EventReader, is_stream, post_stream, replayed
+from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
 from routing.upstreams.providers import PROVIDERS
-from routing.upstreams.streams import LiveStream, Progress, next_event
+from routing.upstreams.streams import LiveStream, Progress, read_events
 from routing.upstreams.usage import usage_of_messages
 
 VERSION: Final = "2023-06-01"
@@ -134,20 +134,14 @@ class Events:
     def close(self) -> None:
         self._reader.close()
 
+    def _state(self) -> tuple[bool, bool]:
+        is_over = self._finish is not None
+        return is_over, is_over
+
     def chunks(self) -> Iterator[Json]:
-        while True:
-            data = next_event(self._reader, finished=self._finish is not None, counted=self._finish is not None)
-            if data is None:
-                break
-            if data is SILENCE:
+        for event, data in read_events(self._reader, self.progress, self._state):
+            if event is QUIET:
                 yield QUIET
-                continue
-            try:
-                event = loads(data)
-            except ValueError:
-                event = None
-            if not isinstance(event, dict):
-                self.progress.malformed = True
                 continue
             if failure := errors.from_event(event, secret=self._secret):
                 raise failure

@@ -18,11 +18,11 @@ from routing.upstreams import errors
 from routing.upstreams.answers import dumps, ends_empty, loads
 from routing.upstreams.base import QUIET, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.formats import Gemini
-from routing.upstreams.http.events import SILENCE, EventReader, is_stream, post_stream, replayed
+from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
 from routing.upstreams.mends.endings import STOPPED
 from routing.upstreams.providers import PROVIDERS
-from routing.upstreams.streams import LiveStream, Progress, next_event
+from routing.upstreams.streams import LiveStream, Progress, read_events
 from routing.upstreams.usage import usage_of_contents
 
 TIER_HEADER: Final = "x-gemini-service-tier"
@@ -194,21 +194,13 @@ class Events:
     def close(self) -> None:
         self._reader.close()
 
+    def _state(self) -> tuple[bool, bool]:
+        return len(self._ends) >= self._answers, "usageMetadata" in self._count
+
     def chunks(self) -> Iterator[Json]:
-        while True:
-            is_over = len(self._ends) >= self._answers
-            data = next_event(self._reader, finished=is_over, counted="usageMetadata" in self._count)
-            if data is None:
-                break
-            if data is SILENCE:
+        for event, _ in read_events(self._reader, self.progress, self._state):
+            if event is QUIET:
                 yield QUIET
-                continue
-            try:
-                event = loads(data)
-            except ValueError:
-                event = None
-            if not isinstance(event, dict):
-                self.progress.malformed = True
                 continue
             if failure := errors.from_event(event, secret=self._secret):
                 raise failure

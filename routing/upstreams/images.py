@@ -19,7 +19,7 @@ from urllib3.filepost import encode_multipart_formdata
 from accounting import json_text
 from accounting.usage import Meter, Usage, UsageSource, quantity_name
 from routing.upstreams import errors
-from routing.upstreams.answers import dumps, loads
+from routing.upstreams.answers import dumps
 from routing.upstreams.base import (
     QUIET,
     Deployment,
@@ -32,11 +32,11 @@ from routing.upstreams.base import (
 )
 from routing.upstreams.embeddings import answered
 from routing.upstreams.estimate import count_text
-from routing.upstreams.http.events import SILENCE, EventReader, post_stream
+from routing.upstreams.http.events import EventReader, post_stream
 from routing.upstreams.http.transport import Whole, post
 from routing.upstreams.mends.capability import cannot
 from routing.upstreams.price_map import limits_of
-from routing.upstreams.streams import LiveStream, Progress, next_event
+from routing.upstreams.streams import LiveStream, Progress, read_events
 from routing.upstreams.usage import usage_of_pictures
 
 #: The paths, and the words for them in the types of events.
@@ -293,21 +293,14 @@ class Events:
     def close(self) -> None:
         self._reader.close()
 
+    def _state(self) -> tuple[bool, bool]:
+        is_over = self._completed >= self._most
+        return is_over, is_over
+
     def chunks(self) -> Iterator[Json]:
-        while True:
-            is_over = self._completed >= self._most
-            data = next_event(self._reader, finished=is_over, counted=is_over)
-            if data is None or data == b"[DONE]":
-                break
-            if data is SILENCE:
+        for event, _ in read_events(self._reader, self.progress, self._state):
+            if event is QUIET:
                 yield QUIET
-                continue
-            try:
-                event = loads(data)
-            except ValueError:
-                event = None
-            if not isinstance(event, dict):
-                self.progress.malformed = True
                 continue
             if failure := errors.from_event(event, secret=self._secret):
                 raise failure

@@ -26,11 +26,11 @@ from routing.upstreams.base import (
     UpstreamRequest,
     WholeAnswer,
 )
-from routing.upstreams.http.events import SILENCE, EventReader, is_stream, post_stream, replayed
+from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post, send
 from routing.upstreams.mends.capability import cannot
 from routing.upstreams.responses_dialect import SEAM, Keeper, NoSuchPath, is_certain, learn_silence
-from routing.upstreams.streams import LiveStream, Progress, next_event
+from routing.upstreams.streams import LiveStream, Progress, read_events
 from routing.upstreams.usage import usage_of_response
 
 #: A provider's URL and headers.
@@ -268,20 +268,14 @@ class Events:
     def close(self) -> None:
         self._reader.close()
 
+    def _state(self) -> tuple[bool, bool]:
+        is_over = self.final is not None
+        return is_over, is_over
+
     def chunks(self) -> Iterator[Json]:
-        while True:
-            data = next_event(self._reader, finished=self.final is not None, counted=self.final is not None)
-            if data is None or data == b"[DONE]":
-                break
-            if data is SILENCE:
+        for event, data in read_events(self._reader, self.progress, self._state):
+            if event is QUIET:
                 yield QUIET
-                continue
-            try:
-                event = loads(data)
-            except ValueError:
-                event = None
-            if not isinstance(event, dict):
-                self.progress.malformed = True
                 continue
             self._count(event)
             if failure := failure_of(event, self._secret):

@@ -32,7 +32,7 @@ from routing.upstreams.deployment_parameters import resolved
 from routing.upstreams.dialects import Spoken, learn, refused_words, spoken
 from routing.upstreams.http.events import SILENCE, EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
-from routing.upstreams.mends.capability import cannot
+from routing.upstreams.mends.capability import lacking
 from routing.upstreams.mends.endings import write_function_calls
 from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.streams import LiveStream, Progress, collected, completed, next_event, says_something
@@ -52,18 +52,15 @@ Answer = TypeVar("Answer", Whole, EventReader | Whole)
 class Relay:
     """An :class:`~routing.upstreams.base.Upstream`."""
 
+    messages = messages_stream = lacking("The provider does not speak Anthropic's format")
+    contents = contents_stream = lacking("The provider does not speak Google's format")
+
     def whole(self, request: UpstreamRequest) -> WholeAnswer:
         answer, asked = _ask(request, "application/json", post, streamed=False)
         whole = _read_whole(answer, request)
         if asked.calls_functions:
             write_function_calls(whole.body["choices"], "message")
         return replace(whole, dropped_params=asked.dropped)
-
-    def messages(self, request: UpstreamRequest, headers: Mapping[str, str]) -> WholeAnswer:
-        raise cannot("The provider does not speak Anthropic's format", "model")
-
-    def messages_stream(self, request: UpstreamRequest, headers: Mapping[str, str]) -> LiveStream:
-        raise cannot("The provider does not speak Anthropic's format", "model")
 
     def responses(self, request: UpstreamRequest) -> WholeAnswer:
         return openai_responses.ask(request, _address(request, "application/json", "responses"))
@@ -73,12 +70,6 @@ class Relay:
 
     def responses_kept(self, request: UpstreamRequest, method: str, resource: str) -> Json:
         return openai_responses.kept(request, _address(request, "application/json", resource), method)
-
-    def contents(self, request: UpstreamRequest) -> WholeAnswer:
-        raise cannot("The provider does not speak Google's format", "model")
-
-    def contents_stream(self, request: UpstreamRequest) -> LiveStream:
-        raise cannot("The provider does not speak Google's format", "model")
 
     def complete(self, request: UpstreamRequest) -> WholeAnswer:
         return complete(*_address(request, "application/json", "completions"), request)

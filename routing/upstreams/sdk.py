@@ -15,7 +15,7 @@ import copy
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from time import monotonic
@@ -50,7 +50,7 @@ from routing.upstreams.formats import PARAMETERS, dropped_params
 from routing.upstreams.http import media
 from routing.upstreams.litellm_import import load
 from routing.upstreams.mends import schemas
-from routing.upstreams.mends.capability import cannot
+from routing.upstreams.mends.capability import cannot, lacking
 from routing.upstreams.streams import LiveStream, Progress, completed, says_something
 from routing.upstreams.usage import usage_of
 
@@ -69,6 +69,10 @@ _OUR_WORDS: Final = {
 class Sdk:
     """An :class:`~routing.upstreams.base.Upstream`."""
 
+    messages = messages_stream = lacking("The provider does not speak Anthropic's format")
+    contents = contents_stream = lacking("The provider does not speak Google's format")
+    moderate = lacking("The provider has no moderations")
+
     def whole(self, request: UpstreamRequest) -> WholeAnswer:
         answer = _complete(request, streamed=False)
         try:
@@ -80,12 +84,6 @@ class Sdk:
             raise UpstreamError(FailureKind.MALFORMED, _OUR_WORDS[FailureKind.MALFORMED], consumed=True) from error
         return replace(whole, dropped_params=dropped_params(request.body, request.deployment, PARAMETERS))
 
-    def messages(self, request: UpstreamRequest, headers: Mapping[str, str]) -> WholeAnswer:
-        raise cannot("The provider does not speak Anthropic's format", "model")
-
-    def messages_stream(self, request: UpstreamRequest, headers: Mapping[str, str]) -> LiveStream:
-        raise cannot("The provider does not speak Anthropic's format", "model")
-
     def responses(self, request: UpstreamRequest) -> WholeAnswer:
         return openai_responses.ask(request, _responses_address(request, "application/json", "responses"))
 
@@ -94,12 +92,6 @@ class Sdk:
 
     def responses_kept(self, request: UpstreamRequest, method: str, resource: str) -> Json:
         return openai_responses.kept(request, _responses_address(request, "application/json", resource), method)
-
-    def contents(self, request: UpstreamRequest) -> WholeAnswer:
-        raise cannot("The provider does not speak Google's format", "model")
-
-    def contents_stream(self, request: UpstreamRequest) -> LiveStream:
-        raise cannot("The provider does not speak Google's format", "model")
 
     def complete(self, request: UpstreamRequest) -> WholeAnswer:
         return relay.complete(*azure.address(request, "completions"), request)
@@ -116,9 +108,6 @@ class Sdk:
         if request.deployment.litellm_provider == "azure":
             return images.draw_live(*azure.address(request, images.resource_of(request)), request)
         return LiveStream(images.Drawn(image_translation.draw(request), request))
-
-    def moderate(self, request: UpstreamRequest) -> WholeAnswer:
-        raise cannot("The provider has no moderations", "model")
 
     def rerank(self, request: UpstreamRequest) -> WholeAnswer:
         return rerank.ask(request)

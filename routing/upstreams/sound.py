@@ -18,13 +18,13 @@ from urllib3.filepost import encode_multipart_formdata
 
 from accounting.usage import Meter, Usage, quantity_name
 from routing.upstreams import errors
-from routing.upstreams.answers import dumps, has_content, loads
+from routing.upstreams.answers import dumps, has_content
 from routing.upstreams.base import QUIET, Content, File, Json, UpstreamRequest, WholeAnswer
 from routing.upstreams.embeddings import answered
 from routing.upstreams.http.events import SILENCE, EventReader, post_stream
 from routing.upstreams.http.pieces import PieceReader, post_for_pieces
 from routing.upstreams.http.transport import Whole, post
-from routing.upstreams.streams import LiveStream, Progress, next_event
+from routing.upstreams.streams import LiveStream, Progress, read_events
 from routing.upstreams.usage import MAX_TOKENS
 
 #: What the gateway alone reads.
@@ -150,18 +150,15 @@ class Events:
     def close(self) -> None:
         self._reader.close()
 
+    def _state(self) -> tuple[bool, bool]:
+        return self._is_done, self._is_done
+
     def chunks(self) -> Iterator[Json]:
-        while True:
-            data = next_event(self._reader, finished=self._is_done, counted=self._is_done)
-            if data is None or data == b"[DONE]":
-                break
-            if data is SILENCE:
+        for event, data in read_events(self._reader, self.progress, self._state):
+            if event is QUIET:
                 yield QUIET
                 continue
-            event = self._read(data)
-            if event is None:
-                self.progress.malformed = True
-                continue
+            self._take(event)
             chunk = self._chunk(event, data)
             if not self.progress.spoken and has_content(chunk):
                 self.progress.spoken = True
@@ -171,19 +168,13 @@ class Events:
         if not self._is_done or not self.progress.spoken:
             raise self.progress.ended_early()
 
-    def _read(self, data: bytes) -> Json | None:
-        try:
-            event = loads(data)
-        except ValueError:
-            return None
-        if not isinstance(event, dict):
-            return None
+    def _take(self, event: Json) -> None:
+        """Raises the error that the event is."""
         if failure := errors.from_event(event, secret=self._request.api_key):
             raise failure
         if event.get("type") == self._done:
             self._is_done = True
             self.usage = (_spoken if self._done == SPOKEN else _written)(event, self._request)
-        return event
 
 
 class Ready:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from accounting.usage import Usage, UsageSource
-from routing.upstreams.answers import ends_empty, speaks
-from routing.upstreams.base import AnswerStream, FailureKind, Json, UpstreamError
-from routing.upstreams.http.events import EventReader
+from routing.upstreams.answers import ends_empty, loads, speaks
+from routing.upstreams.base import QUIET, AnswerStream, FailureKind, Json, UpstreamError
+from routing.upstreams.http.events import SILENCE, EventReader
 
 log = logging.getLogger("gateway.upstreams")
 
@@ -160,6 +160,31 @@ def next_event(reader: EventReader, *, finished: bool, counted: bool) -> bytes |
         if error.kind in (FailureKind.TIMEOUT, FailureKind.CONNECTION):
             return None
         raise
+
+
+def read_events(
+    reader: EventReader, progress: Progress, state: Callable[[], tuple[bool, bool]]
+) -> Iterator[tuple[Json, bytes]]:
+    """The provider's events to the end of its stream, each with its bytes, and QUIET while no event comes.
+
+    What is no JSON object is noted and passed over. ``state``: whether the answer has finished and its count has come.
+    """
+    while True:
+        finished, counted = state()
+        data = next_event(reader, finished=finished, counted=counted)
+        if data is None or data == b"[DONE]":
+            return
+        if data is SILENCE:
+            yield QUIET, data
+            continue
+        try:
+            event = loads(data)
+        except ValueError:
+            event = None
+        if isinstance(event, dict):
+            yield event, data
+        else:
+            progress.malformed = True
 
 
 # --- an answer that came in the other form than it was asked for ---------------------------------------------

@@ -24,13 +24,13 @@ from routing.upstreams import (
 from routing.upstreams.answers import cleaned, dumps, ends_empty, loads, may_be_empty, speaks, whole_answer
 from routing.upstreams.base import QUIET, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.formats import Anthropic, Gemini, Prepared, WireFormat, dropped_params
-from routing.upstreams.http.events import SILENCE, EventReader, is_stream, post_stream, replayed
+from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
-from routing.upstreams.mends.capability import cannot
+from routing.upstreams.mends.capability import cannot, lacking
 from routing.upstreams.mends.endings import as_function_call, write_function_calls
 from routing.upstreams.relay import Chunks
 from routing.upstreams.scrubbing import scrubbed
-from routing.upstreams.streams import LiveStream, Progress, collected, next_event
+from routing.upstreams.streams import LiveStream, Progress, collected, read_events
 from routing.upstreams.usage import usage_of
 
 FORMATS: Final[Mapping[str, WireFormat]] = {"anthropic": Anthropic(), "gemini": Gemini()}
@@ -41,6 +41,13 @@ _CONVERSATION: Final = re.compile(r"[.\s]*Received (?:Messages=|- message=|tool 
 
 class Translate:
     """An :class:`~routing.upstreams.base.Upstream`."""
+
+    responses = responses_stream = lacking("The provider does not speak Responses")
+    responses_kept = lacking("The provider keeps no responses")
+    complete = complete_stream = lacking("The provider has no completions of the old kind")
+    moderate = lacking("The provider has no moderations")
+    speak = lacking("The provider has no endpoint for speech here")
+    write_down = write_down_live = lacking("The provider has no endpoint for transcripts here")
 
     def whole(self, request: UpstreamRequest) -> WholeAnswer:
         wire = FORMATS[request.deployment.litellm_provider]
@@ -54,35 +61,17 @@ class Translate:
     def messages_stream(self, request: UpstreamRequest, headers: Mapping[str, str]) -> LiveStream:
         return anthropic_messages.stream(request, headers)
 
-    def responses(self, request: UpstreamRequest) -> WholeAnswer:
-        raise cannot("The provider does not speak Responses", "model")
-
-    def responses_stream(self, request: UpstreamRequest) -> LiveStream:
-        raise cannot("The provider does not speak Responses", "model")
-
-    def responses_kept(self, request: UpstreamRequest, method: str, resource: str) -> Json:
-        raise cannot("The provider keeps no responses", "model")
-
     def contents(self, request: UpstreamRequest) -> WholeAnswer:
         return gemini_contents.ask(request)
 
     def contents_stream(self, request: UpstreamRequest) -> LiveStream:
         return gemini_contents.stream(request)
 
-    def complete(self, request: UpstreamRequest) -> WholeAnswer:
-        raise cannot("The provider has no completions of the old kind", "model")
-
-    def complete_stream(self, request: UpstreamRequest) -> LiveStream:
-        raise cannot("The provider has no completions of the old kind", "model")
-
     def draw(self, request: UpstreamRequest) -> WholeAnswer:
         return image_translation.draw(request)
 
     def draw_stream(self, request: UpstreamRequest) -> LiveStream:
         return LiveStream(images.Drawn(image_translation.draw(request), request))
-
-    def moderate(self, request: UpstreamRequest) -> WholeAnswer:
-        raise cannot("The provider has no moderations", "model")
 
     def rerank(self, request: UpstreamRequest) -> WholeAnswer:
         return rerank.ask(request)
@@ -91,15 +80,6 @@ class Translate:
         if request.deployment.litellm_provider == "gemini":
             return embeddings.embed(request, gemini_embeddings.send)
         raise cannot("The provider makes no embeddings", "model")
-
-    def speak(self, request: UpstreamRequest) -> LiveStream:
-        raise cannot("The provider has no endpoint for speech here", "model")
-
-    def write_down(self, request: UpstreamRequest, resource: str) -> WholeAnswer:
-        raise cannot("The provider has no endpoint for transcripts here", "model")
-
-    def write_down_live(self, request: UpstreamRequest, resource: str) -> LiveStream:
-        raise cannot("The provider has no endpoint for transcripts here", "model")
 
     def stream(self, request: UpstreamRequest) -> LiveStream:
         wire = FORMATS[request.deployment.litellm_provider]
@@ -297,21 +277,13 @@ class Translated:
         usage: Json = self._usage.model_dump(exclude_none=True)
         return usage
 
+    def _state(self) -> tuple[bool, bool]:
+        return bool(self._finish), self._usage is not None or self._count is not None
+
     def chunks(self) -> Iterator[Json]:
-        while True:
-            counted = self._usage is not None or self._count is not None
-            data = next_event(self._reader, finished=bool(self._finish), counted=counted)
-            if data is None:
-                break
-            if data is SILENCE:
+        for event, _ in read_events(self._reader, self.progress, self._state):
+            if event is QUIET:
                 yield QUIET
-                continue
-            try:
-                event = loads(data)
-            except ValueError:
-                event = None
-            if not isinstance(event, dict):
-                self.progress.malformed = True
                 continue
             is_said = False
             for chunk in self._read(event):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NoReturn
+
 from routing.upstreams.base import FailureKind, UpstreamError
 
 
@@ -15,3 +18,12 @@ def cannot(message: str, param: str | None = None) -> UpstreamError:
         code="invalid_value",
         param=param,
     )
+
+
+def lacking(message: str) -> Callable[..., NoReturn]:
+    """A method of an upstream whose provider has no such endpoint."""
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise cannot(message, "model")
+
+    return refuse
