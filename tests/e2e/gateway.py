@@ -167,6 +167,16 @@ class Gateway:
                 Fallback.objects.create(alias=aliases[0], position=position, target=target)
         return Route(aliases[0].name, tuple(alias.name for alias in aliases), tuple(names))
 
+    def priced(self, model: str, litellm_provider: str = "openai", **rates: str) -> str:
+        """An alias at a new provider of OpenAI's format, whose price has these rates alone."""
+        route = self.route("openai", model=model, cap=None, priced=False)
+        with self.orm():
+            add_price(route.providers[0], model, LONG_AGO, **rates)
+            provider = Provider.objects.get(name=route.providers[0])
+            provider.litellm_provider = litellm_provider
+            provider.save()  # so that the gateway learns of the price, too
+        return route.alias
+
     def remove_routes(self) -> None:
         """Everything that `route` made."""
         with self.orm():

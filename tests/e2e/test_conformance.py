@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
-import wave
 from typing import Any
 
 import httpx
 import pytest
 
-from routing.models import Provider
 from tests.conformance.documents import assert_anthropic, assert_openai
 from tests.e2e.gateway import Gateway, Route, http
-from tests.prices import LONG_AGO, add_price
+from tests.media import wav
 from tests.simulator import Behaviour, faults
 
 WIRES = pytest.mark.parametrize("wire", ["openai", "anthropic", "gemini"])
@@ -108,7 +105,7 @@ def test_a_completion_is_as_openai_documents_it(gateway: Gateway, wire: str, sha
 
 
 def test_pictures_are_as_openai_documents_them(gateway: Gateway) -> None:
-    alias = _priced(gateway, "gpt-image-1", input="5", image_output="40", output="10")
+    alias = gateway.priced("gpt-image-1", input="5", image_output="40", output="10")
     body = {"model": alias, "prompt": "a cat", "size": "1024x1024", "quality": "low"}
     assert_openai("ImagesResponse", _whole(gateway, "/v1/images/generations", body))
     for event in _streamed(gateway, "/v1/images/generations", body | {"partial_images": 1}):
@@ -116,20 +113,20 @@ def test_pictures_are_as_openai_documents_them(gateway: Gateway) -> None:
 
 
 def test_moderations_are_as_openai_documents_them(gateway: Gateway) -> None:
-    alias = _priced(gateway, "omni-moderation-latest", input="0", output="0")
+    alias = gateway.priced("omni-moderation-latest", input="0", output="0")
     body = {"model": alias, "input": ["a kind word", "violence"]}
     assert_openai("CreateModerationResponse", _whole(gateway, "/v1/moderations", body))
 
 
 def test_transcripts_are_as_openai_documents_them(gateway: Gateway) -> None:
-    whisper = _priced(gateway, "whisper-1", input_second="0.0001")
+    whisper = gateway.priced("whisper-1", input_second="0.0001")
     shapes = {"json": "CreateTranscriptionResponseJson", "verbose_json": "CreateTranscriptionResponseVerboseJson"}
     for form, name in shapes.items():
         assert_openai(name, _heard(gateway, "transcriptions", whisper, response_format=form).json())
     shapes = {"json": "CreateTranslationResponseJson", "verbose_json": "CreateTranslationResponseVerboseJson"}
     for form, name in shapes.items():
         assert_openai(name, _heard(gateway, "translations", whisper, response_format=form).json())
-    by_tokens = _priced(gateway, "gpt-4o-transcribe", input="2.5", audio_input="6", output="10")
+    by_tokens = gateway.priced("gpt-4o-transcribe", input="2.5", audio_input="6", output="10")
     for event in _events(_heard(gateway, "transcriptions", by_tokens, stream="true").text):
         assert_openai("CreateTranscriptionResponseStreamEvent", event)
 
@@ -197,24 +194,10 @@ def _events(text: str) -> list[Any]:
 
 
 def _heard(gateway: Gateway, endpoint: str, alias: str, **fields: str) -> httpx.Response:
-    written = io.BytesIO()
-    with wave.open(written, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(8000)
-        file.writeframes(bytes(16_000))
     answer = http.post(
         f"{gateway.url}/v1/audio/{endpoint}",
         data={"model": alias, **fields},
-        files={"file": ("speech.wav", written.getvalue(), "audio/wav")},
+        files={"file": ("speech.wav", wav(1), "audio/wav")},
     )
     assert answer.status_code == 200, answer.text
     return answer
-
-
-def _priced(gateway: Gateway, model: str, **rates: str) -> str:
-    route = gateway.route("openai", model=model, cap=None, priced=False)
-    with gateway.orm():
-        add_price(route.providers[0], model, LONG_AGO, **rates)
-        Provider.objects.get(name=route.providers[0]).save()  # so that the gateway learns of the price, too
-    return route.alias

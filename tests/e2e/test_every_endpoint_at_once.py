@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import time
-import wave
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -16,11 +14,10 @@ from pytest_django.plugin import DjangoDbBlocker
 
 from accounting.models import Budget
 from gateway_project.embedded_postgres import EmbeddedPostgres
-from routing.models import Provider
 from tests.clocks import eventually
 from tests.e2e.gateway import PROVIDER_KEYS, Gateway
 from tests.e2e.launcher import RunningGateway
-from tests.prices import LONG_AGO, add_price
+from tests.media import wav
 from tests.simulator import Simulator
 
 REQUESTS, AT_ONCE = 400, 100
@@ -87,11 +84,11 @@ def _requests(gateway: Gateway) -> list[dict[str, Any]]:
                 {"url": "/v1/completions", "json": {**common, "prompt": "Say hello", "max_tokens": 16}},
             ]
     embedding = gateway.route("openai", model="text-embedding-3-small").alias
-    picture = _alias(gateway, "dall-e-3", **{"image:standard/1024x1024": "0.0001"})
-    speech = _alias(gateway, "tts-1", input_character="15")
-    transcript = _alias(gateway, "whisper-1", input_second="0.0001")
-    moderation = _alias(gateway, "omni-moderation-latest", input="2", output="0")
-    ranking = _alias(gateway, "rerank-v3.5", "cohere", search="0.0001", input="0")
+    picture = gateway.priced("dall-e-3", **{"image:standard/1024x1024": "0.0001"})
+    speech = gateway.priced("tts-1", input_character="15")
+    transcript = gateway.priced("whisper-1", input_second="0.0001")
+    moderation = gateway.priced("omni-moderation-latest", input="2", output="0")
+    ranking = gateway.priced("rerank-v3.5", "cohere", search="0.0001", input="0")
     drawn = {"model": picture, "prompt": "a cat", "size": "1024x1024", "quality": "standard"}
     return [
         *asked,
@@ -105,27 +102,7 @@ def _requests(gateway: Gateway) -> list[dict[str, Any]]:
     ]
 
 
-def _alias(gateway: Gateway, model: str, litellm_provider: str = "openai", **rates: str) -> str:
-    route = gateway.route("openai", model=model, cap=None, priced=False)
-    with gateway.orm():
-        add_price(route.providers[0], model, LONG_AGO, **rates)
-        provider = Provider.objects.get(name=route.providers[0])
-        provider.litellm_provider = litellm_provider
-        provider.save()  # so that the gateway learns of the price, too
-    return route.alias
-
-
-def _one_second() -> bytes:
-    written = io.BytesIO()
-    with wave.open(written, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(8000)
-        file.writeframes(bytes(16_000))
-    return written.getvalue()
-
-
-_SOUND = ("speech.wav", _one_second(), "audio/wav")
+_SOUND = ("speech.wav", wav(1), "audio/wav")
 
 
 def _ask(client: httpx.Client, request: dict[str, Any]) -> str:

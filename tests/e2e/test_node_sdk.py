@@ -13,9 +13,7 @@ from typing import Any
 
 import pytest
 
-from routing.models import Provider
 from tests.e2e.gateway import Gateway
-from tests.prices import LONG_AGO, add_price
 from tests.simulator import faults
 
 HERE = Path(__file__).parent / "node"
@@ -277,7 +275,7 @@ def test_google_s_client_counts_lists_and_is_told_of_a_broken_stream(gateway: Ga
 
 
 def test_pictures_are_made_streamed_and_changed(gateway: Gateway, node: Run) -> None:
-    alias = _priced(gateway, "gpt-image-1", input="5", image_input="10", image_output="40", output="10")
+    alias = gateway.priced("gpt-image-1", input="5", image_input="10", image_output="40", output="10")
     assert node("picture", gateway, alias, "media.mjs") == {"pictures": 1, "bytes": True}
     kinds = ["image_generation.partial_image", "image_generation.completed"]
     assert node("streamed_picture", gateway, alias, "media.mjs") == {"kinds": kinds}
@@ -287,9 +285,9 @@ def test_pictures_are_made_streamed_and_changed(gateway: Gateway, node: Run) -> 
 
 
 def test_sound_is_made_and_written_down(gateway: Gateway, node: Run) -> None:
-    speech = _priced(gateway, "tts-1", input_character="15")
+    speech = gateway.priced("tts-1", input_character="15")
     assert node("speech", gateway, speech, "media.mjs") == {"type": "audio/mpeg", "bytes": True}
-    whisper = _priced(gateway, "whisper-1", input_second="0.0001")
+    whisper = gateway.priced("whisper-1", input_second="0.0001")
     assert node("transcript", gateway, whisper, "media.mjs")["text"]
     assert node("translation", gateway, whisper, "media.mjs")["text"]
     gateway.wait_settled(whisper, 2)
@@ -297,13 +295,5 @@ def test_sound_is_made_and_written_down(gateway: Gateway, node: Run) -> None:
 
 
 def test_texts_are_moderated(gateway: Gateway, node: Run) -> None:
-    alias = _priced(gateway, "omni-moderation-latest", input="0", output="0")
+    alias = gateway.priced("omni-moderation-latest", input="0", output="0")
     assert node("moderation", gateway, alias, "media.mjs") == {"flagged": [False, True]}
-
-
-def _priced(gateway: Gateway, model: str, **rates: str) -> str:
-    route = gateway.route("openai", model=model, cap=None, priced=False)
-    with gateway.orm():
-        add_price(route.providers[0], model, LONG_AGO, **rates)
-        Provider.objects.get(name=route.providers[0]).save()  # so that the gateway learns of the price, too
-    return route.alias
