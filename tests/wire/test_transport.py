@@ -440,11 +440,16 @@ def test_a_kept_connection_that_takes_no_byte_is_replaced_and_the_request_is_sen
         (b"HTTP/1.1 204 No Content\r\n\r\n", True),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\n", False),
         (b"HTTP/1.1 204 No Content\r\nContent-Length: 9\r\n\r\n{", False),
+        (b"HTTP/1.1 204 No Content\r\nContent-Length: 9\r\n\r\n", False),
+        (b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", False),
+        (b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", True),
         (b"HTTP/1.1 304 Not Modified\r\n\r\nHTTP/1.1 200 OK\r\n", False),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\n", False),
     ],
 )
-def test_a_connection_on_which_more_came_than_the_answer_is_not_used_again(answer: bytes, is_kept: bool) -> None:
+def test_a_connection_on_which_more_came_than_the_answer_or_may_come_is_not_used_again(
+    answer: bytes, is_kept: bool
+) -> None:
     with Raw(answer, linger_s=0.3) as server:
         host, _, port = server.host.rpartition(":")
         origin = Origin("http", host, int(port))
