@@ -125,7 +125,7 @@ class PlainReader:
             return None
         uri = target.decode("ascii")
         path, _, query = uri.partition("?")
-        if path.startswith(PAGES):
+        if is_page(path):
             return None
         environ["REQUEST_METHOD"] = method.decode("ascii")
         environ["RAW_URI"] = uri
@@ -140,6 +140,12 @@ class PlainReader:
         if said:
             environ["wsgi.url_scheme"] = "https" if said == {True} else "http"
         return len(said) < 2
+
+
+def is_page(path: str) -> bool:
+    """Whether a request is for a page or a file, by its path as it was sent: the application reads `/%61dmin/` as
+    `/admin/`."""
+    return (unquote_to_wsgi_str(path) if "%" in path else path).startswith(PAGES)
 
 
 def plain_environ(cfg: Config) -> dict[str, Any] | None:

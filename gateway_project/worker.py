@@ -28,7 +28,7 @@ from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.ggevent import GeventWorker
 
 from gateway_project import settings
-from gateway_project.plain_requests import PAGES, PlainAnswer, PlainReader, PlainRequest, plain_environ
+from gateway_project.plain_requests import PlainAnswer, PlainReader, PlainRequest, is_page, plain_environ
 
 Address = tuple[str, int]  # of a client; gunicorn.conf.py binds to TCP alone
 
@@ -257,7 +257,7 @@ class GatewayWorker(GeventWorker):
         """Whether the connection may carry a further request, as far as this one's headers and answer say."""
         if isinstance(request, PlainRequest):
             return self._plainly(request, client)
-        if not request.path.startswith(PAGES):
+        if not is_page(request.path):
             return self._handled(listener, request, client, address)
         if self._pages >= self.pages:
             message = f"This worker sends {self.pages} pages and files, which is as many as it may. Try again shortly."

@@ -97,6 +97,11 @@ class _Files(FileUploadHandler):
 
     def new_file(self, *args: Any, **kwargs: Any) -> None:
         super().new_file(*args, **kwargs)
+        # Django ends a header at CRLF alone. A provider may end it at LF, and would find a header there that nobody has
+        # looked at: another name of the part, such as `model`.
+        kind = self.content_type or ""
+        if not (kind.isascii() and kind.isprintable()):
+            raise InvalidRequest("The Content-Type of a file has a character that no header may have.")
         self._chunks = []
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> None:

@@ -86,3 +86,10 @@ def test_fields_are_small_and_files_may_be_large() -> None:
 def test_headers_of_a_part_are_small() -> None:
     with pytest.raises(InvalidRequest, match="header"):
         parse_form(part("model", b"m", "\r\nX-Long: " + "a" * 5000) + b"--b--", TYPE)
+
+
+@pytest.mark.parametrize("more", ['\nContent-Disposition: form-data; name="model"', "\rX-A: b", "\x00", "\n\nx", "é"])
+def test_the_type_of_a_file_is_no_further_header_for_whoever_gets_the_file(more: str) -> None:
+    file = part("file", b"gpt-4o", f'; filename="a.wav"\r\nContent-Type: audio/wav{more}')
+    with pytest.raises(InvalidRequest, match="Content-Type"):
+        parse_form(file + b"--b--", TYPE)

@@ -170,6 +170,7 @@ ODD = [
     b"HEAD / HTTP/1.1\r\nHost: gateway\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: gateway\r\n\r\nGET /health HTTP/1.1\r\nHost: gateway\r\n\r\n",
     b"GET /admin/ HTTP/1.1\r\nHost: gateway\r\n\r\n",
+    b"GET /%61dmin/ HTTP/1.1\r\nHost: gateway\r\n\r\n",
     b"GET / HTTP/2.0\r\nHost: gateway\r\n\r\n",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     b"\r\nGET / HTTP/1.1\r\nHost: gateway\r\n\r\n",
@@ -206,6 +207,8 @@ def test_the_short_way_takes_what_official_clients_send_and_leaves_what_must_be_
         b"Expect: 100-continue\r\n",
     ):
         assert not is_taken(POST + framing + b"\r\n{}")
+    for page in (b"/admin/", b"/static/a.js", b"/%61dmin/", b"/static%2Fa.js"):
+        assert not is_taken(b"GET " + page + b" HTTP/1.1\r\nHost: x\r\n\r\n")
 
 
 FIELDS = (

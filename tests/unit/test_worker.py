@@ -1,4 +1,4 @@
-"""What the worker logs of a request that it could not serve."""
+"""What the worker logs of a request that it could not serve, and which requests it counts as pages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
+import pytest
 from gunicorn.config import Config
 
 from gateway_project.worker import GatewayWorker
@@ -26,3 +27,14 @@ def test_the_log_has_a_requests_path_and_not_its_query_where_a_key_may_be() -> N
     # The line of gunicorn's own access log is not written (gunicorn.conf.py).
     (line,) = worker.log.exception.call_args_list
     assert line.args == ("Error handling request %s %s", "POST", path)
+
+
+@pytest.mark.parametrize("path", ["/admin/", "/static/a.js", "/%61dmin/", "/%73tatic/a.js", "/static%2fa.js"])
+def test_a_page_is_bounded_however_its_path_is_written(path: str) -> None:
+    worker = GatewayWorker.__new__(GatewayWorker)
+    worker.log, worker._pages, worker.pages = Mock(), 0, 0
+    request: Any = SimpleNamespace(path=path)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert worker._answer(Mock(), request, ours, ("127.0.0.1", 1)) is False
+        assert theirs.recv(65536).startswith(b"HTTP/1.1 503")

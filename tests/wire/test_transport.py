@@ -9,6 +9,7 @@ import itertools
 import os
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import threading
@@ -432,6 +433,33 @@ def test_a_kept_connection_that_takes_no_byte_is_replaced_and_the_request_is_sen
         theirs.close()
 
 
+@pytest.mark.parametrize(
+    ("answer", "is_kept"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", True),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\n", False),
+        (b"HTTP/1.1 204 No Content\r\nContent-Length: 9\r\n\r\n{", False),
+        (b"HTTP/1.1 204 No Content\r\nContent-Length: 9\r\n\r\n", False),
+        (b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", False),
+        (b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", True),
+        (b"HTTP/1.1 304 Not Modified\r\n\r\nHTTP/1.1 200 OK\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\n", False),
+    ],
+)
+def test_a_connection_on_which_more_came_than_the_answer_or_may_come_is_not_used_again(
+    answer: bytes, is_kept: bool
+) -> None:
+    with Raw(answer, linger_s=0.3) as server:
+        host, _, port = server.host.rpartition(":")
+        origin = Origin("http", host, int(port))
+        request = exchange.request_bytes("POST / HTTP/1.1\r\n", {}, b"{}")
+        made = exchange.exchange(origin, request, 1, time.monotonic() + 1)
+        while made.read_some():
+            pass
+        assert (origin.take() is not None) is is_kept
+
+
 def test_the_idle_connections_of_an_origin_are_bounded() -> None:
     origin = Origin("http", "127.0.0.1", 1, most_idle=2)
     pairs = [socket.socketpair() for _ in range(3)]
@@ -505,6 +533,20 @@ def test_a_certificate_that_nobody_vouches_for_is_not_trusted(tls: Raw) -> None:
     with pytest.raises(UpstreamError, match="trusted TLS") as raised:
         post(tls.url, HEADERS, BODY, PATIENT)
     assert raised.value.kind is FailureKind.CONNECTION
+
+
+def test_a_provider_that_hangs_up_before_tls_is_agreed_has_read_nothing_and_bills_nothing() -> None:
+    def hang_up() -> None:
+        ours, _ = listener.accept()
+        ours.recv(65536)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # the end is a reset
+        ours.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=hang_up, daemon=True).start()
+        with pytest.raises(UpstreamError) as raised:
+            post(f"https://127.0.0.1:{listener.getsockname()[1]}/v1", HEADERS, BODY, PATIENT)
+    assert (raised.value.kind, raised.value.consumed) == (FailureKind.CONNECTION, False)
 
 
 @pytest.mark.parametrize(("host", "outcome"), [("localhost", "200 b'{}'"), ("127.0.0.1", "connection")])

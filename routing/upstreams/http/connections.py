@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import certifi
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, SSLError
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, SSLError
 from urllib3.util.ssl_ import create_urllib3_context
 from urllib3.util.ssl_match_hostname import CertificateError
 
@@ -103,6 +103,9 @@ class Origin:
         except (ssl.SSLError, CertificateError) as error:
             made.close()
             raise SSLError(error) from error
+        except OSError as error:  # before TLS is agreed: no request was sent, and nothing can be billed
+            made.close()
+            raise NewConnectionError(made, "the connection ended before TLS was agreed") from error
         except BaseException:
             made.close()
             raise

@@ -73,6 +73,7 @@ class Exchange:
         self._decoder = decoder_of(head)
         self._unread = reader.surplus
         if self._body.is_done:
+            self._body.take(self._unread)  # nothing of it is the body's, and no further answer may be read after it
             self._end()
 
     def read_some(self) -> bytes:

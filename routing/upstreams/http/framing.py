@@ -110,10 +110,12 @@ class Body(Protocol):
 
 def body_of(head: Head) -> Body:
     """https://www.rfc-editor.org/rfc/rfc9112#section-6.3"""
-    if head.status in _WITHOUT_BODY:
-        return Sized(0)
     length = head.headers.get("content-length")
     coding = head.headers.get("transfer-encoding")
+    if head.status in _WITHOUT_BODY:
+        empty = Sized(0)
+        empty.is_lasting = coding is None and length in (None, "0")  # else the server may send a body all the same
+        return empty
     if coding is not None:
         if coding.lower() != "chunked":
             raise InvalidHeader("a transfer coding besides chunked")
