@@ -29,7 +29,7 @@ def with_documented_fees(price: PriceList, model: str) -> PriceList:
     """The price of a model at OpenAI, with the fees that it does not say itself."""
     if any(rate.meter is Meter.SEARCH for rate in price.rates):
         return price
-    fees = [Rate(Meter.SEARCH, _SEARCH_USD)]
+    fees = [Rate(Meter.SEARCH, _PREVIEW_USD if "-search-preview" in model else _SEARCH_USD)]
     if not reasons("openai", model):
         fees.append(Rate(Meter.SEARCH, _PREVIEW_USD, PREVIEW))
     return PriceList((*price.rates, *fees))

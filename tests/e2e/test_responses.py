@@ -552,6 +552,24 @@ def test_without_a_hard_budget_the_providers_tools_pass(gateway: Gateway) -> Non
         ({"input": [{"role": "tool", "content": "a"}]}, "input[0].role"),
         ({"input": [{"role": "user", "content": 5}]}, "input[0].content"),
         ({"input": [{"type": "function_call_output", "output": "a"}]}, "input[0].call_id"),
+        ({"input": [{"type": "function_call_output", "call_id": "c", "output": 5}]}, "input[0].output"),
+        (
+            {
+                "input": [
+                    {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_text", "text": 5}]}
+                ]
+            },
+            "input[0].output[0].text",
+        ),
+        (
+            {"input": [{"role": "system", "content": [{"type": "input_text", "text": 5}]}]},
+            "input[0].content[0].text",
+        ),
+        (
+            {"input": [{"role": "assistant", "content": [{"type": "refusal", "refusal": 5}]}]},
+            "input[0].content[0].refusal",
+        ),
+        ({"input": "a", "tool_choice": {"type": "allowed_tools", "tools": 5}}, "tool_choice.tools"),
         ({"input": [{"type": "reasoning", "summary": []}]}, "input"),
         ({"input": "a", "previous_response_id": "resp_1"}, "previous_response_id"),
         ({"input": "a", "previous_response_id": 5}, "previous_response_id"),

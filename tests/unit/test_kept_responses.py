@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from accounting.keys import ANONYMOUS_KEY, Key
 from accounting.rates import RateLimits
 from routing.endpoints.responses.kept import Kept, opened, owner_of, sealed
+from routing.endpoints.responses.looking_up import path_of
+from routing.exceptions import ResponseNotKept
 from routing.upstreams.responses_dialect import Keeper
 
 KEPT = Kept("an alias / мой", Keeper("openai-1", "gpt-5", "0a1b2c3d"), "resp_" + "0" * 48)
@@ -51,3 +54,23 @@ def test_a_changed_id_is_none(place: int, letter: str) -> None:
 )
 def test_what_is_no_id_of_ours_is_none(name: str) -> None:
     assert opened(name, "anonymous") is None
+
+
+@pytest.mark.parametrize(
+    ("provider_id", "path"),
+    [
+        ("resp_1", "responses/resp_1/cancel"),
+        ("../files/1?a#b", "responses/..%2Ffiles%2F1%3Fa%23b/cancel"),
+        ("a lone \ud800", "responses/a%20lone%20%ED%A0%80/cancel"),
+    ],
+)
+def test_an_odd_id_of_a_provider_s_leads_to_no_other_path(provider_id: str, path: str) -> None:
+    kept = opened(sealed(replace(KEPT, id=provider_id), "anonymous"), "anonymous")
+    assert kept is not None
+    assert path_of(kept, "cancel") == path
+
+
+@pytest.mark.parametrize("provider_id", ["", ".", ".."])
+def test_an_id_that_is_a_step_elsewhere_is_not_asked_for(provider_id: str) -> None:
+    with pytest.raises(ResponseNotKept):
+        path_of(replace(KEPT, id=provider_id), "")

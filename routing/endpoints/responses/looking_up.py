@@ -48,7 +48,7 @@ class KeptResponseView(APIView):
         if kept is None:
             raise ResponseNotKept
         step = _keeper_of(kept, snapshot, key)
-        path = "/".join(["responses", quote(kept.id, safe=""), *([more] if more else [])])
+        path = path_of(kept, more)
         asked = [(name, value) for name, values in request.query_params.lists() if name in _ASKED for value in values]
         try:
             found = ask_keeper(
@@ -62,6 +62,13 @@ class KeptResponseView(APIView):
             error.message = error.message.replace(kept.id, response_id)
             raise
         return HttpResponse(json_text.dumps(_shown(found, response_id, kept, owner)), content_type="application/json")
+
+
+def path_of(kept: Kept, more: str) -> str:
+    """Behind the provider's address. Raises ResponseNotKept for an id of the provider's that leads to another path."""
+    if not kept.id.strip("."):
+        raise ResponseNotKept
+    return "/".join(["responses", quote(kept.id, safe="", errors="surrogatepass"), *([more] if more else [])])
 
 
 def _keeper_of(kept: Kept, snapshot: Catalog, key: Key) -> Step:
