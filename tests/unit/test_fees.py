@@ -10,6 +10,7 @@ import pytest
 from accounting.pricing import PriceList
 from accounting.usage import Meter, Tier
 from routing.catalog import Alias, Catalog, Provider, Step
+from routing.upstreams import price_map
 from routing.upstreams.base import Deployment, Timeouts
 from routing.upstreams.fees import is_documented, search_of, with_documented_fees
 
@@ -82,3 +83,22 @@ def test_a_wildcard_has_the_fees_of_the_model_that_it_stands_for(
 def test_a_wildcard_at_another_server_has_no_documented_fees() -> None:
     price = catalog_of_wildcard("http://127.0.0.1:8000/v1", TOKENS_ALONE).price("p", "gpt-5", datetime.now(UTC))
     assert price == TOKENS_ALONE
+
+
+@pytest.mark.parametrize(
+    ("model", "bands"),
+    [
+        ("text-embedding-3-small", {"standard": {"input": "0.02", "output": "0"}}),
+        ("omni-moderation-latest", {"standard": {"input": "0", "output": "0"}}),
+        ("dall-e-3", {"standard": {"image": "0.04"}}),
+    ],
+)
+def test_a_model_that_does_not_answer_in_words_has_no_fee(model: str, bands: dict[str, dict[str, str]]) -> None:
+    assert with_documented_fees(PriceList.of(bands), model) == PriceList.of(bands)
+
+
+@pytest.mark.parametrize("model", ["gpt-5", "gpt-4o"])
+def test_the_fee_is_told_to_clients_as_one_of_searches(model: str) -> None:
+    said, _ = price_map.write(with_documented_fees(TOKENS_ALONE, model), "openai")
+    assert set(said[price_map.SEARCHES].values()) == {Decimal("0.01")}
+    assert "input_cost_per_query" not in said
