@@ -167,11 +167,14 @@ class Catalog:
         A model that nobody has priced, and that a wildcard may ask for, has the wildcard's price or else litellm's."""
         found = self._written_price(provider, model, at)
         if found is None:
-            for litellm_provider, pattern in self._open_to.get(provider, ()):
+            for litellm_provider, base_url, pattern in self._open_to.get(provider, ()):
                 if wildcards.stands_for(pattern, model) is not None:
-                    return self._written_price(provider, pattern, at) or price_map.chat_price_of(
+                    price = self._written_price(provider, pattern, at) or price_map.chat_price_of(
                         litellm_provider, model
                     )
+                    if price is not None and fees.is_documented(litellm_provider, base_url):
+                        return fees.with_documented_fees(price, model)
+                    return price
         return found
 
     def _written_price(self, provider: str, model: str, at: datetime) -> PriceList | None:
@@ -189,13 +192,14 @@ class Catalog:
         return tuple(sorted(found, key=lambda alias: wildcards.specificity(alias.name), reverse=True))
 
     @cached_property
-    def _open_to(self) -> Mapping[str, tuple[tuple[str, str], ...]]:
-        """By provider: its wire format, and the patterns of the models that wildcards may ask it for."""
-        found: dict[str, dict[tuple[str, str], None]] = {}
+    def _open_to(self) -> Mapping[str, tuple[tuple[str, str, str], ...]]:
+        """By provider: its wire format and address, and the patterns of the models that wildcards may ask it for."""
+        found: dict[str, dict[tuple[str, str, str], None]] = {}
         for alias in self._wildcards:
             for step in alias.own:
                 if wildcards.is_wildcard(step.deployment.model):
-                    place = (step.provider.litellm_provider, step.deployment.model)
+                    deployment = step.deployment
+                    place = (step.provider.litellm_provider, deployment.base_url or "", deployment.model)
                     found.setdefault(step.provider.name, {})[place] = None
         return {provider: tuple(places) for provider, places in found.items()}
 
@@ -302,12 +306,13 @@ def _load() -> Catalog:
 
 
 def _prices() -> Mapping[tuple[str, str], tuple[tuple[datetime, PriceList], ...]]:
+    """With the documented fees, but for wildcards: :meth:`Catalog.price` adds those of the model that is asked for."""
     documented = {
         row.name for row in ProviderRow.objects.all() if fees.is_documented(row.litellm_provider, row.base_url)
     }
     return {
         (provider, model): tuple((since, fees.with_documented_fees(price, model)) for since, price in dated)
-        if provider in documented
+        if provider in documented and not wildcards.is_wildcard(model)
         else dated
         for (provider, model), dated in Price.objects.dated().items()
     }

@@ -123,6 +123,8 @@ def extras(body: Mapping[str, Any], found: Suspects, deployment: Deployment) -> 
     if _searches_always(deployment):
         judged.units[_SEARCH] = Decimal(1)
         judged.needs.setdefault("model", Meter.SEARCH)
+        if _bills_what_it_finds(deployment):
+            judged.refuse("model", "how much this model reads of what it finds is not bounded")
         if _researches(deployment):
             judged.units[_SEARCH] = Decimal(RESEARCH_SEARCHES)
             judged.further_input_tokens = RESEARCH_CITATION_TOKENS
@@ -223,11 +225,18 @@ def _judge_search(value: Any, deployment: Deployment, judged: _Judged) -> None:
 
 
 def _searches_always(deployment: Deployment) -> bool:
-    """Models that search the web once for every request, for a fee a request that covers what they find.
+    """Models that search the web for every request, for a fee a request.
     https://platform.openai.com/docs/pricing#built-in-tools · https://docs.perplexity.ai/getting-started/pricing"""
     if deployment.litellm_provider == "perplexity":
         return "sonar" in deployment.model
-    return "-search-preview" in deployment.model and deployment.litellm_provider in ("openai", "azure")
+    return deployment.litellm_provider in ("openai", "azure") and any(
+        part in deployment.model for part in ("-search-preview", "-search-api")
+    )
+
+
+def _bills_what_it_finds(deployment: Deployment) -> bool:
+    """Of OpenAI's, the older models' fee covers it, and the newer ones read it as input."""
+    return deployment.litellm_provider in ("openai", "azure") and "-search-api" in deployment.model
 
 
 def _researches(deployment: Deployment) -> bool:

@@ -11,6 +11,7 @@ from typing import Final
 
 from accounting.pricing import PriceList, Rate
 from accounting.usage import Meter
+from routing.upstreams.kinds import Kind, can_serve, kind_of
 from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.thinking import reasons
 
@@ -26,10 +27,11 @@ def is_documented(litellm_provider: str, base_url: str) -> bool:
 
 
 def with_documented_fees(price: PriceList, model: str) -> PriceList:
-    """The price of a model at OpenAI, with the fees that it does not say itself."""
-    if any(rate.meter is Meter.SEARCH for rate in price.rates):
+    """The price of a model at OpenAI, with the fees that it does not say itself. Only who answers in words searches."""
+    meters = {rate.meter for rate in price.rates}
+    if Meter.SEARCH in meters or Meter.OUTPUT not in meters or not can_serve(kind_of("openai", model), Kind.CHAT):
         return price
-    fees = [Rate(Meter.SEARCH, _SEARCH_USD)]
+    fees = [Rate(Meter.SEARCH, _PREVIEW_USD if "-search-preview" in model else _SEARCH_USD)]
     if not reasons("openai", model):
         fees.append(Rate(Meter.SEARCH, _PREVIEW_USD, PREVIEW))
     return PriceList((*price.rates, *fees))

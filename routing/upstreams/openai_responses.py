@@ -226,7 +226,7 @@ def _is_over(body: Json) -> bool:
 def _finish_reason(response: Mapping[str, Any]) -> str:
     details = response.get("incomplete_details")
     if response.get("status") == "incomplete":
-        return _FINISH_REASONS.get(str((details or {}).get("reason")), "length")
+        return _FINISH_REASONS.get(str(details.get("reason") if isinstance(details, dict) else None), "length")
     called = any(item.get("type") in _CALLS for item in response.get("output") or ())
     return "tool_calls" if called else "stop"
 

@@ -375,12 +375,17 @@ def _search_sizes(prices: PriceList) -> dict[str, Decimal]:
     plain = usd.get("", usd.get("medium"))
     found = {f"search_context_size_{size}": usd.get(size, plain) for size in _SEARCH_SIZES}
     sizes = {name: amount for name, amount in found.items() if amount is not None}
-    is_sayable = len(sizes) == 3 and plain == sizes["search_context_size_medium"] and usd.keys() <= {"", *_SEARCH_SIZES}
+    is_sayable = len(sizes) == 3 and plain == sizes["search_context_size_medium"]
     return sizes if in_words and is_sayable else {}
 
 
 def _is_of_search_context(rate: Rate) -> bool:
-    return rate.meter is Meter.SEARCH and rate.tier is Tier.STANDARD and not rate.above_input_tokens
+    return (
+        rate.meter is Meter.SEARCH
+        and rate.qualifier in ("", *_SEARCH_SIZES)
+        and rate.tier is Tier.STANDARD
+        and not rate.above_input_tokens
+    )
 
 
 def _meter(name: str) -> tuple[Meter, str]:

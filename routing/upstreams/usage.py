@@ -152,7 +152,7 @@ def _tools_of(items: Any, asked: Mapping[str, Any]) -> dict[str, Decimal]:
             case "image_generation_call":
                 pictures += 1
             case "code_interpreter_call" | "shell_call":
-                containers.add(str(item.get("container_id") or (item.get("environment") or {}).get("container_id")))
+                containers.add(str(item.get("container_id") or _part(item, "environment").get("container_id")))
     kinds = (search_of(tool) for tool in asked.get("tools") or ())
     found = {
         quantity_name(Meter.SEARCH, next(filter(None, kinds), "")): searches,

@@ -11,6 +11,7 @@ import pytest
 from openai.types.responses import Response
 from pydantic import BaseModel
 
+from routing.models import Provider
 from tests.e2e.gateway import Gateway, Route, cost, http, price
 from tests.e2e.responses_format import assert_are_events, assert_is_a_response
 from tests.simulator import Behaviour, ToolCall, faults
@@ -552,6 +553,24 @@ def test_without_a_hard_budget_the_providers_tools_pass(gateway: Gateway) -> Non
         ({"input": [{"role": "tool", "content": "a"}]}, "input[0].role"),
         ({"input": [{"role": "user", "content": 5}]}, "input[0].content"),
         ({"input": [{"type": "function_call_output", "output": "a"}]}, "input[0].call_id"),
+        ({"input": [{"type": "function_call_output", "call_id": "c", "output": 5}]}, "input[0].output"),
+        (
+            {
+                "input": [
+                    {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_text", "text": 5}]}
+                ]
+            },
+            "input[0].output[0].text",
+        ),
+        (
+            {"input": [{"role": "system", "content": [{"type": "input_text", "text": 5}]}]},
+            "input[0].content[0].text",
+        ),
+        (
+            {"input": [{"role": "assistant", "content": [{"type": "refusal", "refusal": 5}]}]},
+            "input[0].content[0].refusal",
+        ),
+        ({"input": "a", "tool_choice": {"type": "allowed_tools", "tools": 5}}, "tool_choice.tools"),
         ({"input": [{"type": "reasoning", "summary": []}]}, "input"),
         ({"input": "a", "previous_response_id": "resp_1"}, "previous_response_id"),
         ({"input": "a", "previous_response_id": 5}, "previous_response_id"),
@@ -595,6 +614,16 @@ def test_a_hard_budget_holds(gateway: Gateway) -> None:
     with gateway.nothing_written(), pytest.raises(openai.RateLimitError) as refused:
         answer_to(gateway, route, "hello")
     assert refused.value.code == "request_exceeds_budget"
+
+
+def test_input_tokens_are_not_counted_at_a_fallback_that_the_key_may_not_use(gateway: Gateway) -> None:
+    route = gateway.route("anthropic", "openai")
+    bound = gateway.key(allowed_aliases=[route.aliases[0]], binds_fallbacks=True)
+    with gateway.orm():
+        Provider.objects.filter(name=route.providers[0]).update(enabled=False)
+    answer = gateway.client(api_key=bound).responses.input_tokens.count(model=route.alias, input="secret")
+    assert answer.input_tokens > 0
+    assert gateway.sim.requests_to(route.providers[1]) == []
 
 
 @pytest.mark.parametrize("wire", ["openai", "anthropic"])

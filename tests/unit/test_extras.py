@@ -158,6 +158,13 @@ def test_a_model_that_searches_without_bound_is_named() -> None:
     assert named({"web_search_options": {}}, "gemini", "gemini-3-pro-preview") == "web_search_options"
 
 
+def test_what_openais_newer_search_model_reads_is_not_bounded() -> None:
+    found = judged({}, "openai", "gpt-5-search-api")
+    assert found.units == {"search": Decimal(1)}
+    assert found.needs == {"model": Meter.SEARCH}
+    assert named({}, "openai", "gpt-5-search-api") == "model"
+
+
 def test_a_deep_research_is_bounded_by_more_than_has_been_seen_of_it() -> None:
     found = judged({}, "perplexity", "sonar-deep-research")
     assert found.unbounded is None
@@ -176,6 +183,7 @@ def test_the_cap_on_searches_is_sent_where_the_provider_has_one() -> None:
     ("provider", "model", "counted", "billed"),
     [
         ("openai", "gpt-4o-search-preview", {}, {"search": Decimal(1)}),
+        ("openai", "gpt-5-search-api", {}, {"search": Decimal(1)}),
         ("perplexity", "sonar-pro", {"search:low": Decimal(1)}, {"search:low": Decimal(1)}),
         ("perplexity", "sonar-pro", {"search": Decimal(3)}, {"search": Decimal(1)}),
         ("perplexity", "sonar-deep-research", {"search": Decimal(30)}, {"search": Decimal(30)}),

@@ -14,7 +14,7 @@ from routing.endpoints.gemini.request import parse_gemini
 from routing.endpoints.messages import rendering as messages
 from routing.endpoints.messages.request import parse_messages
 from routing.endpoints.responses import rendering as responses
-from routing.endpoints.responses.request import parse_responses
+from routing.endpoints.responses.request import parse_responses, text_of
 from routing.exceptions import LedgerUnavailable
 from routing.serving.call import Consumed
 
@@ -131,3 +131,19 @@ def test_an_odd_event_of_gemini_is_handed_on_as_it_is(candidates: Any) -> None:
     odd = {"choices": [], "native": {"candidates": candidates}}
     first, _ = googles(odd, chunk({"content": "a"}, "stop"))
     assert first == {"candidates": candidates, "modelVersion": "a"}
+
+
+@pytest.mark.parametrize("odd", [5, "x", {"a": 1}])
+def test_an_odd_event_of_responses_is_handed_on_as_it_is(odd: Any) -> None:
+    frames = frames_of("responses")
+    begun = {"type": "response.output_item.added", "item": {"type": "message", "id": "m"}}
+    said = {"type": "response.output_text.delta", "delta": "hi", "logprobs": odd}
+    for native in (begun, said):
+        written = frames.event({"choices": [], "native": native})
+    assert json.loads(written.decode().splitlines()[1][6:])["logprobs"] == odd
+
+
+@pytest.mark.parametrize("odd", [5, "x", {"a": 1}, [5]])
+def test_the_text_of_an_odd_response_is_what_can_be_read(odd: Any) -> None:
+    said = {"content": [{"type": "output_text", "text": "hi"}], "summary": odd}
+    assert text_of({"output": [said, {"content": odd}]}) == "hi"

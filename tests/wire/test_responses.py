@@ -13,7 +13,7 @@ from accounting.usage import Tier, Usage
 from routing.upstreams import price_map
 from routing.upstreams.base import FailureKind, UpstreamError, UpstreamRequest
 from routing.upstreams.litellm_import import load
-from routing.upstreams.openai_responses import failure_of
+from routing.upstreams.openai_responses import _finish_reason, failure_of
 from routing.upstreams.registry import upstream_for
 from routing.upstreams.responses_dialect import NoSuchPath, native, speaks
 from routing.upstreams.usage import usage_of_response
@@ -192,3 +192,17 @@ def test_only_what_has_a_fee_is_counted() -> None:
 @pytest.mark.parametrize("usage", [None, {}, {"input_tokens": -1, "output_tokens": 2}, {"input_tokens": "many"}])
 def test_an_absurd_count_is_none(usage: Any) -> None:
     assert usage_of_response({"usage": usage, "output": []}, {}) is None
+
+
+@pytest.mark.parametrize(
+    "item", [{"type": "shell_call", "environment": "x"}, {"type": ["a"]}, {"type": "web_search_call", "action": 5}, 5]
+)
+def test_an_odd_item_does_not_lose_the_count(item: Any) -> None:
+    usage = usage_of_response({"usage": {"input_tokens": 3, "output_tokens": 2}, "output": [item]}, {"tools": []})
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens) == (3, 2)
+
+
+@pytest.mark.parametrize("details", ["max_output_tokens", 5, ["a"]])
+def test_an_odd_end_is_one_of_length(details: Any) -> None:
+    assert _finish_reason({"status": "incomplete", "incomplete_details": details}) == "length"

@@ -13,6 +13,7 @@ from routing.catalog import Provider, Step
 from routing.endpoints.responses.kept import Kept, sealed
 from routing.endpoints.responses.request import ResponsesCall, parse_responses
 from routing.exceptions import GatewayError
+from routing.serving.call import Unbounded
 from routing.serving.ceiling import Ceiling, Room
 from routing.upstreams.base import Deployment, Timeouts, UpstreamError, UpstreamRequest
 from routing.upstreams.responses_dialect import Keeper, speaks
@@ -121,6 +122,12 @@ PAID: dict[str, Any] = {
                 {"type": "shell"},
                 {"type": "function", "name": "f", "googleSearch": {}},
                 {"type": "namespace", "name": "n", "tools": [{"type": "web_search"}]},
+                {
+                    "type": "namespace",
+                    "name": "n",
+                    "tools": [{"type": "namespace", "name": "m", "tools": [{"type": "web_search"}]}],
+                },
+                {"type": "web_search", "return_token_budget": "unlimited"},
             ]
         ),
         min_size=1,
@@ -207,3 +214,48 @@ def test_no_response_can_cost_more_than_was_held() -> None:
 )
 def test_who_is_asked_in_its_own_words(provider: str, model: str, base_url: str | None, is_native: bool) -> None:
     assert speaks(step_at(provider, model, base_url).deployment) is is_native
+
+
+def unbounded_of(body: dict[str, Any], provider: str = "openai", model: str = "gpt-5") -> str | None:
+    """The parameter for which a request is refused under a hard budget."""
+    call = parse_responses({"model": "a", "input": "x", **body}, owner=OWNER)
+    try:
+        call.ceiling(step_at(provider, model, None))
+    except Unbounded as error:
+        return error.param
+    return None
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        {"type": "namespace", "name": "m", "tools": [{"type": "web_search"}]},
+        {"type": "function", "name": "f", "tools": [{"type": "web_search"}]},
+        {"type": ["function"], "name": "f"},
+        {"type": "web_search"},
+        5,
+    ],
+)
+def test_a_tool_of_the_providers_is_found_wherever_it_hides(inner: Any) -> None:
+    assert unbounded_of({"tools": [{"type": "namespace", "name": "n", "tools": [inner]}]}) == "tools[0]"
+    found = {"type": "tool_search_output", "call_id": "c", "tools": [inner]}
+    assert unbounded_of({"input": [{"role": "user", "content": "x"}, found]}) == "input[1].tools"
+
+
+def test_functions_that_a_search_of_tools_has_found_are_the_clients() -> None:
+    found = [NAMED, {"type": "namespace", "name": "n", "tools": [NAMED]}]
+    said: list[Any] = [{"role": "user", "content": "x"}, {"type": "tool_search_output", "call_id": "c", "tools": found}]
+    assert unbounded_of({"input": said}) is None
+
+
+@pytest.mark.parametrize(("provider", "model"), [("xai", "grok-4"), ("openrouter", "openai/gpt-5")])
+def test_who_does_not_document_a_cap_on_its_tools_has_no_bound(provider: str, model: str) -> None:
+    assert unbounded_of({"tools": [{"type": "web_search"}], "max_tool_calls": 1}, provider, model) == "tools[0]"
+
+
+def test_a_search_that_may_read_more_is_held_with_all_that_the_model_reads() -> None:
+    def held(tool: dict[str, Any]) -> int:
+        call = parse_responses({"model": "a", "input": "x", "tools": [tool], "max_tool_calls": 1})
+        return call.ceiling(step_at("openai", "gpt-5", None)).input_tokens
+
+    assert held({"type": "web_search", "return_token_budget": "unlimited"}) > 2 * 272_000 > held({"type": "web_search"})

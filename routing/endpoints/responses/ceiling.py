@@ -32,15 +32,21 @@ _CLIENTS_TOOLS: Final = frozenset({"custom", "function", "namespace"})
 _TOOL_FIELDS: Final = frozenset(
     {
         "allowed_callers", "defer_loading", "description", "format", "name", "output_schema", "parameters", "strict",
-        "tools", "type",
+        "type",
     }
 )  # fmt: skip
+#: Who documents that `max_tool_calls` bounds the uses of all its own tools.
+_KEEPS_MAX_TOOL_CALLS: Final = frozenset({"azure", "openai"})
 #: Tools that the client runs too, though the provider describes them to the model by itself.
 _DESCRIBED_TOOLS: Final = frozenset({"apply_patch", "computer", "computer_use_preview", "local_shell"})
 #: The most tokens that such a description, or that of a tool of the provider's, adds. Not documented; it is several
 #: times what has been seen.
 TOKENS_A_DESCRIPTION: Final = 4_096
 _SEARCHES: Final = ("web_search",)
+#: What a tool that searches may have in it. Of any other field nobody knows how much more it makes the model read.
+_SEARCH_FIELDS: Final = frozenset(
+    {"external_web_access", "filters", "search_content_types", "search_context_size", "type", "user_location"}
+)
 #: Searches of the web see no more of it at once: https://platform.openai.com/docs/guides/tools-web-search#limitations
 TOKENS_OF_THE_WEB: Final = 128_000
 #: Uses of the provider's own tools in one answer when the client sets no `max_tool_calls`; then this is sent.
@@ -83,6 +89,13 @@ def native_input(body: Mapping[str, Any]) -> NativeInput:
             if (item.get("type") or "message") not in _ITEMS
         ),
         None,
+    ) or next(
+        (
+            Unlimited(f"input[{place}].tools", "what is found may be a tool that the provider runs itself")
+            for place, item in enumerate(items)
+            if item.get("type") == "tool_search_output" and not _are_clients(item.get("tools"))
+        ),
+        None,
     )
     found = counted.unbounded
     if found is not None:
@@ -109,6 +122,8 @@ def native_ceiling(body: Mapping[str, Any], given: NativeInput, step: Step, cap:
         else:
             tokens = max(tokens, window)
     calls = tool_calls_of(body, deployment.model) if tools.has_own else 0
+    if tools.has_own and deployment.litellm_provider not in _KEEPS_MAX_TOOL_CALLS:
+        unbounded = unbounded or Unlimited(tools.place, "how often this provider's models use its tools is not bounded")
     if tools.has_own and calls is None:
         unbounded = unbounded or Unlimited("max_tool_calls", "how often this model uses its tools is not bounded")
     elif calls:
@@ -160,7 +175,7 @@ def _judged(tools: Any) -> _Tools:
     for index, tool in enumerate(tools):
         kind, place = str(tool.get("type") or ""), f"tools[{index}]"
         if kind in _CLIENTS_TOOLS:
-            if not all(_is_plain(each) for each in _flat(tool)):
+            if not _is_clients(tool):
                 judged.unbounded = judged.unbounded or Unlimited(place, "it has a field that is not known")
             continue
         judged.descriptions += 1
@@ -168,6 +183,7 @@ def _judged(tools: Any) -> _Tools:
             continue
         judged.has_own, judged.place = True, place
         if kind.startswith(_SEARCHES):
+            judged.searches_alone &= tool.keys() <= _SEARCH_FIELDS
             judged.units.append(quantity_name(Meter.SEARCH, search_of(tool)))
             judged.needs[place] = Meter.SEARCH
         elif kind == "file_search":
@@ -183,14 +199,20 @@ def _judged(tools: Any) -> _Tools:
     return judged
 
 
-def _flat(tool: Mapping[str, Any]) -> Iterator[Any]:
-    yield tool
-    if tool.get("type") == "namespace":
-        yield from tool.get("tools") or ()
+def _is_clients(tool: Any) -> bool:
+    """Whether the client runs it, and all that is in it."""
+    if isinstance(tool, dict) and tool.get("type") == "namespace":
+        inner = tool.get("tools")
+        return tool.keys() <= _TOOL_FIELDS | {"tools"} and isinstance(inner, list) and all(map(_is_function, inner))
+    return _is_function(tool)
 
 
-def _is_plain(tool: Any) -> bool:
-    return isinstance(tool, dict) and tool.get("type") in _CLIENTS_TOOLS and tool.keys() <= _TOOL_FIELDS
+def _is_function(tool: Any) -> bool:
+    return isinstance(tool, dict) and tool.get("type") in ("custom", "function") and tool.keys() <= _TOOL_FIELDS
+
+
+def _are_clients(tools: Any) -> bool:
+    return tools is None or (isinstance(tools, list) and all(map(_is_clients, tools)))
 
 
 def _paid_parameter(body: Mapping[str, Any]) -> Unlimited | None:

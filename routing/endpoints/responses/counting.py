@@ -42,7 +42,7 @@ class InputTokensView(APIView):
         finally:
             place.free()
         snapshot.alias_for(key, call.alias)
-        steps = askable(call, snapshot.chain(call.alias))
+        steps = askable(call, snapshot.chain(call.alias, may_fall_back_to=key.may_fall_back_to))
         if call.native_alone and not steps:
             raise call.nobody_to_ask()
         tokens = _counted_by_its_provider(call, steps[0]) if steps else None

@@ -297,7 +297,8 @@ class ResponseFrames:
                 open_.has_part = False
             case "response.output_text.delta" | "response.refusal.delta" | "response.reasoning_summary_text.delta":
                 open_.texts.append(str(native.get("delta") or ""))
-                open_.logprobs += native.get("logprobs") or ()
+                logprobs = native.get("logprobs")
+                open_.logprobs += logprobs if isinstance(logprobs, list) else ()
 
     def _next(self) -> int:
         self._number += 1

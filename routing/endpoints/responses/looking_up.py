@@ -47,8 +47,8 @@ class KeptResponseView(APIView):
         kept = opened(response_id, owner)
         if kept is None:
             raise ResponseNotKept
-        step = _keeper_of(kept, snapshot, key)
-        path = "/".join(["responses", quote(kept.id, safe=""), *([more] if more else [])])
+        step = keeper_of(kept, snapshot, key)
+        path = path_of(kept, more)
         asked = [(name, value) for name, values in request.query_params.lists() if name in _ASKED for value in values]
         try:
             found = ask_keeper(
@@ -64,10 +64,17 @@ class KeptResponseView(APIView):
         return HttpResponse(json_text.dumps(_shown(found, response_id, kept, owner)), content_type="application/json")
 
 
-def _keeper_of(kept: Kept, snapshot: Catalog, key: Key) -> Step:
+def path_of(kept: Kept, more: str) -> str:
+    """Behind the provider's address. Raises ResponseNotKept for an id of the provider's that leads to another path."""
+    if not kept.id.strip("."):
+        raise ResponseNotKept
+    return "/".join(["responses", quote(kept.id, safe="", errors="surrogatepass"), *([more] if more else [])])
+
+
+def keeper_of(kept: Kept, snapshot: Catalog, key: Key) -> Step:
     """Raises a GatewayError when the deployment is no longer there, or is no longer for this key."""
     snapshot.alias_for(key, kept.alias)
-    for step in snapshot.chain(kept.alias):
+    for step in snapshot.chain(kept.alias, may_fall_back_to=key.may_fall_back_to):
         if (step.provider.name, step.deployment.model) == (kept.keeper.provider, kept.keeper.model) and speaks(
             step.deployment
         ):

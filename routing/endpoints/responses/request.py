@@ -57,6 +57,8 @@ _OF_OWN_TOOLS: Final = frozenset(
         "shell_call_output", "tool_search_output",
     }
 )  # fmt: skip
+#: Parts that are words, and where they have them.
+_SAID: Final = {"input_text": "text", "output_text": "text", "refusal": "refusal", "text": "text"}
 MAX_TOOL_CALLS: Final = 1_000
 
 
@@ -254,9 +256,10 @@ def text_of(answer: Json) -> str:
     texts = []
     for item in answer.get("output") or ():
         texts += [str(item[name]) for name in ("name", "arguments", "input") if item.get(name)]
-        for part in (*(item.get("content") or ()), *(item.get("summary") or ())):
-            if isinstance(part, dict):
-                texts.append(str(part.get("text") or part.get("refusal") or ""))
+        for parts in (item.get("content"), item.get("summary")):
+            for part in parts if isinstance(parts, list) else ():
+                if isinstance(part, dict):
+                    texts.append(str(part.get("text") or part.get("refusal") or ""))
     return "".join(texts)
 
 
@@ -343,6 +346,7 @@ def _check_input(given: Any, *, may_be_outputs: bool) -> str:
         elif item.get("type") in _CALLS:
             if not isinstance(item.get("call_id"), str):
                 raise MissingParameter(f"'{where}.call_id' is required.", param=f"{where}.call_id")
+            _check_output(item.get("output"), f"{where}.output")
             has_message = True
         elif item.get("type") in _OF_OWN_TOOLS:
             has_message, native_alone = True, native_alone or where
@@ -361,10 +365,23 @@ def _check_message(item: Mapping[str, Any], where: str) -> None:
         )
     if not isinstance(content, str | list):
         raise InvalidRequest(f"'{where}.content' must be a string or an array of parts.", param=f"{where}.content")
-    for index, part in enumerate(content if isinstance(content, list) else ()):
+    _check_parts(content, f"{where}.content")
+
+
+def _check_output(output: Any, where: str) -> None:
+    if not isinstance(output, str | list | None):
+        raise InvalidRequest(f"'{where}' must be a string or an array of parts.", param=where)
+    _check_parts(output, where)
+
+
+def _check_parts(parts: Any, where: str) -> None:
+    for index, part in enumerate(parts if isinstance(parts, list) else ()):
+        place = f"{where}[{index}]"
         if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-            place = f"{where}.content[{index}]"
             raise InvalidRequest(f"'{place}' must be an object with a 'type'.", param=place)
+        said = _SAID.get(part["type"])
+        if said is not None and not isinstance(part.get(said), str | None):
+            raise InvalidRequest(f"'{place}.{said}' must be a string.", param=f"{place}.{said}")
 
 
 def _check_tools(tools: list[Any]) -> None:
@@ -384,6 +401,8 @@ def _check_choice(choice: Any, tools: Tools) -> str:
     kind = choice.get("type") if isinstance(choice, dict) else None
     if kind is not None and not isinstance(kind, str):
         raise InvalidRequest("'tool_choice.type' must be a string.", param="tool_choice.type")
+    if kind == "allowed_tools" and not isinstance(choice.get("tools"), list):
+        raise InvalidRequest("'tool_choice.tools' must be an array.", param="tool_choice.tools")
     if kind is not None and kind not in ("function", "custom", "allowed_tools"):
         return "tool_choice"
     return "tool_choice" if choice == "required" and not tools.offered else ""
