@@ -505,10 +505,10 @@ def test_the_way_back_to_urllib3_hears_the_same(answer: bytes, monkeypatch: pyte
 
 
 def test_the_way_back_to_urllib3_streams_the_same(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = drain(ask_stream(sim))
+    expected = drain(ask_stream(sim, PATIENT))
     monkeypatch.setattr(transport, "_ask", stock.ask)
     for _ in range(2):
-        reader = ask_stream(sim)
+        reader = ask_stream(sim, PATIENT)
         assert len(drain(reader)) == len(expected)
     assert len(sim.requests) == 3
 
