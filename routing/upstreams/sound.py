@@ -6,21 +6,18 @@ https://platform.openai.com/docs/api-reference/audio
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
-from urllib3.fields import RequestField
-from urllib3.filepost import encode_multipart_formdata
-
 from accounting.usage import Meter, Usage, quantity_name
 from routing.upstreams import errors
 from routing.upstreams.answers import dumps, has_content, loads
 from routing.upstreams.base import QUIET, Content, File, Json, UpstreamRequest, WholeAnswer
 from routing.upstreams.embeddings import answered
+from routing.upstreams.http import forms
 from routing.upstreams.http.events import SILENCE, EventReader, post_stream
 from routing.upstreams.http.pieces import PieceReader, post_for_pieces
 from routing.upstreams.http.transport import Whole, post
@@ -234,7 +231,7 @@ def _decoded(value: object) -> bytes | None:
         return None
     try:
         return base64.b64decode(value, validate=True)
-    except binascii.Error:
+    except ValueError:  # a letter that is not ASCII is one, too
         return None
 
 
@@ -273,21 +270,16 @@ def _format(request: UpstreamRequest) -> str:
 
 def _form(request: UpstreamRequest) -> tuple[bytes, str]:
     """The client's form, with the model's own name."""
-    parts: list[RequestField] = []
+    parts: list[tuple[str, str | File]] = []
     for name, value in request.body.items():
         if name in OURS or name.partition("[")[0] in OURS:
             continue
         if isinstance(value, File):
-            part = RequestField(name, value.content, filename=value.name)
-            part.make_multipart(content_type=value.content_type or "application/octet-stream")
-            parts.append(part)
+            parts.append((name, value))
             continue
         values = (request.deployment.model,) if name == "model" else value
-        for each in values:
-            parts.append(RequestField(f"{name}[]" if name in LISTS else name, each.encode()))
-            parts[-1].make_multipart()
-    body, content_type = encode_multipart_formdata(parts)
-    return body, content_type
+        parts.extend((f"{name}[]" if name in LISTS else name, each) for each in values)
+    return forms.written(parts)
 
 
 def _replayed(answer: Whole, request: UpstreamRequest) -> Ready:
