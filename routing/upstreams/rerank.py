@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from math import isfinite
 from typing import Any, Final
 
 from accounting.usage import Meter, Usage, UsageSource, quantity_name
@@ -110,7 +111,7 @@ def ask(request: UpstreamRequest) -> WholeAnswer:
     usage = _usage(read.get("meta"), request.deployment)
     results = read.get("results")
     places = range(len(request.body["documents"]))
-    if not isinstance(results, list) or not results or any(each.get("index") not in places for each in results):
+    if not isinstance(results, list) or not results or not all(_is_result(each, places) for each in results):
         raise UpstreamError(
             FailureKind.MALFORMED,
             "The provider's answer has no order of the documents",
@@ -120,6 +121,11 @@ def ask(request: UpstreamRequest) -> WholeAnswer:
             consumed=True,
         )
     return WholeAnswer(read, usage, answer.status, request_id, dropped_params=dropped)
+
+
+def _is_result(each: Mapping[str, Any], places: range) -> bool:
+    """A score that is no number would be null in our answer."""
+    return each.get("index") in places and isfinite(each["relevance_score"])
 
 
 def _config(deployment: Deployment) -> Any:

@@ -69,6 +69,20 @@ def test_each_provider_is_asked_in_its_own_format(
     assert asked.headers["authorization"].startswith("Bearer sk-")
 
 
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+@pytest.mark.parametrize("provider", ["cohere", "jina_ai", "hosted_vllm"])
+def test_an_answer_with_a_score_that_is_no_number_is_none(provider: str, score: float) -> None:
+    answer = {"id": "1", "results": [*RESULTS, {"index": 0, "relevance_score": score}], "usage": {"total_tokens": 9}}
+    with Simulator() as sim:
+        sim.behave("cohere", forever=Behaviour(body=answer))
+        sim.behave("openai", forever=Behaviour(body=answer))
+        request = call_to(sim, "openai", BODY, model="any")
+        deployment = replace(request.deployment, litellm_provider=provider)
+        with pytest.raises(UpstreamError) as refused:
+            upstream_for(provider).rerank(replace(request, deployment=deployment))
+    assert (refused.value.kind, refused.value.consumed) == (FailureKind.MALFORMED, True)
+
+
 @pytest.mark.parametrize("provider", ["anthropic", "bedrock", "gemini", "groq"])
 def test_a_provider_that_does_not_rank_is_not_asked(provider: str) -> None:
     with Simulator() as sim:
