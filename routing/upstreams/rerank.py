@@ -12,6 +12,7 @@ from decimal import Decimal
 from math import isfinite
 from typing import Any, Final
 
+from accounting import json_text
 from accounting.usage import Meter, Usage, UsageSource, quantity_name
 from routing.upstreams import errors
 from routing.upstreams.answers import dumps
@@ -68,7 +69,7 @@ def text_of(document: Any) -> str:
     """A text, or an object with one; of any other object all that it has."""
     if isinstance(document, str):
         return document
-    return str(document["text"]) if document.keys() == {"text"} else dumps(document).decode()
+    return str(document["text"]) if document.keys() == {"text"} else json_text.dumps(document).decode()
 
 
 def _bytes(text: str) -> int:

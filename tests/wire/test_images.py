@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from accounting.pricing import PriceList, cost_usd
 from accounting.usage import Usage
+from routing.api.parts import Form
 from routing.catalog import Provider, Step
-from routing.endpoints.images.request import parse_generation
+from routing.endpoints.images.request import parse_edit, parse_generation
+from routing.exceptions import InvalidRequest
 from routing.serving.ceiling import Ceiling, Room
 from routing.upstreams import images, price_map
 from routing.upstreams.base import Deployment, FailureKind, File, Timeouts, UpstreamError
@@ -216,3 +218,27 @@ def explore(examples: int) -> None:
 
 def test_nothing_that_is_asked_for_can_cost_more_than_was_held() -> None:
     explore(80)
+
+
+@pytest.mark.parametrize("image", ["a.png", ["a.png"], {"url": "a"}, 7])
+def test_a_picture_in_the_json_of_a_generation_is_sent_on_as_it_is(image: Any) -> None:
+    body = {"model": "alias", "prompt": "a cat", "image": image}
+    call = parse_generation(body)
+    with Simulator() as sim:
+        sim.behave("openai", forever=Behaviour(status=400, body={"error": {"message": "Unknown parameter: 'image'."}}))
+        request = call_to(sim, "openai", dict(call.body), model="gpt-image-1")
+        with pytest.raises(UpstreamError) as refused:
+            upstream_for("openai").draw(request)
+        (asked,) = sim.requests
+    assert refused.value.kind is FailureKind.BAD_REQUEST
+    assert asked.path.endswith("/images/generations")
+    assert asked.body["image"] == image
+
+
+@pytest.mark.parametrize("name", ["image", "mask"])
+def test_a_picture_that_is_sent_as_a_text_is_refused(name: str) -> None:
+    picture = File("a.png", "image/png", b"a")
+    fields = {"model": ("alias",), "prompt": ("a cat",), name: ("a text",)}
+    with pytest.raises(InvalidRequest, match="must be a file") as refused:
+        parse_edit(Form(fields, {"image": (picture,)}))
+    assert refused.value.param == name

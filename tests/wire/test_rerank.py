@@ -15,6 +15,7 @@ from accounting.usage import Usage
 from routing.catalog import Provider, Step
 from routing.endpoints.moderations.request import parse_moderations
 from routing.endpoints.rerank.request import parse_rerank
+from routing.serving.call import Unbounded
 from routing.serving.ceiling import Ceiling, Room
 from routing.upstreams import price_map, rerank
 from routing.upstreams.base import Deployment, FailureKind, Timeouts, UpstreamError
@@ -156,3 +157,10 @@ def explore(examples: int) -> None:
 
 def test_nothing_that_is_ranked_can_cost_more_than_was_held() -> None:
     explore(80)
+
+
+def test_a_document_with_a_number_beyond_all_floats_is_counted_all_the_same() -> None:
+    call = parse_rerank({**BODY, "documents": [{"text": "a", "weight": float("inf")}]})
+    with pytest.raises(Unbounded, match="how much"):
+        call.ceiling(step("cohere", "rerank-v3.5"))
+    assert call.estimate({}, step("jina_ai", "jina-reranker-m0")).input_tokens > 0

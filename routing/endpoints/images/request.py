@@ -148,6 +148,9 @@ def parse_edit(form: Form, alias_in_path: str | None = None, deadline: float | N
             body[name] = _value(name, values[-1])
     if metadata:
         body["metadata"] = metadata
+    for name in images.FILES:
+        if name in form.fields:
+            raise InvalidRequest(f"'{name}' must be a file, which has a name.", param=name)
     for name in form.files:
         if name not in images.FILES:
             raise InvalidRequest(
