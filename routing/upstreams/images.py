@@ -107,8 +107,8 @@ def asked(body: Mapping[str, Any], deployment: Deployment) -> Asked:
     kept = {name: value for name, value in given.items() if name in takes}
     if isinstance(kept.get("quality"), str):
         kept["quality"] = qualities.get(kept["quality"], kept["quality"])
-    if dall_e and kept.get("quality") == "auto":
-        del kept["quality"]
+    if dall_e:  # each size and quality has a price of its own, so none is left for the provider to choose
+        kept = {name: v for name, v in kept.items() if v != "auto" or name not in ("quality", "size")}
     return Asked(kept, tuple(sorted(given.keys() - takes)))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import Any, Final
@@ -256,7 +257,14 @@ def write_down(url: str, headers: Mapping[str, str], request: UpstreamRequest) -
 def write_down_live(url: str, headers: Mapping[str, str], request: UpstreamRequest) -> LiveStream:
     """The transcript as events: each chunk has the provider's as ``native``, and its bytes as ``raw``. Raises
     UpstreamError."""
+    written_as = _format(request)
+    if written_as == "text":  # which the events are in any case, and JSON has a count
+        request = replace(request, body={**request.body, "response_format": ("json",)})
     body, content_type = _form(request)
+    if written_as in TEXTS and written_as != "text":  # only models that do not stream write subtitles
+        return LiveStream(
+            _replayed(post(url, {**headers, "Content-Type": content_type}, body, request.timeouts), request)
+        )
     answer = post_stream(url, {**headers, "Content-Type": content_type}, body, request.timeouts, request.leash)
     if isinstance(answer, Whole):
         return LiveStream(_replayed(answer, request))
@@ -284,7 +292,10 @@ def _form(request: UpstreamRequest) -> tuple[bytes, str]:
 
 def _replayed(answer: Whole, request: UpstreamRequest) -> Ready:
     """The events of a whole transcript: not every model streams."""
-    body = answered(answer, request.api_key)
+    if answer.status == 200 and _format(request) in TEXTS:
+        body: Json = {"text": answer.body.decode("utf-8", "replace")}
+    else:
+        body = answered(answer, request.api_key)
     usage, text = _written(body, request), body.get("text")
     if not isinstance(text, str):
         raise errors.malformed(answer.status, answer.headers, request.api_key, usage)

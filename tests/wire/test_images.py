@@ -165,16 +165,17 @@ def test_a_provider_that_makes_no_pictures_is_not_asked() -> None:
 
 
 def dearest_bill(sent: dict[str, Any], model: str, written_tokens: int, seen: int) -> Usage:
-    """As OpenAI bills: what is not said may be of the dearest size and quality."""
+    """As OpenAI bills: what is not said may be of the dearest size and quality. It does not say that a prompt and what
+    is looked at are billed once for several pictures, and a stream has a count for each."""
     qualities = [TOKENS[sent["quality"]]] if sent.get("quality") in TOKENS else list(TOKENS.values())
     sizes = [sent["size"]] if sent.get("size") in TOKENS["low"] else list(TOKENS["low"])
     tokens = max(of[size] for of in qualities for size in sizes)
     tokens += (sent.get("partial_images") or 0) * TOKENS_A_PARTIAL + (350 if "mini" in model else 0)
-    pictures = (sent.get("n") or 1) * tokens
-    looked_at = seen * (65 + 129 * 8 + 6144)
+    count = sent.get("n") or 1
+    pictures, looked_at = count * tokens, count * seen * (65 + 129 * 8 + 6144)
     return Usage(
-        input_tokens=len(sent["prompt"].encode()) + 16 + looked_at,
-        output_tokens=pictures + (sent.get("n") or 1) * written_tokens,
+        input_tokens=count * (len(sent["prompt"].encode()) + 16) + looked_at,
+        output_tokens=pictures + count * written_tokens,
         quantities={"image_input": Decimal(looked_at), "image_output": Decimal(pictures)},
     )
 
@@ -232,7 +233,7 @@ def test_a_picture_in_the_json_of_a_generation_is_sent_on_as_it_is(image: Any) -
         (asked,) = sim.requests
     assert refused.value.kind is FailureKind.BAD_REQUEST
     assert asked.path.endswith("/images/generations")
-    assert asked.body["image"] == image
+    assert (asked.body or {})["image"] == image
 
 
 @pytest.mark.parametrize("name", ["image", "mask"])
@@ -242,3 +243,10 @@ def test_a_picture_that_is_sent_as_a_text_is_refused(name: str) -> None:
     with pytest.raises(InvalidRequest, match="must be a file") as refused:
         parse_edit(Form(fields, {"image": (picture,)}))
     assert refused.value.param == name
+
+
+@pytest.mark.parametrize("model", ["dall-e-2", "dall-e-3"])
+def test_a_size_that_the_provider_would_choose_is_not_asked_of_a_model_with_a_price_a_size(model: str) -> None:
+    body = {"model": "alias", "prompt": "a cat", "size": "auto", "quality": "auto"}
+    sent = images.asked(body, step("openai", model).deployment).body
+    assert sent == {"model": model, "prompt": "a cat"}

@@ -79,7 +79,8 @@ class ImagesCall:
             tokens = images.most_output_tokens(given, step.deployment)
             seen = sum(map(len, self.files.values()))
             most = Quantities(
-                input_tokens=_most_tokens(str(given["prompt"])) + seen * images.TOKENS_A_PICTURE_SEEN,
+                # Nobody says that all of it is read once for several pictures, and a stream has a count for each.
+                input_tokens=self.pictures * (_most_tokens(str(given["prompt"])) + seen * images.TOKENS_A_PICTURE_SEEN),
                 output_cap_tokens=tokens or 0,
                 capped_by=CappedBy.NOBODY,
                 answers=self.pictures,
