@@ -11,7 +11,7 @@ import pytest
 
 from routing.upstreams.base import FailureKind, File, UpstreamError
 from routing.upstreams.registry import upstream_for
-from tests.simulator import Behaviour, Simulator
+from tests.simulator import Simulator
 from tests.wire.upstream_calls import Raw, call_to
 
 
