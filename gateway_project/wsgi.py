@@ -16,7 +16,7 @@ try:
     from django.conf import settings  # Django must be set up first
 
     from gateway_project.routes import refuse_unknown_routes, spends
-    from routing.api.entry import with_short_way
+    from routing.api.entry import with_readable_type, with_short_way
     from routing.upstreams.registry import warm
 
     refuse_unknown_routes()
@@ -26,4 +26,4 @@ except Exception as error:  # noqa: BLE001 - whatever it is, the operator gets o
     start_errors.tell(error)
     sys.exit(2)
 
-application = with_short_way(_django, spends) if settings.GATEWAY_ENTRY == "short" else _django
+application = with_readable_type(with_short_way(_django, spends) if settings.GATEWAY_ENTRY == "short" else _django)

@@ -25,6 +25,7 @@ from django.middleware.common import CommonMiddleware
 from django.middleware.security import SecurityMiddleware
 from django.urls import Resolver404, ResolverMatch, resolve
 from django.utils.cache import patch_vary_headers
+from django.utils.http import parse_header_parameters
 
 from routing.api.disconnects import WholeAnswer
 from routing.api.errors import gateway_error, render
@@ -34,6 +35,22 @@ View = Callable[..., HttpResponseBase]
 
 #: As PEP 3333 has it.
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+def with_readable_type(application: Application) -> Application:
+    """The same for requests whose ``Content-Type`` Python's `email` cannot read (RFC 2231's pieces of a parameter, or
+    its character sets): they have none. Django would raise before there is a request that could be answered."""
+
+    def readable(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        content_type = environ.get("CONTENT_TYPE", "")
+        if "*" in content_type:  # without which there are neither
+            try:
+                parse_header_parameters(content_type)
+            except (TypeError, ValueError):
+                environ["CONTENT_TYPE"] = ""
+        return application(environ, start_response)
+
+    return readable
 
 
 def with_short_way(django: Application, spends: Callable[[View], bool]) -> Application:

@@ -60,6 +60,8 @@ def parse_form(raw: bytes, content_type: str) -> Form:
         raise RequestTooLarge(f"The form's fields are larger than {most} bytes, its files aside.") from None
     except (MultiPartParserError, SuspiciousOperation) as error:
         raise InvalidRequest(f"The form cannot be read: {error}") from None
+    except TypeError:  # of Python's `email`, which cannot sort the pieces of a name when not all of them are numbered
+        raise InvalidRequest("The form cannot be read: the head of a part contradicts itself.") from None
     return Form(
         fields=_by_name([(name, value) for name, values in fields.lists() for value in values]),
         files=_by_name(handler.files),
@@ -78,7 +80,7 @@ def _boundary(content_type: str) -> bytes:
     try:
         _, parameters = parse_header_parameters(content_type)
         boundary = parameters.get("boundary", "").encode("ascii")
-    except ValueError:
+    except (TypeError, ValueError):
         boundary = b""
     if not 0 < len(boundary) <= _MOST_BOUNDARY:
         raise InvalidRequest("The form has no boundary: its Content-Type must be multipart/form-data; boundary=….")

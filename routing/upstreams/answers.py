@@ -412,13 +412,24 @@ def _text_of(value: object) -> str:
 
 
 def _conforming_logprobs(logprobs: object) -> object:
-    """Log probabilities with a number for each token."""
+    """Log probabilities with a text and a number for each token."""
     if not isinstance(logprobs, dict):
         return None
-    for tokens in logprobs.values():
-        for token in tokens if isinstance(tokens, list) else ():
-            if isinstance(token, dict):
-                for likely in (token, *(token.get("top_logprobs") or ())):
-                    if isinstance(likely, dict) and likely.get("logprob") is None:
-                        likely["logprob"] = UNLIKELY
+    for name, tokens in logprobs.items():
+        if isinstance(tokens, list):
+            logprobs[name] = conformed = _conforming_tokens(tokens)
+            for token in conformed:
+                if "top_logprobs" in token:
+                    likely = token["top_logprobs"]
+                    token["top_logprobs"] = _conforming_tokens(likely if isinstance(likely, list) else [])
     return logprobs
+
+
+def _conforming_tokens(tokens: list[Any]) -> list[Json]:
+    conformed = [token for token in tokens if isinstance(token, dict)]
+    for token in conformed:
+        if not isinstance(token.get("token"), str):
+            token["token"] = _text_of(token.get("token"))
+        if token.get("logprob") is None:
+            token["logprob"] = UNLIKELY
+    return conformed

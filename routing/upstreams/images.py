@@ -13,9 +13,6 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final
 
-from urllib3.fields import RequestField
-from urllib3.filepost import encode_multipart_formdata
-
 from accounting import json_text
 from accounting.usage import Meter, Usage, UsageSource, quantity_name
 from routing.upstreams import errors
@@ -24,6 +21,7 @@ from routing.upstreams.base import (
     QUIET,
     Deployment,
     FailureKind,
+    File,
     Json,
     Timeouts,
     UpstreamError,
@@ -32,6 +30,7 @@ from routing.upstreams.base import (
 )
 from routing.upstreams.embeddings import answered
 from routing.upstreams.estimate import count_text
+from routing.upstreams.http import forms
 from routing.upstreams.http.events import EventReader, post_stream
 from routing.upstreams.http.transport import Whole, post
 from routing.upstreams.mends.capability import cannot
@@ -108,14 +107,14 @@ def asked(body: Mapping[str, Any], deployment: Deployment) -> Asked:
     kept = {name: value for name, value in given.items() if name in takes}
     if isinstance(kept.get("quality"), str):
         kept["quality"] = qualities.get(kept["quality"], kept["quality"])
-    if dall_e and kept.get("quality") == "auto":
-        del kept["quality"]
+    if dall_e:  # each size and quality has a price of its own, so none is left for the provider to choose
+        kept = {name: v for name, v in kept.items() if v != "auto" or name not in ("quality", "size")}
     return Asked(kept, tuple(sorted(given.keys() - takes)))
 
 
 def resource_of(request: UpstreamRequest) -> str:
     """The path of what is asked for. Raises UpstreamError when the provider does not change pictures."""
-    if "image" not in request.body:
+    if not _has_files(request.body):
         return GENERATIONS
     if request.deployment.litellm_provider not in _EDITING:
         raise cannot("The gateway cannot ask this provider to change a picture", "image")
@@ -211,19 +210,20 @@ def _patient(timeouts: Timeouts) -> Timeouts:
 
 def _written(body: Json) -> tuple[bytes, str]:
     """JSON, or a form when there are files in it."""
-    if "image" not in body:
+    if not _has_files(body):
         return dumps(body), "application/json"
-    parts: list[RequestField] = []
+    parts: list[tuple[str, str | File]] = []
     for name, value in body.items():
-        if name not in FILES:
-            text = json_text.dumps(value).decode() if isinstance(value, bool) else str(value)
-            parts.append(RequestField(name, text.encode("utf-8", "surrogatepass")))
-            parts[-1].make_multipart()
-            continue
-        for file in value:
-            parts.append(RequestField(f"{name}[]" if len(value) > 1 else name, file.content, filename=file.name))
-            parts[-1].make_multipart(content_type=file.content_type or "application/octet-stream")
-    return encode_multipart_formdata(parts)
+        if name in FILES:
+            parts.extend((f"{name}[]" if len(value) > 1 else name, file) for file in value)
+        else:
+            parts.append((name, json_text.dumps(value).decode() if isinstance(value, bool) else str(value)))
+    return forms.written(parts)
+
+
+def _has_files(body: Mapping[str, Any]) -> bool:
+    """A client's JSON may have an ``image``, too, which is a text or a list."""
+    return isinstance(body.get("image"), tuple)
 
 
 def _read(answer: Whole, request: UpstreamRequest, asked_for: Asked) -> WholeAnswer:

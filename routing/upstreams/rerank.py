@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from math import isfinite
 from typing import Any, Final
 
+from accounting import json_text
 from accounting.usage import Meter, Usage, UsageSource, quantity_name
 from routing.upstreams import errors
 from routing.upstreams.answers import dumps
@@ -67,7 +69,7 @@ def text_of(document: Any) -> str:
     """A text, or an object with one; of any other object all that it has."""
     if isinstance(document, str):
         return document
-    return str(document["text"]) if document.keys() == {"text"} else dumps(document).decode()
+    return str(document["text"]) if document.keys() == {"text"} else json_text.dumps(document).decode()
 
 
 def _bytes(text: str) -> int:
@@ -110,7 +112,7 @@ def ask(request: UpstreamRequest) -> WholeAnswer:
     usage = _usage(read.get("meta"), request.deployment)
     results = read.get("results")
     places = range(len(request.body["documents"]))
-    if not isinstance(results, list) or not results or any(each.get("index") not in places for each in results):
+    if not isinstance(results, list) or not results or not all(_is_result(each, places) for each in results):
         raise UpstreamError(
             FailureKind.MALFORMED,
             "The provider's answer has no order of the documents",
@@ -120,6 +122,11 @@ def ask(request: UpstreamRequest) -> WholeAnswer:
             consumed=True,
         )
     return WholeAnswer(read, usage, answer.status, request_id, dropped_params=dropped)
+
+
+def _is_result(each: Mapping[str, Any], places: range) -> bool:
+    """A score that is no number would be null in our answer."""
+    return each.get("index") in places and isfinite(each["relevance_score"])
 
 
 def _config(deployment: Deployment) -> Any:

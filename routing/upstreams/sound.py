@@ -6,21 +6,19 @@ https://platform.openai.com/docs/api-reference/audio
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import Any, Final
-
-from urllib3.fields import RequestField
-from urllib3.filepost import encode_multipart_formdata
 
 from accounting.usage import Meter, Usage, quantity_name
 from routing.upstreams import errors
 from routing.upstreams.answers import dumps, has_content
 from routing.upstreams.base import QUIET, Content, File, Json, UpstreamRequest, WholeAnswer
 from routing.upstreams.embeddings import answered
+from routing.upstreams.http import forms
 from routing.upstreams.http.events import SILENCE, EventReader, post_stream
 from routing.upstreams.http.pieces import PieceReader, post_for_pieces
 from routing.upstreams.http.transport import Whole, post
@@ -228,7 +226,7 @@ def _decoded(value: object) -> bytes | None:
         return None
     try:
         return base64.b64decode(value, validate=True)
-    except binascii.Error:
+    except ValueError:  # a letter that is not ASCII is one, too
         return None
 
 
@@ -253,7 +251,14 @@ def write_down(url: str, headers: Mapping[str, str], request: UpstreamRequest) -
 def write_down_live(url: str, headers: Mapping[str, str], request: UpstreamRequest) -> LiveStream:
     """The transcript as events: each chunk has the provider's as ``native``, and its bytes as ``raw``. Raises
     UpstreamError."""
+    written_as = _format(request)
+    if written_as == "text":  # which the events are in any case, and JSON has a count
+        request = replace(request, body={**request.body, "response_format": ("json",)})
     body, content_type = _form(request)
+    if written_as in TEXTS and written_as != "text":  # only models that do not stream write subtitles
+        return LiveStream(
+            _replayed(post(url, {**headers, "Content-Type": content_type}, body, request.timeouts), request)
+        )
     answer = post_stream(url, {**headers, "Content-Type": content_type}, body, request.timeouts, request.leash)
     if isinstance(answer, Whole):
         return LiveStream(_replayed(answer, request))
@@ -267,26 +272,24 @@ def _format(request: UpstreamRequest) -> str:
 
 def _form(request: UpstreamRequest) -> tuple[bytes, str]:
     """The client's form, with the model's own name."""
-    parts: list[RequestField] = []
+    parts: list[tuple[str, str | File]] = []
     for name, value in request.body.items():
         if name in OURS or name.partition("[")[0] in OURS:
             continue
         if isinstance(value, File):
-            part = RequestField(name, value.content, filename=value.name)
-            part.make_multipart(content_type=value.content_type or "application/octet-stream")
-            parts.append(part)
+            parts.append((name, value))
             continue
         values = (request.deployment.model,) if name == "model" else value
-        for each in values:
-            parts.append(RequestField(f"{name}[]" if name in LISTS else name, each.encode()))
-            parts[-1].make_multipart()
-    body, content_type = encode_multipart_formdata(parts)
-    return body, content_type
+        parts.extend((f"{name}[]" if name in LISTS else name, each) for each in values)
+    return forms.written(parts)
 
 
 def _replayed(answer: Whole, request: UpstreamRequest) -> Ready:
     """The events of a whole transcript: not every model streams."""
-    body = answered(answer, request.api_key)
+    if answer.status == 200 and _format(request) in TEXTS:
+        body: Json = {"text": answer.body.decode("utf-8", "replace")}
+    else:
+        body = answered(answer, request.api_key)
     usage, text = _written(body, request), body.get("text")
     if not isinstance(text, str):
         raise errors.malformed(answer.status, answer.headers, request.api_key, usage)

@@ -162,6 +162,10 @@ def test_no_file_is_anything_but_read_or_not(name: str, cut: float, changes: lis
         assert seconds_of(bytes(raw[: int(cut**0.2 * len(raw))])) >= 0
 
 
+def box(name: bytes, body: bytes) -> bytes:
+    return (8 + len(body)).to_bytes(4, "big") + name + body
+
+
 HOSTILE = {
     "boxes": b"\0\0\0\x08ftyp" + b"\0\0\0\x08free" * MEGABYTE,
     "nested boxes": b"\0\0\0\x08ftyp" + b"".join(
@@ -173,6 +177,19 @@ HOSTILE = {
     "chunks": b"RIFF\0\0\0\0WAVE" + b"junk\0\0\0\0" * MEGABYTE,
     "blocks": sound("opus.webm") + b"\xa3\x80" * 4 * MEGABYTE,
     "a table without an end": changed("aac.m4a", after("aac.m4a", b"stts", 4), b"\xff\xff\xff\xff"),
+    "blocks of one of many tracks": b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\xff\x16\x54\xae\x6b"
+    + (2**28 | 400_000).to_bytes(4, "big") + b"\xae\x80" * 200_000
+    + b"\x1f\x43\xb6\x75\xff" + b"\xa3\x84\x81\0\0\0" * 200_000,
+    "frames of many tracks of one number": b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\xff\x16\x54\xae\x6b"
+    + (2**28 | 16_000 * 16).to_bytes(4, "big") + b"\xae\x8e\xd7\x81\x01\x83\x81\x02\x86\x86A_OPUS" * 16_000
+    + b"\x1f\x43\xb6\x75\xff" + (b"\xa3\x41\x05\x81\0\0\x04\xff" + b"\x0c" * 256) * 20,
+    "fragments of one of many tracks": box(b"ftyp", b"M4A ") + box(b"moov", box(b"trak", b"") * 200_000)
+    + box(b"moof", box(b"traf", box(b"tfhd", b"\0" * 7 + b"\x63") * 200_000)),
+    "descriptions longer than their box": box(b"ftyp", b"M4A ") + box(b"moov", box(
+        b"trak",
+        box(b"hdlr", b"\0" * 8 + b"soun")
+        + box(b"stsd", b"\0\0\0\0\0\0\0\x01\x01\x80\0\0alac" + b"\0" * 20 + b"\x1f\x40\0\0\x1f\x40") * 100_000,
+    )) + box(b"mdat", b"\0" * 20 * MEGABYTE),
 }  # fmt: skip
 
 

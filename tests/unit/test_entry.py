@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.core.handlers.wsgi import WSGIRequest
 from django.db import connections
 from django.urls import Resolver404, resolve
 from hypothesis import given
@@ -15,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from gateway_project.routes import spends
-from routing.api.entry import with_short_way
+from routing.api.entry import with_readable_type, with_short_way
 from routing.urls import urlpatterns
 
 SPENDING = [pattern for pattern in urlpatterns if spends(pattern.callback)]
@@ -92,3 +93,19 @@ def test_every_route_that_spends_takes_the_short_way(pattern: Any) -> None:
 def test_all_else_takes_djangos_way(path: str, method: str, host: str) -> None:
     with pytest.raises(Answer):
         status_of(path, method, host)
+
+
+@pytest.mark.parametrize("content_type", ["application/json; a*1*=b; a*=c", "application/json; a*=bogus''x"])
+def test_a_content_type_that_nobody_can_read_is_none(content_type: str) -> None:
+    seen: list[str] = []
+
+    def application(environ: dict[str, Any], _: Any) -> list[bytes]:
+        seen.append(str(WSGIRequest(environ).content_type))
+        return []
+
+    readable = with_readable_type(application)
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "wsgi.input": io.BytesIO(), "CONTENT_TYPE": content_type}
+    list(readable(environ, print))
+    assert seen == [""]
+    list(readable({**environ, "CONTENT_TYPE": "application/json; a*=utf-8''x"}, print))
+    assert seen == ["", "application/json"]

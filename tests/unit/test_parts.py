@@ -60,9 +60,22 @@ def test_a_file_comes_byte_for_byte(content: bytes, times: int) -> None:
         (part("a", b"x") + b"--b--", "multipart/form-data", "no boundary"),
         (part("a", b"x") + b"--b--", "multipart/form-data; boundary=" + "b" * 300, "no boundary"),
         (part("a", b"x") + b"--b--", "multipart/form-data; boundary=b\x00c", "ends early"),
+        (part("a", b"x", "; name*1*=b; name*=c") + b"--b--", TYPE, "cannot be read"),
+        (part("a", b"x") + b"--b--", TYPE + "; boundary*1*=b; boundary*=c", "no boundary"),
         (part("a", b"x", "\r\nContent-Transfer-Encoding: base64") + b"--b--", TYPE, ""),
     ],
-    ids=["no end", "empty", "many parts", "all boundaries", "no boundary", "long boundary", "odd boundary", "base64"],
+    ids=[
+        "no end",
+        "empty",
+        "many parts",
+        "all boundaries",
+        "no boundary",
+        "long boundary",
+        "odd boundary",
+        "odd names",
+        "odd boundaries",
+        "base64",
+    ],
 )
 def test_what_is_no_form_is_refused_at_once(raw: bytes, content_type: str, says: str) -> None:
     began = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -13,15 +14,18 @@ from hypothesis import strategies as st
 from accounting.pricing import PriceList, cost_usd
 from accounting.usage import Usage
 from routing.catalog import Provider, Step
+from routing.endpoints.completions import rendering
 from routing.endpoints.completions.request import parse_completions
 from routing.serving.ceiling import Ceiling, Room
 from routing.upstreams import price_map
-from routing.upstreams.base import Deployment, Timeouts, UpstreamRequest
+from routing.upstreams.answers import conforming
+from routing.upstreams.base import Deployment, FailureKind, Timeouts, UpstreamError, UpstreamRequest
 from routing.upstreams.completions import asked, is_native, prompts_of
 from routing.upstreams.kinds import Kind, can_serve, kind_of
 from routing.upstreams.litellm_import import load
 from routing.upstreams.registry import upstream_for
-from tests.simulator import Simulator
+from tests.clocks import within
+from tests.simulator import Behaviour, Simulator
 from tests.wire.upstream_calls import call_to, text_of
 
 PRICES = PriceList.of({"standard": {"input": "3", "output": "7"}})
@@ -106,7 +110,7 @@ def most_usd(provider: str, sent: Any) -> Decimal:
         prompts, suffix = prompts_of(sent["prompt"]), sent.get("suffix") or ""
         answers = max(sent.get("n") or 1, sent.get("best_of") or 1) * len(prompts)
     tokens = sum(len(each.encode("utf-8", "surrogatepass")) if isinstance(each, str) else len(each) for each in prompts)
-    tokens += 8 * len(prompts) + len(suffix.encode())
+    tokens += len(prompts) * (8 + len(suffix.encode()))
     output = answers * (sent.get("max_tokens") or sent.get("max_completion_tokens") or 0)
     cost = cost_usd(Usage(input_tokens=tokens, output_tokens=output), PRICES)
     assert cost is not None
@@ -124,7 +128,7 @@ def explore(examples: int) -> None:
                 "n": st.integers(1, 4),
                 "best_of": st.integers(4, 20),
                 "echo": st.booleans(),
-                "suffix": st.text(max_size=30),
+                "suffix": st.text(max_size=300),
                 "logprobs": st.integers(0, 5),
                 "stop": st.just("\n"),
             },
@@ -151,3 +155,47 @@ def explore(examples: int) -> None:
 
 def test_nothing_that_is_sent_can_cost_more_than_was_held() -> None:
     explore(60)
+
+
+def test_a_suffix_is_read_with_each_prompt() -> None:
+    call = parse_completions({"model": "alias", "prompt": ["a", "b", "c"], "suffix": "z" * 1000})
+    assert call.ceiling(step("openai", "davinci-002")).input_tokens >= 3 * (1000 + 1)
+
+
+def test_the_chats_for_several_prompts_end_in_the_time_of_one_attempt() -> None:
+    call = parse_completions({"model": "alias", "prompt": ["a", "b", "c"]})
+    with Simulator() as sim:
+        sim.behave("openai", forever=Behaviour(latency_s=0.4))
+        request = call_to(sim, "openai", dict(call.chats[0].body))
+        request = replace(request, timeouts=replace(request.timeouts, total_s=1.0))
+        began = time.monotonic()
+        with pytest.raises(UpstreamError) as failed:
+            call.answer_of(upstream_for("openai"), request)
+        assert within(time.monotonic() - began, 1.2)
+    assert failed.value.kind is FailureKind.TIMEOUT
+    assert failed.value.usage is not None
+
+
+@pytest.mark.parametrize("index", [99, -5, 10**30])
+def test_a_choice_may_be_numbered_as_the_provider_likes(index: int) -> None:
+    call = parse_completions({"model": "alias", "prompt": "Once", "echo": True})
+    choice = {"index": index, "message": {"content": "upon"}, "finish_reason": "stop"}
+    (written,) = rendering.whole(call, {"choices": [choice]}, "alias", None)["choices"]
+    assert written["text"] == "upon"
+    frame = rendering.frames(call, "alias").event({"choices": [{"index": index, "delta": {"content": "upon"}}]})
+    assert frame is not None
+
+
+@pytest.mark.parametrize(
+    "likely",
+    [7, [7], [{"token": 1, "logprob": 2, "top_logprobs": 7}], [{"top_logprobs": [{"logprob": 1}, 7, {"token": [1]}]}],
+     [{"top_logprobs": {"a": 1}}], [{"top_logprobs": None}]],
+)  # fmt: skip
+def test_odd_log_probabilities_of_a_chat_are_written_all_the_same(likely: Any) -> None:
+    call = parse_completions({"model": "alias", "prompt": "Once", "logprobs": 1})
+    choice = {"index": 0, "message": {"content": "upon"}, "finish_reason": "stop", "logprobs": {"content": likely}}
+    body = conforming({"choices": [choice]})
+    (written,) = rendering.whole(call, body, "alias", None)["choices"]
+    assert written["text"] == "upon"
+    for token in (written["logprobs"] or {}).get("tokens", ()):
+        assert isinstance(token, str)

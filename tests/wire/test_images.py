@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from accounting.pricing import PriceList, cost_usd
 from accounting.usage import Usage
+from routing.api.parts import Form
 from routing.catalog import Provider, Step
-from routing.endpoints.images.request import parse_generation
+from routing.endpoints.images.request import parse_edit, parse_generation
+from routing.exceptions import InvalidRequest
 from routing.serving.ceiling import Ceiling, Room
 from routing.upstreams import images, price_map
 from routing.upstreams.base import Deployment, FailureKind, File, Timeouts, UpstreamError
@@ -163,16 +165,17 @@ def test_a_provider_that_makes_no_pictures_is_not_asked() -> None:
 
 
 def dearest_bill(sent: dict[str, Any], model: str, written_tokens: int, seen: int) -> Usage:
-    """As OpenAI bills: what is not said may be of the dearest size and quality."""
+    """As OpenAI bills: what is not said may be of the dearest size and quality. It does not say that a prompt and what
+    is looked at are billed once for several pictures, and a stream has a count for each."""
     qualities = [TOKENS[sent["quality"]]] if sent.get("quality") in TOKENS else list(TOKENS.values())
     sizes = [sent["size"]] if sent.get("size") in TOKENS["low"] else list(TOKENS["low"])
     tokens = max(of[size] for of in qualities for size in sizes)
     tokens += (sent.get("partial_images") or 0) * TOKENS_A_PARTIAL + (350 if "mini" in model else 0)
-    pictures = (sent.get("n") or 1) * tokens
-    looked_at = seen * (65 + 129 * 8 + 6144)
+    count = sent.get("n") or 1
+    pictures, looked_at = count * tokens, count * seen * (65 + 129 * 8 + 6144)
     return Usage(
-        input_tokens=len(sent["prompt"].encode()) + 16 + looked_at,
-        output_tokens=pictures + (sent.get("n") or 1) * written_tokens,
+        input_tokens=count * (len(sent["prompt"].encode()) + 16) + looked_at,
+        output_tokens=pictures + count * written_tokens,
         quantities={"image_input": Decimal(looked_at), "image_output": Decimal(pictures)},
     )
 
@@ -216,3 +219,34 @@ def explore(examples: int) -> None:
 
 def test_nothing_that_is_asked_for_can_cost_more_than_was_held() -> None:
     explore(80)
+
+
+@pytest.mark.parametrize("image", ["a.png", ["a.png"], {"url": "a"}, 7])
+def test_a_picture_in_the_json_of_a_generation_is_sent_on_as_it_is(image: Any) -> None:
+    body = {"model": "alias", "prompt": "a cat", "image": image}
+    call = parse_generation(body)
+    with Simulator() as sim:
+        sim.behave("openai", forever=Behaviour(status=400, body={"error": {"message": "Unknown parameter: 'image'."}}))
+        request = call_to(sim, "openai", dict(call.body), model="gpt-image-1")
+        with pytest.raises(UpstreamError) as refused:
+            upstream_for("openai").draw(request)
+        (asked,) = sim.requests
+    assert refused.value.kind is FailureKind.BAD_REQUEST
+    assert asked.path.endswith("/images/generations")
+    assert (asked.body or {})["image"] == image
+
+
+@pytest.mark.parametrize("name", ["image", "mask"])
+def test_a_picture_that_is_sent_as_a_text_is_refused(name: str) -> None:
+    picture = File("a.png", "image/png", b"a")
+    fields = {"model": ("alias",), "prompt": ("a cat",), name: ("a text",)}
+    with pytest.raises(InvalidRequest, match="must be a file") as refused:
+        parse_edit(Form(fields, {"image": (picture,)}))
+    assert refused.value.param == name
+
+
+@pytest.mark.parametrize("model", ["dall-e-2", "dall-e-3"])
+def test_a_size_that_the_provider_would_choose_is_not_asked_of_a_model_with_a_price_a_size(model: str) -> None:
+    body = {"model": "alias", "prompt": "a cat", "size": "auto", "quality": "auto"}
+    sent = images.asked(body, step("openai", model).deployment).body
+    assert sent == {"model": model, "prompt": "a cat"}

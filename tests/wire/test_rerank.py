@@ -15,6 +15,7 @@ from accounting.usage import Usage
 from routing.catalog import Provider, Step
 from routing.endpoints.moderations.request import parse_moderations
 from routing.endpoints.rerank.request import parse_rerank
+from routing.serving.call import Unbounded
 from routing.serving.ceiling import Ceiling, Room
 from routing.upstreams import price_map, rerank
 from routing.upstreams.base import Deployment, FailureKind, Timeouts, UpstreamError
@@ -67,6 +68,20 @@ def test_each_provider_is_asked_in_its_own_format(
     assert ranked.usage == usage
     assert asked.body == {"model": model, "query": "the cat", "documents": ["a dog", "the cat"], **sent}
     assert asked.headers["authorization"].startswith("Bearer sk-")
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+@pytest.mark.parametrize("provider", ["cohere", "jina_ai", "hosted_vllm"])
+def test_an_answer_with_a_score_that_is_no_number_is_none(provider: str, score: float) -> None:
+    answer = {"id": "1", "results": [*RESULTS, {"index": 0, "relevance_score": score}], "usage": {"total_tokens": 9}}
+    with Simulator() as sim:
+        sim.behave("cohere", forever=Behaviour(body=answer))
+        sim.behave("openai", forever=Behaviour(body=answer))
+        request = call_to(sim, "openai", BODY, model="any")
+        deployment = replace(request.deployment, litellm_provider=provider)
+        with pytest.raises(UpstreamError) as refused:
+            upstream_for(provider).rerank(replace(request, deployment=deployment))
+    assert (refused.value.kind, refused.value.consumed) == (FailureKind.MALFORMED, True)
 
 
 @pytest.mark.parametrize("provider", ["anthropic", "bedrock", "gemini", "groq"])
@@ -142,3 +157,10 @@ def explore(examples: int) -> None:
 
 def test_nothing_that_is_ranked_can_cost_more_than_was_held() -> None:
     explore(80)
+
+
+def test_a_document_with_a_number_beyond_all_floats_is_counted_all_the_same() -> None:
+    call = parse_rerank({**BODY, "documents": [{"text": "a", "weight": float("inf")}]})
+    with pytest.raises(Unbounded, match="how much"):
+        call.ceiling(step("cohere", "rerank-v3.5"))
+    assert call.estimate({}, step("jina_ai", "jina-reranker-m0")).input_tokens > 0

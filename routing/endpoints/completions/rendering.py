@@ -103,8 +103,10 @@ class CompletionFrames:
 
 
 def _echoed(call: CompletionsCall, index: int) -> str:
-    """What stands before the text of a choice that a chat model has made."""
-    return call.texts[index // call.choices] if call.echo and call.texts is not None else ""
+    """What stands before the text of a choice that a chat model has made. A provider may number a choice as it
+    likes."""
+    texts, place = call.texts or (), index // call.choices
+    return texts[place] if call.echo and 0 <= place < len(texts) else ""
 
 
 def _reason(choice: Mapping[str, Any]) -> str | None:

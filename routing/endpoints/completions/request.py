@@ -78,7 +78,8 @@ class CompletionsCall:
     def _native_ceiling(self, step: Step) -> Quantities:
         tier, possible = tiers.asked(self.body, step.deployment)
         most = Quantities(
-            input_tokens=sum(map(_most_tokens, self.prompts)) + _most_tokens(self.body.get("suffix") or ""),
+            input_tokens=sum(map(_most_tokens, self.prompts))
+            + len(self.prompts) * _most_tokens(self.body.get("suffix") or ""),  # which is read with each
             output_cap_tokens=self.output_cap_tokens,
             answers=self.best_of * len(self.prompts),
             tier=tier,
@@ -121,10 +122,12 @@ class CompletionsCall:
             return upstream.complete(request)
         self._refuse_what_no_chat_can()
         first, *others = self.chats
+        ends_at = time.monotonic() + request.timeouts.total_s
         answer = first.answer_of(upstream, request)
         for place, chat in enumerate(others, start=1):
+            timeouts = request.timeouts.within(ends_at - time.monotonic())  # all of them are one attempt
             try:
-                more = chat.answer_of(upstream, replace(request, body=dict(chat.body)))
+                more = chat.answer_of(upstream, replace(request, body=dict(chat.body), timeouts=timeouts))
             except UpstreamError as error:
                 error.usage = _together(answer.usage, error.usage) or answer.usage
                 raise

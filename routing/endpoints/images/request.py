@@ -79,7 +79,8 @@ class ImagesCall:
             tokens = images.most_output_tokens(given, step.deployment)
             seen = sum(map(len, self.files.values()))
             most = Quantities(
-                input_tokens=_most_tokens(str(given["prompt"])) + seen * images.TOKENS_A_PICTURE_SEEN,
+                # Nobody says that all of it is read once for several pictures, and a stream has a count for each.
+                input_tokens=self.pictures * (_most_tokens(str(given["prompt"])) + seen * images.TOKENS_A_PICTURE_SEEN),
                 output_cap_tokens=tokens or 0,
                 capped_by=CappedBy.NOBODY,
                 answers=self.pictures,
@@ -148,6 +149,9 @@ def parse_edit(form: Form, alias_in_path: str | None = None, deadline: float | N
             body[name] = _value(name, values[-1])
     if metadata:
         body["metadata"] = metadata
+    for name in images.FILES:
+        if name in form.fields:
+            raise InvalidRequest(f"'{name}' must be a file, which has a name.", param=name)
     for name in form.files:
         if name not in images.FILES:
             raise InvalidRequest(

@@ -189,10 +189,13 @@ def _block(content: bytes, at: int, end: int, file: _File, steps: Steps) -> None
     which, at, _ = _vint(content, at, marked=False)
     time = int.from_bytes(content[at : at + 2], "big", signed=True)
     flags, at = content[at + 2], at + 3
+    steps.take(max(0, len(file.tracks) - 1))  # each of which is looked at
     file.last = [track for track in file.tracks if track.number == which and track.type == _SOUND]
     file.last_at = max(0, file.cluster + time)
     if not file.last:
         return
+    if len(file.last) > 1:
+        raise Unreadable("two tracks of it have one number")
     frames = _frames(content, at, end, flags >> 1 & 3)
     steps.take(len(frames) - 1)
     for track in file.last:

@@ -39,7 +39,8 @@ class _Film:
     fragment: _Track | None = None
     fragment_duration: int = 0
 
-    def track(self, number_: int) -> _Track:
+    def track(self, number_: int, steps: Steps) -> _Track:
+        steps.take(max(0, len(self.tracks) - 1))  # each of which may be looked at
         return next((track for track in self.tracks if track.id == number_), _Track())
 
 
@@ -109,12 +110,12 @@ def _mehd(content: bytes, body: int, film: _Film, steps: Steps) -> None:
 
 
 def _trex(content: bytes, body: int, film: _Film, steps: Steps) -> None:
-    film.track(number(content, body + 4, 4)).default_duration = number(content, body + 12, 4)
+    film.track(number(content, body + 4, 4), steps).default_duration = number(content, body + 12, 4)
 
 
 def _tfhd(content: bytes, body: int, film: _Film, steps: Steps) -> None:
     flags = number(content, body, 4)
-    film.fragment = film.track(number(content, body + 4, 4))
+    film.fragment = film.track(number(content, body + 4, 4), steps)
     at = body + 8 + (8 if flags & 1 else 0) + (4 if flags & 2 else 0)
     film.fragment_duration = number(content, at, 4) if flags & 8 else film.fragment.default_duration
 
@@ -174,6 +175,7 @@ def _stsd(content: bytes, body: int, track: _Track, steps: Steps) -> None:
     for _ in range(min(count, 100)):
         size, name = number(content, at, 4), content[at + 4 : at + 8]
         rate = number(content, at + 32, 4) >> 16
+        steps.take(size // 64)  # which are looked through
         entry = content[at : at + size]
         if name == b"mp4a":
             frame_s = _mp4a_frame_s(entry, rate)
