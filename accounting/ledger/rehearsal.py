@@ -1,8 +1,8 @@
 """What the ledger would say to a request, by the decision that it makes for true ones. Nothing of it stays.
 
 It reads without locks, on a connection of its caller's. A budget's window that no request has opened yet, or that lacks
-what was spent before its budget was made, is opened and filled as for a true request, but among copies (copy_periods.sql)
-that end with the transaction: a true request would wait for the window itself, and all others for that one.
+what was spent before its budget was made, is opened and filled as for a true request, but among copies that end with
+the transaction (copy_periods.sql): a true request would wait for the window itself, and all others for that one.
 """
 
 from __future__ import annotations

@@ -240,15 +240,16 @@ def test_whoever_does_not_see_that_an_entry_is_rolled_up_cannot_adjust_it(book: 
         rolled(roller)  # nothing is left of the stretch that was never rolled up
         hold = book.hold("0.5")
         book.post(hold, "0.25")
-        with pytest.raises(psycopg.errors.SerializationFailure), other.transaction():
-            other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            assert other.execute("SELECT count(*) FROM accounting_unrolledentry").fetchone() == (1,)
-            rolled(roller)
+        other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        assert other.execute("SELECT count(*) FROM accounting_unrolledentry").fetchone() == (1,)
+        rolled(roller)
+        with pytest.raises(psycopg.errors.SerializationFailure):
             other.execute(
                 "INSERT INTO accounting_adjustment (entry_id, amount_usd, reason, author, created_at)"
                 " VALUES (%s, 0.1, 'late', 'ann', now())",
                 [hold.entry_id],
             )
+        other.execute("ROLLBACK")
         assert other.execute("SELECT count(*) FROM accounting_adjustment").fetchone() == (0,)
         assert_exact(roller)
 

@@ -172,7 +172,9 @@ def test_definitions_are_what_the_migrations_made(from_empty: str) -> None:
 
 
 def test_each_file_that_defines_something_has_a_frozen_copy() -> None:
-    defining = {path.stem for path in SQL.glob("*.sql") if re.search(r"^(CREATE (?!TEMP)|DO )", path.read_text(), re.MULTILINE)}
+    defining = {
+        path.stem for path in SQL.glob("*.sql") if re.search(r"^(CREATE (?!TEMP)|DO )", path.read_text(), re.MULTILINE)
+    }
 
     assert defining == set(DEFINITIONS)
     assert [name for name in DEFINITIONS if not frozen_texts(name)] == []
