@@ -34,6 +34,7 @@ from routing.endpoints.conversations import affinity_of
 from routing.endpoints.spending import SpendingView
 from routing.exceptions import GatewayError, InvalidRequest
 from routing.serving.call import Call
+from routing.serving.callers import identify_in
 from routing.serving.plan import Plan, PlannedStep, plan
 from routing.upstreams.base import Json
 from routing.upstreams.kinds import PATHS, kind_of
@@ -52,9 +53,10 @@ class DryRunView(APIView):
         place = places.take(request._request, cast(Key, request.auth))
         try:
             catalog.fresh()  # no hold proves here that the configuration is current
-            key = cast(Key, request.auth)
+            secret = cast(Caller, request.user).secret
+            key = identify_in(catalog.current(), secret)
             asked, match = _addressed(request._request, endpoint) if endpoint else _read(request._request, key)
-            return JsonResponse(_answer(asked, match, cast(Caller, request.user).secret))
+            return JsonResponse(_answer(asked, match, secret))
         finally:
             place.free()
 
