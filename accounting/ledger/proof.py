@@ -142,12 +142,9 @@ def _weigh(proved: Known, first_id: int, last_id: int, open_ids: list[int]) -> N
 
 
 def _days() -> Iterator[tuple[datetime, datetime, str | None]]:
-    """The days of UTC that have sums; one that is long, a dimension at a time."""
+    """The days of UTC that have sums or should have; one that is long, a dimension at a time."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT date_trunc('day', bucket, 'UTC') AS day, sum(requests) FROM accounting_spendsum"
-            " WHERE dimension = 'time' GROUP BY 1 ORDER BY 1"
-        )
+        cursor.execute(sql.load("summed_days"))
         days = cursor.fetchall()
     for day, requests in days:
         for dimension in (None,) if requests <= SUMMED_ENTRIES else DIMENSIONS:

@@ -1,8 +1,8 @@
 """What the ledger would say to a request, by the decision that it makes for true ones. Nothing of it stays.
 
 It reads without locks, on a connection of its caller's. A budget's window that no request has opened yet, or that lacks
-what was spent before its budget was made, is opened and filled as for a true request, in a transaction that is then
-rolled back.
+what was spent before its budget was made, is opened and filled as for a true request, but among copies that end with
+the transaction (copy_periods.sql): a true request would wait for the window itself, and all others for that one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from django.db import Error, connection, transaction
 from django.db.backends.utils import CursorWrapper
@@ -22,6 +23,10 @@ from accounting.ledger.rows import balance_of
 from accounting.periods import window
 from accounting.rates import RateUse
 from accounting.refusals import LedgerUnavailable
+
+FILL_WITHIN_S: Final = 8  # a statement, as of the ledger's writer
+
+Values = Mapping[str, int | str | datetime | None]
 
 
 @dataclass(frozen=True)
@@ -62,36 +67,51 @@ def would_hold(request: HoldRequest) -> Hold:
 def _read(cursor: CursorWrapper, rules: Iterable[BudgetRule], key_id: int | None) -> Books:
     cursor.execute(sql.load("read_clock"))
     version, now = cursor.fetchone()
-    period_ids = {rule: _period_id(cursor, rule, now) for rule in rules}
+    windows = {rule: _window(rule, now) for rule in rules}
+    found = {rule: _find(cursor, values) for rule, values in windows.items()}
+    period_ids = {rule: period[0] for rule, period in found.items() if period is not None}
+    lacking = [rule for rule, period in found.items() if period is None or period[1]]
+    if lacking:
+        _copy(cursor, list(period_ids.values()), [period_ids[rule] for rule in lacking if rule in period_ids])
+        period_ids |= {rule: _fill(cursor, windows[rule]) for rule in lacking}
     cursor.execute(sql.load("read_periods"), {"period_ids": list(period_ids.values())})
     balances = {balance.period_id: balance for balance in map(balance_of, cursor.fetchall())}
     use = None if key_id is None else _use(cursor, key_id, now)
-    return Books(version, now, {rule: balances[period_id] for rule, period_id in period_ids.items()}, use)
+    return Books(version, now, {rule: balances[period_ids[rule]] for rule in windows}, use)
 
 
-def _period_id(cursor: CursorWrapper, rule: BudgetRule, now: datetime) -> int:
-    """Of the rule's window, which has no gap for the rest of this transaction."""
+def _window(rule: BudgetRule, now: datetime) -> Values:
     opened = window(rule.period, now, rule.time_zone)
-    values: dict[str, int | str | datetime | None] = {
+    return {
         "budget_id": rule.id,
         "period_start": opened.start,
         "period_end": opened.end,
         "period": rule.period.value,
         "time_zone": rule.time_zone,
     }
+
+
+def _find(cursor: CursorWrapper, values: Values) -> tuple[int, bool] | None:
+    """The id of the window's period and whether it has a gap."""
     cursor.execute(sql.load("find_period"), values)
-    found = cursor.fetchone()
-    if found is None:
-        cursor.execute(sql.load("open_period"), values)
-        opened_by_us = cursor.fetchone()
-        cursor.execute(sql.load("find_period"), values)  # whoever has opened it
-        period_id, has_gap = cursor.fetchone()
-        has_gap = has_gap or opened_by_us is not None
-    else:
-        period_id, has_gap = found
-    if has_gap:
-        cursor.execute(sql.load("backfill_period"), {**values, "period_id": period_id})
-    return int(period_id)
+    row: tuple[int, bool] | None = cursor.fetchone()
+    return row
+
+
+def _copy(cursor: CursorWrapper, period_ids: list[int], filled_ids: list[int]) -> None:
+    """From now on, this transaction's statements read and write copies."""
+    cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{FILL_WITHIN_S}s"])
+    cursor.execute(sql.load("copy_charges"), {"period_ids": filled_ids})
+    cursor.execute(sql.load("copy_periods"), {"period_ids": period_ids})
+    cursor.execute(sql.load("number_copied_periods"))
+
+
+def _fill(cursor: CursorWrapper, values: Values) -> int:
+    cursor.execute(sql.load("open_period"), values)
+    found = _find(cursor, values)
+    assert found is not None
+    cursor.execute(sql.load("backfill_period"), {**values, "period_id": found[0]})
+    return found[0]
 
 
 def _use(cursor: CursorWrapper, key_id: int, now: datetime) -> RateUse:

@@ -4,6 +4,24 @@ from django.db.models.functions import MD5
 
 from accounting.sql import load_frozen
 
+# Whoever has written an entry in a transaction that lasts (psql, a repricing, an anti-wraparound vacuum) is waited for, and meanwhile every
+# settlement waits behind us. So we stand in the queue for two seconds at most, then step out and let them by. That is longer
+# than it takes Postgres to send an ordinary vacuum away.
+LOCK = """
+    DO $$ BEGIN
+        PERFORM set_config('lock_timeout', '2s', true);
+        FOR attempt IN 1..60 LOOP
+            BEGIN
+                LOCK TABLE accounting_adjustment, accounting_ledgerentry IN SHARE ROW EXCLUSIVE MODE;
+                RETURN;
+            EXCEPTION WHEN lock_not_available THEN
+                PERFORM pg_sleep(2);
+            END;
+        END LOOP;
+        RAISE lock_not_available USING MESSAGE = 'another session has written the ledger in a transaction that it does not end',
+            HINT = 'Nothing was migrated. pg_stat_activity says who it is; end it, and start again.';
+    END $$;
+"""
 # Settlements wait for the triggers to be there, so each entry that is settled after this moment is noted by them.
 BEGIN = """
     INSERT INTO accounting_rollup (id, from_at, until_at)
@@ -78,7 +96,7 @@ class Migration(migrations.Migration):
             + load_frozen("0013_reader_role"),
         ),
         migrations.RunSQL(
-            load_frozen("0015_rollup") + BEGIN,
+            LOCK + load_frozen("0015_rollup") + BEGIN,
             "DROP FUNCTION IF EXISTS accounting_note_settled() CASCADE;"
             " DROP FUNCTION IF EXISTS accounting_note_adjusted() CASCADE",
         ),

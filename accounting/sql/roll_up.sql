@@ -22,6 +22,8 @@ WITH fresh AS MATERIALIZED (
 ), waiting AS (
     DELETE FROM accounting_unrolledentry WHERE entry_id = ANY(%(entry_ids)s)
 ), moved AS (
-    UPDATE accounting_rollup SET from_at = %(from_at)s WHERE from_at < %(from_at)s
+    -- Also where it stays: a transaction whose snapshot is older is then refused to adjust (rollup.sql's FOR SHARE), as it would not see
+    -- that its entry is in the sums by now.
+    UPDATE accounting_rollup SET from_at = greatest(from_at, %(from_at)s)
 )
 INSERT INTO accounting_unrolledentry (entry_id, stays) SELECT unnest(%(staying_ids)s::uuid[]), true

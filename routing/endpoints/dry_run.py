@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any, Final, cast
 
@@ -33,6 +34,7 @@ from routing.endpoints.conversations import affinity_of
 from routing.endpoints.spending import SpendingView
 from routing.exceptions import GatewayError, InvalidRequest
 from routing.serving.call import Call
+from routing.serving.callers import identify_in
 from routing.serving.plan import Plan, PlannedStep, plan
 from routing.upstreams.base import Json
 from routing.upstreams.kinds import PATHS, kind_of
@@ -51,8 +53,10 @@ class DryRunView(APIView):
         place = places.take(request._request, cast(Key, request.auth))
         try:
             catalog.fresh()  # no hold proves here that the configuration is current
-            asked, match = _addressed(request._request, endpoint) if endpoint else _read(request._request)
-            return JsonResponse(_answer(asked, match, cast(Caller, request.user).secret))
+            secret = cast(Caller, request.user).secret
+            key = identify_in(catalog.current(), secret)
+            asked, match = _addressed(request._request, endpoint) if endpoint else _read(request._request, key)
+            return JsonResponse(_answer(asked, match, secret))
         finally:
             place.free()
 
@@ -173,14 +177,14 @@ def _addressed(request: HttpRequest, endpoint: str) -> tuple[HttpRequest, Resolv
     return request, _match(request.path_info)
 
 
-def _read(request: HttpRequest) -> tuple[HttpRequest, ResolverMatch]:
+def _read(request: HttpRequest, key: Key) -> tuple[HttpRequest, ResolverMatch]:
     """``{"endpoint": …, "body": {…}}``, or the body alone, whose form says which endpoint it is for."""
     raw = read_body(request, settings.GATEWAY_MAX_BODY_BYTES)
     said = parse_json(raw)
     if not isinstance(said, dict):
         raise InvalidRequest("The request body must be a JSON object.")
     if "endpoint" not in said:
-        return _with_body(request, _path_of(said, request), raw)
+        return _with_body(request, _path_of(said, request, key), raw)
     endpoint, body = said["endpoint"], said.get("body")
     if not isinstance(endpoint, str) or not endpoint:
         raise InvalidRequest(f"'endpoint' must be a path, such as '{CHAT}'.", param="endpoint")
@@ -209,13 +213,15 @@ def _match(path: str) -> ResolverMatch:
     return match
 
 
-def _path_of(body: Mapping[str, Any], request: HttpRequest) -> str:
+def _path_of(body: Mapping[str, Any], request: HttpRequest, key: Key) -> str:
     """By what the body has, and where that leaves a choice by what its model is for; else a chat."""
     if "messages" in body:
         is_anthropic = "system" in body or "HTTP_ANTHROPIC_VERSION" in request.META
         return "/v1/messages" if is_anthropic else CHAT
     name = body.get("model")
-    alias = catalog.current().alias(name) if isinstance(name, str) else None
+    alias = None
+    with suppress(GatewayError):  # what is not for this key is as if it were not there
+        alias = catalog.current().alias_for(key, name) if isinstance(name, str) else None
     models = [(step.deployment.litellm_provider, step.deployment.model) for step in (alias.own if alias else ())]
     kinds = [kind_of(*model) for model in models]
     own = next((PATHS[kind] for kind in kinds if kind is not None and kind in PATHS), ())

@@ -306,6 +306,16 @@ def test_a_body_alone_is_known_by_its_form(gateway: Gateway) -> None:
         assert post(gateway, "/v1/dry-run", body, headers=headers).json()["endpoint"] == endpoint
 
 
+def test_a_body_alone_tells_nothing_of_a_model_that_is_not_for_the_key(gateway: Gateway) -> None:
+    vectors = gateway.route("openai", model="text-embedding-3-small").alias
+    key = gateway.key(allowed_aliases=["gpt-4o"])
+    told = [
+        post(gateway, "/v1/dry-run", {"model": name, "input": "Hi"}, key).json()["endpoint"]
+        for name in (vectors, unique("absent"))
+    ]
+    assert told == ["/v1/responses", "/v1/responses"]
+
+
 def test_the_endpoint_may_stand_in_the_path(gateway: Gateway) -> None:
     route = gateway.route("openai")
     body = {"model": route.alias, "messages": MESSAGES}

@@ -100,6 +100,17 @@ def test_a_sum_of_spend_that_is_off_is_found_and_made_anew(book: Book) -> None:
         assert off(proof.walk()) == []
 
 
+def test_sums_of_a_day_that_are_all_lost_are_missed(book: Book) -> None:
+    book.budget("10")
+    settled(book)
+    with session() as roller:
+        rolled(roller)
+    with tampering():
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM accounting_spendsum")
+        assert set(off(proof.walk())) == {("it is not what its entries cost", Decimal("0.25"), Decimal(0))}
+
+
 def test_nothing_is_taken_for_proved_while_something_is_off(book: Book) -> None:
     book.budget("10")
     settled(book)

@@ -6,10 +6,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 
 from accounting import ledger
+from accounting.ledger import rehearsal
 from accounting.ledger.records import Hold, HoldRequest
-from accounting.models import ApiKey
+from accounting.models import ApiKey, Budget
 from accounting.rates import RateLimits
 from accounting.refusals import ConfigurationChanged, Refusal
 from tests.ledger.conftest import Book
@@ -92,3 +94,28 @@ def test_an_outdated_configuration_is_refused_by_both(book: Book) -> None:
     book.budget("1")
     version = book.request("0").configuration_version - 1
     assert assert_same(book, "0.1", configuration_version=version)[0] is ConfigurationChanged
+
+
+@pytest.mark.parametrize("is_gap", [False, True], ids=["a window that nobody has opened", "a window with a gap"])
+def test_true_requests_do_not_wait_for_a_rehearsal_that_fills_a_window(book: Book, is_gap: bool) -> None:
+    """Anybody with a key may rehearse, and filling a window takes as long as its ledger is big."""
+    book.budget("10", name="first")
+    late = book.budget("9", name="late", period="month") if is_gap else None
+    running = book.hold("0.3")
+    if late is None:
+        book.budget("9", name="late", period="month")
+    else:
+        Budget.objects.filter(pk=late.pk).update(period="total")
+        Budget.objects.filter(pk=late.pk).update(period="month")
+    with transaction.atomic(), connection.cursor() as cursor:
+        rehearsed = rehearsal._read(cursor, book.request("0.1").budgets, None)
+        book.post(running, "0.2")  # raises when it waits
+        book.hold("0.1")
+        transaction.set_rollback(True)
+    assert {balance.budget: balance.held_usd for balance in rehearsed.balances.values()} == {
+        "first": Decimal("0.3"),
+        "late": Decimal("0.3"),
+    }
+    assert book.rows("SELECT DISTINCT posted_usd, held_usd FROM accounting_budgetperiod") == [
+        (Decimal("0.2"), Decimal("0.1"))
+    ]

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from django.db import connection
 
@@ -230,6 +231,27 @@ def test_an_adjustment_takes_its_entry_out_of_the_sums_until_it_is_rolled_up_aga
         rolled(roller)
         assert_exact(roller)
     assert list(SpendSum.objects.filter(dimension="key").values_list("requests", "cost_usd")) == [(1, Decimal("0.75"))]
+
+
+def test_whoever_does_not_see_that_an_entry_is_rolled_up_cannot_adjust_it(book: Book) -> None:
+    """With a snapshot of before, its adjustment would be in no sum."""
+    book.budget("10")
+    with session() as roller, session() as other:
+        rolled(roller)  # nothing is left of the stretch that was never rolled up
+        hold = book.hold("0.5")
+        book.post(hold, "0.25")
+        other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        assert other.execute("SELECT count(*) FROM accounting_unrolledentry").fetchone() == (1,)
+        rolled(roller)
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            other.execute(
+                "INSERT INTO accounting_adjustment (entry_id, amount_usd, reason, author, created_at)"
+                " VALUES (%s, 0.1, 'late', 'ann', now())",
+                [hold.entry_id],
+            )
+        other.execute("ROLLBACK")
+        assert other.execute("SELECT count(*) FROM accounting_adjustment").fetchone() == (0,)
+        assert_exact(roller)
 
 
 def test_the_next_process_rolls_up_when_the_one_that_did_has_ended(book: Book) -> None:
