@@ -51,6 +51,11 @@ class Launcher:
         elif not again and not self.forking:
             raise KeyboardInterrupt
 
+    def _on_unraisable(self, dropped: sys.UnraisableHookArgs) -> None:
+        """Says nothing of the signal's own exception, which ``_end_if_asked`` raises again."""
+        if not (self.stopping and isinstance(dropped.exc_value, KeyboardInterrupt)):
+            sys.__unraisablehook__(dropped)
+
     def _end_if_asked(self) -> None:
         """Python drops what a signal raises inside a destructor or a callback, but not what the signal has noted."""
         if self.stopping:
@@ -59,6 +64,7 @@ class Launcher:
     def run(self) -> int:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self.on_signal)
+        sys.unraisablehook = self._on_unraisable
         try:
             if self.postgres:
                 self.postgres.start()

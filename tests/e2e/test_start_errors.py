@@ -149,6 +149,29 @@ def test_sigterm_at_any_instant_of_a_start_ends_all_of_it(made: Path) -> None:
         assert (left, code in (0, -signal.SIGTERM)) == ([], True), after_s
 
 
+def test_a_signal_that_arrives_in_a_destructor_ends_the_start_without_a_word() -> None:
+    """Python drops what is raised there and prints its traceback, so the launcher notes the signal and looks later."""
+    script = """
+import os, signal, sys, weakref
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
+from gateway_project.run import Launcher
+
+class State: ...
+
+class Starting(Launcher):
+    def _prepare(self):
+        state = State()
+        weakref.finalize(state, signal.raise_signal, signal.SIGTERM)
+        del state
+        print("prepared")
+        return ""
+
+sys.exit(Starting().run())
+"""
+    done = start("-c", script, given={"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "prepared\n", "")
+
+
 @pytest.mark.timeout(300)
 def test_sigterm_at_any_instant_of_a_first_start_ends_all_of_it(made_in_s: float, tmp_path: Path) -> None:
     """With nothing there yet: initdb, the migrations, the first defaults, the first worker."""
