@@ -102,7 +102,7 @@ def paced_streams(seconds: float, ladder: tuple[int, ...]) -> Callable[[Peer], f
         carried = 0
         for streams in ladder:
             request = chat(peers.PACED, peer.headers, streamed=True)
-            if load.event_delay_p99_ms(peer.port, request, streams=streams, seconds=seconds) >= LATE_MS:
+            if load.streamed(peer.port, request, streams=streams, seconds=seconds).delay_p99_ms >= LATE_MS:
                 break
             carried = streams
         return float(carried)
