@@ -18,6 +18,7 @@ class Load:
     failed: int
     seconds: float
     p50_ms: float
+    p99_ms: float
 
     @property
     def per_second(self) -> float:
@@ -64,7 +65,10 @@ async def _run(port: int, data: bytes, clients: int, seconds: float) -> Load:
 
     began = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))
-    return Load(len(durations), failed, time.perf_counter() - began, statistics.median(durations) * 1000)
+    took_s, durations_ms = time.perf_counter() - began, sorted(duration * 1000 for duration in durations)
+    return Load(
+        len(durations), failed, took_s, statistics.median(durations_ms), durations_ms[int(len(durations) * 0.99)]
+    )
 
 
 def times(port: int, data: bytes, *, clients: int, requests: int) -> None:
