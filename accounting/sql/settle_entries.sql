@@ -16,5 +16,5 @@ FROM json_to_recordset(%(rows)s::json) AS r(
     cache_write_tokens bigint, cache_write_1h_tokens bigint, audio_input_tokens bigint, output_tokens bigint,
     reasoning_tokens bigint, audio_output_tokens bigint, usage_source text, quantities jsonb, tier text, cost_usd numeric,
     price jsonb, first_token_ms integer, duration_ms integer)
-WHERE e.id = r.id AND e.state IN ('held', 'unknown')
+WHERE e.id = r.id AND e.id = ANY(%(entry_ids)s) AND e.state IN ('held', 'unknown')
 RETURNING e.id, e.overrun
