@@ -73,6 +73,8 @@ class Balance:
     period_id: int
     budget: str
     mode: str
+    scope: str
+    scope_value: str
     limit_usd: Decimal
     posted_usd: Decimal
     held_usd: Decimal

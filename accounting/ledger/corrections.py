@@ -15,8 +15,8 @@ from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 from accounting import sql
-from accounting.budgets import counts_step
-from accounting.ledger.rows import EntryCharge, LockedEntry
+from accounting.budgets import Balance, counts_step
+from accounting.ledger.rows import EntryCharge, LockedEntry, balance_of, movement_row
 from accounting.models import Adjustment, EntryState
 from accounting.money import dollars
 
@@ -50,24 +50,22 @@ def resolve(entry_id: UUID, *, cost_usd: Decimal, author: str, reason: str) -> N
     if cost_usd < 0:
         raise ValueError("a cost is not negative")
     with transaction.atomic(), connection.cursor() as cursor:
-        entry, charges = _locked(cursor, entry_id)
+        entry, charges, balances = _locked(cursor, entry_id)
         if entry is None or entry.state != EntryState.UNKNOWN:
             raise NotCorrectable("The entry is not unknown; a settled entry is corrected with an adjustment.")
-        rows = [
-            {
-                "entry_id": str(entry_id),
-                "period_id": charge.period_id,
-                # A step's budget is charged when the entry was for that step, as far as is known.
-                "posted_usd": str(
-                    cost_usd
-                    if counts_step(charge.scope, charge.scope_value, alias=entry.alias, provider=entry.provider)
-                    else 0
-                ),
-            }
-            for charge in charges
-        ]
-        if rows:
-            cursor.execute(sql.load("settle_charges"), {"rows": json.dumps(rows)})
+        settled, movements = [], []
+        for charge in charges:
+            balance = balances[charge.period_id]
+            # A step's budget is charged when the entry was for that step, as far as is known.
+            is_its = counts_step(balance.scope, balance.scope_value, alias=entry.alias, provider=entry.provider)
+            posted_usd = cost_usd if is_its else Decimal(0)
+            settled.append({"id": charge.id, "posted_usd": str(posted_usd)})
+            after = balance.moved(held_usd=-charge.held_usd, posted_usd=posted_usd - charge.posted_usd)
+            movements.append(movement_row(balance, after))
+        if charges:
+            charge_ids = [charge.id for charge in charges]
+            cursor.execute(sql.load("settle_charges"), {"rows": json.dumps(settled), "charge_ids": charge_ids})
+            cursor.execute(sql.load("move_balances"), {"rows": json.dumps(movements), "period_ids": list(balances)})
         cursor.execute(
             sql.load("resolve_entry"),
             {
@@ -101,7 +99,7 @@ def adjust(
     if not amount_usd:
         raise ValueError("an adjustment of nothing changes nothing")
     with transaction.atomic(), connection.cursor() as cursor:
-        entry, _ = _locked(cursor, entry_id)
+        entry, _, _ = _locked(cursor, entry_id)
         if entry is None or entry.state not in (EntryState.POSTED, EntryState.VOIDED):
             raise NotCorrectable("Only settled entries are adjusted; an unknown one is resolved first.")
         # The token first: a form that is sent again sees another total, because of itself.
@@ -170,12 +168,13 @@ def _require(author: str, reason: str) -> None:
         raise ValueError("a correction needs an author and a reason")
 
 
-def _locked(cursor: CursorWrapper, entry_id: UUID) -> tuple[LockedEntry | None, list[EntryCharge]]:
-    """The entry and its charges, with the entry and their periods locked."""
+def _locked(cursor: CursorWrapper, entry_id: UUID) -> tuple[LockedEntry | None, list[EntryCharge], dict[int, Balance]]:
+    """The entry, its charges and the balances of their periods, with the entry and the periods locked."""
     cursor.execute(sql.load("share_ledger"))
     cursor.execute(sql.load("lock_entries"), {"entry_ids": [entry_id]})
     entry = cursor.fetchone()
     cursor.execute(sql.load("entry_charges"), {"entry_ids": [entry_id]})
     charges = [EntryCharge(*row) for row in cursor.fetchall()]
     cursor.execute(sql.load("lock_periods"), {"period_ids": sorted({charge.period_id for charge in charges})})
-    return None if entry is None else LockedEntry(*entry), charges
+    balances = {balance.period_id: balance for balance in map(balance_of, cursor.fetchall())}
+    return None if entry is None else LockedEntry(*entry), charges, balances

@@ -31,18 +31,26 @@ class LockedEntry(NamedTuple):
 class EntryCharge(NamedTuple):
     """A row of entry_charges.sql: what an entry weighs in one budget period."""
 
+    id: int
     entry_id: UUID
     period_id: int
     held_usd: Decimal
     posted_usd: Decimal
-    scope: str
-    scope_value: str
 
 
 def balance_of(row: Sequence[Any]) -> Balance:
     """A row of lock_periods.sql."""
-    period_id, posted_usd, held_usd, limit_usd, mode, name, period_end, _has_gap, told_limit_usd = row
-    return Balance(period_id, name, mode, limit_usd, posted_usd, held_usd, period_end, told_limit_usd)
+    period_id, posted_usd, held_usd, limit_usd, mode, name, period_end, _has_gap, told_usd, scope, scope_value = row
+    return Balance(period_id, name, mode, scope, scope_value, limit_usd, posted_usd, held_usd, period_end, told_usd)
+
+
+def movement_row(before: Balance, after: Balance) -> JsonRow:
+    """For move_balances.sql."""
+    return {
+        "id": after.period_id,
+        "held_usd": str(after.held_usd - before.held_usd),
+        "posted_usd": str(after.posted_usd - before.posted_usd),
+    }
 
 
 def entry_row(request: HoldRequest, writer_id: int) -> JsonRow:

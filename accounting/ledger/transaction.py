@@ -9,7 +9,7 @@ Operations learn of their outcomes only after the commit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -35,6 +35,7 @@ from accounting.ledger.rows import (
     attempt_rows,
     balance_of,
     entry_row,
+    movement_row,
     settlement_row,
     withdrawal_row,
 )
@@ -92,13 +93,14 @@ class _Transaction:
         self.writer_id = writer_id
         self.entries: dict[UUID, LockedEntry] = {}
         self.charges: dict[UUID, list[EntryCharge]] = {}
-        self.balances: dict[int, Balance] = {}
+        self.balances: dict[int, Balance] = {}  # as the operations decided so far leave them
+        self.locked_balances: dict[int, Balance] = {}  # as they were read
         self.gaps: set[int] = set()  # the periods among them that lack something
         self.new_entries: list[JsonRow] = []
         self.new_charges: list[JsonRow] = []
         self.top_ups: list[JsonRow] = []
         self.settled_entries: list[JsonRow] = []
-        self.settled_charges: list[JsonRow] = []
+        self.settled_charges: dict[int, JsonRow] = {}
         self.attempts: list[JsonRow] = []
         self.told: list[JsonRow] = []  # limits that are reached and that nobody was told of
         self.rates: dict[int, RateUse] = {}
@@ -130,7 +132,7 @@ class _Transaction:
         if entry_ids:
             statements.append(("lock_entries", {"entry_ids": entry_ids}))
             if others:
-                statements.append(("charge_other_steps", {"rows": json_text.dumps(others)}))
+                statements.append(("charge_other_steps", {"rows": json_text.dumps(others), "entry_ids": entry_ids}))
             statements.append(("entry_charges", {"entry_ids": entry_ids}))
         if expected:
             statements.append(("lock_periods", {"period_ids": expected}))
@@ -196,7 +198,7 @@ class _Transaction:
             balance = balance_of(row)
             if row[7]:  # has_gap
                 self.gaps.add(balance.period_id)
-            self.balances[balance.period_id] = balance
+            self.balances[balance.period_id] = self.locked_balances[balance.period_id] = balance
 
     def _lock_rates(self) -> None:
         limited: set[int] = set()
@@ -227,13 +229,11 @@ class _Transaction:
             self.decisions.append(Decision(operation, False))
             return
         for charge in self.charges.get(entry.id, ()):
+            balance = self.balances[charge.period_id]
             cost_usd = Decimal(0)
             if isinstance(payload, Settlement):
-                cost_usd = payload.posted_usd(charge.scope, charge.scope_value)
-            self.settled_charges.append(
-                {"entry_id": str(entry.id), "period_id": charge.period_id, "posted_usd": str(cost_usd)}
-            )
-            balance = self.balances[charge.period_id]
+                cost_usd = payload.posted_usd(balance.scope, balance.scope_value)
+            self.settled_charges[charge.id] = {"id": charge.id, "posted_usd": str(cost_usd)}
             self.balances[charge.period_id] = balance.moved(
                 held_usd=-charge.held_usd, posted_usd=cost_usd - charge.posted_usd
             )
@@ -294,7 +294,8 @@ class _Transaction:
         try:
             # Read from the books: a budget made while the request ran is not on its receipt.
             for charge in self.charges.get(hold.entry_id, ()):
-                balance, more_usd = self.balances[charge.period_id], _more_usd(request, charge)
+                balance = self.balances[charge.period_id]
+                more_usd = _more_usd(request, charge, balance)
                 more[charge.period_id] = held_amount(balance.mode, more_usd)
                 if more_usd:
                     refuse_without_room(balance, more[charge.period_id], topping_up=True)
@@ -322,28 +323,35 @@ class _Transaction:
             self.new_charges.append({"entry_id": str(entry_id), "period_id": period_id, "held_usd": str(held_usd)})
 
     def _write(self) -> None:
-        statements = (
-            ("settle_charges", self.settled_charges),
-            ("settle_entries", self.settled_entries),
-            ("insert_attempts", self.attempts),
-            ("insert_entries", self.new_entries),
-            ("top_up_entries", self.top_ups),
-            ("hold_charges", self.new_charges),
-            ("tell_limits", self.told),
-            ("count_rates", self.rate_changes),
+        moved = {
+            period_id: balance
+            for period_id, balance in self.balances.items()
+            if balance != self.locked_balances[period_id]
+        }
+        movements = [movement_row(self.locked_balances[period_id], balance) for period_id, balance in moved.items()]
+        statements: tuple[tuple[str, Collection[JsonRow], Mapping[str, object]], ...] = (
+            ("settle_charges", self.settled_charges.values(), {"charge_ids": list(self.settled_charges)}),
+            ("settle_entries", self.settled_entries, {"entry_ids": list(self.entries)}),
+            ("insert_attempts", self.attempts, {}),
+            ("insert_entries", self.new_entries, {}),
+            ("top_up_entries", self.top_ups, {"entry_ids": list(self.entries)}),
+            ("hold_charges", self.new_charges, {}),
+            ("move_balances", movements, {"period_ids": list(moved)}),
+            ("tell_limits", self.told, {}),
+            ("count_rates", self.rate_changes, {}),
         )
         written: list[pipeline.Statement] = [
-            (name, {"rows": json_text.dumps(rows)}) for name, rows in statements if rows
+            (name, {"rows": json_text.dumps(list(rows)), **keys}) for name, rows, keys in statements if rows
         ]
         pipeline.run(self.connection, written, commit=True)
 
 
-def _more_usd(request: TopUpRequest, charge: EntryCharge) -> Decimal:
+def _more_usd(request: TopUpRequest, charge: EntryCharge, balance: Balance) -> Decimal:
     """What the request is to hold beyond what it holds in this budget."""
-    if charge.scope not in STEP_SCOPES:
+    if balance.scope not in STEP_SCOPES:
         return request.more_usd
     alias, provider = request.alias or request.hold.alias, request.provider or request.hold.provider
-    if not counts_step(charge.scope, charge.scope_value, alias=alias, provider=provider):
+    if not counts_step(balance.scope, balance.scope_value, alias=alias, provider=provider):
         return Decimal(0)
     if request.step_usd is None:
         return request.more_usd

@@ -7,7 +7,7 @@
 INSERT INTO accounting_charge (entry_id, period_id, adjustment_id, held_usd, posted_usd)
 SELECT DISTINCT e.id, p.id, NULL::bigint, 0, 0
 FROM json_to_recordset(%(rows)s::json) AS r(entry_id uuid, alias text, provider text)
-JOIN accounting_ledgerentry e ON e.id = r.entry_id AND e.state IN ('held', 'unknown')
+JOIN accounting_ledgerentry e ON e.id = r.entry_id AND e.id = ANY(%(entry_ids)s) AND e.state IN ('held', 'unknown')
 JOIN accounting_budget b ON b.enabled AND (b.scope = 'provider' AND b.scope_value = r.provider
                                            OR b.scope = 'alias' AND accounting_is_of_alias(b.scope_value, r.alias))
 JOIN accounting_budgetperiod p ON p.budget_id = b.id

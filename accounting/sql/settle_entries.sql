@@ -1,6 +1,6 @@
 -- Purpose: post or void entries when their requests have ended.
 -- Locks:   the entries' rows; the caller holds the locks of their periods.
--- Rows:    one an entry settled now: id, overrun. An entry that was settled before is neither changed nor returned.
+-- Rows:    none. An entry that was settled before is not changed.
 UPDATE accounting_ledgerentry e SET
     state = r.state, settled_at = clock_timestamp(), served_alias = r.served_alias, step_alias = r.step_alias, provider = r.provider, model = r.model,
     attempt_count = r.attempt_count, fallback = r.fallback, http_status = r.http_status, error_code = r.error_code,
@@ -16,5 +16,4 @@ FROM json_to_recordset(%(rows)s::json) AS r(
     cache_write_tokens bigint, cache_write_1h_tokens bigint, audio_input_tokens bigint, output_tokens bigint,
     reasoning_tokens bigint, audio_output_tokens bigint, usage_source text, quantities jsonb, tier text, cost_usd numeric,
     price jsonb, first_token_ms integer, duration_ms integer)
-WHERE e.id = r.id AND e.state IN ('held', 'unknown')
-RETURNING e.id, e.overrun
+WHERE e.id = r.id AND e.id = ANY(%(entry_ids)s) AND e.state IN ('held', 'unknown')

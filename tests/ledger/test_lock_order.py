@@ -93,6 +93,7 @@ def test_a_transaction_that_settles_tops_up_and_holds_locks_entries_then_periods
         "insert_entries",
         "top_up_entries",
         "hold_charges",
+        "move_balances",
         "count_rates",
         "COMMIT",
     ]

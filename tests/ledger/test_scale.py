@@ -16,6 +16,8 @@ from accounting import sql
 from accounting.budgets import load_rules
 from accounting.ledger import rollup, rows
 from accounting.ledger.records import Hold, HoldRequest
+from accounting.postgres import pipeline
+from accounting.postgres.session import connect
 from tests.clocks import within
 from tests.ledger.conftest import Book
 from tests.ledger.history import fill
@@ -36,6 +38,16 @@ REPORTS: tuple[LiteralString, ...] = (
     "SELECT key, sum(cost_usd) FROM ledger WHERE created_at >= now() - interval '30 days' GROUP BY key",
 )
 BIG_TABLES = re.compile(r"Seq Scan on (accounting_(?:ledgerentry|attempt|charge))")
+#: What a ledger writer prepares, of what reads the large tables: the names of the files.
+WRITERS = (
+    *("lock_entries", "charge_other_steps", "entry_charges", "running_requests"),
+    *("settle_charges", "settle_entries", "insert_attempts", "insert_entries", "top_up_entries", "hold_charges"),
+)
+#: A scan of a large table without a condition on its index. Partial indexes have running and unknown requests alone.
+WHOLE_INDEX = re.compile(
+    r"Scan (?!using entry_held|using entry_unknown)[^\n]*on accounting_(?:ledgerentry|attempt|charge)\b[^\n]*\n"
+    r"(?! *(?:Index|Recheck) Cond)"
+)
 
 
 def request_ms(book: Book, requests: int) -> float:
@@ -64,7 +76,7 @@ def hot_statements(book: Book) -> dict[str, dict[str, Any]]:
     entry_ids = [hold.entry_id for hold in holds]
     settlements = [book.settlement(hold, book.attempt("0.01")) for hold in holds]
     period_ids = sorted({charge.period_id for hold in holds for charge in hold.charges})
-    charges = [{"entry_id": str(h.entry_id), "period_id": c.period_id} for h in holds for c in h.charges]
+    charge_ids = [row[0] for row in book.rows("SELECT id FROM accounting_charge WHERE entry_id = ANY(%s)", entry_ids)]
     new: list[HoldRequest] = [book.request("0.05") for _ in range(20)]
     entries = [rows.entry_row(request, 1) for request in new]
     return {
@@ -72,8 +84,11 @@ def hot_statements(book: Book) -> dict[str, dict[str, Any]]:
         "lock_entries": {"entry_ids": entry_ids},
         "entry_charges": {"entry_ids": entry_ids},
         "lock_periods": {"period_ids": period_ids},
-        "settle_charges": {"rows": json.dumps([{**charge, "posted_usd": "0.01"} for charge in charges])},
-        "settle_entries": {"rows": json.dumps([rows.settlement_row(s) for s in settlements])},
+        "settle_charges": {
+            "rows": json.dumps([{"id": charge_id, "posted_usd": "0.01"} for charge_id in charge_ids]),
+            "charge_ids": charge_ids,
+        },
+        "settle_entries": {"rows": json.dumps([rows.settlement_row(s) for s in settlements]), "entry_ids": entry_ids},
         "insert_attempts": {"rows": json.dumps([row for s in settlements for row in rows.attempt_rows(s)])},
         "insert_entries": {"rows": json.dumps(entries)},
         "hold_charges": {
@@ -81,7 +96,14 @@ def hot_statements(book: Book) -> dict[str, dict[str, Any]]:
                 [{"entry_id": e["id"], "period_id": p, "held_usd": "0.05"} for e in entries for p in period_ids]
             )
         },
-        "top_up_entries": {"rows": json.dumps([{"id": str(h.entry_id), "more_usd": "0.01"} for h in holds])},
+        "move_balances": {
+            "rows": json.dumps([{"id": p, "held_usd": "0.05", "posted_usd": "0.01"} for p in period_ids]),
+            "period_ids": period_ids,
+        },
+        "top_up_entries": {
+            "rows": json.dumps([{"id": str(h.entry_id), "more_usd": "0.01"} for h in holds]),
+            "entry_ids": entry_ids,
+        },
         "held_writers": {},
         "lock_held": {"writer_id": 1, "writer_dead": True},
         "expire_entries": {"entry_ids": entry_ids},
@@ -93,6 +115,33 @@ def explain(session: psycopg.Connection[Any], statement: str, values: dict[str, 
     with session.transaction(force_rollback=True):
         plan = session.execute("EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) " + statement, values)
         return "\n".join(row[0] for row in plan.fetchall())
+
+
+def plan_of_a_writer(session: psycopg.Connection[Any], name: str) -> str:
+    """The plan that a writer's session keeps of a statement, whatever its values are."""
+    text, parameters = pipeline._compiled(name)
+    session.execute(b"PREPARE planned AS " + text)
+    nothing = f"({', '.join('NULL' for _ in parameters)})" if parameters else ""
+    plan = session.execute(f"EXPLAIN (COSTS OFF) EXECUTE planned{nothing}".encode()).fetchall()
+    session.execute("DEALLOCATE planned")
+    return "\n".join(row[0] for row in plan)
+
+
+def test_a_writers_plans_find_entries_by_key_however_young_the_ledger_was_when_they_were_made(book: Book) -> None:
+    budget = book.budget("1000")
+    with session() as counting, connect("test of the plans", statement_timeout_s=5) as planning:
+        for made in ("none", "a few", "hundreds"):
+            if made == "a few":
+                for _ in range(3):
+                    book.post(book.hold("0.05"), "0.01")
+            elif made == "hundreds":
+                fill(counting, 300, budget.pk)
+            if made != "none":  # and Postgres has counted them: the next time is a hundred thousand entries later
+                counting.execute("ANALYZE accounting_ledgerentry, accounting_charge, accounting_attempt")
+                counting.commit()
+            for name in WRITERS:
+                plan = plan_of_a_writer(planning, name)
+                assert not WHOLE_INDEX.search(plan), f"{name} reads a whole index with {made} of them:\n{plan}"
 
 
 @pytest.fixture

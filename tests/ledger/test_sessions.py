@@ -78,6 +78,12 @@ def test_a_role_s_defaults_do_not_reach_our_sessions(whose: str) -> None:
 
 
 @pytest.mark.django_db
+def test_postgres_compiles_nothing_in_a_session_that_keeps_its_plans() -> None:
+    with closing(session.connect("test", statement_timeout_s=7)) as connection:
+        assert connection.execute("SHOW jit").fetchone() == ("off",)
+
+
+@pytest.mark.django_db
 def test_a_schema_is_the_whole_search_path() -> None:
     with closing(session.connect("test", statement_timeout_s=7)) as connection:
         session.prepare(connection, "Odd schema")
