@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
@@ -81,7 +81,16 @@ class Balance:
 
     def moved(self, *, held_usd: Decimal, posted_usd: Decimal) -> Balance:
         """The balance after a hold or a settlement of the same transaction."""
-        return replace(self, held_usd=self.held_usd + held_usd, posted_usd=self.posted_usd + posted_usd)
+        return Balance(
+            self.period_id,
+            self.budget,
+            self.mode,
+            self.limit_usd,
+            self.posted_usd + posted_usd,
+            self.held_usd + held_usd,
+            self.resets_at,
+            self.told_limit_usd,
+        )
 
 
 def held_amount(mode: str, hold_usd: Decimal | None) -> Decimal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-import uuid
+import secrets
 from typing import Any
 from urllib.parse import quote
 
@@ -49,7 +49,7 @@ def sane_request_id(offered: str | None) -> str:
     """The client's own request id when it is short and plain, else a new id."""
     if offered and re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", offered):
         return offered
-    return f"req-{uuid.uuid4().hex}"
+    return f"req-{secrets.token_hex(16)}"
 
 
 def headers_of(served: Served[Any]) -> dict[str, str]:

@@ -187,10 +187,9 @@ def _admit(
     passed: list[tuple[Step, UpstreamError]] = []
     ceilings: dict[Step, Ceiling] = {}
     for place, step in enumerate(steps):
-        asked = Asked(snapshot, call, key, request_id, steps[place:], ledger_hold=ledger_hold)
-        ceilings[step] = asked.ceiling
+        asked = Asked(snapshot, call, key, request_id, steps[place:], affinity=affinity, ledger_hold=ledger_hold)
         try:
-            admission = asked.hold(refused)
+            admission = asked.hold(refused, passed)
         except exceptions.BudgetRefused as error:
             first = first or error
             refused.append(error.refusal)
@@ -201,10 +200,10 @@ def _admit(
             kind = FailureKind.UNPRICED if isinstance(error, exceptions.ModelUnpriced) else FailureKind.UNBOUNDED
             passed.append((step, UpstreamError(kind, error.message)))
         else:
-            ceilings.update(admission.ceilings)
-            if step not in admission.ceilings:
-                del ceilings[step]
-            return replace(admission, passed_over=tuple(passed), ceilings=ceilings, affinity=affinity)
+            if ceilings:
+                admission.ceilings.update(ceilings)
+            return admission
+        ceilings[step] = asked.ceiling
     assert first is not None
     raise first
 
@@ -220,8 +219,10 @@ class Asked:
         request_id: str,
         steps: tuple[Step, ...],
         *,
+        affinity: Affinity | None = None,
         ledger_hold: LedgerHold,
     ) -> None:
+        self._affinity = affinity
         self._snapshot, self._call, self._key, self._request_id = snapshot, call, key, request_id
         self._steps, self._ledger_hold = steps, ledger_hold
         self._step = step = steps[0]
@@ -246,9 +247,11 @@ class Asked:
         narrowest = self._ceiling_within(left_usd).hold_usd
         return narrowest is None or narrowest <= left_usd
 
-    def hold(self, refused: Sequence[refusals.BudgetRefusal]) -> Admission:
+    def hold(
+        self, refused: Sequence[refusals.BudgetRefusal], passed: Sequence[tuple[Step, UpstreamError]] = ()
+    ) -> Admission:
         """Raises a GatewayError, or refusals.ConfigurationChanged, and then nothing is held. ``refused`` says which
-        budgets had no room for the steps before."""
+        budgets had no room for the steps before, which are ``passed``."""
         again = self._refused_again_by(refused)
         if again is not None:
             raise exceptions.BudgetRefused(again)
@@ -286,7 +289,9 @@ class Asked:
             self._steps,
             hold,
             hold.created_at,
-            left_usd=left_usd,
+            tuple(passed),
+            left_usd,
+            self._affinity,
         )
         # The database's clock decides which price is charged. By our clock another price may be in force.
         at_hold = self._snapshot.price(self._step.provider.name, self._step.deployment.model, hold.created_at)
