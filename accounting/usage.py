@@ -125,6 +125,23 @@ class Usage:
             },
         )
 
+    @property
+    def is_nothing(self) -> bool:
+        """Whether it is :data:`NO_USAGE`. Its source says that of nearly all others, without a look at each field."""
+        return self.source is UsageSource.NONE and self == NO_USAGE
+
+    @property
+    def is_of_two_kinds(self) -> bool:
+        """Whether there is nothing but plain input and output."""
+        return not (
+            self.cached_input_tokens
+            or self.cache_write_tokens
+            or self.audio_input_tokens
+            or self.reasoning_tokens
+            or self.audio_output_tokens
+            or self.quantities
+        )
+
     def of(self, meter: Meter) -> Decimal:
         """How much of a meter that has no field of its own, its qualifiers together."""
         if not self.quantities:

@@ -61,6 +61,7 @@ _HOP_BY_HOP: Final = frozenset(
 _CHUNKED: Final = "Transfer-Encoding: chunked\r\n"
 
 _keys: dict[str, str] = {}  # of the environment, by the name of the field
+_ordinary: set[str] = set()  # names of an answer's fields that mean nothing to the server
 _date: tuple[int, str] = (0, "")
 
 
@@ -196,13 +197,16 @@ class PlainAnswer:
         self._left = None
         lines = []
         for name, value in headers:
-            lower = name.lower()
-            if lower == "content-length":
-                if status[:3] == "204":
+            if name not in _ordinary:
+                lower = name.lower()
+                if lower == "content-length":
+                    if status[:3] == "204":
+                        continue
+                    self._left = int(value)
+                elif lower in _HOP_BY_HOP:
                     continue
-                self._left = int(value)
-            elif lower in _HOP_BY_HOP:
-                continue
+                elif len(_ordinary) < _MOST_NAMES:
+                    _ordinary.add(name)
             lines.append(f"{name}: {value}\r\n")
         self._is_chunked = self._left is None and not self._omits_body
         head = (

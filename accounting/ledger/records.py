@@ -139,7 +139,7 @@ class Settlement:
         total = Decimal(0)
         for attempt in self.attempts:
             if attempt.cost_usd is None:
-                if attempt.usage != NO_USAGE:
+                if not attempt.usage.is_nothing:
                     return None
                 continue
             total += attempt.cost_usd
@@ -147,13 +147,13 @@ class Settlement:
 
     @property
     def state(self) -> EntryState:
-        consumed = any(attempt.usage != NO_USAGE for attempt in self.attempts)
+        consumed = any(not attempt.usage.is_nothing for attempt in self.attempts)
         return EntryState.POSTED if consumed or self.served is not None else EntryState.VOIDED
 
     @property
     def usage(self) -> Usage:
         """The tokens of all attempts together, with the least certain of their sources."""
-        consumed = [attempt.usage for attempt in self.attempts if attempt.usage != NO_USAGE]
+        consumed = [attempt.usage for attempt in self.attempts if not attempt.usage.is_nothing]
         if not consumed:
             return NO_USAGE
         total = consumed[0]

@@ -6,10 +6,8 @@ whole body.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
-from collections.abc import Iterator
 from typing import Any, Protocol
 
 from django.conf import settings
@@ -42,8 +40,15 @@ def read_body(request: HttpRequest, most_bytes: int) -> bytes:
     RequestTimeout when the client is too slow, InvalidRequest when it stops in the middle.
     """
     refuse_announced(request, most_bytes)
-    with _patience(request.META.get("gunicorn.socket")):
+    client: socket.socket | None = request.META.get("gunicorn.socket")
+    if client is None:
         return _read(request, most_bytes)
+    before = client.gettimeout()
+    client.settimeout(_SILENCE_S)
+    try:
+        return _read(request, most_bytes)
+    finally:
+        client.settimeout(before)
 
 
 def read_json(request: HttpRequest) -> Any:
@@ -177,20 +182,6 @@ def _next(source: _Source, size: int) -> bytes:
         raise RequestTimeout("The request body took too long to come.") from None
     except Exception:  # noqa: BLE001  gunicorn has a class of its own for each way in which a chunk can be wrong
         raise InvalidRequest("The request body ended early, or its chunks are not HTTP's.") from None
-
-
-@contextlib.contextmanager
-def _patience(client: socket.socket | None) -> Iterator[None]:
-    """No wait for the client's next bytes is longer than ``_SILENCE_S``. None: the server does not give its socket."""
-    if client is None:
-        yield
-        return
-    before = client.gettimeout()
-    client.settimeout(_SILENCE_S)
-    try:
-        yield
-    finally:
-        client.settimeout(before)
 
 
 def _too_large(most_bytes: int) -> RequestTooLarge:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from django.http import HttpResponse
 
+from routing.api.headers import Headers
 from routing.api.places import Place
 
 LOOK_EVERY_S = 0.5
@@ -132,7 +133,8 @@ class WholeAnswer(HttpResponse):
         headers: Mapping[str, str],
         content_type: str = "application/json",
     ) -> None:
-        super().__init__(body, content_type=content_type, headers=headers)
+        super().__init__(body, content_type=content_type)
+        self.headers = Headers({"Content-Type": content_type, **headers})
         self._client = client
         client.expect_to_take(len(body))
 

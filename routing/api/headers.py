@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import re
 import secrets
+from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
 from django.http import HttpRequest
+from django.http.response import ResponseHeaders
 
 from accounting.rates import RateStatus
 from routing.exceptions import InvalidRequest
@@ -20,6 +23,23 @@ TIMEOUT_VARIABLE = "HTTP_X_GATEWAY_TIMEOUT"  # the same, as WSGI names it
 _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _UNSAID_CAPS = (CappedBy.CLIENT, CappedBy.NOBODY)  # that are the client's own, or that nobody has set
 MIN_TIMEOUT_S, MAX_TIMEOUT_S = 0.1, 3600.0  # the range of the providers' own limits
+
+
+class Headers(ResponseHeaders):
+    """The headers of an answer. Their names and values are nearly always printable ASCII, which is seen at once. Django
+    encodes and searches each of them, and looks each up again to list them."""
+
+    def __setitem__(self, key: str, value: object) -> None:
+        if type(value) is str and (both := key + value).isascii() and both.isprintable():
+            self._store[key.lower()] = (key, value)
+        else:
+            super().__setitem__(key, value)  # type: ignore[assignment]  # Django takes what `str` makes of it
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and key.lower() in self._store
+
+    def items(self) -> Collection[tuple[str, str]]:  # type: ignore[override]  # it is only walked through
+        return self._store.values()
 
 
 def parse_timeout_s(header: str | None) -> float | None:
@@ -78,6 +98,7 @@ def headers_so_far(alias: str, attempts: int, rate: RateStatus | None) -> dict[s
     }
 
 
+@lru_cache(maxsize=4096)
 def in_ascii(name: str) -> str:
     """A header's value for any name: other letters, and ``%`` itself, are percent-encoded as in RFC 8187's UTF-8."""
     return quote(name, safe=_PLAIN)

@@ -208,9 +208,9 @@ def _set_cap(body: Json, row: ProviderFacts, refused: Collection[str]) -> None:
 def _refused_by_model(row: ProviderFacts, model: str, body: Mapping[str, Any]) -> frozenset[str]:
     """The parameters that this model refuses, though other models of its provider take them."""
     refused: frozenset[str] = frozenset()
-    if any(body.get(name) is not None for name in row.thinkers_refuse) and _thinks(row.name, model):
+    if not row.thinkers_refuse.isdisjoint(body) and _thinks(row.name, model):
         refused = row.thinkers_refuse
-    if row.by_model and any(body.get(name) is not None for name in _PROBES):
+    if row.by_model and not _PROBES.keys().isdisjoint(body):
         effort = body.get("reasoning_effort")
         known = effort if isinstance(effort, str) and effort in _EFFORTS else None
         refused |= _refused_by_litellm(row.name, model, known)

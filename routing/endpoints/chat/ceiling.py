@@ -56,6 +56,7 @@ _WRITE_OUT_REFERENCES: Final = frozenset({"bedrock", "bedrock_converse", "gemini
 #: Where Google keeps files that were uploaded before.
 _GEMINI_FILES: Final = "https://generativelanguage.googleapis.com/"
 
+_COUNTED: Final = (str, list, dict)  # what can be long; a union of them would be made anew for each field
 #: Fields that no model reads, or that are counted apart from the rest.
 _APART: Final = frozenset(
     {
@@ -122,7 +123,7 @@ def input_ceiling(body: Mapping[str, Any]) -> InputCeiling:
     Takes any JSON: what has not the shape of a chat request counts as the text that it is.
     """
     count = _Count()
-    rest = {name: value for name, value in body.items() if name not in _APART and isinstance(value, str | list | dict)}
+    rest = {name: value for name, value in body.items() if name not in _APART and isinstance(value, _COUNTED)}
     if rest:
         text = json_text.dumps(rest)
         count.tokens += len(text)
