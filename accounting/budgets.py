@@ -43,6 +43,9 @@ class BudgetRule:
     time_zone: str
     limit_usd: Decimal
 
+    def __hash__(self) -> int:
+        return self.id  # a hash of all fields, several times a request, would take longer
+
     @property
     def is_of_steps(self) -> bool:
         return self.scope in STEP_SCOPES

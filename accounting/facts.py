@@ -17,11 +17,12 @@ the rooms that call it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 from accounting.money import plain_usd
 
@@ -314,4 +315,13 @@ def sign_ins_refused(fact: SignInsRefused) -> None:
 
 def _fields(fact: object) -> dict[str, Any]:
     """A fact's fields as the log writes them: amounts without exponent and without trailing zeros."""
-    return {name: plain_usd(value) if isinstance(value, Decimal) else value for name, value in vars(fact).items()}
+    fields, shape = dict(vars(fact)), cast(Hashable, type(fact))
+    for name in _amounts(shape):
+        if fields[name] is not None:
+            fields[name] = plain_usd(fields[name])
+    return fields
+
+
+@cache
+def _amounts(shape: Hashable) -> tuple[str, ...]:
+    return tuple(name for name in vars(shape)["__dataclass_fields__"] if name.endswith("_usd"))

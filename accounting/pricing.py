@@ -306,7 +306,7 @@ def _dearest(rates: Mapping[Meter, Decimal], meters: Iterable[Meter]) -> Decimal
 def _tokens(usage: Usage) -> tuple[tuple[Meter, Decimal | int], ...]:
     """The usage's tokens as classes that do not overlap."""
     if usage.is_of_two_kinds:  # as most are
-        return ((Meter.INPUT, max(_NOTHING, usage.input_tokens)), (Meter.OUTPUT, max(_NOTHING, usage.output_tokens)))
+        return (Meter.INPUT, max(0, usage.input_tokens)), (Meter.OUTPUT, max(0, usage.output_tokens))
     cached_audio, cached_image = usage.of(Meter.CACHED_AUDIO_INPUT), usage.of(Meter.CACHED_IMAGE_INPUT)
     image_input, image_output = usage.of(Meter.IMAGE_INPUT), usage.of(Meter.IMAGE_OUTPUT)
     write_1h = min(usage.cache_write_1h_tokens, usage.cache_write_tokens)

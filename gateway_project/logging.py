@@ -18,7 +18,9 @@ from typing import Any, TextIO
 # some formatter has added.
 _STANDARD = frozenset(vars(logging.makeLogRecord({})))
 # Django's own extras are among them. Their text is useless, or shows the request's headers.
-_DROPPED = _STANDARD | {"message", "asctime", "request", "server_time"}
+_DROPPED = _STANDARD | {"message", "asctime", "request", "server_time", "ts", "level", "logger", "event"}
+# No line says which thread or process wrote it, so no record need know.
+logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 # Decimals, UUIDs and times become text, so a cost keeps every digit.
 _encoder = json.JSONEncoder(default=str, ensure_ascii=False)
 
@@ -31,9 +33,10 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "event": record.getMessage(),
         }
-        for name, value in islice(vars(record).items(), len(_STANDARD), None):
-            if name not in _DROPPED and name not in line:
-                line[name] = value
+        extra = dict(islice(vars(record).items(), len(_STANDARD), None))
+        if not _DROPPED.isdisjoint(extra):
+            extra = {name: value for name, value in extra.items() if name not in _DROPPED}
+        line |= extra
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return _encoder.encode(line)

@@ -83,7 +83,7 @@ def settlement_row(settlement: Settlement) -> JsonRow:
         "error_code": storable(settlement.error_code, 64),
         "provider_request_id": storable((served.provider_request_id if served else None) or "", 200),
         **_usage_columns(settlement.usage),
-        "tier": (served.tier if served else Tier.STANDARD).value,
+        "tier": served.tier if served else Tier.STANDARD,
         "cost_usd": _text(settlement.cost_usd),
         "price": served.price.as_json(served.tier) if served and served.price else None,
         "first_token_ms": settlement.first_token_ms,
@@ -133,7 +133,7 @@ def attempt_rows(settlement: Settlement) -> list[JsonRow]:
             "duration_ms": attempt.duration_ms,
             "first_token_ms": attempt.first_token_ms,
             **_usage_columns(attempt.usage),
-            "tier": attempt.tier.value,
+            "tier": attempt.tier,
             "cost_usd": _text(attempt.cost_usd),
             "at_most_usd": _text(attempt.at_most_usd),
             "price": attempt.price.as_json(attempt.tier) if attempt.price else None,
@@ -154,7 +154,7 @@ def _usage_columns(usage: Usage) -> JsonRow:
         "output_tokens": usage.output_tokens,
         "reasoning_tokens": usage.reasoning_tokens,
         "audio_output_tokens": usage.audio_output_tokens,
-        "usage_source": usage.source.value,
+        "usage_source": usage.source,
         "quantities": {name: plain_usd(amount) for name, amount in usage.quantities.items()},
     }
 

@@ -126,6 +126,8 @@ class ClientConnection:
 class WholeAnswer(HttpResponse):
     """An answer that keeps its client's place until it is sent: a client may take its time."""
 
+    headers: Headers
+
     def __init__(
         self,
         body: bytes,
@@ -134,7 +136,7 @@ class WholeAnswer(HttpResponse):
         content_type: str = "application/json",
     ) -> None:
         super().__init__(body, content_type=content_type)
-        self.headers = Headers({"Content-Type": content_type, **headers})
+        self.headers = Headers({"Content-Type": content_type, "Content-Length": str(len(body)), **headers})
         self._client = client
         client.expect_to_take(len(body))
 

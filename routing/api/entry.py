@@ -29,6 +29,7 @@ from django.utils.http import parse_header_parameters
 
 from routing.api.disconnects import WholeAnswer
 from routing.api.errors import gateway_error, render
+from routing.api.headers import Headers
 from routing.api.middleware import GatewayMiddleware, Handler, JsonErrors
 
 View = Callable[..., HttpResponseBase]
@@ -65,12 +66,18 @@ def with_short_way(django: Application, spends: Callable[[View], bool]) -> Appli
             return None
         return match if spends(match.func) else None
 
+    @lru_cache(maxsize=1024)
+    def is_ours(host: str) -> bool:
+        request = HttpRequest()
+        request.META["HTTP_HOST"] = host
+        return _is_for_us(request)
+
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] != "POST":
             return django(environ, start_response)
         request = WSGIRequest(environ)
         request.resolver_match = found(request.path_info)
-        if request.resolver_match is None or not _is_for_us(request):
+        if request.resolver_match is None or not is_ours(environ.get("HTTP_HOST", "")):
             return django(environ, start_response)
         response = handle(request)
         start_response(f"{response.status_code} {response.reason_phrase}", list(response.items()))
@@ -96,11 +103,19 @@ def _view(request: HttpRequest) -> HttpResponseBase:
 def _with_headers(handle: Handler) -> Handler:
     """What Django's middleware adds to every answer: its length, and headers for browsers."""
     adding: Any = [made(handle) for made in (XFrameOptionsMiddleware, CommonMiddleware, SecurityMiddleware)]
+    added: dict[bool, Headers] = {}  # to every whole answer, which knows its length, by whether it goes over TLS
 
     def answered(request: HttpRequest) -> HttpResponseBase:
         response = handle(request)
+        is_secure = request.is_secure()
+        if isinstance(response, WholeAnswer) and is_secure in added:
+            response.headers.add_missing(added[is_secure])
+            return response
+        before = dict(response.headers.items())
         for middleware in adding:
             response = middleware.process_response(request, response)
+        if isinstance(response, WholeAnswer):
+            added[is_secure] = Headers({n: v for n, v in response.headers.items() if n not in before})
         return response
 
     return answered
@@ -114,7 +129,10 @@ def _with_cors(handle: Handler) -> Handler:
         if "HTTP_ORIGIN" in request.META:
             return cast(HttpResponseBase, cors(request))
         response = handle(request)
-        patch_vary_headers(response, ("origin",))
+        if "Vary" in response.headers:
+            patch_vary_headers(response, ("origin",))
+        else:
+            response.headers["Vary"] = "origin"
         return response
 
     return answered

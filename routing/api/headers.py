@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
@@ -28,6 +28,17 @@ MIN_TIMEOUT_S, MAX_TIMEOUT_S = 0.1, 3600.0  # the range of the providers' own li
 class Headers(ResponseHeaders):
     """The headers of an answer. Their names and values are nearly always printable ASCII, which is seen at once. Django
     encodes and searches each of them, and looks each up again to list them."""
+
+    def __init__(self, data: Mapping[str, str]) -> None:
+        both = "".join([*data, *data.values()])
+        if both.isascii() and both.isprintable():
+            self._store = {name.lower(): (name, value) for name, value in data.items()}
+        else:
+            super().__init__(dict(data))
+
+    def add_missing(self, others: Headers) -> None:
+        """Each of the others that is not there yet."""
+        self._store = others._store | self._store
 
     def __setitem__(self, key: str, value: object) -> None:
         if type(value) is str and (both := key + value).isascii() and both.isprintable():

@@ -88,6 +88,15 @@ class Admission:
         if needed == 0:
             return self  # it has room in every budget, also in one that is overrun
         place = (step.alias, step.provider.name)
+        if (
+            not attempts
+            and place == (hold.alias, hold.provider)
+            and ceiling.unbounded is None
+            and needed is not None
+            and hold.hold_usd is not None
+            and needed <= hold.hold_usd
+        ):
+            return self  # nearly always: it is what all its budgets were asked for at admission
         further = self._budgets_only_of(step)
         ours = [charge for charge in hold.charges if charge.rule.counts_step(*place)]
         rules = (*(charge.rule for charge in ours), *further)

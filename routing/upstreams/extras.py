@@ -229,9 +229,8 @@ def _searches_always(deployment: Deployment) -> bool:
     https://platform.openai.com/docs/pricing#built-in-tools · https://docs.perplexity.ai/getting-started/pricing"""
     if deployment.litellm_provider == "perplexity":
         return "sonar" in deployment.model
-    return deployment.litellm_provider in ("openai", "azure") and any(
-        part in deployment.model for part in ("-search-preview", "-search-api")
-    )
+    model = deployment.model
+    return deployment.litellm_provider in ("openai", "azure") and ("-search-preview" in model or "-search-api" in model)
 
 
 def _bills_what_it_finds(deployment: Deployment) -> bool:
