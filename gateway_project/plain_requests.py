@@ -207,10 +207,10 @@ class PlainAnswer:
             raise AssertionError("Response headers already set!")
         self._omits_body = status[:3] in ("204", "304")
         self._left = None
-        lines = [
+        lines = [  # `_is_sent` notes the length
             f"{name}: {value}\r\n" for name, value in headers if name in _ordinary or self._is_sent(name, value, status)
         ]
-        self._is_chunked = self._left is None and not self._omits_body
+        self._is_chunked = not self._omits_body and self._left is None
         head = (
             f"HTTP/1.1 {status}\r\nServer: {SERVER}\r\nDate: {_http_date()}\r\n"
             f"Connection: {'close' if self.closes else 'keep-alive'}\r\n"

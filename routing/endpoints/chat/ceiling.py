@@ -56,6 +56,7 @@ _WRITE_OUT_REFERENCES: Final = frozenset({"bedrock", "bedrock_converse", "gemini
 #: Where Google keeps files that were uploaded before.
 _GEMINI_FILES: Final = "https://generativelanguage.googleapis.com/"
 
+_PLAIN: Final = frozenset({"role", "content"})
 _COUNTED: Final = (str, list, dict)  # what can be long; a union of them would be made anew for each field
 #: Fields that no model reads, or that are counted apart from the rest.
 _APART: Final = frozenset(
@@ -191,6 +192,9 @@ class _Count:
         self.tokens += TOKENS_A_MESSAGE
         if not isinstance(message, dict):
             self.tokens += _bytes(message)
+            return
+        if message.keys() == _PLAIN and message["role"] == "user" and type(message["content"]) is str:
+            self.tokens += _bytes(message)  # most messages are so
             return
         if message.get("role") in ("system", "developer"):
             self.tokens += TOKENS_A_NOTE
