@@ -107,6 +107,7 @@ class PlainReader:
             (f"HTTP_{name.replace('-', '_')}", secure)
             for name, secure in (cfg.secure_scheme_headers.items() if is_trusted else ())
         ]
+        self._scheme_keys = frozenset(key for key, _ in self._schemes)
 
     def next(self, unreader: Unreader) -> PlainRequest | None:
         """The next request; None when what comes is for gunicorn's parser, which then reads it from its beginning."""
@@ -149,10 +150,11 @@ class PlainReader:
 
     def _has_one_scheme(self, environ: dict[str, Any]) -> bool:
         """Whether the proxies in front agree how the client came. False: gunicorn says what is then to be done."""
+        if self._scheme_keys.isdisjoint(environ):
+            return True
         said = {environ[key] == secure for key, secure in self._schemes if key in environ}
-        if said:
-            environ["wsgi.url_scheme"] = "https" if said == {True} else "http"
-        return len(said) < 2
+        environ["wsgi.url_scheme"] = "https" if said == {True} else "http"
+        return len(said) == 1
 
 
 def is_page(path: str) -> bool:

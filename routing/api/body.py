@@ -6,6 +6,7 @@ whole body.
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 from typing import Any, Protocol
@@ -41,8 +42,8 @@ def read_body(request: HttpRequest, most_bytes: int) -> bytes:
     """
     refuse_announced(request, most_bytes)
     client: socket.socket | None = request.META.get("gunicorn.socket")
-    if client is None:
-        return _read(request, most_bytes)
+    if client is None or isinstance(request.META["wsgi.input"], io.BytesIO):
+        return _read(request, most_bytes)  # all of it is here already, or nobody knows where it comes from
     before = client.gettimeout()
     client.settimeout(_SILENCE_S)
     try:

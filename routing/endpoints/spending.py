@@ -68,7 +68,7 @@ class SpendingView(APIView):
     def initial(self, request: Request, *args: object, **kwargs: object) -> None:
         """Asks who calls. DRF would ask besides for a format, a version, permissions and a rate, which no such view
         has, and would look for a caller before it asks."""
-        authentication: Any = request.authenticators[0]
+        authentication = cast(Any, request.authenticators)[0]
         request.user, request.auth = authentication.authenticate(request)
 
     @property

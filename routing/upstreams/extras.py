@@ -114,13 +114,16 @@ def suspects(body: Mapping[str, Any]) -> Suspects:
 
 def extras(body: Mapping[str, Any], found: Suspects, deployment: Deployment) -> Extras:
     """What the request costs at the deployment besides its tokens."""
+    searches_always = _searches_always(deployment)
+    if not searches_always and found.tool is None and not found.names:
+        return NOTHING
     judged = _Judged()
     if found.tool is not None:
         judged.refuse(*found.tool)
     for name in found.names:
         if _is_sent(name, deployment):
             _judge(name, body[name], deployment, judged)
-    if _searches_always(deployment):
+    if searches_always:
         judged.units[_SEARCH] = Decimal(1)
         judged.needs.setdefault("model", Meter.SEARCH)
         if _bills_what_it_finds(deployment):
