@@ -19,8 +19,8 @@ from typing import Any, TextIO
 _STANDARD = frozenset(vars(logging.makeLogRecord({})))
 # Django's own extras are among them. Their text is useless, or shows the request's headers.
 _DROPPED = _STANDARD | {"message", "asctime", "request", "server_time", "ts", "level", "logger", "event"}
-# No line says which thread or process wrote it, so no record need know.
-logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+# No line says which thread wrote it, so no record need know. (gunicorn's own say which process did.)
+logging.logThreads = logging.logMultiprocessing = False
 # Decimals, UUIDs and times become text, so a cost keeps every digit.
 _encoder = json.JSONEncoder(default=str, ensure_ascii=False)
 
