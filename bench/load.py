@@ -18,6 +18,7 @@ class Load:
     failed: int
     seconds: float
     p50_ms: float
+    p99_ms: float
 
     @property
     def per_second(self) -> float:
@@ -64,7 +65,10 @@ async def _run(port: int, data: bytes, clients: int, seconds: float) -> Load:
 
     began = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))
-    return Load(len(durations), failed, time.perf_counter() - began, statistics.median(durations) * 1000)
+    took_s, durations_ms = time.perf_counter() - began, sorted(duration * 1000 for duration in durations)
+    return Load(
+        len(durations), failed, took_s, statistics.median(durations_ms), durations_ms[int(len(durations) * 0.99)]
+    )
 
 
 def times(port: int, data: bytes, *, clients: int, requests: int) -> None:
@@ -87,18 +91,26 @@ async def _times(port: int, data: bytes, clients: int, requests: int) -> None:
     await asyncio.gather(*(client() for _ in range(clients)))
 
 
-def event_delay_p99_ms(port: int, data: bytes, *, streams: int, seconds: float) -> float:
-    """How long events took from the paced upstream to here, with so many streams at a time."""
-    return asyncio.run(_event_delay_p99_ms(port, data, streams, seconds))
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """The events of paced streams: how many arrived, and how long they took from the paced upstream to here."""
+
+    events: int
+    delay_p99_ms: float
 
 
-async def _event_delay_p99_ms(port: int, data: bytes, streams: int, seconds: float) -> float:
+def streamed(port: int, data: bytes, *, streams: int, seconds: float, begin_within_s: float = 1.0) -> Streamed:
+    """So many streams at a time, again and again for so many seconds; at least one each."""
+    return asyncio.run(_streamed(port, data, streams, seconds, begin_within_s))
+
+
+async def _streamed(port: int, data: bytes, streams: int, seconds: float, begin_within_s: float) -> Streamed:
     delays: list[float] = []
     ends_at = time.monotonic() + seconds
 
     async def client(number: int) -> None:
-        await asyncio.sleep(number / streams)  # so that not all events come at the same moment
-        while time.monotonic() < ends_at:
+        await asyncio.sleep(begin_within_s * number / streams)  # so that not all events come at the same moment
+        while True:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(data)
             rest = b""
@@ -111,9 +123,11 @@ async def _event_delay_p99_ms(port: int, data: bytes, streams: int, seconds: flo
                     end = match.end()
                 rest = rest[end:]
             writer.close()
+            if time.monotonic() >= ends_at:
+                return
 
     await asyncio.gather(*(client(number) for number in range(streams)))
-    return sorted(delays)[int(len(delays) * 0.99)] if delays else float("inf")
+    return Streamed(len(delays), sorted(delays)[int(len(delays) * 0.99)] if delays else float("inf"))
 
 
 async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
