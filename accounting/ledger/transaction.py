@@ -35,7 +35,6 @@ from accounting.ledger.rows import (
     attempt_rows,
     balance_of,
     entry_row,
-    entry_text,
     settlement_row,
     withdrawal_row,
 )
@@ -232,7 +231,7 @@ class _Transaction:
             if isinstance(payload, Settlement):
                 cost_usd = payload.posted_usd(charge.scope, charge.scope_value)
             self.settled_charges.append(
-                {"entry_id": entry_text(entry.id), "period_id": charge.period_id, "posted_usd": str(cost_usd)}
+                {"entry_id": str(entry.id), "period_id": charge.period_id, "posted_usd": str(cost_usd)}
             )
             balance = self.balances[charge.period_id]
             self.balances[charge.period_id] = balance.moved(
@@ -320,9 +319,7 @@ class _Transaction:
         """Add these amounts, by period, to what the entry holds."""
         for period_id, held_usd in held.items():
             self.balances[period_id] = self.balances[period_id].moved(held_usd=held_usd, posted_usd=Decimal(0))
-            self.new_charges.append(
-                {"entry_id": entry_text(entry_id), "period_id": period_id, "held_usd": str(held_usd)}
-            )
+            self.new_charges.append({"entry_id": str(entry_id), "period_id": period_id, "held_usd": str(held_usd)})
 
     def _write(self) -> None:
         statements = (

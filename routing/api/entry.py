@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 from corsheaders.middleware import CorsMiddleware
+from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import close_old_connections
@@ -103,19 +104,20 @@ def _view(request: HttpRequest) -> HttpResponseBase:
 def _with_headers(handle: Handler) -> Handler:
     """What Django's middleware adds to every answer: its length, and headers for browsers."""
     adding: Any = [made(handle) for made in (XFrameOptionsMiddleware, CommonMiddleware, SecurityMiddleware)]
-    added: dict[bool, Headers] = {}  # to every whole answer, which knows its length, by whether it goes over TLS
+    has_hsts = settings.SECURE_HSTS_SECONDS > 0  # as the last of them looks at it
+    added: dict[bool, Headers] = {}  # to every whole answer, which knows its length, by whether HSTS is said
 
     def answered(request: HttpRequest) -> HttpResponseBase:
         response = handle(request)
-        is_secure = request.is_secure()
-        if isinstance(response, WholeAnswer) and is_secure in added:
-            response.headers.add_missing(added[is_secure])
+        says_hsts = has_hsts and request.is_secure()
+        if isinstance(response, WholeAnswer) and says_hsts in added:
+            response.headers.add_missing(added[says_hsts])
             return response
         before = dict(response.headers.items())
         for middleware in adding:
             response = middleware.process_response(request, response)
         if isinstance(response, WholeAnswer):
-            added[is_secure] = Headers({n: v for n, v in response.headers.items() if n not in before})
+            added[says_hsts] = Headers({n: v for n, v in response.headers.items() if n not in before})
         return response
 
     return answered
