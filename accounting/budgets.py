@@ -10,6 +10,7 @@ from decimal import Decimal
 from accounting import wildcards
 from accounting.models import Budget, BudgetMode, BudgetScope
 from accounting.periods import Period
+from accounting.record import record
 from accounting.refusals import BudgetExceeded, BudgetInFlight, BudgetRefusal, RequestExceedsBudget
 from accounting.tags import Tags, has_tag
 
@@ -69,7 +70,7 @@ class BudgetRule:
                 raise AssertionError(f"a budget with the scope {self.scope}")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Balance:
     """A budget period as read under its lock."""
 

@@ -25,13 +25,14 @@ from functools import cache
 from typing import Any, cast
 
 from accounting.money import plain_usd
+from accounting.record import record
 
 _requests = logging.getLogger("gateway.request")
 
 # --- requests ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class RequestEnded:
     """An admitted request is over. ``provider`` and ``model`` are those of the last attempt when no step answered."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from enum import StrEnum
+
+from accounting.record import record
 
 
 class UsageSource(StrEnum):
@@ -82,7 +84,7 @@ def split_quantity_name(name: str) -> tuple[Meter, str]:
     return Meter(meter), qualifier
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Usage:
     """What one attempt consumed. Tokens are as OpenAI counts them: the classes are *parts* of the totals.
 

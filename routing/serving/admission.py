@@ -7,7 +7,7 @@ is not, or when a refusal might come from an outdated snapshot, the decision is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -18,6 +18,7 @@ from accounting.budgets import BudgetRule, applicable
 from accounting.keys import Key
 from accounting.ledger.records import AttemptRecord, Hold, HoldRequest, TopUpRequest
 from accounting.models import BudgetMode
+from accounting.record import record
 from routing import catalog, exceptions
 from routing.catalog import Catalog, Step
 from routing.models import ChainKind
@@ -34,7 +35,7 @@ LedgerHold = Callable[[HoldRequest], Hold]
 MAX_TURNS = 5  # when the configuration changes faster than this, the client gets a 503 instead of a loop
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Admission:
     """A call that may be sent, the configuration that it was admitted with, and what is held for it."""
 

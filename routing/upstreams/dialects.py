@@ -12,11 +12,11 @@ import re
 import string
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
 from accounting import facts
+from accounting.record import record
 from routing.upstreams.answers import loads
 from routing.upstreams.base import Deployment, Json
 from routing.upstreams.litellm_import import load
@@ -80,7 +80,7 @@ _UNFIT: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Spoken:
     """A request body for one provider, and the names of the client's parameters and fields that it lacks."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
+from accounting.record import record
 from accounting.usage import Meter, Usage, quantity_name
 from routing.upstreams.base import Deployment
 from routing.upstreams.formats import ANTHROPIC_PARAMETERS, GEMINI_PARAMETERS, PARAMETERS
@@ -99,7 +100,7 @@ class Extras:
 NOTHING: Final = Extras()
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Suspects:
     """What of a request must be judged for each deployment, found once. Most requests have nothing of the kind."""
 

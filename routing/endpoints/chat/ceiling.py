@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from accounting import json_text
+from accounting.record import record
 from routing.upstreams import inline_media
 from routing.upstreams.extras import Unlimited
 from routing.upstreams.inline_media import Kind, Measured, Unmeasurable
@@ -83,7 +84,7 @@ class Link(NamedTuple):
     url: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class InputCeiling:
     """No provider counts more input; how many tokens a picture or a page is depends on the provider and the model."""
 

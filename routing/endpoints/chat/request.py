@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
+from accounting.record import record
 from accounting.tags import Tags
 from accounting.usage import Usage
 from routing.catalog import Step
@@ -47,7 +48,7 @@ MAX_CHOICES = 128  # OpenAI's own limit of `n`
 MAX_OUTPUT_TOKENS = 10_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ChatCall:
     """A valid chat request: a `routing.serving.call.StreamedCall`.
 
