@@ -25,6 +25,9 @@ MAX_DEPTH = 100  # levels of nested JSON: no schema is deeper, and recursive cod
 MAX_CONTAINERS = 100_000
 MAX_NAMES = 300_000
 MAX_COMMAS = 500_000
+#: Read once: Django's settings are an object that looks for itself with each question.
+_MOST_BYTES: int = settings.GATEWAY_MAX_BODY_BYTES
+_MOST_UPLOAD_BYTES: int = settings.GATEWAY_MAX_UPLOAD_BYTES
 _HEAD_BYTES = 2**21
 _CHUNK_BYTES = 65536
 _SILENCE_S = 30.0  # a sender that is silent this long in the middle of its body is gone
@@ -54,7 +57,7 @@ def read_body(request: HttpRequest, most_bytes: int) -> bytes:
 
 def read_json(request: HttpRequest) -> Any:
     """The request's body, read as JSON. Raises RequestTooLarge, InvalidRequest, InvalidJson."""
-    return parse_json(read_body(request, settings.GATEWAY_MAX_BODY_BYTES))
+    return parse_json(read_body(request, _MOST_BYTES))
 
 
 def parse_json(raw: bytes) -> Any:
@@ -138,7 +141,7 @@ def is_form(request: HttpRequest) -> bool:
 
 def most_bytes(request: HttpRequest) -> int:
     """The most that the body may have, whatever is asked."""
-    return settings.GATEWAY_MAX_UPLOAD_BYTES if is_form(request) else settings.GATEWAY_MAX_BODY_BYTES
+    return _MOST_UPLOAD_BYTES if is_form(request) else _MOST_BYTES
 
 
 def refuse_announced(request: HttpRequest, most_bytes: int) -> None:
