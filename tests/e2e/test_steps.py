@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from itertools import count
 from typing import Any
 
 import openai
@@ -26,6 +27,11 @@ def ask(gateway: Gateway, route: Route, *, stream: bool = False, **parameters: A
     parsed = answer.parse()
     assert (text_of(parsed) if isinstance(parsed, openai.Stream) else parsed.choices[0].message.content) == "Hi"
     return {name.removeprefix("x-gateway-"): value for name, value in answer.headers.items()}
+
+
+def another_conversation(number: int) -> dict[str, Any]:
+    """One that has a deployment of its own, as a conversation keeps the one that it has."""
+    return {"messages": [{"role": "user", "content": f"question {number}"}]}
 
 
 def say_hi(gateway: Gateway, route: Route) -> None:
@@ -79,12 +85,13 @@ def test_a_weighted_alias_uses_the_deployments_that_have_room(gateway: Gateway, 
     if mode == "soft":
         with gateway.orm():
             Budget.objects.filter(name=budget).update(limit_usd=Decimal("0.000001"))
+        asked = count()
         while route.providers[0] not in called(gateway):  # it is spent by the first request that comes there
-            ask(gateway, route)
+            ask(gateway, route, **another_conversation(next(asked)))
         gateway.wait_settled(route.alias)
     before = len(gateway.sim.requests)
-    for _ in range(8):
-        ask(gateway, route)
+    for number in range(8):
+        ask(gateway, route, **another_conversation(number))
     assert set(called(gateway)[before:]) == set(other.providers)
 
 
