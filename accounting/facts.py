@@ -17,18 +17,22 @@ the rooms that call it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 from accounting.money import plain_usd
+from accounting.record import record
+
+_requests = logging.getLogger("gateway.request")
 
 # --- requests ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class RequestEnded:
     """An admitted request is over. ``provider`` and ``model`` are those of the last attempt when no step answered."""
 
@@ -55,8 +59,12 @@ class RequestEnded:
 
 
 def request_ended(fact: RequestEnded) -> None:
+    """The one line that each request has, so its record is made at once: `Logger.log` would first look for its caller,
+    whom no line names, and compare each field with the record's own."""
     level = logging.INFO if fact.settled else logging.ERROR
-    logging.getLogger("gateway.request").log(level, "request", extra=_fields(fact))
+    if _requests.isEnabledFor(level):
+        own = {"name": _requests.name, "levelno": level, "levelname": logging.getLevelName(level), "msg": "request"}
+        _requests.handle(logging.makeLogRecord(own | _fields(fact)))
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ class Overrun:
 
 
 def overrun(fact: Overrun) -> None:
-    logging.getLogger("gateway.request").error("overrun: a request cost more than its hold", extra=_fields(fact))
+    _requests.error("overrun: a request cost more than its hold", extra=_fields(fact))
 
 
 @dataclass(frozen=True)
@@ -308,4 +316,13 @@ def sign_ins_refused(fact: SignInsRefused) -> None:
 
 def _fields(fact: object) -> dict[str, Any]:
     """A fact's fields as the log writes them: amounts without exponent and without trailing zeros."""
-    return {name: plain_usd(value) if isinstance(value, Decimal) else value for name, value in vars(fact).items()}
+    fields, shape = dict(vars(fact)), cast(Hashable, type(fact))
+    for name in _amounts(shape):
+        if fields[name] is not None:
+            fields[name] = plain_usd(fields[name])
+    return fields
+
+
+@cache
+def _amounts(shape: Hashable) -> tuple[str, ...]:
+    return tuple(name for name in vars(shape)["__dataclass_fields__"] if name.endswith("_usd"))

@@ -128,15 +128,23 @@ class PriceList:
 
     def rates_of(self, tier: Tier, input_tokens: int) -> Mapping[Meter, Decimal]:
         """What each meter costs, without a qualifier, in a request with that many input tokens."""
+        return self._resolved_for(tier, input_tokens)[0]
+
+    def _resolved_for(self, tier: Tier, input_tokens: int) -> tuple[Mapping[Meter, Decimal], tuple[Decimal, Decimal]]:
         above = 0
         for above in self._thresholds:  # the highest first, 0 last
             if above < input_tokens:
                 break
         found = self._resolved.get((tier, above))
         if found is None:
-            found = {meter: usd for meter in Meter if (usd := self._found(meter, tier, above)) is not None}
-            self._resolved[(tier, above)] = found
+            rates = {meter: usd for meter in Meter if (usd := self._found(meter, tier, above)) is not None}
+            found = self._resolved[(tier, above)] = (rates, (_dearest(rates, _OF_INPUT), _dearest(rates, _OF_OUTPUT)))
         return found
+
+    def dearest_of(self, tier: Tier, input_tokens: int) -> tuple[Decimal, Decimal]:
+        """The most that a token of input, and one of output, costs in a request with that many input tokens; 0 where
+        there is no rate."""
+        return self._resolved_for(tier, input_tokens)[1]
 
     def usd_per_unit(self, meter: Meter, qualifier: str, tier: Tier, input_tokens: int) -> Decimal | None:
         """What the meter costs with this qualifier; None: nobody has said.
@@ -161,6 +169,8 @@ class PriceList:
 
     def input_steps(self, up_to: int | None = None) -> list[int]:
         """A number of input tokens for each set of rates that a request with at most that many may pay."""
+        if len(self._thresholds) == 1:
+            return [0]
         return [0, *(above + 1 for above in self._thresholds if above and (up_to is None or above < up_to))]
 
     @cached_property
@@ -176,7 +186,7 @@ class PriceList:
         return tuple(sorted({0, *(rate.above_input_tokens for rate in self.rates)}, reverse=True))
 
     @cached_property
-    def _resolved(self) -> dict[tuple[Tier, int], Mapping[Meter, Decimal]]:
+    def _resolved(self) -> dict[tuple[Tier, int], tuple[Mapping[Meter, Decimal], tuple[Decimal, Decimal]]]:
         return {}
 
     def _found(self, meter: Meter, tier: Tier, above: int) -> Decimal | None:
@@ -247,7 +257,8 @@ def ceiling_usd(
                 continue
             if (input_tokens and Meter.INPUT not in rates) or (output_tokens and Meter.OUTPUT not in rates):
                 return None
-            possible.append(_dearest(rates, _OF_INPUT) * input_tokens + _dearest(rates, _OF_OUTPUT) * output_tokens)
+            dearest_input, dearest_output = prices.dearest_of(tier, step)
+            possible.append(dearest_input * input_tokens + dearest_output * output_tokens)
     tokens, measured, others = max(possible) / MILLION, _NOTHING, _NOTHING
     for name, amount in (quantities or {}).items():
         meter, qualifier = split_quantity_name(name)
@@ -285,9 +296,7 @@ def dearest_output_usd_per_mtok(
     """The highest rate that an output token can cost in a request with at most that many input tokens.
 
     0 when output has no rate."""
-    return max(
-        _dearest(prices.rates_of(tier, step), _OF_OUTPUT) for tier in tiers for step in prices.input_steps(input_tokens)
-    )
+    return max(prices.dearest_of(tier, step)[1] for tier in tiers for step in prices.input_steps(input_tokens))
 
 
 def _dearest(rates: Mapping[Meter, Decimal], meters: Iterable[Meter]) -> Decimal:
@@ -296,6 +305,8 @@ def _dearest(rates: Mapping[Meter, Decimal], meters: Iterable[Meter]) -> Decimal
 
 def _tokens(usage: Usage) -> tuple[tuple[Meter, Decimal | int], ...]:
     """The usage's tokens as classes that do not overlap."""
+    if usage.is_of_two_kinds:  # as most are
+        return (Meter.INPUT, max(0, usage.input_tokens)), (Meter.OUTPUT, max(0, usage.output_tokens))
     cached_audio, cached_image = usage.of(Meter.CACHED_AUDIO_INPUT), usage.of(Meter.CACHED_IMAGE_INPUT)
     image_input, image_output = usage.of(Meter.IMAGE_INPUT), usage.of(Meter.IMAGE_OUTPUT)
     write_1h = min(usage.cache_write_1h_tokens, usage.cache_write_tokens)

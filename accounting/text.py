@@ -8,4 +8,6 @@ def storable(text: str, most_characters: int | None = None) -> str:
 
     JSON allows all of these, so clients and providers can send them. No row may fail because of its words.
     """
+    if not text:  # most of what is written has nothing to say
+        return text
     return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")[:most_characters]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from enum import StrEnum
+
+from accounting.record import record
 
 
 class UsageSource(StrEnum):
@@ -82,7 +84,7 @@ def split_quantity_name(name: str) -> tuple[Meter, str]:
     return Meter(meter), qualifier
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Usage:
     """What one attempt consumed. Tokens are as OpenAI counts them: the classes are *parts* of the totals.
 
@@ -123,6 +125,23 @@ class Usage:
                 name: self.quantities.get(name, Decimal(0)) + other.quantities.get(name, Decimal(0))
                 for name in (*self.quantities, *(name for name in other.quantities if name not in self.quantities))
             },
+        )
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether it is :data:`NO_USAGE`. Its source says that of nearly all others, without a look at each field."""
+        return self.source is UsageSource.NONE and self == NO_USAGE
+
+    @property
+    def is_of_two_kinds(self) -> bool:
+        """Whether there is nothing but plain input and output."""
+        return not (
+            self.cached_input_tokens
+            or self.cache_write_tokens
+            or self.audio_input_tokens
+            or self.reasoning_tokens
+            or self.audio_output_tokens
+            or self.quantities
         )
 
     def of(self, meter: Meter) -> Decimal:

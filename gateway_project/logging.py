@@ -11,12 +11,18 @@ from __future__ import annotations
 import json
 import logging
 from datetime import UTC, datetime
-from typing import Any
+from itertools import islice
+from typing import Any, TextIO
 
-# The attributes of every LogRecord. All other attributes of a record came in as ``extra``.
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-# Django's own extras. Their text is useless, or shows the request's headers.
-_DROPPED = frozenset({"request", "server_time"})
+# The attributes of every LogRecord, which stand before all others. The others came in as ``extra``, but for those that
+# some formatter has added.
+_STANDARD = frozenset(vars(logging.makeLogRecord({})))
+# Django's own extras are among them. Their text is useless, or shows the request's headers.
+_DROPPED = _STANDARD | {"message", "asctime", "request", "server_time", "ts", "level", "logger", "event"}
+# No line says which thread wrote it, so no record need know. (gunicorn's own say which process did.)
+logging.logThreads = logging.logMultiprocessing = False
+# Decimals, UUIDs and times become text, so a cost keeps every digit.
+_encoder = json.JSONEncoder(default=str, ensure_ascii=False)
 
 
 class JsonFormatter(logging.Formatter):
@@ -27,13 +33,26 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "event": record.getMessage(),
         }
-        for name, value in vars(record).items():
-            if name not in _STANDARD and name not in _DROPPED and name not in line:
-                line[name] = value
+        extra = dict(islice(vars(record).items(), len(_STANDARD), None))
+        if not _DROPPED.isdisjoint(extra):
+            extra = {name: value for name, value in extra.items() if name not in _DROPPED}
+        line |= extra
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        # Decimals, UUIDs and times become text, so a cost keeps every digit.
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return _encoder.encode(line)
+
+
+class LineHandler(logging.StreamHandler[TextIO]):
+    """logging's own would take its lock a second time to flush."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.stream.write(f"{self.format(record)}\n")
+            self.stream.flush()
+        except RecursionError:
+            raise
+        except Exception:  # noqa: BLE001  as logging does it: a line that cannot be written ends no request
+            self.handleError(record)
 
 
 def configuration(level: str) -> dict[str, Any]:
@@ -42,7 +61,13 @@ def configuration(level: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"json": {"()": JsonFormatter}},
-        "handlers": {"stdout": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stdout"}},
+        "handlers": {
+            "stdout": {
+                "class": "gateway_project.logging.LineHandler",
+                "formatter": "json",
+                "stream": "ext://sys.stdout",
+            }
+        },
         "root": {"handlers": ["stdout"], "level": "WARNING"},
         "loggers": {
             "gateway": {"level": level},

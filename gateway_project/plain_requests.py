@@ -8,6 +8,7 @@ strict. Nothing is judged here but whether a head is harmless. docs/adr/0026 say
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import time
@@ -61,7 +62,12 @@ _HOP_BY_HOP: Final = frozenset(
 _CHUNKED: Final = "Transfer-Encoding: chunked\r\n"
 
 _keys: dict[str, str] = {}  # of the environment, by the name of the field
+_ordinary: set[str] = set()  # names of an answer's fields that mean nothing to the server
 _date: tuple[int, str] = (0, "")
+
+
+class WholeBody(io.BytesIO):
+    """A body that has come with its head, and with nothing after it, so that nothing is left to wait for."""
 
 
 class PlainRequest:
@@ -71,7 +77,7 @@ class PlainRequest:
 
     version = (1, 1)
 
-    def __init__(self, environ: dict[str, Any], path: str, body: Body) -> None:
+    def __init__(self, environ: dict[str, Any], path: str, body: Body | WholeBody) -> None:
         self.environ = environ
         self.method: str = environ["REQUEST_METHOD"]
         self.uri: str = environ["RAW_URI"]
@@ -101,16 +107,18 @@ class PlainReader:
             (f"HTTP_{name.replace('-', '_')}", secure)
             for name, secure in (cfg.secure_scheme_headers.items() if is_trusted else ())
         ]
+        self._scheme_keys = frozenset(key for key, _ in self._schemes)
 
     def next(self, unreader: Unreader) -> PlainRequest | None:
         """The next request; None when what comes is for gunicorn's parser, which then reads it from its beginning."""
         data: bytes = unreader.take_buffered() or unreader.chunk(READ_BYTES)
         head = _HEAD.match(data, 0, HEAD_BYTES)
-        request = head and self._request(head, unreader)
-        unreader.unread(data if request is None or head is None else data[head.end() :])
+        request = head and self._request(head, data, unreader)
+        if request is None:
+            unreader.unread(data)
         return request
 
-    def _request(self, head: re.Match[bytes], unreader: Unreader) -> PlainRequest | None:
+    def _request(self, head: re.Match[bytes], data: bytes, unreader: Unreader) -> PlainRequest | None:
         method, target, fields = head.groups()
         environ = self._environ.copy()
         for name, value in _FIELD.findall(fields.decode("latin-1")):
@@ -131,15 +139,22 @@ class PlainReader:
         environ["RAW_URI"] = uri
         environ["PATH_INFO"] = unquote_to_wsgi_str(path) if "%" in path else path
         environ["QUERY_STRING"] = query
-        environ["wsgi.input"] = body = Body(LengthReader(unreader, int(length)))
+        environ["wsgi.input"] = body = self._body(int(length), data[head.end() :], unreader)
         return PlainRequest(environ, path, body)
+
+    def _body(self, length: int, rest: bytes, unreader: Unreader) -> Body | WholeBody:
+        if len(rest) == length:
+            return WholeBody(rest)
+        unreader.unread(rest)
+        return Body(LengthReader(unreader, length))
 
     def _has_one_scheme(self, environ: dict[str, Any]) -> bool:
         """Whether the proxies in front agree how the client came. False: gunicorn says what is then to be done."""
+        if self._scheme_keys.isdisjoint(environ):
+            return True
         said = {environ[key] == secure for key, secure in self._schemes if key in environ}
-        if said:
-            environ["wsgi.url_scheme"] = "https" if said == {True} else "http"
-        return len(said) < 2
+        environ["wsgi.url_scheme"] = "https" if said == {True} else "http"
+        return len(said) == 1
 
 
 def is_page(path: str) -> bool:
@@ -194,17 +209,10 @@ class PlainAnswer:
             raise AssertionError("Response headers already set!")
         self._omits_body = status[:3] in ("204", "304")
         self._left = None
-        lines = []
-        for name, value in headers:
-            lower = name.lower()
-            if lower == "content-length":
-                if status[:3] == "204":
-                    continue
-                self._left = int(value)
-            elif lower in _HOP_BY_HOP:
-                continue
-            lines.append(f"{name}: {value}\r\n")
-        self._is_chunked = self._left is None and not self._omits_body
+        lines = [  # `_is_sent` notes the length
+            f"{name}: {value}\r\n" for name, value in headers if name in _ordinary or self._is_sent(name, value, status)
+        ]
+        self._is_chunked = not self._omits_body and self._left is None
         head = (
             f"HTTP/1.1 {status}\r\nServer: {SERVER}\r\nDate: {_http_date()}\r\n"
             f"Connection: {'close' if self.closes else 'keep-alive'}\r\n"
@@ -214,6 +222,19 @@ class PlainAnswer:
             raise ValueError("an answer's status or header has characters that it may not have")
         self._head = head.encode("latin-1")
         return self.write
+
+    def _is_sent(self, name: str, value: str, status: str) -> bool:
+        """Whether the field is the application's to say. Notes the length, if it is that."""
+        lower = name.lower()
+        if lower == "content-length":
+            if status[:3] == "204":
+                return False
+            self._left = int(value)
+        elif lower in _HOP_BY_HOP:
+            return False
+        elif len(_ordinary) < _MOST_NAMES:
+            _ordinary.add(name)
+        return True
 
     def write(self, data: bytes) -> None:
         if self._omits_body:

@@ -12,7 +12,6 @@ import json
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from socket import SHUT_RD, socket
@@ -28,7 +27,7 @@ from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.ggevent import GeventWorker
 
 from gateway_project import settings
-from gateway_project.plain_requests import PlainAnswer, PlainReader, PlainRequest, is_page, plain_environ
+from gateway_project.plain_requests import PlainAnswer, PlainReader, PlainRequest, WholeBody, is_page, plain_environ
 
 Address = tuple[str, int]  # of a client; gunicorn.conf.py binds to TCP alone
 
@@ -165,15 +164,12 @@ class Waiting:
         self._new: OrderedDict[socket, None] = OrderedDict()  # these have never carried a request, and go before
         self._idle: OrderedDict[socket, None] = OrderedDict()  # these, which their clients may use again
 
-    @contextlib.contextmanager
-    def of(self, client: socket, *, has_served: bool) -> Iterator[None]:
-        """The connection waits for the length of the block."""
-        waiting = self._idle if has_served else self._new
-        waiting[client] = None
-        try:
-            yield
-        finally:
-            waiting.pop(client, None)
+    def begin(self, client: socket, *, has_served: bool) -> None:
+        (self._idle if has_served else self._new)[client] = None
+
+    def end(self, client: socket) -> None:
+        self._new.pop(client, None)
+        self._idle.pop(client, None)
 
     def close_the_longest(self) -> None:
         for waiting in (self._new, self._idle):
@@ -224,8 +220,7 @@ class GatewayWorker(GeventWorker):
                 request = None
                 reader.expect_head()
                 is_sending = True
-                with self._waiting.of(client, has_served=reader.has_served):
-                    request = (plain and plain.next(reader)) or next(parser)
+                request = self._next(reader, plain or None, parser)
                 reader.expect_body()
                 goes_on = self._answer(listener, request, client, address)
                 is_sending = not self._is_at_its_end(request, reader, client)
@@ -250,6 +245,16 @@ class GatewayWorker(GeventWorker):
                 util.close_graceful(client, timeout=self.patience.rest_s, max_drain=KEPT_BYTES)
             else:
                 util.close(client)
+
+    def _next(
+        self, reader: ClientReader, plain: PlainReader | None, parser: ClientParser
+    ) -> ClientRequest | PlainRequest:
+        self._waiting.begin(reader.sock, has_served=reader.has_served)
+        try:
+            request: ClientRequest | PlainRequest = (plain and plain.next(reader)) or next(parser)
+            return request
+        finally:
+            self._waiting.end(reader.sock)
 
     def _answer(
         self, listener: socket, request: ClientRequest | PlainRequest, client: socket, address: Address
@@ -299,6 +304,8 @@ class GatewayWorker(GeventWorker):
     def _is_at_its_end(self, request: ClientRequest | PlainRequest, reader: ClientReader, client: socket) -> bool:
         """Whether the request's body has been read to its end, if need be here: then the next request may follow."""
         body = request.body
+        if isinstance(body, WholeBody):
+            return True
         if isinstance(body.reader, LengthReader):
             if not body.reader.length:
                 return True
@@ -307,11 +314,13 @@ class GatewayWorker(GeventWorker):
         if body.failed:
             return False
         reader.expect_rest()
+        self._waiting.begin(client, has_served=False)
         try:
-            with self._waiting.of(client, has_served=False):
-                return len(body.read(KEPT_BYTES + 1)) <= KEPT_BYTES
+            return len(body.read(KEPT_BYTES + 1)) <= KEPT_BYTES
         except (OSError, errors.ParseException):
             return False
+        finally:
+            self._waiting.end(client)
 
     def _refuse(self, client: socket, address: Address, error: Exception) -> None:
         """Answer what is no request, in the words that all errors of the gateway have. No client's byte is logged."""

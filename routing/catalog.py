@@ -244,6 +244,8 @@ def _drawn(own: tuple[Step, ...], chance: Callable[[str], float] | None) -> list
     Each weighted deployment comes first in its share of the requests. The other weighted deployments follow by the same
     rule (Efraimidis and Spirakis, "Weighted random sampling", 2006). Those without a weight come last.
     """
+    if len(own) == 1:
+        return list(own)
     weighted = [step for step in own if step.weight is not None and step.provider.enabled]
     if len(weighted) > 1:
         # An exponential time with the weight as its rate: each deployment has the shortest time in its weight's share.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
@@ -11,10 +10,11 @@ from accounting.budgets import Balance, BudgetRule, held_amount, most_lasting, r
 from accounting.ledger.records import HeldCharge, HeldRate, HoldRequest
 from accounting.models import BudgetMode
 from accounting.rates import RateUse, refuse_over_limit
+from accounting.record import record
 from accounting.refusals import BudgetRefusal, ConfigurationChanged, Unpriced
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Admitted:
     """What an admitted request weighs."""
 

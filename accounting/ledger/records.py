@@ -13,11 +13,12 @@ from accounting.budgets import STEP_SCOPES, BudgetRule, counts_step
 from accounting.models import EntryState
 from accounting.pricing import PriceList
 from accounting.rates import RateLimits, RateStatus
+from accounting.record import record
 from accounting.tags import Tags
 from accounting.usage import NO_USAGE, Tier, Usage
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class HoldRequest:
     """Everything the ledger needs to admit a request. ``hold_usd`` None: unpriced."""
 
@@ -42,7 +43,7 @@ class HoldRequest:
     entry_id: UUID = field(default_factory=lambda: new_entry_id())  # noqa: PLW0108  defined below
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class HeldCharge:
     """What an entry weighs in one budget period, and by which rule."""
 
@@ -51,7 +52,7 @@ class HeldCharge:
     held_usd: Decimal
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class HeldRate:
     """How an entry counts in its key's minute, to be corrected when it settles."""
 
@@ -61,7 +62,7 @@ class HeldRate:
     status: RateStatus
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Hold:
     """The receipt of an admitted request; immutable, so that a top-up returns a new one."""
 
@@ -92,7 +93,7 @@ class TopUpRequest:
         return self.hold.entry_id
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class AttemptRecord:
     """One call of a provider, for the books. Times in UTC; durations in milliseconds."""
 
@@ -116,7 +117,7 @@ class AttemptRecord:
     next: str = ""  # why the cascade went on
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Settlement:
     """The end of a request. ``served`` is the attempt that answered, None when every attempt failed."""
 
@@ -139,7 +140,7 @@ class Settlement:
         total = Decimal(0)
         for attempt in self.attempts:
             if attempt.cost_usd is None:
-                if attempt.usage != NO_USAGE:
+                if not attempt.usage.is_nothing:
                     return None
                 continue
             total += attempt.cost_usd
@@ -147,13 +148,13 @@ class Settlement:
 
     @property
     def state(self) -> EntryState:
-        consumed = any(attempt.usage != NO_USAGE for attempt in self.attempts)
+        consumed = any(not attempt.usage.is_nothing for attempt in self.attempts)
         return EntryState.POSTED if consumed or self.served is not None else EntryState.VOIDED
 
     @property
     def usage(self) -> Usage:
         """The tokens of all attempts together, with the least certain of their sources."""
-        consumed = [attempt.usage for attempt in self.attempts if attempt.usage != NO_USAGE]
+        consumed = [attempt.usage for attempt in self.attempts if not attempt.usage.is_nothing]
         if not consumed:
             return NO_USAGE
         total = consumed[0]

@@ -34,7 +34,7 @@ from psycopg import pq
 
 from accounting import facts, sql
 from accounting.ledger.expiry import expire_dead
-from accounting.ledger.operations import AnyOperation, Holding, Settling, ToppingUp, is_holding, is_settling
+from accounting.ledger.operations import AnyOperation, Holding, Operation, Settling, ToppingUp, is_holding, is_settling
 from accounting.ledger.records import Hold, HoldRequest, Settlement, TopUpRequest, Withdrawal
 from accounting.ledger.transaction import run
 from accounting.ledger.windows import Windows
@@ -86,15 +86,15 @@ class Writer:
 
     def hold(self, request: HoldRequest) -> Hold:
         """Admit a request. Raises a Refusal; then nothing was written."""
-        return self._submit(Holding(request))
+        return self._submit(Operation(request))
 
     def top_up(self, request: TopUpRequest) -> Hold:
         """Hold more for a running request. Raises a Refusal; ``accounting.ledger.top_up`` says what it then holds."""
-        return self._submit(ToppingUp(request))
+        return self._submit(Operation(request))
 
     def settle(self, settlement: Settlement) -> bool:
         """Post or void. Returns whether that is durable now. When Postgres is away, it is kept and written later."""
-        operation = Settling(settlement)
+        operation: Settling = Operation(settlement)
         self._put(operation)
         operation.done.wait(SETTLE_WAIT_S)
         return operation.outcome is not None and not isinstance(operation.outcome, Exception)

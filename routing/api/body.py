@@ -6,10 +6,9 @@ whole body.
 
 from __future__ import annotations
 
-import contextlib
+import io
 import json
 import socket
-from collections.abc import Iterator
 from typing import Any, Protocol
 
 from django.conf import settings
@@ -26,6 +25,9 @@ MAX_DEPTH = 100  # levels of nested JSON: no schema is deeper, and recursive cod
 MAX_CONTAINERS = 100_000
 MAX_NAMES = 300_000
 MAX_COMMAS = 500_000
+#: Read once: Django's settings are an object that looks for itself with each question.
+_MOST_BYTES: int = settings.GATEWAY_MAX_BODY_BYTES
+_MOST_UPLOAD_BYTES: int = settings.GATEWAY_MAX_UPLOAD_BYTES
 _HEAD_BYTES = 2**21
 _CHUNK_BYTES = 65536
 _SILENCE_S = 30.0  # a sender that is silent this long in the middle of its body is gone
@@ -42,13 +44,20 @@ def read_body(request: HttpRequest, most_bytes: int) -> bytes:
     RequestTimeout when the client is too slow, InvalidRequest when it stops in the middle.
     """
     refuse_announced(request, most_bytes)
-    with _patience(request.META.get("gunicorn.socket")):
+    client: socket.socket | None = request.META.get("gunicorn.socket")
+    if client is None or isinstance(request.META["wsgi.input"], io.BytesIO):
+        return _read(request, most_bytes)  # all of it is here already, or nobody knows where it comes from
+    before = client.gettimeout()
+    client.settimeout(_SILENCE_S)
+    try:
         return _read(request, most_bytes)
+    finally:
+        client.settimeout(before)
 
 
 def read_json(request: HttpRequest) -> Any:
     """The request's body, read as JSON. Raises RequestTooLarge, InvalidRequest, InvalidJson."""
-    return parse_json(read_body(request, settings.GATEWAY_MAX_BODY_BYTES))
+    return parse_json(read_body(request, _MOST_BYTES))
 
 
 def parse_json(raw: bytes) -> Any:
@@ -132,7 +141,7 @@ def is_form(request: HttpRequest) -> bool:
 
 def most_bytes(request: HttpRequest) -> int:
     """The most that the body may have, whatever is asked."""
-    return settings.GATEWAY_MAX_UPLOAD_BYTES if is_form(request) else settings.GATEWAY_MAX_BODY_BYTES
+    return _MOST_UPLOAD_BYTES if is_form(request) else _MOST_BYTES
 
 
 def refuse_announced(request: HttpRequest, most_bytes: int) -> None:
@@ -177,20 +186,6 @@ def _next(source: _Source, size: int) -> bytes:
         raise RequestTimeout("The request body took too long to come.") from None
     except Exception:  # noqa: BLE001  gunicorn has a class of its own for each way in which a chunk can be wrong
         raise InvalidRequest("The request body ended early, or its chunks are not HTTP's.") from None
-
-
-@contextlib.contextmanager
-def _patience(client: socket.socket | None) -> Iterator[None]:
-    """No wait for the client's next bytes is longer than ``_SILENCE_S``. None: the server does not give its socket."""
-    if client is None:
-        yield
-        return
-    before = client.gettimeout()
-    client.settimeout(_SILENCE_S)
-    try:
-        yield
-    finally:
-        client.settimeout(before)
 
 
 def _too_large(most_bytes: int) -> RequestTooLarge:

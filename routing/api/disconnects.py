@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from django.http import HttpResponse
 
+from routing.api.headers import Headers
 from routing.api.places import Place
 
 LOOK_EVERY_S = 0.5
@@ -35,27 +36,28 @@ class _Watch:
         self._is_looking = False
 
     def add(self, client: socket.socket, when_gone: Callable[[], None]) -> int:
-        with self._lock:
-            ticket = next(self._tickets)
-            self._watched[ticket] = (client, when_gone)
-            if not self._is_looking:
-                self._is_looking = True
-                threading.Thread(target=self._look, name="client-watch", daemon=True).start()
+        ticket = next(self._tickets)
+        self._watched[ticket] = (client, when_gone)
+        if not self._is_looking:  # `_look` says so before its last look for clients: so one of the two sees the other
+            with self._lock:
+                if not self._is_looking:
+                    self._is_looking = True
+                    threading.Thread(target=self._look, name="client-watch", daemon=True).start()
         return ticket
 
     def remove(self, ticket: int) -> None:
-        with self._lock:
-            self._watched.pop(ticket, None)
+        self._watched.pop(ticket, None)
 
     def _look(self) -> None:
         while True:
             time.sleep(LOOK_EVERY_S)
-            with self._lock:
-                if not self._watched:
+            if not self._watched:
+                with self._lock:
                     self._is_looking = False
-                    return
-                watched = list(self._watched.items())
-            for ticket, (client, when_gone) in watched:
+                    if not self._watched:
+                        return
+                    self._is_looking = True
+            for ticket, (client, when_gone) in self._watched.copy().items():
                 if _is_gone(client):
                     self.remove(ticket)
                     when_gone()
@@ -125,6 +127,8 @@ class ClientConnection:
 class WholeAnswer(HttpResponse):
     """An answer that keeps its client's place until it is sent: a client may take its time."""
 
+    headers: Headers
+
     def __init__(
         self,
         body: bytes,
@@ -132,7 +136,8 @@ class WholeAnswer(HttpResponse):
         headers: Mapping[str, str],
         content_type: str = "application/json",
     ) -> None:
-        super().__init__(body, content_type=content_type, headers=headers)
+        super().__init__(body, content_type=content_type)
+        self.headers = Headers({"Content-Type": content_type, "Content-Length": str(len(body)), **headers})
         self._client = client
         client.expect_to_take(len(body))
 

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 from corsheaders.middleware import CorsMiddleware
+from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import close_old_connections
@@ -29,6 +30,7 @@ from django.utils.http import parse_header_parameters
 
 from routing.api.disconnects import WholeAnswer
 from routing.api.errors import gateway_error, render
+from routing.api.headers import Headers
 from routing.api.middleware import GatewayMiddleware, Handler, JsonErrors
 
 View = Callable[..., HttpResponseBase]
@@ -65,12 +67,18 @@ def with_short_way(django: Application, spends: Callable[[View], bool]) -> Appli
             return None
         return match if spends(match.func) else None
 
+    @lru_cache(maxsize=1024)
+    def is_ours(host: str) -> bool:
+        request = HttpRequest()
+        request.META["HTTP_HOST"] = host
+        return _is_for_us(request)
+
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] != "POST":
             return django(environ, start_response)
         request = WSGIRequest(environ)
         request.resolver_match = found(request.path_info)
-        if request.resolver_match is None or not _is_for_us(request):
+        if request.resolver_match is None or not is_ours(environ.get("HTTP_HOST", "")):
             return django(environ, start_response)
         response = handle(request)
         start_response(f"{response.status_code} {response.reason_phrase}", list(response.items()))
@@ -96,11 +104,20 @@ def _view(request: HttpRequest) -> HttpResponseBase:
 def _with_headers(handle: Handler) -> Handler:
     """What Django's middleware adds to every answer: its length, and headers for browsers."""
     adding: Any = [made(handle) for made in (XFrameOptionsMiddleware, CommonMiddleware, SecurityMiddleware)]
+    has_hsts = settings.SECURE_HSTS_SECONDS > 0  # as the last of them looks at it
+    added: dict[bool, Headers] = {}  # to every whole answer, which knows its length, by whether HSTS is said
 
     def answered(request: HttpRequest) -> HttpResponseBase:
         response = handle(request)
+        says_hsts = has_hsts and request.is_secure()
+        if isinstance(response, WholeAnswer) and says_hsts in added:
+            response.headers.add_missing(added[says_hsts])
+            return response
+        before = dict(response.headers.items())
         for middleware in adding:
             response = middleware.process_response(request, response)
+        if isinstance(response, WholeAnswer):
+            added[says_hsts] = Headers({n: v for n, v in response.headers.items() if n not in before})
         return response
 
     return answered
@@ -114,7 +131,10 @@ def _with_cors(handle: Handler) -> Handler:
         if "HTTP_ORIGIN" in request.META:
             return cast(HttpResponseBase, cors(request))
         response = handle(request)
-        patch_vary_headers(response, ("origin",))
+        if "Vary" in response.headers:
+            patch_vary_headers(response, ("origin",))
+        else:
+            response.headers["Vary"] = "origin"
         return response
 
     return answered

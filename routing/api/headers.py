@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-import uuid
+import secrets
+from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
 from django.http import HttpRequest
+from django.http.response import ResponseHeaders
 
 from accounting.rates import RateStatus
 from routing.exceptions import InvalidRequest
@@ -20,6 +23,34 @@ TIMEOUT_VARIABLE = "HTTP_X_GATEWAY_TIMEOUT"  # the same, as WSGI names it
 _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _UNSAID_CAPS = (CappedBy.CLIENT, CappedBy.NOBODY)  # that are the client's own, or that nobody has set
 MIN_TIMEOUT_S, MAX_TIMEOUT_S = 0.1, 3600.0  # the range of the providers' own limits
+
+
+class Headers(ResponseHeaders):
+    """The headers of an answer. Their names and values are nearly always printable ASCII, which is seen at once. Django
+    encodes and searches each of them, and looks each up again to list them."""
+
+    def __init__(self, data: Mapping[str, str]) -> None:
+        both = "".join([*data, *data.values()])
+        if both.isascii() and both.isprintable():
+            self._store = {name.lower(): (name, value) for name, value in data.items()}
+        else:
+            super().__init__(dict(data))
+
+    def add_missing(self, others: Headers) -> None:
+        """Each of the others that is not there yet."""
+        self._store = others._store | self._store
+
+    def __setitem__(self, key: str, value: object) -> None:
+        if type(value) is str and (both := key + value).isascii() and both.isprintable():
+            self._store[key.lower()] = (key, value)
+        else:
+            super().__setitem__(key, value)  # type: ignore[assignment]  # Django takes what `str` makes of it
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and key.lower() in self._store
+
+    def items(self) -> Collection[tuple[str, str]]:  # type: ignore[override]  # it is only walked through
+        return self._store.values()
 
 
 def parse_timeout_s(header: str | None) -> float | None:
@@ -49,7 +80,7 @@ def sane_request_id(offered: str | None) -> str:
     """The client's own request id when it is short and plain, else a new id."""
     if offered and re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", offered):
         return offered
-    return f"req-{uuid.uuid4().hex}"
+    return f"req-{secrets.token_hex(16)}"
 
 
 def headers_of(served: Served[Any]) -> dict[str, str]:
@@ -78,6 +109,7 @@ def headers_so_far(alias: str, attempts: int, rate: RateStatus | None) -> dict[s
     }
 
 
+@lru_cache(maxsize=4096)
 def in_ascii(name: str) -> str:
     """A header's value for any name: other letters, and ``%`` itself, are percent-encoded as in RFC 8187's UTF-8."""
     return quote(name, safe=_PLAIN)

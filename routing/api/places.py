@@ -118,7 +118,7 @@ class Places:
             use.taken -= not is_left
             use.left -= is_left
             use.bytes -= place.bytes
-        if of_key == _Use():
+        if not (of_key.taken or of_key.left or of_key.bytes):
             del self._of_keys[place.key_id]
 
 

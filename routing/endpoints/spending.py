@@ -65,6 +65,16 @@ class SpendingView(APIView):
     parse: Parse[Any] | None = None
     rendering: WholeRendering[Any] | None = None
 
+    def initial(self, request: Request, *args: object, **kwargs: object) -> None:
+        """Asks who calls. DRF would ask besides for a format, a version, permissions and a rate, which no such view
+        has, and would look for a caller before it asks."""
+        authentication = cast(Any, request.authenticators)[0]
+        request.user, request.auth = authentication.authenticate(request)
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        return {"Allow": "POST, OPTIONS"}  # which DRF reads off the class with each request
+
     def post(self, request: Request, **path: str) -> HttpResponseBase:
         assert self.parse is not None
         assert self.rendering is not None
@@ -80,18 +90,19 @@ def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering:
     """Answer a request that costs money. When it raises a GatewayError, all that was spent is on the books."""
     began = Clock()
     key, call = cast(Key, request.auth), None
-    client = ClientConnection(request.META.get("gunicorn.socket"))
+    sent = request._request  # whatever is asked of DRF's own goes through a `__getattr__`
+    client = ClientConnection(sent.META.get("gunicorn.socket"))
     try:
         try:
-            client.takes(places.take(request._request, key))  # before its body is read
-            timeout_s = parse_timeout_s(request.META.get(TIMEOUT_VARIABLE))
-            call = parse(request._request, path, None if timeout_s is None else began.monotonic + timeout_s)
+            client.takes(places.take(sent, key))  # before its body is read
+            timeout_s = parse_timeout_s(sent.META.get(TIMEOUT_VARIABLE))
+            call = parse(sent, path, None if timeout_s is None else began.monotonic + timeout_s)
             client.watch()
-            affinity = affinity_of(call, request.META)
+            affinity = affinity_of(call, sent.META)
             secret = cast(Caller, request.user).secret
-            admitted = admission.admit(call, secret, request_id(request._request), affinity)
+            admitted = admission.admit(call, secret, request_id(sent), affinity)
         except GatewayError as error:
-            refused.note(error, request_id(request._request), key, call)
+            refused.note(error, request_id(sent), key, call)
             raise
         return _answer(call, admitted, began, client, rendering)
     except BaseException:
@@ -129,12 +140,12 @@ def _answer(
             error_code="",
         )
     )
-    body = rendering.whole(call, answer.body, served.step.alias, None if usage == answer.usage else usage)
+    body = rendering.whole(call, answer.body, served.step.alias, None if usage is answer.usage else usage)
     written = body if isinstance(body, Content) else Content("application/json", json_text.dumps(body))
-    response = WholeAnswer(written.data, client, headers_of(served), written.content_type)
-    if settlement.cost_usd is not None:
-        response["x-gateway-cost-usd"] = plain_usd(settlement.cost_usd)
-    return response
+    headers = headers_of(served)
+    if (cost_usd := settlement.cost_usd) is not None:
+        headers["x-gateway-cost-usd"] = plain_usd(cost_usd)
+    return WholeAnswer(written.data, client, headers, written.content_type)
 
 
 def _streamed(

@@ -12,9 +12,9 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Protocol
 
+from accounting.record import record
 from routing.secrets import references
 from routing.upstreams.base import FailureKind, UpstreamError
 
@@ -38,7 +38,7 @@ class Provider(Protocol):
     def key_references(self) -> tuple[str, ...]: ...
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ProviderKey:
     reference: str
     secret: str  # empty when the provider needs no key

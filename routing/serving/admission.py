@@ -7,7 +7,7 @@ is not, or when a refusal might come from an outdated snapshot, the decision is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -18,6 +18,7 @@ from accounting.budgets import BudgetRule, applicable
 from accounting.keys import Key
 from accounting.ledger.records import AttemptRecord, Hold, HoldRequest, TopUpRequest
 from accounting.models import BudgetMode
+from accounting.record import record
 from routing import catalog, exceptions
 from routing.catalog import Catalog, Step
 from routing.models import ChainKind
@@ -34,7 +35,7 @@ LedgerHold = Callable[[HoldRequest], Hold]
 MAX_TURNS = 5  # when the configuration changes faster than this, the client gets a 503 instead of a loop
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Admission:
     """A call that may be sent, the configuration that it was admitted with, and what is held for it."""
 
@@ -88,6 +89,15 @@ class Admission:
         if needed == 0:
             return self  # it has room in every budget, also in one that is overrun
         place = (step.alias, step.provider.name)
+        if (
+            not attempts
+            and place == (hold.alias, hold.provider)
+            and ceiling.unbounded is None
+            and needed is not None
+            and hold.hold_usd is not None
+            and needed <= hold.hold_usd
+        ):
+            return self  # nearly always: it is what all its budgets were asked for at admission
         further = self._budgets_only_of(step)
         ours = [charge for charge in hold.charges if charge.rule.counts_step(*place)]
         rules = (*(charge.rule for charge in ours), *further)
@@ -187,10 +197,9 @@ def _admit(
     passed: list[tuple[Step, UpstreamError]] = []
     ceilings: dict[Step, Ceiling] = {}
     for place, step in enumerate(steps):
-        asked = Asked(snapshot, call, key, request_id, steps[place:], ledger_hold=ledger_hold)
-        ceilings[step] = asked.ceiling
+        asked = Asked(snapshot, call, key, request_id, steps[place:], affinity=affinity, ledger_hold=ledger_hold)
         try:
-            admission = asked.hold(refused)
+            admission = asked.hold(refused, passed)
         except exceptions.BudgetRefused as error:
             first = first or error
             refused.append(error.refusal)
@@ -201,10 +210,10 @@ def _admit(
             kind = FailureKind.UNPRICED if isinstance(error, exceptions.ModelUnpriced) else FailureKind.UNBOUNDED
             passed.append((step, UpstreamError(kind, error.message)))
         else:
-            ceilings.update(admission.ceilings)
-            if step not in admission.ceilings:
-                del ceilings[step]
-            return replace(admission, passed_over=tuple(passed), ceilings=ceilings, affinity=affinity)
+            if ceilings:
+                admission.ceilings.update(ceilings)
+            return admission
+        ceilings[step] = asked.ceiling
     assert first is not None
     raise first
 
@@ -220,8 +229,10 @@ class Asked:
         request_id: str,
         steps: tuple[Step, ...],
         *,
+        affinity: Affinity | None = None,
         ledger_hold: LedgerHold,
     ) -> None:
+        self._affinity = affinity
         self._snapshot, self._call, self._key, self._request_id = snapshot, call, key, request_id
         self._steps, self._ledger_hold = steps, ledger_hold
         self._step = step = steps[0]
@@ -246,9 +257,11 @@ class Asked:
         narrowest = self._ceiling_within(left_usd).hold_usd
         return narrowest is None or narrowest <= left_usd
 
-    def hold(self, refused: Sequence[refusals.BudgetRefusal]) -> Admission:
+    def hold(
+        self, refused: Sequence[refusals.BudgetRefusal], passed: Sequence[tuple[Step, UpstreamError]] = ()
+    ) -> Admission:
         """Raises a GatewayError, or refusals.ConfigurationChanged, and then nothing is held. ``refused`` says which
-        budgets had no room for the steps before."""
+        budgets had no room for the steps before, which are ``passed``."""
         again = self._refused_again_by(refused)
         if again is not None:
             raise exceptions.BudgetRefused(again)
@@ -286,7 +299,9 @@ class Asked:
             self._steps,
             hold,
             hold.created_at,
-            left_usd=left_usd,
+            tuple(passed),
+            left_usd,
+            self._affinity,
         )
         # The database's clock decides which price is charged. By our clock another price may be in force.
         at_hold = self._snapshot.price(self._step.provider.name, self._step.deployment.model, hold.created_at)

@@ -13,7 +13,7 @@ from accounting.ledger.records import AttemptRecord
 from accounting.outcomes import Outcome
 from accounting.pricing import cost_usd
 from accounting.text import storable
-from accounting.usage import NO_USAGE, Usage, UsageSource
+from accounting.usage import Usage, UsageSource
 from routing.catalog import Step
 from routing.exceptions import GatewayError
 from routing.serving.admission import Admission
@@ -121,9 +121,10 @@ def record_attempt(
     says it served."""
     ceiling = admission.ceiling(step)
     price = ceiling.price
-    usage = with_fees(usage, step.deployment) if usage != NO_USAGE else usage
+    is_nothing = usage.is_nothing
+    usage = usage if is_nothing else with_fees(usage, step.deployment)
     tier = tiers.served(service_tier, ceiling.most.tier)
-    if usage == NO_USAGE:
+    if is_nothing:
         cost: Decimal | None = Decimal(0)
     else:
         cost = None if price is None else cost_usd(usage, price, tier=tier)

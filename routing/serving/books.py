@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from accounting import facts, ledger
 from accounting.ledger.records import AttemptRecord, Settlement
+from accounting.record import record
 from routing.serving.admission import Admission
 from routing.serving.attempts import Clock, Failed
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Ending:
     """All that the books must know of a request that is over.
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Final, Protocol, cast
 
+from accounting.record import record
 from accounting.tags import Tags
 from accounting.usage import Meter, Tier, Usage
 from routing.catalog import Step
@@ -32,7 +33,7 @@ class CappedBy(Enum):
     NOBODY = "nobody"  # the format has no cap: the maximum is what the model itself cannot exceed
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Quantities:
     """The most that a step may consume."""
 

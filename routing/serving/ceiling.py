@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from typing import Final
 
@@ -12,6 +12,7 @@ from accounting.budgets import BudgetRule
 from accounting.models import BudgetMode
 from accounting.pricing import PriceList, ceiling_usd, dearest_output_usd_per_mtok
 from accounting.rates import RateLimits
+from accounting.record import record
 from accounting.usage import Meter, Tier, split_quantity_name
 from routing.catalog import Step
 from routing.serving.call import LEAST_OUTPUT_CAP_TOKENS, Call, CappedBy, Quantities, Unbounded
@@ -28,7 +29,7 @@ LEAST_INPUT_TOKENS_AT_PRIORITY: Final = 1_024
 AT_ONCE: Final = 20
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Room:
     """What one request may hold when its client has set no output cap. None: as much as the model can say."""
 
@@ -61,7 +62,7 @@ class Room:
         return cap
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Ceiling:
     """``hold_usd`` is None when the step has no price. With ``unbounded`` it covers everything else."""
 

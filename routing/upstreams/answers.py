@@ -280,7 +280,7 @@ def conforming_choice(choice: Json, index: int, name: Literal["message", "delta"
     if "role" in said and said["role"] != "assistant":
         said["role"] = "assistant"
     for part in TEXTS:
-        if not isinstance(said.get(part), str | None):
+        if (text := said.get(part)) is not None and not isinstance(text, str):
             said[part] = _text_of(said[part])
     if "tool_calls" in said:
         calls.conform(said)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
+from accounting.record import record
 from accounting.usage import Usage
 from routing.upstreams.scrubbing import identifier, scrubbed, word
 
@@ -26,7 +27,7 @@ LIVING_FACTOR: Final = 10
 MAX_THINKING_S: Final = 120.0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Timeouts:
     """The four limits of one attempt, in seconds. Any byte of a stream is a sign of life."""
 
@@ -95,7 +96,7 @@ class Leash(Protocol):
         """From now on ``end`` ends the call. It is called at once when the client is gone. None: nothing to end."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class UpstreamRequest:
     """One attempt. ``body`` is the client's request in OpenAI's format with the output cap applied;
     its ``model`` is still the alias. Upstreams must not mutate it: further attempts send it again."""
@@ -111,7 +112,7 @@ class UpstreamRequest:
 QUIET: Final[Json] = {}
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class WholeAnswer:
     """A complete ``chat.completion`` object, or that of another endpoint, in OpenAI's format. An answer that is no JSON
     is a :class:`Content` in its ``content``.

@@ -12,11 +12,11 @@ import re
 import string
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
 from accounting import facts
+from accounting.record import record
 from routing.upstreams.answers import loads
 from routing.upstreams.base import Deployment, Json
 from routing.upstreams.litellm_import import load
@@ -80,7 +80,7 @@ _UNFIT: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Spoken:
     """A request body for one provider, and the names of the client's parameters and fields that it lacks."""
 
@@ -208,9 +208,9 @@ def _set_cap(body: Json, row: ProviderFacts, refused: Collection[str]) -> None:
 def _refused_by_model(row: ProviderFacts, model: str, body: Mapping[str, Any]) -> frozenset[str]:
     """The parameters that this model refuses, though other models of its provider take them."""
     refused: frozenset[str] = frozenset()
-    if any(body.get(name) is not None for name in row.thinkers_refuse) and _thinks(row.name, model):
+    if not row.thinkers_refuse.isdisjoint(body) and _thinks(row.name, model):
         refused = row.thinkers_refuse
-    if row.by_model and any(body.get(name) is not None for name in _PROBES):
+    if row.by_model and not _PROBES.keys().isdisjoint(body):
         effort = body.get("reasoning_effort")
         known = effort if isinstance(effort, str) and effort in _EFFORTS else None
         refused |= _refused_by_litellm(row.name, model, known)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
+from accounting.record import record
 from accounting.usage import Meter, Usage, quantity_name
 from routing.upstreams.base import Deployment
 from routing.upstreams.formats import ANTHROPIC_PARAMETERS, GEMINI_PARAMETERS, PARAMETERS
@@ -99,7 +100,7 @@ class Extras:
 NOTHING: Final = Extras()
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Suspects:
     """What of a request must be judged for each deployment, found once. Most requests have nothing of the kind."""
 
@@ -114,13 +115,16 @@ def suspects(body: Mapping[str, Any]) -> Suspects:
 
 def extras(body: Mapping[str, Any], found: Suspects, deployment: Deployment) -> Extras:
     """What the request costs at the deployment besides its tokens."""
+    searches_always = _searches_always(deployment)
+    if not searches_always and found.tool is None and not found.names:
+        return NOTHING
     judged = _Judged()
     if found.tool is not None:
         judged.refuse(*found.tool)
     for name in found.names:
         if _is_sent(name, deployment):
             _judge(name, body[name], deployment, judged)
-    if _searches_always(deployment):
+    if searches_always:
         judged.units[_SEARCH] = Decimal(1)
         judged.needs.setdefault("model", Meter.SEARCH)
         if _bills_what_it_finds(deployment):
@@ -229,9 +233,8 @@ def _searches_always(deployment: Deployment) -> bool:
     https://platform.openai.com/docs/pricing#built-in-tools · https://docs.perplexity.ai/getting-started/pricing"""
     if deployment.litellm_provider == "perplexity":
         return "sonar" in deployment.model
-    return deployment.litellm_provider in ("openai", "azure") and any(
-        part in deployment.model for part in ("-search-preview", "-search-api")
-    )
+    model = deployment.model
+    return deployment.litellm_provider in ("openai", "azure") and ("-search-preview" in model or "-search-api" in model)
 
 
 def _bills_what_it_finds(deployment: Deployment) -> bool:

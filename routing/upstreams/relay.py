@@ -60,7 +60,7 @@ class Relay:
         whole = _read_whole(answer, request)
         if asked.calls_functions:
             write_function_calls(whole.body["choices"], "message")
-        return replace(whole, dropped_params=asked.dropped)
+        return replace(whole, dropped_params=asked.dropped) if asked.dropped else whole
 
     def responses(self, request: UpstreamRequest) -> WholeAnswer:
         return openai_responses.ask(request, _address(request, "application/json", "responses"))

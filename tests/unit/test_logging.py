@@ -45,3 +45,12 @@ def test_an_exception_is_in_its_own_field_on_the_same_line() -> None:
         line = line_of("failed", exc_info=sys.exc_info())
     assert line["event"] == "failed"
     assert line["exception"].endswith("ValueError: broken\nin two")
+
+
+def test_what_stands_on_every_line_is_not_replaced_by_a_field_and_no_other_formatters_text_is_a_field() -> None:
+    line = line_of("request", level="loud", ts="never", request=object(), alias="a")
+    assert (line["level"], line["alias"]) == ("info", "a")
+    assert line["ts"].startswith("2027-01-15")
+    record = logging.makeLogRecord({"msg": "request", "alias": "a"})
+    logging.Formatter("%(asctime)s %(message)s").format(record)  # writes `message` and `asctime` into the record
+    assert json.loads(JsonFormatter().format(record)).keys() == {"ts", "level", "logger", "event", "alias"}

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from accounting import json_text
+from accounting.record import record
 from routing.upstreams import inline_media
 from routing.upstreams.extras import Unlimited
 from routing.upstreams.inline_media import Kind, Measured, Unmeasurable
@@ -56,6 +57,8 @@ _WRITE_OUT_REFERENCES: Final = frozenset({"bedrock", "bedrock_converse", "gemini
 #: Where Google keeps files that were uploaded before.
 _GEMINI_FILES: Final = "https://generativelanguage.googleapis.com/"
 
+_PLAIN: Final = frozenset({"role", "content"})
+_COUNTED: Final = (str, list, dict)  # what can be long; a union of them would be made anew for each field
 #: Fields that no model reads, or that are counted apart from the rest.
 _APART: Final = frozenset(
     {
@@ -81,7 +84,7 @@ class Link(NamedTuple):
     url: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class InputCeiling:
     """No provider counts more input; how many tokens a picture or a page is depends on the provider and the model."""
 
@@ -122,7 +125,7 @@ def input_ceiling(body: Mapping[str, Any]) -> InputCeiling:
     Takes any JSON: what has not the shape of a chat request counts as the text that it is.
     """
     count = _Count()
-    rest = {name: value for name, value in body.items() if name not in _APART and isinstance(value, str | list | dict)}
+    rest = {name: value for name, value in body.items() if name not in _APART and isinstance(value, _COUNTED)}
     if rest:
         text = json_text.dumps(rest)
         count.tokens += len(text)
@@ -190,6 +193,9 @@ class _Count:
         self.tokens += TOKENS_A_MESSAGE
         if not isinstance(message, dict):
             self.tokens += _bytes(message)
+            return
+        if message.keys() == _PLAIN and message["role"] == "user" and type(message["content"]) is str:
+            self.tokens += _bytes(message)  # most messages are so
             return
         if message.get("role") in ("system", "developer"):
             self.tokens += TOKENS_A_NOTE

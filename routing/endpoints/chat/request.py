@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
+from accounting.record import record
 from accounting.tags import Tags
 from accounting.usage import Usage
 from routing.catalog import Step
@@ -47,7 +48,7 @@ MAX_CHOICES = 128  # OpenAI's own limit of `n`
 MAX_OUTPUT_TOKENS = 10_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ChatCall:
     """A valid chat request: a `routing.serving.call.StreamedCall`.
 
@@ -210,6 +211,8 @@ def _check_messages(messages: Any) -> None:
     refuse_more_than(MAX_MESSAGES, len(messages), "messages", "messages")
     parts = calls = 0
     for index, message in enumerate(messages):
+        if _is_ordinary(message):
+            continue
         where = f"messages[{index}]"
         if not isinstance(message, dict):
             raise InvalidRequest(f"'{where}' must be an object.", param=where)
@@ -225,6 +228,14 @@ def _check_messages(messages: Any) -> None:
         calls += called
     refuse_more_than(MAX_PARTS, parts, "content parts in all messages", "messages")
     refuse_more_than(MAX_CALLS, calls, "tool calls in all messages", "messages")
+
+
+def _is_ordinary(message: Any) -> bool:
+    """Whether the message is one that nothing needs to be said of, as nearly all are: who speaks, and text."""
+    if type(message) is not dict or type(message.get("content")) is not str or "tool_calls" in message:
+        return False
+    role = message.get("role")
+    return type(role) is str and role in ROLES
 
 
 def _check_content(message: Mapping[str, Any], role: str, where: str) -> None:

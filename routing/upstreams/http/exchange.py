@@ -54,6 +54,8 @@ class Exchange:
 
     def send(self, request: bytes, sent: int) -> None:
         """Sends what has not been sent of the request."""
+        if sent == len(request):
+            return
         try:
             self._sock.settimeout(self._left_s())
             if not sent:
@@ -207,14 +209,12 @@ def _target(url: str) -> _Target:
 
 def request_bytes(start: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
     """Raises UpstreamError when a value would begin another header, or has characters that no header has."""
-    lines = [start]
-    for name, value in headers.items():
-        if _LINE_END.search(value) or _LINE_END.search(name):
-            raise _invalid(name)
-        lines.append(f"{name}: {value}\r\n")
-    lines.append("\r\n" if body is None else f"Content-Length: {len(body)}\r\n\r\n")
+    fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if fields.count("\r") != len(headers) or fields.count("\n") != len(headers):
+        raise _invalid(next(name for name, value in headers.items() if _LINE_END.search(name + value)))
+    end = "\r\n" if body is None else f"Content-Length: {len(body)}\r\n\r\n"
     try:
-        return "".join(lines).encode("latin-1") + (body or b"")
+        return f"{start}{fields}{end}".encode("latin-1") + (body or b"")
     except UnicodeEncodeError:
         raise _invalid("header") from None
 

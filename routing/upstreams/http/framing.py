@@ -84,7 +84,10 @@ def _fields(block: bytes) -> dict[str, str]:
     found = _FIELD.findall(text)
     if len(found) > MAX_FIELDS:
         raise ProtocolError(f"got more than {MAX_FIELDS} headers")
-    headers: dict[str, str] = {}
+    headers = {name.lower(): value.rstrip(" \t\r") for name, value in found}
+    if len(headers) == len(found):
+        return headers
+    headers.clear()
     for name, value in found:
         key, plain = name.lower(), value.rstrip(" \t\r")
         headers[key] = f"{headers[key]}, {plain}" if key in headers else plain

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Mapping
-from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
 from typing import Final, Protocol
@@ -37,6 +36,7 @@ from urllib3.exceptions import (
 )
 from urllib3.util import Url
 
+from accounting.record import record
 from routing.upstreams.base import FailureKind, Leash, Timeouts, UpstreamError
 from routing.upstreams.http import exchange, stock
 
@@ -49,7 +49,7 @@ _ask = stock.ask if settings.GATEWAY_EXCHANGE == "urllib3" else exchange.ask
 # --- a call ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Whole:
     """A complete answer of any status. `headers` is case-insensitive, or its names are in lower case."""
 
