@@ -21,6 +21,7 @@ from routing.upstreams.http import media
 from routing.upstreams.http.transport import Whole
 from routing.upstreams.litellm_import import load
 from routing.upstreams.mends import anthropic, conversation, endings, gemini, parameters
+from routing.upstreams.plain_conversations import Conversation
 from routing.upstreams.providers import PROVIDERS
 
 #: What of a client's request is translated: OpenAI's parameters, and those of the provider that litellm's users send
@@ -119,6 +120,9 @@ class WireFormat(Protocol):
     no_usage: Mapping[str, int]
 
     def prepare(self, request: UpstreamRequest, *, streamed: bool) -> Prepared: ...
+
+    def told(self, conversation: Conversation) -> Json:
+        """The parts of a request's body that have its conversation."""
 
     def read(self, prepared: Prepared, answer: Whole) -> Any:
         """litellm's ModelResponse. Raises whatever litellm raises."""
@@ -280,9 +284,19 @@ class Anthropic:
             "optional_params": optional,
             "litellm_params": litellm_params,
             "json_mode": json_mode,
-            "request_data": body,
         }
         return Prepared(url, headers, body, context, dropped, calls_functions)
+
+    def told(self, conversation: Conversation) -> Json:
+        said: Json = {
+            "messages": [
+                {"role": role, "content": [{"type": "text", "text": text} for text in texts]}
+                for role, texts in conversation.turns
+            ]
+        }
+        if conversation.system:
+            said["system"] = [{"type": "text", "text": text} for text in conversation.system]
+        return said
 
     def read(self, prepared: Prepared, answer: Whole) -> Any:
         litellm = load()
@@ -292,6 +306,7 @@ class Anthropic:
             raw_response=_response_of(answer),
             model_response=litellm.ModelResponse(),
             logging_obj=_Silence(context["optional_params"]),
+            request_data=prepared.body,
             api_key="",
             encoding=None,
             **context,
@@ -395,6 +410,17 @@ class Gemini:
         headers = {"Content-Type": "application/json", "x-goog-api-key": request.api_key}
         context = {"model": model, "messages": messages, "optional_params": asked, "names": names}
         return Prepared(url, headers, body, context, dropped, calls_functions)
+
+    def told(self, conversation: Conversation) -> Json:
+        said: Json = {
+            "contents": [
+                {"role": "user" if role == "user" else "model", "parts": [{"text": text} for text in texts]}
+                for role, texts in conversation.turns
+            ]
+        }
+        if conversation.system:
+            said["system_instruction"] = {"parts": [{"text": text} for text in conversation.system]}
+        return said
 
     def read(self, prepared: Prepared, answer: Whole) -> Any:
         litellm = load()

@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from traceback import walk_tb
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from accounting.usage import Usage
 from routing.upstreams import (
@@ -22,18 +23,31 @@ from routing.upstreams import (
     rerank,
 )
 from routing.upstreams.answers import cleaned, dumps, ends_empty, loads, may_be_empty, speaks, whole_answer
-from routing.upstreams.base import QUIET, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.base import (
+    QUIET,
+    Deployment,
+    FailureKind,
+    Json,
+    Timeouts,
+    UpstreamError,
+    UpstreamRequest,
+    WholeAnswer,
+)
 from routing.upstreams.formats import Anthropic, Gemini, Prepared, WireFormat, dropped_params
 from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
 from routing.upstreams.mends.capability import cannot, lacking
 from routing.upstreams.mends.endings import as_function_call, write_function_calls
+from routing.upstreams.plain_conversations import conversation_of, parameters_of, sample
 from routing.upstreams.relay import Chunks
 from routing.upstreams.scrubbing import scrubbed
 from routing.upstreams.streams import LiveStream, Progress, collected, read_events
 from routing.upstreams.usage import usage_of
 
 FORMATS: Final[Mapping[str, WireFormat]] = {"anthropic": Anthropic(), "gemini": Gemini()}
+
+#: How many frames of requests are remembered.
+_FRAMES: Final = 1024
 
 #: With what litellm begins to repeat a request's messages.
 _CONVERSATION: Final = re.compile(r"[.\s]*Received (?:Messages=|- message=|tool call with)|Invalid Message passed in")
@@ -112,6 +126,57 @@ def _prepare(wire: WireFormat, request: UpstreamRequest, *, streamed: bool) -> P
         # litellm would go and look in the environment.
         raise UpstreamError(FailureKind.NO_KEY, "The provider has no key")
     errors.authorization(request.api_key)
+    said = conversation_of(request.body)
+    parameters = parameters_of(request.body) if said is not None else None
+    if said is None or parameters is None:
+        return _by_litellm(wire, request, streamed=streamed)
+    to = request.deployment
+    asked = _Asked(to.litellm_provider, to.model, to.base_url, request.api_key, parameters, streamed, bool(said.system))
+    frame = _frame(asked)
+    if frame is None:
+        return _by_litellm(wire, request, streamed=streamed)
+    return Prepared(
+        frame.url,
+        frame.headers,
+        {**frame.body, **wire.told(said)},
+        {**frame.context, "messages": request.body["messages"]},
+        frame.dropped,
+        frame.calls_functions,
+    )
+
+
+class _Asked(NamedTuple):
+    """All that decides what a provider is sent, but for the conversation."""
+
+    litellm_provider: str
+    model: str
+    base_url: str | None
+    api_key: str
+    parameters: bytes
+    streamed: bool
+    has_system: bool
+
+
+@lru_cache(maxsize=_FRAMES)
+def _frame(asked: _Asked) -> Prepared | None:
+    """What litellm makes of such a request with a conversation of ours. None: the two would differ in more than the
+    parts that have the conversation, or litellm cannot translate them."""
+    wire = FORMATS[asked.litellm_provider]
+    messages = sample(with_system=asked.has_system)
+    said = conversation_of({"messages": messages})
+    assert said is not None
+    body = {**loads(asked.parameters), "messages": messages}
+    deployment = Deployment("", asked.litellm_provider, asked.model, asked.base_url, Timeouts())
+    request = UpstreamRequest(deployment, asked.api_key, body, Timeouts())
+    try:
+        frame = _by_litellm(wire, request, streamed=asked.streamed)
+    except UpstreamError:
+        return None
+    return frame if dumps({**frame.body, **wire.told(said)}) == dumps(frame.body) else None
+
+
+def _by_litellm(wire: WireFormat, request: UpstreamRequest, *, streamed: bool) -> Prepared:
+    """The request as litellm translates it."""
     try:
         prepared = wire.prepare(request, streamed=streamed)
     except UpstreamError:

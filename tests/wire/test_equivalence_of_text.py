@@ -1,4 +1,5 @@
-"""A text that is read without litellm is read as litellm reads it: streams of all kinds of events, both ways."""
+"""A text that is put into the other format without litellm is there as litellm puts it: all kinds of conversations and
+of events, both ways."""
 
 from __future__ import annotations
 
@@ -13,8 +14,9 @@ from routing.upstreams.base import Json, UpstreamError
 from routing.upstreams.formats import Anthropic, Gemini, Prepared, WireFormat
 from routing.upstreams.http.events import replayed
 from routing.upstreams.http.transport import Whole
+from routing.upstreams.plain_conversations import MAX_PARAMETERS_BYTES, conversation_of, parameters_of
 from routing.upstreams.streams import LiveStream
-from routing.upstreams.translate import Translated, _prepare
+from routing.upstreams.translate import Translated, _by_litellm, _frame, _prepare
 from tests.wire.upstream_calls import HELLO, call
 
 TEXTS = st.sampled_from(["Hello", " ", "\n", "", "{", "ü\u2028", "\ud800", None, 7])
@@ -159,3 +161,126 @@ def test_most_of_an_ordinary_answer_is_plain_text() -> None:
         "responseId": "r-1",
     }
     assert Gemini().plain_text(event) == "Hello"
+
+
+# --- requests ------------------------------------------------------------------------------------------------------
+
+WORDS = st.sampled_from(["Hello", " and\n", " ", "", "{", "\u0085", "ü\u2028", "\ud800", None, 7])
+CONTENTS = st.one_of(
+    WORDS,
+    st.lists(st.builds(lambda text: {"type": "text", "text": text}, WORDS), max_size=3),
+    st.just([{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]),
+    st.just([{"type": "refusal", "refusal": "x"}]),
+    st.just([{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}]),
+)
+MESSAGES = st.lists(
+    st.one_of(
+        st.builds(
+            lambda role, content: {"role": role, "content": content},
+            st.sampled_from(["system", "developer", "user", "user", "assistant", "tool", "critic", None]),
+            CONTENTS,
+        ),
+        st.builds(lambda text: {"role": "user", "content": text, "name": "Ann"}, WORDS),
+        st.just({"role": "assistant", "content": "x", "refusal": None}),
+        st.just({"role": "user"}),
+    ),
+    max_size=6,
+)
+#: Half of all conversations are plain ones.
+PLAIN_WORDS = st.sampled_from(["Hello", " and\n", "{", "ü\u2028", "\ud800"])
+PLAIN_CONTENTS = st.one_of(
+    PLAIN_WORDS, st.lists(st.builds(lambda text: {"type": "text", "text": text}, PLAIN_WORDS), min_size=1, max_size=2)
+)
+PLAIN_MESSAGES = st.builds(
+    lambda system, turns, last: [
+        *({"role": role, "content": text} for role, text in system),
+        *({"role": role, "content": content} for role, content in [("user", last), *turns, ("user", last)]),
+    ],
+    st.lists(st.tuples(st.sampled_from(["system", "developer"]), PLAIN_WORDS), max_size=2),
+    st.lists(st.tuples(st.sampled_from(["user", "assistant"]), PLAIN_CONTENTS), max_size=3),
+    PLAIN_CONTENTS,
+)
+PARAMETERS = st.sampled_from(
+    [
+        {},
+        {"temperature": 0.2},
+        {"temperature": 1, "top_p": 0.9},
+        {"temperature": True},
+        {"stop": ["END", " "]},
+        {"response_format": {"type": "json_object"}},
+        {"reasoning_effort": "low"},
+        {"frequency_penalty": None, "metadata": {"team": "a"}},
+        {"tools": [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]},
+        {"functions": [{"name": "weather"}]},
+    ]
+)
+MODELS = {
+    "anthropic": ["claude-sonnet-4-6", "claude-3-haiku-20240307", "claude-opus-4-8"],
+    "gemini": ["gemini-2.5-pro", "gemini-3-pro-preview", "gemma-3-27b-it"],
+}
+
+
+@pytest.mark.parametrize("provider", MODELS)
+@settings(max_examples=150, deadline=None)
+@given(
+    messages=st.one_of(MESSAGES, PLAIN_MESSAGES),
+    parameters=PARAMETERS,
+    number=st.integers(0, 2),
+    streamed=st.booleans(),
+)
+def test_a_conversation_is_told_as_litellm_tells_it(
+    provider: str, messages: list[Json], parameters: Json, number: int, streamed: bool
+) -> None:
+    wire, _ = FORMATS[provider]
+    body = {"model": "alias", "messages": messages, "max_tokens": 9000, **parameters}
+    sent: list[tuple[Any, ...]] = []
+    for prepare in (_prepare, _by_litellm):
+        try:
+            asked = call("http://x", json.loads(json.dumps(body)), provider=provider, model=MODELS[provider][number])
+            prepared = prepare(wire, asked, streamed=streamed)
+        except UpstreamError as error:
+            sent.append((error.kind, error.message, error.param))
+        else:
+            assert asked.body == body, "the request is sent again by further attempts"
+            text = json.dumps([prepared.url, dict(prepared.headers), prepared.body])
+            sent.append((text, prepared.dropped, prepared.calls_functions))
+    assert sent[0] == sent[1]
+
+
+@pytest.mark.parametrize("provider", MODELS)
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("system", [[], [{"role": "system", "content": "Be brief."}]])
+def test_an_ordinary_conversation_is_told_without_litellm(provider: str, streamed: bool, system: list[Json]) -> None:
+    wire, _ = FORMATS[provider]
+    _frame.cache_clear()
+    for question in ("Hello?", "And then?"):
+        body = {**HELLO, "messages": [*system, {"role": "user", "content": question}], "temperature": 0.5}
+        _prepare(wire, call("http://x", body, provider=provider), streamed=streamed)
+    found = _frame.cache_info()
+    assert (found.hits, found.misses) == (1, 1)
+    _prepare(wire, call("http://x", HELLO, provider=provider, api_key="sk-another"), streamed=streamed)
+    assert _frame.cache_info().misses == 2, "a frame has the key that it was made with"
+
+
+def test_frames_are_for_requests_that_may_come_again() -> None:
+    assert parameters_of({"model": "m", "messages": [], "stream": True, "temperature": 1}) == b'{"temperature":1}'
+    assert parameters_of({"temperature": 1.0}) != parameters_of({"temperature": 1})
+    assert parameters_of({"seed": 5}) is None
+    assert parameters_of({"stop": "x" * MAX_PARAMETERS_BYTES}) is None
+    assert parameters_of({"top_p": float("nan")}) is None
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": "assistant", "content": "x"}, {"role": "user", "content": "x"}],
+        [{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}],
+        [{"role": "user", "content": "x"}, {"role": "system", "content": "x"}, {"role": "user", "content": "x"}],
+        [{"role": "user", "content": "x", "name": "Ann"}],
+        [{"role": "user", "content": " \u0085\n"}],
+        [{"role": "system", "content": "x"}],
+        [{"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]}],
+    ],
+)
+def test_litellm_tells_what_is_no_plain_conversation(messages: list[Json]) -> None:
+    assert conversation_of({"messages": messages}) is None
