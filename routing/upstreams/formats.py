@@ -15,7 +15,7 @@ from time import monotonic
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
-from routing.upstreams import capabilities
+from routing.upstreams import capabilities, plain_answers
 from routing.upstreams.base import Deployment, FailureKind, Json, UpstreamError, UpstreamRequest
 from routing.upstreams.http import media
 from routing.upstreams.http.transport import Whole
@@ -126,6 +126,9 @@ class WireFormat(Protocol):
 
     def read(self, prepared: Prepared, answer: Whole) -> Any:
         """litellm's ModelResponse. Raises whatever litellm raises."""
+
+    def plain_answer(self, answer: Json, prepared: Prepared, model: str, tier: str | None) -> Json | None:
+        """A whole answer as a `chat.completion`, if it is text alone. None: litellm reads it."""
 
     def parser(self, prepared: Prepared, headers: Mapping[str, str]) -> Parser: ...
 
@@ -312,6 +315,12 @@ class Anthropic:
             **context,
         )
 
+    def plain_answer(self, answer: Json, prepared: Prepared, model: str, tier: str | None) -> Json | None:
+        context = prepared.context
+        if context["json_mode"] or "speed" in context["optional_params"] or "prefix" in context["messages"][-1]:
+            return None
+        return plain_answers.of_anthropic(answer, model)
+
     def parser(self, prepared: Prepared, headers: Mapping[str, str]) -> Parser:
         from litellm.llms.anthropic.chat.handler import ModelResponseIterator
         from litellm.llms.anthropic.chat.transformation import ANTHROPIC_TOOL_NAME_REVERSE_MAP_KEY
@@ -437,6 +446,9 @@ class Gemini:
             messages=context["messages"],
             encoding=None,
         )
+
+    def plain_answer(self, answer: Json, prepared: Prepared, model: str, tier: str | None) -> Json | None:
+        return plain_answers.of_gemini(answer, model, tier)
 
     def parser(self, prepared: Prepared, headers: Mapping[str, str]) -> Parser:
         from litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini import ModelResponseIterator

@@ -226,6 +226,14 @@ def _read_whole(wire: WireFormat, prepared: Prepared, answer: Whole, request: Up
         raw = loads(answer.body)
     except ValueError:
         raise errors.malformed(answer.status, answer.headers, request.api_key) from None
+    plain = None
+    if isinstance(raw, dict):
+        header = answer.headers.get(gemini_contents.TIER_HEADER)
+        plain = wire.plain_answer(raw, prepared, request.deployment.model, header)
+    if plain is not None:
+        return WholeAnswer(
+            plain, usage_of(plain["usage"]), answer.status, request_id, _tier(wire, answer, raw), prepared.dropped
+        )
     failure = errors.from_event(raw, provider_request_id=request_id, secret=request.api_key)
     if failure is None and isinstance(raw, dict):
         failure = wire.refusal(raw, request.api_key)
@@ -243,13 +251,17 @@ def _read_whole(wire: WireFormat, prepared: Prepared, answer: Whole, request: Up
         failed.http_status, failed.provider_request_id = answer.status, request_id
         failed.usage, failed.consumed = usage_of(body.get("usage")), True
         raise failed
-    tier = wire.service_tier(raw) or answer.headers.get(gemini_contents.TIER_HEADER)
     whole = whole_answer(
         body, answer.status, request_id, may_be_empty=may_be_empty(request.body), secret=request.api_key
     )
     if prepared.calls_functions:
         write_function_calls(whole.body["choices"], "message")
-    return replace(whole, service_tier=tier if isinstance(tier, str) else None, dropped_params=prepared.dropped)
+    return replace(whole, service_tier=_tier(wire, answer, raw), dropped_params=prepared.dropped)
+
+
+def _tier(wire: WireFormat, answer: Whole, raw: Json) -> str | None:
+    tier = wire.service_tier(raw) or answer.headers.get(gemini_contents.TIER_HEADER)
+    return tier if isinstance(tier, str) else None
 
 
 def _as_chat_completion(wire: WireFormat, prepared: Prepared, answer: Whole, raw: Json, secret: str) -> Json:

@@ -4,6 +4,7 @@ of events, both ways."""
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from routing.upstreams.http.events import replayed
 from routing.upstreams.http.transport import Whole
 from routing.upstreams.plain_conversations import MAX_PARAMETERS_BYTES, conversation_of, parameters_of
 from routing.upstreams.streams import LiveStream
-from routing.upstreams.translate import Translated, _by_litellm, _frame, _prepare
+from routing.upstreams.translate import Translated, _by_litellm, _frame, _prepare, _read_whole
 from tests.wire.upstream_calls import HELLO, call
 
 TEXTS = st.sampled_from(["Hello", " ", "\n", "", "{", "ü\u2028", "\ud800", None, 7])
@@ -26,6 +27,9 @@ class ByLitellm:
     """The same format, every event of which litellm reads."""
 
     def plain_text(self, event: Json) -> str | None:
+        return None
+
+    def plain_answer(self, answer: Json, prepared: Prepared, model: str, tier: str | None) -> Json | None:
         return None
 
 
@@ -161,6 +165,214 @@ def test_most_of_an_ordinary_answer_is_plain_text() -> None:
         "responseId": "r-1",
     }
     assert Gemini().plain_text(event) == "Hello"
+
+
+# --- whole answers -------------------------------------------------------------------------------------------------
+
+
+class Kinds:
+    """Values as ordinary answers have them, or odd ones among them."""
+
+    def __init__(self, *, odd: bool) -> None:
+        self._odd = odd
+        self.counts = self.of(0, 1, 7, 20, odd=[100_000_001, -1, None, "7", 7.0, True])
+        self.said = self.of("Hello", " ", "ü\u2028", odd=["", "data:audio/wav;base64,UklGRg==", "\ud800", None, 7])
+
+    def of(self, *plain: Any, odd: list[Any]) -> st.SearchStrategy[Any]:
+        return st.sampled_from([*plain, *odd] if self._odd else plain)
+
+    def fields(self, wanted: dict[str, Any], optional: dict[str, Any], odd: dict[str, Any]) -> st.SearchStrategy[Json]:
+        """Objects with these fields in any order; odd ones may lack any, and have others."""
+        of = (
+            st.fixed_dictionaries({}, optional={**wanted, **optional, **odd, "more": st.just([1])})
+            if self._odd
+            else st.fixed_dictionaries(wanted, optional=optional)
+        )
+        return of.flatmap(lambda value: st.permutations(list(value.items())).map(dict))
+
+
+def claudes_answers(kinds: Kinds) -> st.SearchStrategy[Json]:
+    counts, of, fields = kinds.counts, kinds.of, kinds.fields
+    lifetimes = {"ephemeral_5m_input_tokens": counts, "ephemeral_1h_input_tokens": counts}
+    usage = fields(
+        {"input_tokens": counts, "output_tokens": counts},
+        {
+            "cache_creation_input_tokens": st.one_of(st.none(), counts),
+            "cache_read_input_tokens": st.one_of(st.none(), counts),
+            "cache_creation": st.one_of(st.none(), fields(lifetimes, {}, {})),
+            "output_tokens_details": st.one_of(st.none(), fields({"thinking_tokens": counts}, {}, {})),
+            "server_tool_use": of(None, odd=[{"web_search_requests": 2}]),
+            "service_tier": of("standard", "priority", None, odd=["", 7]),
+            "inference_geo": of("us", "not_available", None, odd=["", 7]),
+        },
+        {"speed": st.just("fast"), "iterations": st.just([{"input_tokens": 3, "output_tokens": 4}])},
+    )
+    text = fields({"type": st.just("text"), "text": kinds.said}, {}, {"citations": st.sampled_from([None, []])})
+    others = st.sampled_from(
+        [
+            {"type": "thinking", "thinking": "hm", "signature": "abc"},
+            {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}},
+        ]
+    )
+    return fields(
+        {
+            "type": st.just("message"),
+            "model": of("claude", odd=[None]),
+            "content": st.lists(text, min_size=1, max_size=1),
+            "stop_reason": of("end_turn", "stop_sequence", "max_tokens", odd=["tool_use", "refusal", "odd", None, []]),
+            "usage": usage,
+        },
+        {
+            "id": of("msg_1", odd=[None]),
+            "role": st.just("assistant"),
+            "stop_sequence": st.sampled_from([None, "END"]),
+            "container": of(None, odd=[{"id": "c_1"}]),
+            "context_management": of(None, odd=[{"applied_edits": []}]),
+            "stop_details": of(None, odd=[{"type": "refusal"}]),
+        },
+        {
+            "error": st.just({"type": "overloaded_error", "message": "Overloaded"}),
+            "content": st.lists(st.one_of(text, others), max_size=2),
+        },
+    )
+
+
+def geminis_answers(kinds: Kinds) -> st.SearchStrategy[Json]:
+    counts, of, fields = kinds.counts, kinds.of, kinds.fields
+    detail = fields({"modality": of("TEXT", odd=["AUDIO", "IMAGE"]), "tokenCount": counts}, {}, {})
+    details = st.lists(detail, min_size=1, max_size=1)
+    usage = fields(
+        {
+            "promptTokenCount": counts,
+            "candidatesTokenCount": counts,
+            "totalTokenCount": st.one_of(counts, st.sampled_from([8, 14, 27, 40])),
+            "promptTokensDetails": details,
+        },
+        {
+            "thoughtsTokenCount": counts,
+            "cachedContentTokenCount": counts,
+            "candidatesTokensDetails": details,
+            "cacheTokensDetails": details,
+            "serviceTier": of("standard", "priority", odd=[None]),
+        },
+        {"toolUsePromptTokenCount": counts, "promptTokensDetails": st.lists(detail, max_size=2)},
+    )
+    parts = st.lists(st.builds(lambda text: {"text": text}, kinds.said), min_size=1, max_size=1)
+    candidate = fields(
+        {
+            "content": fields(
+                {"parts": parts}, {"role": st.just("model")}, {"parts": st.one_of(st.none(), st.lists(PARTS))}
+            ),
+            "finishReason": of("STOP", "MAX_TOKENS", odd=["SAFETY", "ODD", None]),
+        },
+        {"index": of(0, odd=[1, None]), "avgLogprobs": st.just(-0.1)},
+        {"safetyRatings": st.just([])},
+    )
+    return fields(
+        {
+            "candidates": st.lists(candidate, min_size=1, max_size=1),
+            "usageMetadata": usage,
+            "modelVersion": of("gemini-2.5-pro", odd=["", None]),
+            "responseId": of("r-1", odd=["", None]),
+        },
+        {},
+        {"createTime": st.just("2026-01-01T00:00:00Z"), "candidates": st.lists(candidate, max_size=2)},
+    )
+
+
+PLAIN, ODD = Kinds(odd=False), Kinds(odd=True)
+CLAUDES_ANSWERS = st.one_of(claudes_answers(PLAIN), claudes_answers(ODD))
+GEMINIS_ANSWERS = st.one_of(geminis_answers(PLAIN), geminis_answers(ODD))
+ASKED: dict[str, Json] = {
+    **BODIES,
+    "begun": {**HELLO, "messages": [*HELLO["messages"], {"role": "assistant", "content": "I say", "prefix": True}]},
+    "fast": {**HELLO, "model": "alias", "speed": "fast"},
+}
+
+
+def read_by(wire: WireFormat, provider: str, body: Json, answer: Json, headers: dict[str, str]) -> Any:
+    request = call("http://x", body, provider=provider)
+    prepared = _prepare(wire, request, streamed=False)
+    try:
+        whole = _read_whole(wire, prepared, Whole(200, headers, json.dumps(answer).encode()), request)
+    except UpstreamError as error:
+        return error.kind, error.message, error.usage, error.consumed
+    told = json.dumps({**whole.body, "created": 0})
+    told = re.sub(r'"id": "((chatcmpl|call)[-_])?[0-9a-f-]{24,}"|"expires_at": \d+', "", told)  # drawn for each
+    return told, whole.usage, whole.service_tier, whole.http_status, whole.dropped_params
+
+
+@pytest.mark.parametrize("body", ASKED)
+@settings(max_examples=150, deadline=None)
+@given(answer=CLAUDES_ANSWERS)
+def test_claudes_whole_answer_is_read_as_litellm_reads_it(body: str, answer: Json) -> None:
+    found = [read_by(wire, "anthropic", ASKED[body], answer, {}) for wire in FORMATS["anthropic"]]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("body", BODIES)
+@settings(max_examples=150, deadline=None)
+@given(
+    answer=GEMINIS_ANSWERS,
+    headers=st.sampled_from([{}, {"x-gemini-service-tier": "standard"}, {"x-gemini-service-tier": "PRIORITY"}]),
+)
+def test_geminis_whole_answer_is_read_as_litellm_reads_it(body: str, answer: Json, headers: dict[str, str]) -> None:
+    found = [read_by(wire, "gemini", BODIES[body], answer, headers) for wire in FORMATS["gemini"]]
+    assert found[0] == found[1]
+
+
+CLAUDES = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "claude-sonnet-4-6",
+    "content": [{"type": "text", "text": "Hello"}],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "stop_details": None,
+    "container": None,
+    "usage": {
+        "input_tokens": 3,
+        "cache_creation_input_tokens": 34,
+        "cache_read_input_tokens": 9,
+        "cache_creation": {"ephemeral_5m_input_tokens": 30, "ephemeral_1h_input_tokens": 4},
+        "output_tokens": 3,
+        "output_tokens_details": {"thinking_tokens": 0},
+        "service_tier": "standard",
+        "inference_geo": "not_available",
+    },
+}
+GEMINIS = {
+    "candidates": [
+        {
+            "content": {"parts": [{"text": "Hello"}], "role": "model"},
+            "finishReason": "STOP",
+            "index": 0,
+            "avgLogprobs": -0.1,
+        }
+    ],
+    "usageMetadata": {
+        "promptTokenCount": 844,
+        "candidatesTokenCount": 46,
+        "totalTokenCount": 2040,
+        "cachedContentTokenCount": 500,
+        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 844}],
+        "cacheTokensDetails": [{"modality": "TEXT", "tokenCount": 500}],
+        "thoughtsTokenCount": 1150,
+        "serviceTier": "standard",
+    },
+    "modelVersion": "gemini-2.5-pro",
+    "responseId": "r-1",
+}
+
+
+def test_an_ordinary_answer_is_read_without_litellm() -> None:
+    for provider, answer in (("anthropic", CLAUDES), ("gemini", GEMINIS)):
+        wire, _ = FORMATS[provider]
+        prepared = _prepare(wire, call("http://x", provider=provider), streamed=False)
+        assert wire.plain_answer(answer, prepared, "m", None) is not None
+        found = [read_by(wire, provider, HELLO, answer, {}) for wire in FORMATS[provider]]
+        assert found[0] == found[1]
 
 
 # --- requests ------------------------------------------------------------------------------------------------------
