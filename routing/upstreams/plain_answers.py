@@ -1,4 +1,4 @@
-"""Whole answers of Anthropic's and Gemini's that are text alone, put into OpenAI's format without litellm.
+"""Answers of Anthropic's and Gemini's that are text alone, put into OpenAI's format without litellm.
 
 Most answers are. litellm builds a dozen of pydantic's models for each, and all that is wanted of them is a dictionary.
 So it is written here: what `answers.whole_answer` makes of what litellm makes of the answer. An answer of which
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Collection, Set
-from typing import Final
+from collections.abc import Collection, Sequence, Set
+from typing import Final, NamedTuple
 
 from routing.upstreams.base import Json
 from routing.upstreams.usage import MAX_TOKENS
@@ -32,8 +32,16 @@ _CLAUDES_USAGE: Final = frozenset(
         "service_tier",
     }
 )
+_NULL_IN_A_USAGE: Final = ("server_tool_use",)
 _LIFETIMES: Final = frozenset({"ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"})
 _THOUGHTS: Final = frozenset({"thinking_tokens"})
+#: https://platform.claude.com/docs/en/build-with-claude/streaming
+_TYPE: Final = frozenset({"type"})
+_BLOCK_EVENT: Final = frozenset({"type", "index", "content_block"})
+_NO_TEXT: Final = {"type": "text", "text": ""}
+_MESSAGE_START: Final = frozenset({"type", "message"})
+_MESSAGE_DELTA: Final = frozenset({"type", "delta", "usage"})
+_DELTA: Final = frozenset({"stop_reason", "stop_sequence"})
 
 #: https://ai.google.dev/api/generate-content
 _ANSWER: Final = frozenset({"candidates", "usageMetadata", "modelVersion", "responseId"})
@@ -61,6 +69,14 @@ class _NotPlain(Exception):
     """Something of the answer is litellm's to read."""
 
 
+class Rest(NamedTuple):
+    """What an event of a stream says beside its text."""
+
+    text: str = ""
+    end: str | None = None  # OpenAI's finish reason
+    is_count: bool = False  # whether it is one of the events that count the answer
+
+
 def of_anthropic(message: Json, model: str) -> Json | None:
     """A message of Anthropic's as a `chat.completion`. None: it is not text alone."""
     try:
@@ -78,7 +94,7 @@ def of_anthropic(message: Json, model: str) -> Json | None:
 
 def _claudes_usage(reported: object) -> Json:
     """What was read from the cache, and what was written into it, is counted beside `input_tokens`."""
-    known = _known(reported, _CLAUDES_USAGE, null=("server_tool_use",))
+    known = _known(reported, _CLAUDES_USAGE, null=_NULL_IN_A_USAGE)
     plain, output = _count(known.get("input_tokens")), _count(known.get("output_tokens"))
     written = _count(known.get("cache_creation_input_tokens") or 0)
     read = _count(known.get("cache_read_input_tokens") or 0)
@@ -110,6 +126,39 @@ def _claudes_usage(reported: object) -> Json:
     return usage
 
 
+def of_anthropics_event(event: Json) -> Rest | None:
+    """An event around the text of a stream. None: the answer is not text alone."""
+    kind = event.get("type")
+    try:
+        if kind in ("ping", "message_stop"):
+            _known(event, _TYPE)
+            return Rest()
+        if kind in ("content_block_start", "content_block_stop"):
+            known = _known(event, _BLOCK_EVENT)
+            return Rest() if known.get("content_block", _NO_TEXT) == _NO_TEXT else None
+        if kind == "message_start":
+            begun = _known(_known(event, _MESSAGE_START).get("message"), _MESSAGE, null=_NULL_IN_A_MESSAGE)
+            return Rest(is_count=True) if begun.get("content") == [] and not begun.get("stop_reason") else None
+        if kind == "message_delta":
+            delta = _known(_known(event, _MESSAGE_DELTA).get("delta"), _DELTA, null=_NULL_IN_A_MESSAGE)
+            end = _CLAUDES_ENDS.get(_word(delta.get("stop_reason")))
+            return None if end is None else Rest(end=end, is_count=True)
+    except _NotPlain:
+        pass
+    return None
+
+
+def anthropics_usage(events: Sequence[Json]) -> Json | None:
+    """The usage that these events have counted, each going on from those before it."""
+    reported: Json = {}
+    try:
+        for event in events:
+            reported |= _known(event.get("message", event).get("usage"), _CLAUDES_USAGE, null=_NULL_IN_A_USAGE)
+        return _claudes_usage(reported)
+    except _NotPlain:
+        return None
+
+
 def of_gemini(answer: Json, model: str, tier: str | None) -> Json | None:
     """An answer of Gemini's as a `chat.completion`. None: it is not text alone. ``tier``: what its headers say."""
     try:
@@ -130,6 +179,32 @@ def of_gemini(answer: Json, model: str, tier: str | None) -> Json | None:
         body["service_tier"] = "default" if tier.lower() == "standard" else tier.lower()
         body["usage"] = body.pop("usage")
     return body
+
+
+def of_geminis_event(event: Json) -> Rest | None:
+    """The last event of a stream. None: the answer is not text alone."""
+    try:
+        known = _known(event, _ANSWER)
+        candidate = _known(_only(known.get("candidates")), _CANDIDATE)
+        end = _GEMINIS_ENDS.get(_word(candidate.get("finishReason")))
+        if end is None or _count(candidate.get("index", 0)):
+            return None
+        text: object = ""
+        if "content" in candidate:
+            text = _known(_only(_known(candidate["content"], _CONTENT).get("parts")), _PART).get("text")
+        if type(text) is not str or text.startswith("data:audio"):
+            return None
+        return Rest(text, end, is_count="usageMetadata" in event)
+    except _NotPlain:
+        return None
+
+
+def geminis_usage(events: Sequence[Json]) -> Json | None:
+    """The usage that the last of these events has counted."""
+    try:
+        return _geminis_usage(events[-1].get("usageMetadata"))
+    except _NotPlain:
+        return None
 
 
 def _geminis_usage(reported: object) -> Json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -33,7 +34,7 @@ from routing.upstreams.base import (
     UpstreamRequest,
     WholeAnswer,
 )
-from routing.upstreams.formats import Anthropic, Gemini, Prepared, WireFormat, dropped_params
+from routing.upstreams.formats import Anthropic, Gemini, Parser, Prepared, WireFormat, dropped_params
 from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
 from routing.upstreams.mends.capability import cannot, lacking
@@ -313,17 +314,18 @@ class Translated:
         self._wire = wire
         self._prepared = prepared
         self._is_converted = bool(prepared.context.get("json_mode"))
-        self._parser = wire.parser(prepared, reader.headers)
+        self._parser: Parser | None = None  # litellm's, once it has to read an event
         self._secret = request.api_key
         self._head: Json = {
-            "id": f"chatcmpl-{time.time_ns():x}",
+            "id": f"chatcmpl-{uuid.uuid4()}",
             "object": "chat.completion.chunk",
             "created": int(time.time()),
             "model": request.deployment.model,
         }
         self._id_known = False
-        self._usage: Any = None
-        self._count: Json | None = None  # newer than `_usage`, and not read yet
+        self._usage: Any = None  # as litellm counts
+        self._counts: list[Json] = []  # the events that have counted since, and are not read yet
+        self._plain_usage: Json | None = None  # what those come to, as far as that is known
         self._finish: dict[int, str] = {}
         self._opened: set[int] = set()  # the choices whose first delta was sent
         self._calling: set[int] = set()  # those with tool calls
@@ -345,17 +347,37 @@ class Translated:
         self._reader.close()
 
     def _usage_dict(self) -> Json | None:
-        if self._count is not None:
-            with suppress(Exception):  # a count that litellm cannot read is none
-                self._usage = self._parser.chunk_parser(self._count).usage or self._usage
-            self._count = None
+        if self._counts and self._parser is None and self._plain_usage is None:
+            self._plain_usage = self._wire.plain_usage(self._counts)
+        if self._plain_usage is not None:
+            return self._plain_usage
+        self._read_counts()
         if self._usage is None:
             return None
         usage: Json = self._usage.model_dump(exclude_none=True)
         return usage
 
+    def _count_by(self, *events: Json) -> None:
+        """From now on the usage is what litellm has counted and what these events say."""
+        self._counts, self._plain_usage = list(events), None
+
+    def _read_counts(self) -> None:
+        counts = self._counts
+        self._count_by()
+        for count in counts:
+            with suppress(Exception):  # a count that litellm cannot read is none
+                self._usage = self._litellms().chunk_parser(count).usage or self._usage
+
+    def _litellms(self) -> Parser:
+        """litellm's parser. It knows the counts that later ones go on from."""
+        if self._parser is None:
+            self._parser = self._wire.parser(self._prepared, self._reader.headers)
+            if self._wire.counts_add_up:
+                self._read_counts()
+        return self._parser
+
     def _state(self) -> tuple[bool, bool]:
-        return bool(self._finish), self._usage is not None or self._count is not None
+        return bool(self._finish), self._usage is not None or bool(self._counts)
 
     def chunks(self) -> Iterator[Json]:
         for event, _ in read_events(self._reader, self.progress, self._state):
@@ -375,18 +397,37 @@ class Translated:
 
     def _read(self, event: Json) -> Iterable[Json]:
         """The chunks in which the client is told what the event says. Raises the error that it is."""
-        if self._may_be_plain and (text := self._wire.plain_text(event)) is not None:
-            if self.service_tier is None and isinstance(tier := self._wire.service_tier(event), str):
-                self.service_tier = tier
-            if self._wire.usage_name in event:
-                self._count = {self._wire.usage_name: event[self._wire.usage_name]}
+        if self._is_converted:  # text may be what litellm makes of a tool's call
+            return self._translated(event)
+        text = self._wire.plain_text(event)
+        if text is None:
+            rest = self._wire.plain_rest(event) if self._parser is None else None
+            if rest is None or (rest.is_count and not self._has_counted(event)):
+                return self._translated(event)
+            text = rest.text
+            if rest.end is not None:
+                self._finish[0] = rest.end
+        elif self._wire.usage_name in event:
+            self._count_by({self._wire.usage_name: event[self._wire.usage_name]})
+        if self.service_tier is None and isinstance(tier := self._wire.service_tier(event), str):
+            self.service_tier = tier
+        if not self._id_known:
+            self._head["id"] = self._wire.answer_id(event) or self._head["id"]
+            self._id_known = True
+        if not text:
+            return ()
+        if self.progress.spoken and 0 in self._opened:
             return (self._chunk(0, {"content": text}, None),)
-        return self._translated(event)
+        return (self._said(0, {"content": text}),)
 
-    @property
-    def _may_be_plain(self) -> bool:
-        """Whether text is nothing but text: the answer has begun, and is not what litellm makes of a tool's call."""
-        return self.progress.spoken and self._id_known and 0 in self._opened and not self._is_converted
+    def _has_counted(self, event: Json) -> bool:
+        """Takes the event's count, if it can be read without litellm."""
+        counts = [*self._counts, event] if self._wire.counts_add_up else [event]
+        usage = self._wire.plain_usage(counts)
+        if usage is None:
+            return False
+        self._counts, self._plain_usage = counts, usage
+        return True
 
     def _translated(self, event: Json) -> Iterator[Json]:
         failure = errors.from_event(event, secret=self._secret) or self._wire.refusal(event, self._secret)
@@ -397,17 +438,18 @@ class Translated:
             self.service_tier = tier
         event, count = self._wire.without_running_count(event)
         if count is not None:
-            self._count = count
+            self._count_by(count)
         try:
-            chunk = None if failure and "error" in event else self._parser.chunk_parser(event)
+            chunk = None if failure and "error" in event else self._litellms().chunk_parser(event)
         except Exception:  # noqa: BLE001 - an event that litellm cannot read is skipped, like one that is not JSON
             self.progress.malformed = True
             if event.get(self._wire.usage_name):
-                self._count = self._wire.without_answer(event)
+                self._count_by(self._wire.without_answer(event))
             return
         usage = getattr(chunk, "usage", None)
         if usage is not None:
-            self._usage, self._count = usage, None
+            self._usage = usage
+            self._count_by()
         if failure is not None:
             raise failure
         if chunk is None:
@@ -420,10 +462,9 @@ class Translated:
                 self._finish[choice.index] = choice.finish_reason or "stop"
             delta = _delta(choice.delta)
             if delta:
-                yield self._said(choice, delta)
+                yield self._said(choice.index, delta, getattr(choice, "logprobs", None))
 
-    def _said(self, choice: Any, delta: Json) -> Json:
-        index: int = choice.index
+    def _said(self, index: int, delta: Json, logprobs: Any = None) -> Json:
         if "tool_calls" in delta:
             self._calling.add(index)
             self._note_arguments(index, delta["tool_calls"])
@@ -435,7 +476,7 @@ class Translated:
             delta = {"role": "assistant", **delta}
         if self._prepared.calls_functions:
             delta = as_function_call(delta)
-        return self._chunk(index, delta, None, getattr(choice, "logprobs", None))
+        return self._chunk(index, delta, None, logprobs)
 
     def _note_arguments(self, index: int, calls: list[Json]) -> None:
         for call in calls:

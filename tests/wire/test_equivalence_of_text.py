@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from routing.upstreams.base import Json, UpstreamError
@@ -20,13 +21,19 @@ from routing.upstreams.streams import LiveStream
 from routing.upstreams.translate import Translated, _by_litellm, _frame, _prepare, _read_whole
 from tests.wire.upstream_calls import HELLO, call
 
-TEXTS = st.sampled_from(["Hello", " ", "\n", "", "{", "ü\u2028", "\ud800", None, 7])
+TEXTS = st.sampled_from(["Hello", " ", "\n", "", "{", "ü\u2028", "\ud800", "data:audio/wav;base64,UklG", None, 7])
 
 
 class ByLitellm:
     """The same format, every event of which litellm reads."""
 
     def plain_text(self, event: Json) -> str | None:
+        return None
+
+    def plain_rest(self, event: Json) -> None:
+        return None
+
+    def plain_usage(self, counts: Sequence[Json]) -> None:
         return None
 
     def plain_answer(self, answer: Json, prepared: Prepared, model: str, tier: str | None) -> Json | None:
@@ -53,20 +60,34 @@ def played(wire: WireFormat, prepared: Prepared, events: list[Json], provider: s
     return chunks, failure, (stream.usage, stream.service_tier)
 
 
-def anthropic_events(blocks: list[tuple[str, list[Json]]], usage: Json) -> list[Json]:
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude", "content": [], "usage": usage}
-    events: list[Json] = [{"type": "message_start", "message": message}]
-    for index, (kind, deltas) in enumerate(blocks):
-        block = {
-            "text": {"type": "text", "text": ""},
-            "thinking": {"type": "thinking", "thinking": ""},
-            "tool_use": {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}},
-        }[kind]
+class Kinds:
+    """Values as ordinary answers have them, or odd ones among them."""
+
+    def __init__(self, *, odd: bool) -> None:
+        self.are_odd = odd
+        self.counts = self.of(0, 1, 7, 20, odd=[100_000_001, -1, None, "7", 7.0, True])
+        self.said = self.of("Hello", " ", "ü\u2028", odd=["", "data:audio/wav;base64,UklGRg==", "\ud800", None, 7])
+
+    def of(self, *plain: Any, odd: list[Any]) -> st.SearchStrategy[Any]:
+        return st.sampled_from([*plain, *odd] if self.are_odd else plain)
+
+    def fields(self, wanted: dict[str, Any], optional: dict[str, Any], odd: dict[str, Any]) -> st.SearchStrategy[Json]:
+        """Objects with these fields in any order; odd ones may lack any, and have others."""
+        of = (
+            st.fixed_dictionaries({}, optional={**wanted, **optional, **odd, "more": st.just([1])})
+            if self.are_odd
+            else st.fixed_dictionaries(wanted, optional=optional)
+        )
+        return of.flatmap(lambda value: st.permutations(list(value.items())).map(dict))
+
+
+def anthropic_events(begin: Json, blocks: list[tuple[Json, list[Json]]], end: Json, length: int) -> list[Json]:
+    events: list[Json] = [{"type": "message_start", "message": begin}, {"type": "ping"}]
+    for index, (block, deltas) in enumerate(blocks):
         events.append({"type": "content_block_start", "index": index, "content_block": block})
         events += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
         events.append({"type": "content_block_stop", "index": index})
-    events.append({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 9}})
-    return [*events, {"type": "message_stop"}]
+    return [*events, {"type": "message_delta", **end}, {"type": "message_stop"}][:length]
 
 
 A_DELTAS = st.one_of(
@@ -77,11 +98,44 @@ A_DELTAS = st.one_of(
     st.just({"type": "input_json_delta", "partial_json": '{"a'}),
     st.just({"type": "citations_delta", "citation": {"type": "char_location", "cited_text": "x"}}),
 )
-A_STREAMS = st.builds(
-    anthropic_events,
-    st.lists(st.tuples(st.sampled_from(["text", "thinking", "tool_use"]), st.lists(A_DELTAS, max_size=4)), max_size=3),
-    st.sampled_from([{"input_tokens": 5, "output_tokens": 1}, {"input_tokens": 5, "service_tier": "priority"}]),
-)
+A_BLOCKS = [
+    {"type": "text", "text": ""},
+    {"type": "text", "text": "Well, "},
+    {"type": "thinking", "thinking": ""},
+    {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}},
+]
+
+
+def claudes_streams(kinds: Kinds) -> st.SearchStrategy[list[Json]]:
+    counts, of, fields = kinds.counts, kinds.of, kinds.fields
+    usage = {"cache_read_input_tokens": st.one_of(st.none(), counts), "service_tier": of("standard", None, odd=[7])}
+    begin = fields(
+        {
+            "content": of([], odd=[None]),
+            "usage": fields({"input_tokens": counts, "output_tokens": counts}, usage, {}),
+            "model": st.just("claude"),
+        },
+        {"stop_reason": st.none(), "stop_details": st.none(), "id": st.just("msg_1")},
+        {"input_transformations": st.just([]), "usage": st.none()},
+    )
+    end = fields(
+        {
+            "delta": fields(
+                {"stop_reason": of("end_turn", "max_tokens", odd=["tool_use", "refusal", "pause_turn", None])},
+                {"stop_sequence": st.sampled_from([None, "END"]), "stop_details": of(None, odd=[{"type": "refusal"}])},
+                {"container": st.just({"id": "c_1"})},
+            ),
+            "usage": fields({"output_tokens": counts}, {**usage, "input_tokens": counts}, {"usage": st.none()}),
+        },
+        {},
+        {"context_management": st.just({"applied_edits": []})},
+    )
+    mixed = st.lists(st.tuples(st.sampled_from(A_BLOCKS), st.lists(A_DELTAS, max_size=4)), max_size=3)
+    delta = st.builds(lambda text: {"type": "text_delta", "text": text}, kinds.said)
+    texts = st.lists(st.tuples(st.just(A_BLOCKS[0]), st.lists(delta, max_size=4)), max_size=2)
+    blocks = st.one_of(mixed, texts)
+    return st.builds(anthropic_events, begin, blocks, end, st.one_of(st.just(99), st.integers(0, 9)))
+
 
 PARTS = st.one_of(
     st.builds(lambda text: {"text": text}, TEXTS),
@@ -104,19 +158,56 @@ CANDIDATES = st.fixed_dictionaries(
         "groundingMetadata": st.just({"webSearchQueries": ["x"]}),
     },
 )
-G_EVENTS = st.fixed_dictionaries(
-    {"candidates": st.lists(CANDIDATES, min_size=1, max_size=2)},
-    optional={
-        "usageMetadata": st.sampled_from(
-            [
-                {"promptTokenCount": 4, "candidatesTokenCount": 2, "totalTokenCount": 6},
-                {"promptTokenCount": 4, "totalTokenCount": 4, "serviceTier": "priority"},
-            ]
-        ),
-        "modelVersion": st.just("gemini-2.5-pro"),
-        "responseId": st.just("r-1"),
-        "createTime": st.just("2026-01-01T00:00:00Z"),
+USAGES = [
+    {
+        "promptTokenCount": 4,
+        "candidatesTokenCount": 2,
+        "totalTokenCount": 6,
+        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 4}],
     },
+    {"promptTokenCount": 4, "totalTokenCount": 4, "serviceTier": "priority"},
+    {
+        "promptTokenCount": 9,
+        "candidatesTokenCount": 2,
+        "totalTokenCount": 14,
+        "thoughtsTokenCount": 3,
+        "cachedContentTokenCount": 5,
+        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 9}],
+    },
+]
+FRAME = {
+    "usageMetadata": st.sampled_from(USAGES),
+    "modelVersion": st.just("gemini-2.5-pro"),
+    "responseId": st.sampled_from(["r-1", "r-1", None]),
+    "createTime": st.just("2026-01-01T00:00:00Z"),
+}
+G_EVENTS = st.fixed_dictionaries({"candidates": st.lists(CANDIDATES, min_size=1, max_size=2)}, optional=FRAME)
+G_ENDS = st.builds(
+    lambda candidate, frame: {"candidates": [{**candidate, "index": 0}], **frame},
+    st.fixed_dictionaries(
+        {"finishReason": st.sampled_from(["STOP", "STOP", "MAX_TOKENS", "SAFETY", "MALFORMED_FUNCTION_CALL", ""])},
+        optional={
+            "content": st.sampled_from(
+                [{"parts": [{"text": text}], "role": "model"} for text in ("", "Bye", "data:audio/wav;base64,UklG")]
+                + [{"role": "model"}, {}, {"parts": []}, {"parts": [{"text": None}]}]
+            ),
+            "safetyRatings": st.just([]),
+        },
+    ),
+    st.fixed_dictionaries({}, optional=FRAME),
+)
+G_TEXTS = st.builds(
+    lambda text, frame: {
+        "candidates": [{"content": {"parts": [{"text": text}], "role": "model"}, "index": 0}],
+        **frame,
+    },
+    st.sampled_from(["Hello", " ", "ü", "data:audio/wav;base64,UklG"]),
+    st.fixed_dictionaries({}, optional={name: FRAME[name] for name in ("usageMetadata", "responseId")}),
+)
+G_STREAMS = st.builds(
+    lambda events, ends: [*events, *ends],
+    st.one_of(st.lists(G_EVENTS, max_size=4), st.lists(G_TEXTS, max_size=4)),
+    st.lists(G_ENDS, max_size=1),
 )
 FORMATS: dict[str, tuple[WireFormat, WireFormat]] = {
     "anthropic": (Anthropic(), AnthropicByLitellm()),
@@ -130,15 +221,26 @@ BODIES: dict[str, Json] = {
 
 
 @pytest.mark.parametrize("body", BODIES)
-@settings(max_examples=40, deadline=None)
-@given(events=A_STREAMS)
+@settings(max_examples=60, deadline=None)
+@given(events=st.one_of(claudes_streams(Kinds(odd=False)), claudes_streams(Kinds(odd=True))))
 def test_claudes_text_is_read_as_litellm_reads_it(body: str, events: list[Json]) -> None:
     _same("anthropic", BODIES[body], events)
 
 
 @pytest.mark.parametrize("body", BODIES)
-@settings(max_examples=40, deadline=None)
-@given(events=st.lists(G_EVENTS, max_size=5))
+@settings(max_examples=60, deadline=None)
+@given(events=G_STREAMS)
+@example(
+    events=[
+        {
+            "candidates": [
+                {"content": {"parts": [{"text": "data:audio/wav;base64,UklG"}]}, "finishReason": "STOP", "index": 0}
+            ],
+            "responseId": "r-1",
+            "usageMetadata": USAGES[0],
+        }
+    ]
+)
 def test_geminis_text_is_read_as_litellm_reads_it(body: str, events: list[Json]) -> None:
     _same("gemini", BODIES[body], events)
 
@@ -152,7 +254,8 @@ def _same(provider: str, body: Json, events: list[Json]) -> None:
             for choice in chunk["choices"]:
                 for named in choice["delta"].get("tool_calls") or ():
                     named.pop("id", None)  # litellm draws one for Gemini's calls
-    assert found[0] == found[1]
+    assert json.dumps(found[0][0]) == json.dumps(found[1][0])
+    assert found[0][1:] == found[1][1:]
 
 
 def test_most_of_an_ordinary_answer_is_plain_text() -> None:
@@ -168,27 +271,6 @@ def test_most_of_an_ordinary_answer_is_plain_text() -> None:
 
 
 # --- whole answers -------------------------------------------------------------------------------------------------
-
-
-class Kinds:
-    """Values as ordinary answers have them, or odd ones among them."""
-
-    def __init__(self, *, odd: bool) -> None:
-        self._odd = odd
-        self.counts = self.of(0, 1, 7, 20, odd=[100_000_001, -1, None, "7", 7.0, True])
-        self.said = self.of("Hello", " ", "ü\u2028", odd=["", "data:audio/wav;base64,UklGRg==", "\ud800", None, 7])
-
-    def of(self, *plain: Any, odd: list[Any]) -> st.SearchStrategy[Any]:
-        return st.sampled_from([*plain, *odd] if self._odd else plain)
-
-    def fields(self, wanted: dict[str, Any], optional: dict[str, Any], odd: dict[str, Any]) -> st.SearchStrategy[Json]:
-        """Objects with these fields in any order; odd ones may lack any, and have others."""
-        of = (
-            st.fixed_dictionaries({}, optional={**wanted, **optional, **odd, "more": st.just([1])})
-            if self._odd
-            else st.fixed_dictionaries(wanted, optional=optional)
-        )
-        return of.flatmap(lambda value: st.permutations(list(value.items())).map(dict))
 
 
 def claudes_answers(kinds: Kinds) -> st.SearchStrategy[Json]:
