@@ -388,7 +388,9 @@ class Translated:
             for chunk in self._read(event):
                 is_said = True
                 yield chunk
-            if not is_said and self._reader.beat_s is not None:
+            if is_said:
+                continue
+            if self._reader.beat_s is not None:
                 yield QUIET  # a ping, or a thought that is not shown
             if self._wire.is_end(event):
                 self._reader.finish()
