@@ -350,7 +350,7 @@ class Translated:
         if self._counts and self._parser is None and self._plain_usage is None:
             self._plain_usage = self._wire.plain_usage(self._counts)
         if self._plain_usage is not None:
-            return self._plain_usage
+            return dict(self._plain_usage)
         self._read_counts()
         if self._usage is None:
             return None
