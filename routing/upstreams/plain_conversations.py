@@ -16,7 +16,7 @@ from routing.upstreams.base import Json
 MAX_PARAMETERS_BYTES: Final = 1024
 #: What stands beside the parameters, or is set anew for each provider.
 _BESIDE: Final = frozenset({"model", "messages", "stream", "stream_options"})
-#: Parameters whose values hardly come twice. A frame with one of them would only push out others.
+#: Parameters whose values are those of an end user or of a request.
 _OF_ONE_REQUEST: Final = frozenset({"user", "safety_identifier", "seed"})
 _TEXT_PART: Final = {"type", "text"}
 
@@ -92,10 +92,13 @@ def _texts(content: object) -> list[str] | None:
 
 def parameters_of(body: Mapping[str, Any]) -> bytes | None:
     """All that the request asks for beside its conversation, as JSON, if it may well come again."""
-    if not _OF_ONE_REQUEST.isdisjoint(body):
-        return None
     try:
         text = json_text.dumps_strictly({name: value for name, value in body.items() if name not in _BESIDE})
     except (TypeError, ValueError, RecursionError):
         return None
     return text if len(text) <= MAX_PARAMETERS_BYTES else None
+
+
+def is_for_one(body: Mapping[str, Any]) -> bool:
+    """Whether a parameter is only for one end user, or only for this request."""
+    return not _OF_ONE_REQUEST.isdisjoint(body)

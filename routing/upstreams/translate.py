@@ -39,7 +39,7 @@ from routing.upstreams.http.events import EventReader, is_stream, post_stream, r
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
 from routing.upstreams.mends.capability import cannot, lacking
 from routing.upstreams.mends.endings import as_function_call, write_function_calls
-from routing.upstreams.plain_conversations import conversation_of, parameters_of, sample
+from routing.upstreams.plain_conversations import conversation_of, is_for_one, parameters_of, sample
 from routing.upstreams.relay import Chunks
 from routing.upstreams.scrubbing import scrubbed
 from routing.upstreams.streams import LiveStream, Progress, collected, read_events
@@ -47,7 +47,7 @@ from routing.upstreams.usage import usage_of
 
 FORMATS: Final[Mapping[str, WireFormat]] = {"anthropic": Anthropic(), "gemini": Gemini()}
 
-#: How many frames of requests are remembered.
+#: How many frames of requests are remembered, of each kind.
 _FRAMES: Final = 1024
 
 #: With what litellm begins to repeat a request's messages.
@@ -133,7 +133,7 @@ def _prepare(wire: WireFormat, request: UpstreamRequest, *, streamed: bool) -> P
         return _by_litellm(wire, request, streamed=streamed)
     to = request.deployment
     asked = _Asked(to.litellm_provider, to.model, to.base_url, request.api_key, parameters, streamed, bool(said.system))
-    frame = _frame(asked)
+    frame = (_frame_for_one if is_for_one(request.body) else _frame)(asked)
     if frame is None:
         return _by_litellm(wire, request, streamed=streamed)
     return Prepared(
@@ -158,8 +158,7 @@ class _Asked(NamedTuple):
     has_system: bool
 
 
-@lru_cache(maxsize=_FRAMES)
-def _frame(asked: _Asked) -> Prepared | None:
+def _made_frame(asked: _Asked) -> Prepared | None:
     """What litellm makes of such a request with a conversation of ours. None: the two would differ in more than the
     parts that have the conversation, or litellm cannot translate them."""
     wire = FORMATS[asked.litellm_provider]
@@ -174,6 +173,11 @@ def _frame(asked: _Asked) -> Prepared | None:
     except UpstreamError:
         return None
     return frame if dumps({**frame.body, **wire.told(said)}) == dumps(frame.body) else None
+
+
+#: Frames for one end user are kept apart, because there may be so many that they would push out all others.
+_frame: Final = lru_cache(maxsize=_FRAMES)(_made_frame)
+_frame_for_one: Final = lru_cache(maxsize=_FRAMES)(_made_frame)
 
 
 def _by_litellm(wire: WireFormat, request: UpstreamRequest, *, streamed: bool) -> Prepared:

@@ -506,6 +506,8 @@ PARAMETERS = st.sampled_from(
         {"frequency_penalty": None, "metadata": {"team": "a"}},
         {"tools": [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]},
         {"functions": [{"name": "weather"}]},
+        {"user": "u-1", "seed": 5},
+        {"user": "ann@example.com"},
     ]
 )
 MODELS = {
@@ -559,9 +561,19 @@ def test_an_ordinary_conversation_is_told_without_litellm(provider: str, streame
 def test_frames_are_for_requests_that_may_come_again() -> None:
     assert parameters_of({"model": "m", "messages": [], "stream": True, "temperature": 1}) == b'{"temperature":1}'
     assert parameters_of({"temperature": 1.0}) != parameters_of({"temperature": 1})
-    assert parameters_of({"seed": 5}) is None
     assert parameters_of({"stop": "x" * MAX_PARAMETERS_BYTES}) is None
     assert parameters_of({"top_p": float("nan")}) is None
+
+
+def test_frames_for_end_users_push_out_no_others() -> None:
+    wire, _ = FORMATS["anthropic"]
+    kept = _frame.cache_info().currsize
+    found = []
+    for user in ("u-1", "u-2", "u-1"):
+        asked = call("http://x", {**HELLO, "user": user}, provider="anthropic")
+        found.append(_prepare(wire, asked, streamed=False).body["metadata"]["user_id"])
+    assert found == ["u-1", "u-2", "u-1"]
+    assert _frame.cache_info().currsize == kept
 
 
 @pytest.mark.parametrize(
