@@ -22,6 +22,7 @@ from tools.lock import LOCKS, ROOT, SOURCES, Unsolvable, compile_locks, locked, 
 SUITE: Final = (
     "tests/unit/test_litellm_fit.py",
     "tests/wire/test_equivalence.py",
+    "tests/wire/test_equivalence_of_text.py",
     "tests/wire/test_translate.py",
     "tests/wire/test_sdk.py",
     "tests/unit/test_pricing.py",

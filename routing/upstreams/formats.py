@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
-from routing.upstreams import capabilities
+from routing.upstreams import capabilities, plain_answers
 from routing.upstreams.base import Deployment, FailureKind, Json, UpstreamError, UpstreamRequest
 from routing.upstreams.http import media
 from routing.upstreams.http.transport import Whole
 from routing.upstreams.litellm_import import load
 from routing.upstreams.mends import anthropic, conversation, endings, gemini, parameters
+from routing.upstreams.plain_conversations import Conversation
 from routing.upstreams.providers import PROVIDERS
 
 #: What of a client's request is translated: OpenAI's parameters, and those of the provider that litellm's users send
@@ -117,11 +118,19 @@ class WireFormat(Protocol):
     #: Where an answer has its usage, and what to put there when the provider left it out: litellm insists on it.
     usage_name: str
     no_usage: Mapping[str, int]
+    #: Whether a count of a stream may leave out what an earlier one said.
+    counts_add_up: bool
 
     def prepare(self, request: UpstreamRequest, *, streamed: bool) -> Prepared: ...
 
+    def told(self, conversation: Conversation) -> Json:
+        """The parts of a request's body that have its conversation."""
+
     def read(self, prepared: Prepared, answer: Whole) -> Any:
         """litellm's ModelResponse. Raises whatever litellm raises."""
+
+    def plain_answer(self, answer: Json, prepared: Prepared, model: str, tier: str | None) -> Json | None:
+        """A whole answer as a `chat.completion`, if it is text alone. None: litellm reads it."""
 
     def parser(self, prepared: Prepared, headers: Mapping[str, str]) -> Parser: ...
 
@@ -142,7 +151,16 @@ class WireFormat(Protocol):
         litellm takes as long to read it as to read all else, and only the last one matters."""
 
     def plain_text(self, event: Json) -> str | None:
-        """The text of an event that says nothing else, as nearly all do. None: litellm reads it."""
+        """The text of an event that says nothing else, as nearly all do. None: it is not so."""
+
+    def plain_rest(self, event: Json) -> plain_answers.Rest | None:
+        """What another event of such an answer says. None: litellm reads it."""
+
+    def plain_usage(self, counts: Sequence[Json]) -> Json | None:
+        """The usage of an answer that was text alone, by the events that counted it. None: litellm reads them."""
+
+    def answer_id(self, event: Json) -> str | None:
+        """The provider's id of the answer that is the client's too."""
 
     def refusal(self, event: Json, secret: str) -> UpstreamError | None:
         """The refusal that an answer of status 200 is, if it is one."""
@@ -215,6 +233,7 @@ class Anthropic:
     parameters: Collection[str] = ANTHROPIC_PARAMETERS
     usage_name = "usage"
     no_usage: Mapping[str, int] = MappingProxyType({"input_tokens": 0, "output_tokens": 0})
+    counts_add_up = True
 
     def prepare(self, request: UpstreamRequest, *, streamed: bool) -> Prepared:
         litellm = load()
@@ -280,9 +299,19 @@ class Anthropic:
             "optional_params": optional,
             "litellm_params": litellm_params,
             "json_mode": json_mode,
-            "request_data": body,
         }
         return Prepared(url, headers, body, context, dropped, calls_functions)
+
+    def told(self, conversation: Conversation) -> Json:
+        said: Json = {
+            "messages": [
+                {"role": role, "content": [{"type": "text", "text": text} for text in texts]}
+                for role, texts in conversation.turns
+            ]
+        }
+        if conversation.system:
+            said["system"] = [{"type": "text", "text": text} for text in conversation.system]
+        return said
 
     def read(self, prepared: Prepared, answer: Whole) -> Any:
         litellm = load()
@@ -292,10 +321,17 @@ class Anthropic:
             raw_response=_response_of(answer),
             model_response=litellm.ModelResponse(),
             logging_obj=_Silence(context["optional_params"]),
+            request_data=prepared.body,
             api_key="",
             encoding=None,
             **context,
         )
+
+    def plain_answer(self, answer: Json, prepared: Prepared, model: str, tier: str | None) -> Json | None:
+        context = prepared.context
+        if context["json_mode"] or "speed" in context["optional_params"] or "prefix" in context["messages"][-1]:
+            return None
+        return plain_answers.of_anthropic(answer, model)
 
     def parser(self, prepared: Prepared, headers: Mapping[str, str]) -> Parser:
         from litellm.llms.anthropic.chat.handler import ModelResponseIterator
@@ -327,12 +363,30 @@ class Anthropic:
         return event, None
 
     def plain_text(self, event: Json) -> str | None:
-        if event.get("type") != "content_block_delta" or len(event) != 3 or "index" not in event:
-            return None
-        delta = event.get("delta")
-        if type(delta) is not dict or delta.get("type") != "text_delta" or len(delta) != 2:
-            return None
-        return _some_text(delta.get("text"))
+        try:
+            delta = event["delta"]
+            text = delta["text"]
+            if (
+                type(text) is str
+                and text
+                and delta["type"] == "text_delta"
+                and event["type"] == "content_block_delta"
+                and _PLAIN_DELTA.issuperset(delta)
+                and _PLAIN_DELTA_EVENT.issuperset(event)
+            ):
+                return text
+        except (KeyError, TypeError):
+            pass
+        return None
+
+    def plain_rest(self, event: Json) -> plain_answers.Rest | None:
+        return plain_answers.of_anthropics_event(event)
+
+    def plain_usage(self, counts: Sequence[Json]) -> Json | None:
+        return plain_answers.anthropics_usage(counts)
+
+    def answer_id(self, event: Json) -> str | None:
+        return None
 
     def refusal(self, event: Json, secret: str) -> UpstreamError | None:
         return None
@@ -352,6 +406,7 @@ class Gemini:
     parameters: Collection[str] = GEMINI_PARAMETERS
     usage_name = "usageMetadata"
     no_usage: Mapping[str, int] = MappingProxyType({"promptTokenCount": 0, "totalTokenCount": 0})
+    counts_add_up = False
 
     def prepare(self, request: UpstreamRequest, *, streamed: bool) -> Prepared:
         litellm = load()
@@ -396,6 +451,17 @@ class Gemini:
         context = {"model": model, "messages": messages, "optional_params": asked, "names": names}
         return Prepared(url, headers, body, context, dropped, calls_functions)
 
+    def told(self, conversation: Conversation) -> Json:
+        said: Json = {
+            "contents": [
+                {"role": "user" if role == "user" else "model", "parts": [{"text": text} for text in texts]}
+                for role, texts in conversation.turns
+            ]
+        }
+        if conversation.system:
+            said["system_instruction"] = {"parts": [{"text": text} for text in conversation.system]}
+        return said
+
     def read(self, prepared: Prepared, answer: Whole) -> Any:
         litellm = load()
         context = prepared.context
@@ -411,6 +477,9 @@ class Gemini:
             messages=context["messages"],
             encoding=None,
         )
+
+    def plain_answer(self, answer: Json, prepared: Prepared, model: str, tier: str | None) -> Json | None:
+        return plain_answers.of_gemini(answer, model, tier)
 
     def parser(self, prepared: Prepared, headers: Mapping[str, str]) -> Parser:
         from litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini import ModelResponseIterator
@@ -448,19 +517,35 @@ class Gemini:
         return rest, {self.usage_name: rest.pop(self.usage_name)}
 
     def plain_text(self, event: Json) -> str | None:
-        candidates = event.get("candidates")
-        if type(candidates) is not list or len(candidates) != 1 or not event.keys() <= _PLAIN_EVENT:
-            return None
-        candidate = candidates[0]
-        if type(candidate) is not dict or not candidate.keys() <= _PLAIN_CANDIDATE or candidate.get("index", 0) != 0:
-            return None
-        content = candidate.get("content")
-        if type(content) is not dict or not content.keys() <= _PLAIN_CONTENT:
-            return None
-        parts = content.get("parts")
-        if type(parts) is not list or len(parts) != 1 or type(parts[0]) is not dict or len(parts[0]) != 1:
-            return None
-        return _some_text(parts[0].get("text"))
+        try:
+            (candidate,) = event["candidates"]
+            content = candidate["content"]
+            (part,) = content["parts"]
+            text = part["text"]
+            if (
+                type(text) is str
+                and text
+                and len(part) == 1
+                and _PLAIN_CONTENT.issuperset(content)
+                and _PLAIN_CANDIDATE.issuperset(candidate)
+                and candidate.get("index", 0) == 0
+                and _PLAIN_EVENT.issuperset(event)
+                and not text.startswith("data:audio")  # which litellm does not take for text
+            ):
+                return text
+        except (KeyError, TypeError, ValueError):
+            pass
+        return None
+
+    def plain_rest(self, event: Json) -> plain_answers.Rest | None:
+        return plain_answers.of_geminis_event(event)
+
+    def plain_usage(self, counts: Sequence[Json]) -> Json | None:
+        return plain_answers.geminis_usage(counts)
+
+    def answer_id(self, event: Json) -> str | None:
+        identity = event.get("responseId")
+        return identity if isinstance(identity, str) else None
 
     def refusal(self, event: Json, secret: str) -> UpstreamError | None:
         """A blocked prompt: a 200 that says why there is no answer."""
@@ -489,14 +574,12 @@ class Gemini:
         return usage.get("serviceTier") if isinstance(usage, dict) else None
 
 
-#: What may stand in an event of Gemini's whose text is all that it says.
+#: What may stand in an event whose text is all that it says.
+_PLAIN_DELTA_EVENT: Final = frozenset({"type", "index", "delta"})
+_PLAIN_DELTA: Final = frozenset({"type", "text"})
 _PLAIN_EVENT: Final = frozenset({"candidates", "usageMetadata", "modelVersion", "responseId"})
 _PLAIN_CANDIDATE: Final = frozenset({"content", "index"})
 _PLAIN_CONTENT: Final = frozenset({"parts", "role"})
-
-
-def _some_text(value: object) -> str | None:
-    return value if type(value) is str and value else None
 
 
 def _gemini_wants_bytes(url: str) -> bool:

@@ -171,7 +171,7 @@ def read_events(
     """
     while True:
         finished, counted = state()
-        data = next_event(reader, finished=finished, counted=counted)
+        data = next_event(reader, finished=finished, counted=counted) if finished else reader.next_event()
         if data is None or data == b"[DONE]":
             return
         if data is SILENCE:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from traceback import walk_tb
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from accounting.usage import Usage
 from routing.upstreams import (
@@ -22,18 +24,31 @@ from routing.upstreams import (
     rerank,
 )
 from routing.upstreams.answers import cleaned, dumps, ends_empty, loads, may_be_empty, speaks, whole_answer
-from routing.upstreams.base import QUIET, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
-from routing.upstreams.formats import Anthropic, Gemini, Prepared, WireFormat, dropped_params
+from routing.upstreams.base import (
+    QUIET,
+    Deployment,
+    FailureKind,
+    Json,
+    Timeouts,
+    UpstreamError,
+    UpstreamRequest,
+    WholeAnswer,
+)
+from routing.upstreams.formats import Anthropic, Gemini, Parser, Prepared, WireFormat, dropped_params
 from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
 from routing.upstreams.mends.capability import cannot, lacking
 from routing.upstreams.mends.endings import as_function_call, write_function_calls
+from routing.upstreams.plain_conversations import conversation_of, is_for_one, parameters_of, sample
 from routing.upstreams.relay import Chunks
 from routing.upstreams.scrubbing import scrubbed
 from routing.upstreams.streams import LiveStream, Progress, collected, read_events
 from routing.upstreams.usage import usage_of
 
 FORMATS: Final[Mapping[str, WireFormat]] = {"anthropic": Anthropic(), "gemini": Gemini()}
+
+#: How many frames of requests are remembered, of each kind.
+_FRAMES: Final = 1024
 
 #: With what litellm begins to repeat a request's messages.
 _CONVERSATION: Final = re.compile(r"[.\s]*Received (?:Messages=|- message=|tool call with)|Invalid Message passed in")
@@ -112,6 +127,61 @@ def _prepare(wire: WireFormat, request: UpstreamRequest, *, streamed: bool) -> P
         # litellm would go and look in the environment.
         raise UpstreamError(FailureKind.NO_KEY, "The provider has no key")
     errors.authorization(request.api_key)
+    said = conversation_of(request.body)
+    parameters = parameters_of(request.body) if said is not None else None
+    if said is None or parameters is None:
+        return _by_litellm(wire, request, streamed=streamed)
+    to = request.deployment
+    asked = _Asked(to.litellm_provider, to.model, to.base_url, request.api_key, parameters, streamed, bool(said.system))
+    frame = (_frame_for_one if is_for_one(request.body) else _frame)(asked)
+    if frame is None:
+        return _by_litellm(wire, request, streamed=streamed)
+    return Prepared(
+        frame.url,
+        frame.headers,
+        {**frame.body, **wire.told(said)},
+        {**frame.context, "messages": request.body["messages"]},
+        frame.dropped,
+        frame.calls_functions,
+    )
+
+
+class _Asked(NamedTuple):
+    """All that decides what a provider is sent, but for the conversation."""
+
+    litellm_provider: str
+    model: str
+    base_url: str | None
+    api_key: str
+    parameters: bytes
+    streamed: bool
+    has_system: bool
+
+
+def _made_frame(asked: _Asked) -> Prepared | None:
+    """What litellm makes of such a request with a conversation of ours. None: the two would differ in more than the
+    parts that have the conversation, or litellm cannot translate them."""
+    wire = FORMATS[asked.litellm_provider]
+    messages = sample(with_system=asked.has_system)
+    said = conversation_of({"messages": messages})
+    assert said is not None
+    body = {**loads(asked.parameters), "messages": messages}
+    deployment = Deployment("", asked.litellm_provider, asked.model, asked.base_url, Timeouts())
+    request = UpstreamRequest(deployment, asked.api_key, body, Timeouts())
+    try:
+        frame = _by_litellm(wire, request, streamed=asked.streamed)
+    except UpstreamError:
+        return None
+    return frame if dumps({**frame.body, **wire.told(said)}) == dumps(frame.body) else None
+
+
+#: Frames for one end user are kept apart, because there may be so many that they would push out all others.
+_frame: Final = lru_cache(maxsize=_FRAMES)(_made_frame)
+_frame_for_one: Final = lru_cache(maxsize=_FRAMES)(_made_frame)
+
+
+def _by_litellm(wire: WireFormat, request: UpstreamRequest, *, streamed: bool) -> Prepared:
+    """The request as litellm translates it."""
     try:
         prepared = wire.prepare(request, streamed=streamed)
     except UpstreamError:
@@ -161,6 +231,14 @@ def _read_whole(wire: WireFormat, prepared: Prepared, answer: Whole, request: Up
         raw = loads(answer.body)
     except ValueError:
         raise errors.malformed(answer.status, answer.headers, request.api_key) from None
+    plain = None
+    if isinstance(raw, dict):
+        header = answer.headers.get(gemini_contents.TIER_HEADER)
+        plain = wire.plain_answer(raw, prepared, request.deployment.model, header)
+    if plain is not None:
+        return WholeAnswer(
+            plain, usage_of(plain["usage"]), answer.status, request_id, _tier(wire, answer, raw), prepared.dropped
+        )
     failure = errors.from_event(raw, provider_request_id=request_id, secret=request.api_key)
     if failure is None and isinstance(raw, dict):
         failure = wire.refusal(raw, request.api_key)
@@ -178,13 +256,17 @@ def _read_whole(wire: WireFormat, prepared: Prepared, answer: Whole, request: Up
         failed.http_status, failed.provider_request_id = answer.status, request_id
         failed.usage, failed.consumed = usage_of(body.get("usage")), True
         raise failed
-    tier = wire.service_tier(raw) or answer.headers.get(gemini_contents.TIER_HEADER)
     whole = whole_answer(
         body, answer.status, request_id, may_be_empty=may_be_empty(request.body), secret=request.api_key
     )
     if prepared.calls_functions:
         write_function_calls(whole.body["choices"], "message")
-    return replace(whole, service_tier=tier if isinstance(tier, str) else None, dropped_params=prepared.dropped)
+    return replace(whole, service_tier=_tier(wire, answer, raw), dropped_params=prepared.dropped)
+
+
+def _tier(wire: WireFormat, answer: Whole, raw: Json) -> str | None:
+    tier = wire.service_tier(raw) or answer.headers.get(gemini_contents.TIER_HEADER)
+    return tier if isinstance(tier, str) else None
 
 
 def _as_chat_completion(wire: WireFormat, prepared: Prepared, answer: Whole, raw: Json, secret: str) -> Json:
@@ -236,17 +318,18 @@ class Translated:
         self._wire = wire
         self._prepared = prepared
         self._is_converted = bool(prepared.context.get("json_mode"))
-        self._parser = wire.parser(prepared, reader.headers)
+        self._parser: Parser | None = None  # litellm's, once it has to read an event
         self._secret = request.api_key
         self._head: Json = {
-            "id": f"chatcmpl-{time.time_ns():x}",
+            "id": f"chatcmpl-{uuid.uuid4()}",
             "object": "chat.completion.chunk",
             "created": int(time.time()),
             "model": request.deployment.model,
         }
         self._id_known = False
-        self._usage: Any = None
-        self._count: Json | None = None  # newer than `_usage`, and not read yet
+        self._usage: Any = None  # as litellm counts
+        self._counts: list[Json] = []  # the events that have counted since, and are not read yet
+        self._plain_usage: Json | None = None  # what those come to, as far as that is known
         self._finish: dict[int, str] = {}
         self._opened: set[int] = set()  # the choices whose first delta was sent
         self._calling: set[int] = set()  # those with tool calls
@@ -268,17 +351,37 @@ class Translated:
         self._reader.close()
 
     def _usage_dict(self) -> Json | None:
-        if self._count is not None:
-            with suppress(Exception):  # a count that litellm cannot read is none
-                self._usage = self._parser.chunk_parser(self._count).usage or self._usage
-            self._count = None
+        if self._counts and self._parser is None and self._plain_usage is None:
+            self._plain_usage = self._wire.plain_usage(self._counts)
+        if self._plain_usage is not None:
+            return dict(self._plain_usage)
+        self._read_counts()
         if self._usage is None:
             return None
         usage: Json = self._usage.model_dump(exclude_none=True)
         return usage
 
+    def _count_by(self, *events: Json) -> None:
+        """From now on the usage is what litellm has counted and what these events say."""
+        self._counts, self._plain_usage = list(events), None
+
+    def _read_counts(self) -> None:
+        counts = self._counts
+        self._count_by()
+        for count in counts:
+            with suppress(Exception):  # a count that litellm cannot read is none
+                self._usage = self._litellms().chunk_parser(count).usage or self._usage
+
+    def _litellms(self) -> Parser:
+        """litellm's parser. It knows the counts that later ones go on from."""
+        if self._parser is None:
+            self._parser = self._wire.parser(self._prepared, self._reader.headers)
+            if self._wire.counts_add_up:
+                self._read_counts()
+        return self._parser
+
     def _state(self) -> tuple[bool, bool]:
-        return bool(self._finish), self._usage is not None or self._count is not None
+        return bool(self._finish), self._usage is not None or bool(self._counts)
 
     def chunks(self) -> Iterator[Json]:
         for event, _ in read_events(self._reader, self.progress, self._state):
@@ -289,7 +392,9 @@ class Translated:
             for chunk in self._read(event):
                 is_said = True
                 yield chunk
-            if not is_said and self._reader.beat_s is not None:
+            if is_said:
+                continue
+            if self._reader.beat_s is not None:
                 yield QUIET  # a ping, or a thought that is not shown
             if self._wire.is_end(event):
                 self._reader.finish()
@@ -298,18 +403,37 @@ class Translated:
 
     def _read(self, event: Json) -> Iterable[Json]:
         """The chunks in which the client is told what the event says. Raises the error that it is."""
-        if self._may_be_plain and (text := self._wire.plain_text(event)) is not None:
-            if self.service_tier is None and isinstance(tier := self._wire.service_tier(event), str):
-                self.service_tier = tier
-            if self._wire.usage_name in event:
-                self._count = {self._wire.usage_name: event[self._wire.usage_name]}
+        if self._is_converted:  # text may be what litellm makes of a tool's call
+            return self._translated(event)
+        text = self._wire.plain_text(event)
+        if text is None:
+            rest = self._wire.plain_rest(event) if self._parser is None else None
+            if rest is None or (rest.is_count and not self._has_counted(event)):
+                return self._translated(event)
+            text = rest.text
+            if rest.end is not None:
+                self._finish[0] = rest.end
+        elif self._wire.usage_name in event:
+            self._count_by({self._wire.usage_name: event[self._wire.usage_name]})
+        if self.service_tier is None and isinstance(tier := self._wire.service_tier(event), str):
+            self.service_tier = tier
+        if not self._id_known:
+            self._head["id"] = self._wire.answer_id(event) or self._head["id"]
+            self._id_known = True
+        if not text:
+            return ()
+        if self.progress.spoken and 0 in self._opened:
             return (self._chunk(0, {"content": text}, None),)
-        return self._translated(event)
+        return (self._said(0, {"content": text}),)
 
-    @property
-    def _may_be_plain(self) -> bool:
-        """Whether text is nothing but text: the answer has begun, and is not what litellm makes of a tool's call."""
-        return self.progress.spoken and self._id_known and 0 in self._opened and not self._is_converted
+    def _has_counted(self, event: Json) -> bool:
+        """Takes the event's count, if it can be read without litellm."""
+        counts = [*self._counts, event] if self._wire.counts_add_up else [event]
+        usage = self._wire.plain_usage(counts)
+        if usage is None:
+            return False
+        self._counts, self._plain_usage = counts, usage
+        return True
 
     def _translated(self, event: Json) -> Iterator[Json]:
         failure = errors.from_event(event, secret=self._secret) or self._wire.refusal(event, self._secret)
@@ -320,17 +444,18 @@ class Translated:
             self.service_tier = tier
         event, count = self._wire.without_running_count(event)
         if count is not None:
-            self._count = count
+            self._count_by(count)
         try:
-            chunk = None if failure and "error" in event else self._parser.chunk_parser(event)
+            chunk = None if failure and "error" in event else self._litellms().chunk_parser(event)
         except Exception:  # noqa: BLE001 - an event that litellm cannot read is skipped, like one that is not JSON
             self.progress.malformed = True
             if event.get(self._wire.usage_name):
-                self._count = self._wire.without_answer(event)
+                self._count_by(self._wire.without_answer(event))
             return
         usage = getattr(chunk, "usage", None)
         if usage is not None:
-            self._usage, self._count = usage, None
+            self._usage = usage
+            self._count_by()
         if failure is not None:
             raise failure
         if chunk is None:
@@ -343,10 +468,9 @@ class Translated:
                 self._finish[choice.index] = choice.finish_reason or "stop"
             delta = _delta(choice.delta)
             if delta:
-                yield self._said(choice, delta)
+                yield self._said(choice.index, delta, getattr(choice, "logprobs", None))
 
-    def _said(self, choice: Any, delta: Json) -> Json:
-        index: int = choice.index
+    def _said(self, index: int, delta: Json, logprobs: Any = None) -> Json:
         if "tool_calls" in delta:
             self._calling.add(index)
             self._note_arguments(index, delta["tool_calls"])
@@ -358,7 +482,7 @@ class Translated:
             delta = {"role": "assistant", **delta}
         if self._prepared.calls_functions:
             delta = as_function_call(delta)
-        return self._chunk(index, delta, None, getattr(choice, "logprobs", None))
+        return self._chunk(index, delta, None, logprobs)
 
     def _note_arguments(self, index: int, calls: list[Json]) -> None:
         for call in calls:

@@ -73,6 +73,8 @@ class PartialChat:
 
     def receive(self, event: Json) -> Sequence[Json]:
         """Take one more event. Returns what may be sent now: this event, nothing yet, or all events that were held."""
+        if self._goes_on(event):
+            return (event,)
         self._note(event)
         if self.is_beyond_rescue:
             return (event,)
@@ -100,6 +102,24 @@ class PartialChat:
         if delta.get("audio") or delta.get("refusal") or delta.get("images"):
             self.is_beyond_rescue = True
         return (event,)
+
+    def _goes_on(self, event: Json) -> bool:
+        """Whether the event is further text of the answer and nothing else, as nearly all are. Notes it."""
+        choices = event.get("choices")
+        if type(choices) is not list or len(choices) != 1 or self.held or not (self.head or self.is_beyond_rescue):
+            return False
+        choice = choices[0]
+        delta = choice.get("delta")
+        if type(delta) is not dict or len(delta) != 1 or choice.get("finish_reason"):
+            return False
+        text = delta.get("content")
+        if type(text) is not str or not text:
+            return False
+        self._received.append(text)
+        if not self.is_beyond_rescue:
+            self.texts.append(text)
+            self.told |= _REASONING
+        return True
 
     def _release(self, *last: Json) -> list[Json]:
         released = [*self.held, *last]

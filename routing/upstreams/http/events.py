@@ -106,7 +106,7 @@ class EventReader:
         self.status = answer.status
         self.headers: Mapping[str, str] = answer.headers
         self.limits = limits
-        self.event_name = ""  # of the event returned last
+        self._name = b""  # the line with the name of the event that was returned last
         self.beat_s: float | None = None  # an event that does not come for so long is SILENCE; None: it is waited for
         self._is_silent = False
         self._answer = answer
@@ -128,14 +128,11 @@ class EventReader:
         """
         data: bytes | None = None
         size = 0
-        name = ""
+        name = b""
         lines = self._lines
-        now = monotonic()
-        ends_at = None if within_s is None else now + within_s
-        beats_at = None if self.beat_s is None or within_s is not None else now + self.beat_s
-        if not self._is_silent:
-            self.limits.asked()
-        self._is_silent = False
+        was_silent, self._is_silent = self._is_silent, False
+        is_waiting = False
+        ends_at = beats_at = None
         while True:
             while lines:
                 line = lines.popleft()
@@ -153,26 +150,38 @@ class EventReader:
                         else:
                             data += b"\n" + value
                         if self._unseparated:
-                            self.event_name = name
+                            self._name = name
                             return data
                     elif line.startswith(b"event:"):
-                        name = line[6:].strip().decode("utf-8", "replace")
+                        name = line
                     elif line.startswith(b"{") and data is None:
                         data = line
                 elif data is not None:
-                    self.event_name = name
+                    self._name = name
                     return data
                 else:
-                    name = ""  # an event without data is not dispatched, and its name is dropped
+                    name = b""  # an event without data is not dispatched, and its name is dropped
             if self._ended:
                 if data is not None:
-                    self.event_name = name
+                    self._name = name
                 return data
+            if not is_waiting:  # nearly all events of a fast stream are here already, and their time is nobody's
+                is_waiting = True
+                now = monotonic()
+                ends_at = None if within_s is None else now + within_s
+                beats_at = None if self.beat_s is None or within_s is not None else now + self.beat_s
+                if not was_silent:
+                    self.limits.asked()
             deadline = self.limits.next_byte_at()
             if beats_at is not None and data is None and not name and self._beats(beats_at, deadline):
                 self._is_silent = True
                 return SILENCE
             self._receive(deadline if ends_at is None else min(deadline, ends_at))
+
+    @property
+    def event_name(self) -> str:
+        """Of the event that was returned last."""
+        return self._name[len(b"event:") :].strip().decode("utf-8", "replace")
 
     def _beats(self, at: float, deadline: float) -> bool:
         """Whether nothing is there to read until that moment, or it has passed over pings."""
