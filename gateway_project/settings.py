@@ -76,6 +76,8 @@ GATEWAY_ENTRY = envchoice("GATEWAY_ENTRY", "short", ("short", "django"))
 GATEWAY_PARSER = envchoice("GATEWAY_PARSER", "short", ("short", "gunicorn"))
 #: Who speaks HTTP with the providers: routing/upstreams/http/exchange.py, or urllib3 as stock.py uses it.
 GATEWAY_EXCHANGE = envchoice("GATEWAY_EXCHANGE", "own", ("own", "urllib3"))
+#: Whether text goes past litellm's translators (routing/upstreams/plain_conversations.py, plain_answers.py).
+GATEWAY_TRANSLATION = envchoice("GATEWAY_TRANSLATION", "short", ("short", "litellm"))
 WORKER_THREADS = 64  # gthread only, where each request takes a thread
 
 # --- places: how much of a worker clients may take (routing/api/places.py) ---------------------------------

@@ -12,6 +12,8 @@ from functools import lru_cache
 from traceback import walk_tb
 from typing import Any, Final, NamedTuple
 
+from django.conf import settings
+
 from accounting.usage import Usage
 from routing.upstreams import (
     anthropic_messages,
@@ -47,6 +49,7 @@ from routing.upstreams.usage import usage_of
 
 FORMATS: Final[Mapping[str, WireFormat]] = {"anthropic": Anthropic(), "gemini": Gemini()}
 
+_IS_SHORT: Final = settings.GATEWAY_TRANSLATION == "short"
 #: How many frames of requests are remembered, of each kind.
 _FRAMES: Final = 1024
 
@@ -127,7 +130,7 @@ def _prepare(wire: WireFormat, request: UpstreamRequest, *, streamed: bool) -> P
         # litellm would go and look in the environment.
         raise UpstreamError(FailureKind.NO_KEY, "The provider has no key")
     errors.authorization(request.api_key)
-    said = conversation_of(request.body)
+    said = conversation_of(request.body) if _IS_SHORT else None
     parameters = parameters_of(request.body) if said is not None else None
     if said is None or parameters is None:
         return _by_litellm(wire, request, streamed=streamed)
@@ -232,7 +235,7 @@ def _read_whole(wire: WireFormat, prepared: Prepared, answer: Whole, request: Up
     except ValueError:
         raise errors.malformed(answer.status, answer.headers, request.api_key) from None
     plain = None
-    if isinstance(raw, dict):
+    if _IS_SHORT and isinstance(raw, dict):
         header = answer.headers.get(gemini_contents.TIER_HEADER)
         plain = wire.plain_answer(raw, prepared, request.deployment.model, header)
     if plain is not None:
@@ -403,7 +406,8 @@ class Translated:
 
     def _read(self, event: Json) -> Iterable[Json]:
         """The chunks in which the client is told what the event says. Raises the error that it is."""
-        if self._is_converted:  # text may be what litellm makes of a tool's call
+        # Text may be what litellm makes of a tool's call.
+        if self._is_converted or not _IS_SHORT:
             return self._translated(event)
         text = self._wire.plain_text(event)
         if text is None:

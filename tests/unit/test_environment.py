@@ -354,6 +354,7 @@ def test_a_deployment_without_a_required_variable_is_refused(tmp_path: Path, nam
         ("GATEWAY_WORKER_CLASS", "sync"),
         ("GATEWAY_PARSER", "fast"),
         ("GATEWAY_EXCHANGE", "requests"),
+        ("GATEWAY_TRANSLATION", "long"),
         ("GATEWAY_HTTPS", "1"),
         ("GATEWAY_MAX_BODY_BYTES", "20MB"),
         ("GATEWAY_LOG_LEVEL", "info"),

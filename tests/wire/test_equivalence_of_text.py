@@ -12,6 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from routing.upstreams import translate
+from routing.upstreams.answers import dumps
 from routing.upstreams.base import Json, UpstreamError
 from routing.upstreams.formats import Anthropic, Gemini, Prepared, WireFormat
 from routing.upstreams.http.events import replayed
@@ -590,3 +592,13 @@ def test_frames_for_end_users_push_out_no_others() -> None:
 )
 def test_litellm_tells_what_is_no_plain_conversation(messages: list[Json]) -> None:
     assert conversation_of({"messages": messages}) is None
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "gemini"])
+def test_the_way_back_asks_litellm_about_plain_text_too(monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
+    request, wire = call("http://x", {**HELLO, "max_tokens": 918}, provider=provider), FORMATS[provider][0]
+    short = _prepare(wire, request, streamed=False)
+    monkeypatch.setattr(translate, "_IS_SHORT", False)
+    remembered = translate._frame.cache_info()
+    assert dumps(_prepare(wire, request, streamed=False).body) == dumps(short.body)
+    assert translate._frame.cache_info() == remembered
