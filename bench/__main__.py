@@ -239,13 +239,14 @@ def main() -> int:
             paced_streams(seconds / 2, ladder),
         )
         table.append(_line(streams, _rounds(streams, running, 1)))
-        beside = Row(
-            "p99 of 4 clients beside the worst bodies, to idle (≤ 10)", {}, beside_the_worst(seconds / 2), ("us",)
-        )
-        table.append(_line(beside, _rounds(beside, running, 1)))
         cores = len(os.sched_getaffinity(0))
         busy = f"Other work on the machine took {neighbours.cores():.2g} of its {cores} cores meanwhile."
         table += _memory_and_start(running)
+        beside = Row(
+            "p99 of 4 clients beside the worst bodies, to idle (≤ 10)", {}, beside_the_worst(seconds / 2), ("us",)
+        )
+        # After the memory, which such bodies take.
+        table.append(_line(beside, _rounds(beside, running, 1)))
         limits = [busy, *_limits(running[0], upstream, EmbeddedPostgres(place / "data" / "postgres").dsn(), seconds)]
     text = _document(table, limits, rounds, seconds)
     print("\n" + text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import socket
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from django.conf import settings
@@ -57,14 +58,22 @@ def read_body(request: HttpRequest, most_bytes: int) -> bytes:
 
 def read_json(request: HttpRequest) -> Any:
     """The request's body, read as JSON. Raises RequestTooLarge, InvalidRequest, InvalidJson."""
-    return parse_json(read_body(request, _MOST_BYTES))
+    place = place_of(request)
+    return parse_json(read_body(request, _MOST_BYTES), _no_rest if place is None else place.rest)
 
 
-def parse_json(raw: bytes) -> Any:
-    """A body, read as JSON. Raises InvalidJson, InvalidRequest."""
+def _no_rest() -> None:
+    pass
+
+
+def parse_json(raw: bytes, rest: Callable[[], None] = _no_rest) -> Any:
+    """A body, read as JSON, with rests between the pieces of work. Raises InvalidJson, InvalidRequest."""
+    rest()
     if not raw.strip():
         raise InvalidJson("The request body is empty; send a JSON object.")
-    if _is_too_much(raw):
+    is_too_much = _is_too_much(raw)
+    rest()
+    if is_too_much:
         raise InvalidRequest(
             f"The request body has too many values: at most {MAX_CONTAINERS} objects and arrays, {MAX_NAMES} names and "
             f"{MAX_COMMAS} commas. Send less of the conversation, or fewer tools, at once."
@@ -77,9 +86,12 @@ def parse_json(raw: bytes) -> Any:
         raise InvalidJson("The request body is not valid UTF-8.") from None
     except ValueError as error:
         raise InvalidJson(f"The request body is not valid JSON: {error}.") from None
+    rest()
     # Counting brackets is cheap, and shows of nearly every body that it need not be walked.
-    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _is_deeper_than(value, MAX_DEPTH):
+    brackets = raw.count(b"[") + raw.count(b"{")
+    if brackets > MAX_DEPTH and _is_deeper_than(value, MAX_DEPTH, brackets):
         raise InvalidJson(f"The request body is nested deeper than {MAX_DEPTH} levels.")
+    rest()
     return value
 
 
@@ -119,15 +131,19 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _is_deeper_than(value: Any, limit: int) -> bool:
-    level = [value]
+def _is_deeper_than(value: Any, limit: int, most_containers: int) -> bool:
+    """``most_containers``: with so many found there are no more, and what is in the last ones need not be looked at."""
+    level, found = [value], 1
     for _ in range(limit):
+        if found >= most_containers:
+            return False
         level = [
             child
             for container in level
             for child in (container.values() if isinstance(container, dict) else container)
             if isinstance(child, dict | list)
         ]
+        found += len(level)
         if not level:
             return False
     return True

@@ -11,6 +11,7 @@ The counts are those of one process. docs/adr/0017 has the numbers and the reaso
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +25,9 @@ from routing.exceptions import GatewayBusy, RateLimited
 
 #: A body that is no larger than this is read, however many bytes the others bring.
 SMALL_BYTES: Final = 64 * 1024
+#: The work on a larger body has rests.
+LARGE_BYTES: Final = 256 * 1024
+MOST_REST_S: Final = 0.05
 #: Where a request has its place, for whoever reads its body.
 META: Final = "gateway.place"
 
@@ -40,12 +44,13 @@ class _Use:
 class Place:
     """One request's place. None of its methods raises when it is free already."""
 
-    __slots__ = ("_is_free", "_is_left", "_places", "bytes", "key_id", "most_of_key")
+    __slots__ = ("_is_free", "_is_left", "_places", "_worked_since_s", "bytes", "key_id", "most_of_key")
 
     def __init__(self, places: Places, key_id: int, most_of_key: int | None) -> None:
         self._places = places
         self._is_left = False
         self._is_free = False
+        self._worked_since_s = 0.0  # of the thread's time
         self.key_id = key_id
         self.most_of_key = most_of_key
         self.bytes = 0
@@ -53,6 +58,15 @@ class Place:
     def add_bytes(self, more: int) -> None:
         """So much of the body was read. Raises GatewayBusy when it is too much, together with all others'."""
         self._places.weigh(self, more)
+
+    def rest(self) -> None:
+        """Between two pieces of the work on a large body. Its neighbours have the thread for as long as the piece took.
+
+        A neighbour needs the thread half a dozen times before it is answered. Without rests it waits for a piece each
+        time, and with them for one."""
+        if self.bytes > LARGE_BYTES:
+            time.sleep(min(time.thread_time() - self._worked_since_s, MOST_REST_S))
+            self._worked_since_s = time.thread_time()
 
     def leave(self) -> None:
         """The client has gone, while its answer is still waited for."""

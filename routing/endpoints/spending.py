@@ -94,10 +94,12 @@ def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering:
     client = ClientConnection(sent.META.get("gunicorn.socket"))
     try:
         try:
-            client.takes(places.take(sent, key))  # before its body is read
+            place = places.take(sent, key)  # before its body is read
+            client.takes(place)
             timeout_s = parse_timeout_s(sent.META.get(TIMEOUT_VARIABLE))
             call = parse(sent, path, None if timeout_s is None else began.monotonic + timeout_s)
             client.watch()
+            place.rest()
             affinity = affinity_of(call, sent.META)
             secret = cast(Caller, request.user).secret
             admitted = admission.admit(call, secret, request_id(sent), affinity)

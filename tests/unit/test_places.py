@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -9,8 +10,9 @@ from pytest_django import Settings
 
 from accounting.keys import ANONYMOUS_KEY, Key
 from accounting.rates import RateLimits
-from routing.api.places import SMALL_BYTES, Place, Places
+from routing.api.places import LARGE_BYTES, MOST_REST_S, SMALL_BYTES, Place, Places
 from routing.exceptions import GatewayBusy, RateLimited
+from tests.clocks import within
 
 MANY = 10**9
 
@@ -115,3 +117,18 @@ def test_one_key_has_half_of_the_bytes_at_most() -> None:
     places.take(key(2)).add_bytes(4 * SMALL_BYTES)
     place.free()
     places.take(key(1)).add_bytes(5 * SMALL_BYTES)
+
+
+@pytest.mark.parametrize(("size", "least_s"), [(LARGE_BYTES, 0.0), (LARGE_BYTES + 1, 0.02)], ids=["small", "large"])
+def test_the_work_on_a_large_body_rests_as_long_as_it_took(size: int, least_s: float) -> None:
+    place = Places(10, most_left=0, most_bytes=MANY).take(key(1))
+    place.add_bytes(size)
+    place.rest()
+    until = time.thread_time() + 0.02
+    while time.thread_time() < until:
+        pass
+    began = time.perf_counter()
+    place.rest()
+    took_s = time.perf_counter() - began
+    assert took_s >= least_s
+    assert within(took_s, MOST_REST_S if least_s else 0.01)
