@@ -28,10 +28,7 @@ instructions: $(BIN)/.test-installed ## Count a request's instructions (needs va
 
 # GATEWAY_ENV_FILE: tests and checks mean the same on every machine, whatever its .env says.
 test: $(BIN)/.test-installed ## Run the whole suite; make test ARGS="tests/unit -k environment" runs a part
-	@GATEWAY_ENV_FILE=/dev/null $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
-
-# Most end-to-end tests wait, so two processes share the files of the whole suite. Each has a Postgres and gateways of its own.
-SIDE_BY_SIDE = $(if $(ARGS),,-n 2 --dist loadfile)
+	@GATEWAY_ENV_FILE=/dev/null $(BIN)/python -m pytest $(ARGS)
 
 # No gateway, no harm to Postgres, no corpus: the loop while a change is made.
 QUICK := tests/unit tests/documentation tests/breakers tests/wire/test_relay.py tests/wire/test_dialects.py \

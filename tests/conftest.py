@@ -13,8 +13,7 @@ from gateway_project import embedded_postgres
 from gateway_project.embedded_postgres import EmbeddedPostgres
 
 #: The seed of all that tests draw at random (whom to kill, and when). TEST_SEED=N repeats a failed run.
-#: The processes that share a run's files inherit it.
-SEED = os.environ.setdefault("TEST_SEED", str(random.randrange(2**32)))
+SEED = os.environ.get("TEST_SEED") or str(random.randrange(2**32))
 
 
 def pytest_report_header() -> str:
