@@ -245,7 +245,7 @@ ATTACKS: dict[str, tuple[Attack, int, int]] = {
 def main() -> None:
     """Reads a line of JSON for each attack, says when it has begun, and ends it at the next line."""
     with Simulator() as providers:
-        providers.behave("stuck", forever=Behaviour(latency_s=60))
+        providers.behave("stuck", forever=Behaviour(latency_s=8))
         addresses = {wire: providers.base_url(wire, "attacked") for wire in ("openai", "gemini", "anthropic")}
         _say({**addresses, "stuck": providers.base_url("openai", "stuck")})
         for line in sys.stdin:
