@@ -67,8 +67,9 @@ UNION ALL
 SELECT e.id, e.request_id, e.created_at, 'its cost is not that of its attempts', coalesce(a.cost_usd, 0), e.cost_usd
 FROM entries e
 LEFT JOIN LATERAL (
-    -- Unpriced is not free. When an attempt has no price, the entry has no cost either.
-    SELECT sum(t.cost_usd) AS cost_usd, bool_or(t.cost_usd IS NULL AND t.input_tokens + t.output_tokens > 0) AS unpriced
+    -- Unpriced is not free. When an attempt that consumed something has no price, the entry has no cost either.
+    SELECT sum(t.cost_usd) AS cost_usd,
+           bool_or(t.cost_usd IS NULL AND (t.input_tokens + t.output_tokens > 0 OR t.quantities <> '{}')) AS unpriced
     FROM accounting_attempt t WHERE t.entry_id = e.id
 ) a ON true
 WHERE e.state IN ('posted', 'voided') AND e.resolved_by = ''

@@ -164,7 +164,7 @@ class Fuzz:
         assert states().keys() <= {"posted", "voided"}
         assert states()["posted"] >= self.seen["200"]
         with self.gateway.orm():
-            assert [str(off) for off in reconcile().discrepancies] == []
+            assert list(map(str, reconcile().discrepancies)) == []
         assert self.gateway.log_lines(event="unexpected error") == []
         assert "Traceback" not in self.gateway.running.output
 

@@ -14,6 +14,7 @@ from accounting.ledger import corrections
 from accounting.ledger.expiry import expire_dead
 from accounting.ledger.reconcile import Discrepancy, reconcile
 from accounting.models import Budget, LedgerEntry
+from accounting.usage import Usage
 from tests.clocks import eventually
 from tests.ledger.conftest import Book
 
@@ -83,6 +84,14 @@ def test_every_state_of_an_entry_is_right(book: Book) -> None:
 def test_a_request_without_a_price_is_right(book: Book) -> None:
     book.budget("10", mode="soft")
     book.post(book.hold(None), None)
+    assert off() == []
+
+
+def test_pictures_without_a_price_are_right(book: Book) -> None:
+    hold = book.hold(None)
+    picture = book.attempt(None, usage=Usage(quantities={"image": Decimal(1)}))
+    assert book.writer.settle(book.settlement(hold, picture))
+    assert LedgerEntry.objects.get().cost_usd is None
     assert off() == []
 
 
