@@ -50,7 +50,7 @@ class Place:
         self._places = places
         self._is_left = False
         self._is_free = False
-        self._worked_since_s = 0.0  # of the thread's time
+        self._worked_since_s: float | None = None  # of the thread's time; None: the body is being read
         self.key_id = key_id
         self.most_of_key = most_of_key
         self.bytes = 0
@@ -65,7 +65,8 @@ class Place:
         A neighbour needs the thread half a dozen times before it is answered. Without rests it waits for a piece each
         time, and with them for one."""
         if self.bytes > LARGE_BYTES:
-            time.sleep(min(time.thread_time() - self._worked_since_s, MOST_REST_S))
+            worked_s = 0.0 if self._worked_since_s is None else time.thread_time() - self._worked_since_s
+            time.sleep(min(worked_s, MOST_REST_S))
             self._worked_since_s = time.thread_time()
 
     def leave(self) -> None:
