@@ -91,10 +91,12 @@ class Raw:
             return  # the client does not trust us
         with connection:
             request = b""
-            while b"\r\n\r\n" not in request or (request.startswith(b"POST") and not request.endswith(b"}")):
-                request += connection.recv(65536)
-            self.requests.append(request)
             try:
+                while b"\r\n\r\n" not in request or (request.startswith(b"POST") and not request.endswith(b"}")):
+                    if not (part := connection.recv(65536)):
+                        return  # with TLS 1.3, a client that does not trust us says so only now
+                    request += part
+                self.requests.append(request)
                 for piece in self._pieces:
                     connection.sendall(piece)
                     time.sleep(self._pause_s)
