@@ -33,6 +33,14 @@ PORT_WAIT_S = 5
 GUNICORN_CONFIG = Path(__file__).with_name("gunicorn.conf.py")
 
 
+class StoppedAtStart(BaseException):
+    """What a signal raises while nothing serves yet.
+
+    KeyboardInterrupt will not do. Python makes dataclasses by ``exec()`` of a text, and a process whose exec() let one
+    pass ends by SIGINT, whoever catches it (``unhandled_keyboard_interrupt`` in CPython's ``Py_RunMain``).
+    """
+
+
 class Launcher:
     def __init__(self) -> None:
         from gateway_project import settings
@@ -40,7 +48,7 @@ class Launcher:
         self.host, self.port = settings.HOST, settings.PORT
         self.postgres = EmbeddedPostgres(settings.EMBEDDED_POSTGRES_DIR) if settings.EMBEDDED_POSTGRES_DIR else None
         self.gunicorn: subprocess.Popen[bytes] | None = None
-        self.forking = False
+        self.interruptible = False  # by an exception: while the start runs, and nothing of it would be left behind
         self.stopping = False
 
     def on_signal(self, _number: int, _frame: FrameType | None) -> None:
@@ -48,24 +56,27 @@ class Launcher:
         if self.gunicorn is not None:
             # The first signal asks for a graceful stop, which lets streams end. The second does not wait for them.
             self.gunicorn.send_signal(signal.SIGQUIT if again else signal.SIGTERM)
-        elif not again and not self.forking:
-            raise KeyboardInterrupt
+        elif self.interruptible:
+            self.interruptible = False
+            raise StoppedAtStart
 
     def _on_unraisable(self, dropped: sys.UnraisableHookArgs) -> None:
         """Says nothing of the signal's own exception, which ``_end_if_asked`` raises again."""
-        if not (self.stopping and isinstance(dropped.exc_value, KeyboardInterrupt)):
+        if not isinstance(dropped.exc_value, StoppedAtStart):
             sys.__unraisablehook__(dropped)
 
     def _end_if_asked(self) -> None:
         """Python drops what a signal raises inside a destructor or a callback, but not what the signal has noted."""
         if self.stopping:
-            raise KeyboardInterrupt
+            raise StoppedAtStart
 
     def run(self) -> int:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self.on_signal)
         sys.unraisablehook = self._on_unraisable
         try:
+            self.interruptible = True
+            self._end_if_asked()
             if self.postgres:
                 self.postgres.start()
             self._end_if_asked()
@@ -76,9 +87,13 @@ class Launcher:
             if self._wait_until_it_listens():
                 print(banner, flush=True)
             return self._watch()
-        except KeyboardInterrupt:
-            return 0
+        except BaseException:
+            # A library that the signal's exception passes may raise its own instead: psycopg does in a rollback.
+            if self.stopping:
+                return 0
+            raise
         finally:
+            self.interruptible = False
             if self.gunicorn is not None and self.gunicorn.poll() is None:
                 self.gunicorn.terminate()
                 self.gunicorn.wait()
@@ -132,7 +147,7 @@ class Launcher:
         return "\n".join(lines)
 
     def _start_gunicorn(self) -> None:
-        self.forking = True  # an exception here would leave a gunicorn that nobody knows
+        self.interruptible = False  # an exception here would leave a gunicorn that nobody knows
         self.gunicorn = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "--config", str(GUNICORN_CONFIG), "gateway_project.wsgi"],
             cwd=GUNICORN_CONFIG.parent.parent,

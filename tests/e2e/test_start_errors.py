@@ -149,27 +149,41 @@ def test_sigterm_at_any_instant_of_a_start_ends_all_of_it(made: Path) -> None:
         assert (left, code in (0, -signal.SIGTERM)) == ([], True), after_s
 
 
-def test_a_signal_that_arrives_in_a_destructor_ends_the_start_without_a_word() -> None:
-    """Python drops what is raised there and prints its traceback, so the launcher notes the signal and looks later."""
-    script = """
-import os, signal, sys, weakref
+@pytest.mark.parametrize(
+    "interrupted",
+    [
+        pytest.param("weakref.finalize(State(), signal.raise_signal, signal.SIGTERM)", id="in-a-destructor"),
+        pytest.param("exec('signal.raise_signal(signal.SIGTERM)')", id="in-the-exec-of-a-text"),
+        pytest.param("with rolling_back(): signal.raise_signal(signal.SIGTERM)", id="in-a-block-that-raises-its-own"),
+    ],
+)
+def test_a_signal_ends_the_start_without_a_word_wherever_it_arrives(interrupted: str, tmp_path: Path) -> None:
+    """Python drops what is raised in a destructor, exits by SIGINT after an exec(), and libraries raise their own."""
+    (tmp_path / "starting.py").write_text(f"""
+import contextlib, os, signal, sys, weakref
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
 from gateway_project.run import Launcher
 
 class State: ...
 
+@contextlib.contextmanager
+def rolling_back():
+    try:
+        yield
+    except BaseException:
+        raise ValueError("connection in transaction status ACTIVE")
+
 class Starting(Launcher):
     def _prepare(self):
-        state = State()
-        weakref.finalize(state, signal.raise_signal, signal.SIGTERM)
-        del state
-        print("prepared")
+        print("preparing", flush=True)
+        {interrupted}
         return ""
 
 sys.exit(Starting().run())
-"""
-    done = start("-c", script, given={"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"})
-    assert (done.returncode, done.stdout, done.stderr) == (0, "prepared\n", "")
+""")
+    given = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing", "PYTHONPATH": str(tmp_path)}
+    done = start("-m", "starting", given=given)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "preparing\n", "")
 
 
 @pytest.mark.timeout(300)
