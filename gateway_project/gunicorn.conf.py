@@ -7,8 +7,9 @@ if os.environ.get("GATEWAY_WORKER_CLASS", "").strip() != "gthread":
     try:
         from gevent import monkey
     except Exception as error:  # noqa: BLE001 - the same as below, which may not be imported yet
-        from gateway_project import start_errors
+        from gateway_project import launched, start_errors
 
+        launched.wait_until_prepared()
         start_errors.tell(error)
         raise SystemExit(2) from None
     monkey.patch_all()
@@ -22,12 +23,13 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway_project import start_errors, terminal
+from gateway_project import launched, start_errors, terminal
 
 terminal.accept_every_character()
 try:
     from gateway_project import settings
 except Exception as error:  # noqa: BLE001 - whatever it is, the operator gets one line
+    launched.wait_until_prepared()
     start_errors.tell(error)
     sys.exit(2)
 
@@ -84,11 +86,10 @@ control_socket_disable = True
 
 
 def on_starting(server: "Arbiter") -> None:
-    """Runs in the parent after the gateway is loaded. Runs the system checks, unless the launcher has run them."""
+    """Runs in the parent after the gateway is loaded. Waits for the launcher, or runs the system checks without one."""
     from gateway_project import checks
-    from gateway_project.run import LAUNCHER
 
-    if os.environ.get(LAUNCHER) != str(os.getppid()) and not checks.passed():
+    if not launched.wait_until_prepared() and not checks.passed():
         sys.exit(2)
 
 

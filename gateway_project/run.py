@@ -1,9 +1,9 @@
 """The launcher, ``python -m gateway_project.run``: everything between one command and a serving gateway.
 
-Environment → embedded Postgres (without ``DATABASE_URL``) → migrations, defaults, first admin → gunicorn. The launcher
-stays as the parent of Postgres and gunicorn. Ctrl-C or SIGTERM stops gunicorn, which finishes the running requests, and
-then Postgres. A second Ctrl-C or SIGTERM does not wait for running requests. When the launcher is killed, the kernel
-signals both to stop.
+Environment → gunicorn, which loads the gateway for seconds → meanwhile embedded Postgres (without ``DATABASE_URL``),
+migrations, defaults, first admin → gunicorn serves. The launcher stays as the parent of Postgres and gunicorn. Ctrl-C
+or SIGTERM stops gunicorn, which finishes the running requests, and then Postgres. A second Ctrl-C or SIGTERM does not
+wait for running requests. When the launcher is killed, the kernel signals both to stop.
 
 Exit codes: 0 stopped as asked, 1 a part died, 2 it could not start (one line on stderr says why).
 """
@@ -24,9 +24,7 @@ from types import FrameType
 from gateway_project import __version__, start_errors, terminal
 from gateway_project.embedded_postgres import EmbeddedPostgres, signal_when_parent_dies, stop_with_parent
 from gateway_project.environment import InvalidEnvironment
-
-# In gunicorn's environment: the process id of the launcher, which has run the system checks already.
-LAUNCHER = "GATEWAY_LAUNCHER_PID"
+from gateway_project.launched import LAUNCHER, SERVE
 
 # How long a gateway that was just killed may take to free its port.
 PORT_WAIT_S = 5
@@ -48,17 +46,17 @@ class Launcher:
         self.host, self.port = settings.HOST, settings.PORT
         self.postgres = EmbeddedPostgres(settings.EMBEDDED_POSTGRES_DIR) if settings.EMBEDDED_POSTGRES_DIR else None
         self.gunicorn: subprocess.Popen[bytes] | None = None
-        self.interruptible = False  # by an exception: while the start runs, and nothing of it would be left behind
+        self.interruptible = False  # by an exception: while the database is prepared
         self.stopping = False
 
     def on_signal(self, _number: int, _frame: FrameType | None) -> None:
         again, self.stopping = self.stopping, True
+        if self.interruptible:
+            self.interruptible = False
+            raise StoppedAtStart
         if self.gunicorn is not None:
             # The first signal asks for a graceful stop, which lets streams end. The second does not wait for them.
             self.gunicorn.send_signal(signal.SIGQUIT if again else signal.SIGTERM)
-        elif self.interruptible:
-            self.interruptible = False
-            raise StoppedAtStart
 
     def _on_unraisable(self, dropped: sys.UnraisableHookArgs) -> None:
         """Says nothing of the signal's own exception, which ``_end_if_asked`` raises again."""
@@ -75,6 +73,7 @@ class Launcher:
             signal.signal(number, self.on_signal)
         sys.unraisablehook = self._on_unraisable
         try:
+            self._start_gunicorn()
             self.interruptible = True
             self._end_if_asked()
             if self.postgres:
@@ -82,8 +81,9 @@ class Launcher:
             self._end_if_asked()
             self._refuse_a_taken_port()
             banner = self._prepare()
+            self.interruptible = False
             self._end_if_asked()
-            self._start_gunicorn()
+            self._let_gunicorn_serve()
             if self._wait_until_it_listens():
                 print(banner, flush=True)
             return self._watch()
@@ -147,18 +147,23 @@ class Launcher:
         return "\n".join(lines)
 
     def _start_gunicorn(self) -> None:
-        self.interruptible = False  # an exception here would leave a gunicorn that nobody knows
         self.gunicorn = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "--config", str(GUNICORN_CONFIG), "gateway_project.wsgi"],
             cwd=GUNICORN_CONFIG.parent.parent,
             env={**os.environ, LAUNCHER: str(os.getpid())},
+            stdin=subprocess.PIPE,
             # A terminal's Ctrl-C goes to the whole process group; here it must reach the launcher alone.
             start_new_session=True,
             # The launcher has no threads that could hold a lock across the fork.
             preexec_fn=stop_with_parent(signal.SIGTERM),  # noqa: PLW1509
         )
-        if self.stopping:
-            self.gunicorn.terminate()
+
+    def _let_gunicorn_serve(self) -> None:
+        assert self.gunicorn is not None
+        assert self.gunicorn.stdin is not None
+        # The pipe is broken when gunicorn has ended, and `_watch` says so.
+        with contextlib.suppress(BrokenPipeError), self.gunicorn.stdin as told:
+            told.write(SERVE)
 
     def _wait_until_it_listens(self) -> bool:
         assert self.gunicorn is not None

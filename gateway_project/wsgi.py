@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from gateway_project import start_errors
+from gateway_project import launched, start_errors
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
 try:
@@ -23,6 +23,7 @@ try:
     # litellm is imported before gunicorn forks: workers share its memory, and no first request waits for the import.
     warm()
 except Exception as error:  # noqa: BLE001 - whatever it is, the operator gets one line
+    launched.wait_until_prepared()
     start_errors.tell(error)
     sys.exit(2)
 
