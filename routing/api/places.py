@@ -21,6 +21,7 @@ from django.http import HttpRequest
 from accounting import refusals
 from accounting.keys import Key
 from accounting.rates import RETRY_AT_ONCE_S
+from routing.api import memory
 from routing.exceptions import GatewayBusy, RateLimited
 
 #: A body that is no larger than this is read, however many bytes the others bring.
@@ -77,9 +78,12 @@ class Place:
 
     def free(self) -> None:
         with self._places.lock:
-            if not self._is_free:
-                self._is_free = True
-                self._places.given_back(self, is_left=self._is_left)
+            if self._is_free:
+                return
+            self._is_free = True
+            self._places.given_back(self, is_left=self._is_left)
+        if self.bytes > LARGE_BYTES:
+            memory.give_back_soon()
 
 
 class Places:
