@@ -155,6 +155,33 @@ def test_a_tool_call_gets_what_it_lacks() -> None:
         assert made["id"].startswith("call_")
 
 
+CUSTOM_CALL = [
+    {"index": 0, "id": "call_1", "type": "custom", "custom": {"name": "patch", "input": ""}},
+    {"index": 0, "custom": {"input": "*** Add "}},
+    {"index": 0, "custom": {"input": "File"}},
+]
+
+
+def test_a_custom_tool_s_call_comes_as_it_was_said() -> None:
+    body = sse(
+        *({"choices": [{"index": 0, "delta": {"tool_calls": [part]}, "finish_reason": None}]} for part in CUSTOM_CALL),
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]},
+    )
+    # openai's types know such a call in whole answers alone, so the chunks are not held against them.
+    parts = [chunk["choices"][0]["delta"]["tool_calls"] for chunk in played(body) if chunk["choices"][0]["delta"]]
+    assert parts == [[part] for part in CUSTOM_CALL]
+    whole_call = {"id": "call_1", "type": "custom", "custom": {"name": "patch", "input": "*** Add File"}}
+    assert whole(body, SSE_HEAD).body["choices"][0]["message"]["tool_calls"] == [whole_call]
+
+
+@pytest.mark.parametrize("call", [{"type": None, "function": None}, {"type": "other"}, {"custom": {"name": 1}}])
+def test_every_call_has_an_index_an_id_and_a_type(call: dict[str, Any]) -> None:
+    chunk = {"choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]}
+    (made,) = played(sse(chunk))[0]["choices"][0]["delta"]["tool_calls"]
+    assert (made["index"], made["id"][:5]) == (0, "call_")
+    assert made["type"] in ("function", "other", "custom")
+
+
 @pytest.mark.parametrize(
     ("reason", "expected"),
     [
@@ -448,7 +475,13 @@ SAID = mixed(
     content=st.just("a"),
     reasoning_content=st.just("b"),
     tool_calls=st.lists(
-        mixed(index=st.integers(0, 1), id=st.just("c"), type=st.just("function"), function=mixed(name=st.just("f"))),
+        mixed(
+            index=st.integers(0, 1),
+            id=st.just("c"),
+            type=st.sampled_from(("function", "custom")),
+            function=mixed(name=st.just("f")),
+            custom=mixed(name=st.just("f"), input=st.just("x")),
+        ),
         max_size=2,
     ),
 )
