@@ -49,6 +49,17 @@ def whole(body: object, head: bytes = JSON_HEAD) -> WholeAnswer:
     return answer
 
 
+def test_the_last_word_of_a_stream_is_the_tier_that_served_it() -> None:
+    _, stream = streamed(
+        sse(
+            {"choices": [{"delta": {"content": "a"}, "finish_reason": None}], "service_tier": "auto"},
+            {"choices": [{"delta": {}, "finish_reason": "stop"}], "service_tier": "priority"},
+            {"choices": [], "usage": COUNTED},
+        )
+    )
+    assert stream.service_tier == "priority"
+
+
 def said(said: dict[str, Any], reason: object = "stop", **choice: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the client gets of a choice that says so: as a message, and the deltas of the same, put together."""
     answer = whole({"choices": [{"message": said, "finish_reason": reason, **choice}], "usage": COUNTED})
