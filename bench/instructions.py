@@ -25,7 +25,7 @@ from pathlib import Path
 
 from bench import load, peers
 from gateway_project.embedded_postgres import EmbeddedPostgres, stop_with_parent
-from gateway_project.run import LAUNCHER
+from gateway_project.launched import LAUNCHER, SERVE
 
 EVENTS = 100  # content events of a stream
 CLIENTS = 8
@@ -102,10 +102,14 @@ def counted(upstream_port: int, place: Path) -> Iterator[Counted]:
             command,
             cwd=peers.ROOT,
             env=environment,
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
             preexec_fn=stop_with_parent(signal.SIGTERM),  # noqa: PLW1509
         )
+        assert process.stdin is not None
+        process.stdin.write(SERVE)  # as its launcher says it: the database is prepared
+        process.stdin.flush()
         try:
             _wait(process, port, place / "gateway.log")
             yield Counted(port, process.pid, place)

@@ -4,6 +4,7 @@
     ├── InvalidRequest           400  the client's request is wrong: InvalidJson, MissingParameter, UnboundedCost,
     │                                or a wrong value
     ├── RequestTooLarge          413
+    ├── CompressedBody           415
     ├── RequestTimeout           408  the client takes too long to send its request
     ├── WrongKind                400  an embedding model is asked to chat, or the other way round
     ├── ModelNotFound            404
@@ -101,6 +102,19 @@ class UnboundedCost(InvalidRequest):
 class RequestTooLarge(InvalidRequest):
     status = 413
     code = "request_too_large"
+
+
+class CompressedBody(InvalidRequest):
+    """A small body may unfold to one of any size, which nobody would have made room for."""
+
+    status = 415
+    code = "unsupported_content_encoding"
+
+    def __init__(self, coding: str) -> None:
+        super().__init__(
+            f"The request body is compressed ('{_shown(coding)}'). Send it without 'Content-Encoding': the "
+            "gateway reads plain bodies alone."
+        )
 
 
 class RequestTimeout(InvalidRequest):

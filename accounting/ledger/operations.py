@@ -16,7 +16,7 @@ Outcome = TypeVar("Outcome")
 class Operation(Generic[Payload_co, Outcome]):
     """A payload and, once it is decided, its outcome or the error. The request waits on ``done``."""
 
-    __slots__ = ("_lock", "done", "given_up", "outcome", "payload", "retry_at", "tries")
+    __slots__ = ("_claim", "done", "given_up", "outcome", "payload", "retry_at", "tries")
 
     def __init__(self, payload: Payload_co) -> None:
         self.payload = payload
@@ -25,20 +25,27 @@ class Operation(Generic[Payload_co, Outcome]):
         self.given_up = False  # the request has stopped waiting
         self.tries = 0  # how often Postgres has refused the operation by itself
         self.retry_at = 0.0  # monotonic
-        self._lock = threading.Lock()  # an outcome is either handed over or given up, never both
+        # An outcome is either handed over or given up, never both: whoever takes the only item decides. Taking it is one
+        # step for all threads, and takes a tenth of the time of gevent's locks.
+        self._claim = [True]
 
     def finish(self, outcome: Outcome | Exception) -> bool:
-        """Hand the outcome over. False: the request has given up."""
-        with self._lock:
-            self.outcome = outcome
-            self.done.set()
-            return not self.given_up
+        """Hand the outcome over, once. False: the request has given up."""
+        self.outcome = outcome
+        is_handed_over = self._claimed()
+        self.done.set()
+        return is_handed_over
 
     def give_up(self) -> bool:
         """Stop waiting. False: the outcome came at the last moment and counts."""
-        with self._lock:
-            self.given_up = not self.done.is_set()
-            return self.given_up
+        self.given_up = self._claimed()
+        return self.given_up
+
+    def _claimed(self) -> bool:
+        try:
+            return self._claim.pop()
+        except IndexError:
+            return False
 
 
 Holding: TypeAlias = Operation[HoldRequest, Hold]

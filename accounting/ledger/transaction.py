@@ -35,6 +35,7 @@ from accounting.ledger.rows import (
     attempt_rows,
     balance_of,
     entry_row,
+    entry_text,
     movement_row,
     settlement_row,
     withdrawal_row,
@@ -91,6 +92,7 @@ class _Transaction:
         self.batch = batch
         self.windows = windows
         self.writer_id = writer_id
+        self.entry_ids: list[str] = []  # of what is to be settled and topped up, found or not
         self.entries: dict[UUID, LockedEntry] = {}
         self.charges: dict[UUID, list[EntryCharge]] = {}
         self.balances: dict[int, Balance] = {}  # as the operations decided so far leave them
@@ -125,8 +127,9 @@ class _Transaction:
 
     def _lock(self, expected: list[int]) -> None:
         """Read the clock, lock the entries and then the periods, and learn what they hold."""
-        entry_ids = [operation.payload.entry_id for operation in self.batch.settling]
-        entry_ids += [operation.payload.entry_id for operation in self.batch.topping_up]
+        entry_ids = [entry_text(operation.payload.entry_id) for operation in self.batch.settling]
+        entry_ids += [entry_text(operation.payload.entry_id) for operation in self.batch.topping_up]
+        self.entry_ids = entry_ids
         others = self._other_steps()
         statements: list[pipeline.Statement] = [("share_ledger", {}), ("read_clock", {})]
         if entry_ids:
@@ -188,7 +191,7 @@ class _Transaction:
             if isinstance(settlement, Settlement):
                 paid = {(attempt.alias, attempt.provider) for attempt in settlement.attempts if attempt.cost_usd}
                 rows += [
-                    {"entry_id": str(settlement.entry_id), "alias": alias, "provider": provider}
+                    {"entry_id": entry_text(settlement.entry_id), "alias": alias, "provider": provider}
                     for alias, provider in paid - {(settlement.hold.alias, settlement.hold.provider)}
                 ]
         return rows
@@ -313,14 +316,15 @@ class _Transaction:
             for period_id, held in charges.items()
         )
         self._weigh(hold.entry_id, more)
-        self.top_ups.append({"id": str(hold.entry_id), "more_usd": str(request.more_usd)})
+        self.top_ups.append({"id": entry_text(hold.entry_id), "more_usd": str(request.more_usd)})
         self.decisions.append(Decision(operation, replace(hold, hold_usd=hold_usd, charges=grown)))
 
     def _weigh(self, entry_id: UUID, held: Mapping[int, Decimal]) -> None:
         """Add these amounts, by period, to what the entry holds."""
+        entry = entry_text(entry_id)
         for period_id, held_usd in held.items():
             self.balances[period_id] = self.balances[period_id].moved(held_usd=held_usd, posted_usd=Decimal(0))
-            self.new_charges.append({"entry_id": str(entry_id), "period_id": period_id, "held_usd": str(held_usd)})
+            self.new_charges.append({"entry_id": entry, "period_id": period_id, "held_usd": str(held_usd)})
 
     def _write(self) -> None:
         moved = {
@@ -331,10 +335,10 @@ class _Transaction:
         movements = [movement_row(self.locked_balances[period_id], balance) for period_id, balance in moved.items()]
         statements: tuple[tuple[str, Collection[JsonRow], Mapping[str, object]], ...] = (
             ("settle_charges", self.settled_charges.values(), {"charge_ids": list(self.settled_charges)}),
-            ("settle_entries", self.settled_entries, {"entry_ids": list(self.entries)}),
+            ("settle_entries", self.settled_entries, {"entry_ids": self.entry_ids}),
             ("insert_attempts", self.attempts, {}),
             ("insert_entries", self.new_entries, {}),
-            ("top_up_entries", self.top_ups, {"entry_ids": list(self.entries)}),
+            ("top_up_entries", self.top_ups, {"entry_ids": self.entry_ids}),
             ("hold_charges", self.new_charges, {}),
             ("move_balances", movements, {"period_ids": list(moved)}),
             ("tell_limits", self.told, {}),

@@ -27,7 +27,7 @@ from accounting import sql
 Rows = list[tuple[Any, ...]]
 Statement = tuple[
     str, Mapping[str, object]
-]  # its name in accounting/sql; its values: text, or lists of numbers or UUIDs
+]  # its name in accounting/sql; its values: text, or lists of numbers or of UUIDs' texts
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 _BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"

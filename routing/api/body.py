@@ -17,7 +17,7 @@ from django.http import HttpRequest
 
 from accounting import json_text
 from routing.api.places import place_of
-from routing.exceptions import InvalidJson, InvalidRequest, RequestTimeout, RequestTooLarge
+from routing.exceptions import CompressedBody, InvalidJson, InvalidRequest, RequestTimeout, RequestTooLarge
 
 MAX_DEPTH = 100  # levels of nested JSON: no schema is deeper, and recursive code must not fail on a deeper body
 #: How many objects and arrays, names, and commas a body may have. Parsing small things takes up to a hundred times as
@@ -41,10 +41,13 @@ class _Source(Protocol):
 def read_body(request: HttpRequest, most_bytes: int) -> bytes:
     """The body. Its length may be announced, or it may come in chunks, which Django itself does not read.
 
-    Raises RequestTooLarge beyond ``most_bytes``, GatewayBusy when there are too many large bodies at once,
-    RequestTimeout when the client is too slow, InvalidRequest when it stops in the middle.
+    Raises CompressedBody, RequestTooLarge beyond ``most_bytes``, GatewayBusy when there are too many large bodies at
+    once, RequestTimeout when the client is too slow, InvalidRequest when it stops in the middle.
     """
     refuse_announced(request, most_bytes)
+    coding = request.META.get("HTTP_CONTENT_ENCODING", "").strip().lower()
+    if coding not in ("", "identity"):
+        raise CompressedBody(coding)
     client: socket.socket | None = request.META.get("gunicorn.socket")
     if client is None or isinstance(request.META["wsgi.input"], io.BytesIO):
         return _read(request, most_bytes)  # all of it is here already, or nobody knows where it comes from
@@ -57,7 +60,7 @@ def read_body(request: HttpRequest, most_bytes: int) -> bytes:
 
 
 def read_json(request: HttpRequest) -> Any:
-    """The request's body, read as JSON. Raises RequestTooLarge, InvalidRequest, InvalidJson."""
+    """The request's body, read as JSON. Raises CompressedBody, RequestTooLarge, InvalidRequest, InvalidJson."""
     place = place_of(request)
     return parse_json(read_body(request, _MOST_BYTES), _no_rest if place is None else place.rest)
 

@@ -34,6 +34,7 @@ from routing.serving.call import Call
 from routing.serving.relaying import BEGIN_AFTER_S, Frames, LateAnswer, LiveAnswer
 from routing.serving.waiting import Waited
 from routing.upstreams.base import Content, Json
+from routing.upstreams.kinds import IN_WORDS
 
 C = TypeVar("C", bound=Call)
 C_contra = TypeVar("C_contra", bound=Call, contravariant=True)
@@ -121,7 +122,9 @@ def _answer(
             return _streamed(call, admitted, began, client, cast(Rendering[C], rendering))
         served = cascade.whole(admitted, client)
         answer = served.answer
-        usage = counted(answer.usage, lambda: call.estimate(answer.body, served.step))
+        usage = counted(
+            answer.usage, lambda: call.estimate(answer.body, served.step), is_in_words=call.kind in IN_WORDS
+        )
         attempt = served.record(usage, answer.http_status, answer.provider_request_id)
     except Failed as failed:
         note_failure(failed)

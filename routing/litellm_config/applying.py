@@ -28,6 +28,7 @@ from routing.models import ChainKind, Fallback, FurtherDeployment, ModelAlias, P
 from routing.upstreams import price_map
 
 MASTER = "master"
+SCOPE_VALUE_CHARACTERS = Budget._meta.get_field("scope_value").max_length or 0
 GLOBAL = "global"
 
 _Identity = tuple[Any, ...]
@@ -110,6 +111,13 @@ class _Application:
         if self.config.budget is not None:
             self._budget(GLOBAL, BudgetScope.GLOBAL, "", self.config.budget)
         self._provider_budgets()
+        for wanted in self.config.tag_budgets:
+            tag = f"tags={wanted.scope_value}"  # as LiteLLM's clients send them: metadata.tags, a list
+            if len(tag) > SCOPE_VALUE_CHARACTERS:
+                why = f"must have at most {SCOPE_VALUE_CHARACTERS - len('tags=')} characters"
+                self.report.left_out.append(Remark(wanted.place, wanted.line, why))
+                continue
+            self._budget(f"tag {wanted.scope_value}"[:100], BudgetScope.TAG, tag, wanted)
         self._deployment_budgets(entries)
         self._master_key()
         self.report.unpriced += self.unpriced
@@ -312,11 +320,10 @@ class _Application:
             if next(price_map.chat_models_of(entry.litellm_provider), None) is None:
                 self.unpriced[label] = None
             return
-        listed = price_map.costs_of(entry.litellm_provider, entry.model)
-        if not listed and entry.base_model:
-            listed = price_map.costs_of(
-                entry.litellm_provider, entry.base_model.removeprefix(f"{entry.litellm_provider}/")
-            )
+        # As LiteLLM, first by what the model is said to be: an Azure deployment may be named after another model.
+        priced_as = entry.base_model.removeprefix(f"{entry.litellm_provider}/")
+        listed = price_map.costs_of(entry.litellm_provider, priced_as) if priced_as else {}
+        listed = listed or price_map.costs_of(entry.litellm_provider, entry.model)
         others = dict.fromkeys(entry.other_costs, 1)
         mode = {"mode": entry.mode} if entry.mode else {}
         prices = price_map.price_in({**listed, **others, **costs, **mode}, entry.litellm_provider, entry.model)

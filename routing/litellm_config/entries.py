@@ -72,6 +72,7 @@ class ModelEntry:
     costs: Mapping[str, Any]  # LiteLLM's names; exact USD a token, an image, …
     weight: Decimal | None  # as in the file: LiteLLM also takes fractions
     base_model: str  # the model whose price applies, which an Azure deployment's name does not tell
+    tags: tuple[str, ...] = ()  # of the requests that are for this deployment, where LiteLLM looks at tags
     parameters: Mapping[str, Any] = field(default_factory=dict)  # Provider.parameters
     mode: str = ""  # what the model is for, in LiteLLM's words
     other_costs: tuple[str, ...] = ()  # names of costs that a price here does not carry
@@ -172,12 +173,11 @@ class EntryReader:
         version = params.get("api_version")
         carried = parameters.carried(params, provider, self.keys)
         key_reference = self.keys.reference(params.get("api_key"), provider, base_url)
-        self._name_unknown(item, params, info)
+        self._name_unknown(item, params, info, provider)
         fields = {**info, **params}
         costs, odd = self._costs(provider, model, fields)
-        cap = params.get("max_tokens")
-        base_model = info.get("base_model")
-        has_base_model = base_model is not None and not base_model.is_empty
+        cap = _said(params, "max_tokens") or _said(params, "max_completion_tokens")
+        base_model = _said(info, "base_model") or _said(params, "base_model")
         return ModelEntry(
             alias=alias,
             litellm_provider=provider,
@@ -187,11 +187,12 @@ class EntryReader:
             key_reference=key_reference,
             total_timeout_s=self._seconds(params.get("timeout")) or self.defaults.total_timeout_s,
             first_token_timeout_s=self._seconds(params.get("stream_timeout")) or self.defaults.first_token_timeout_s,
-            output_cap_tokens=(None if cap is None or cap.is_empty else self._or_leave_out(lambda: _cap(cap))),
+            output_cap_tokens=(None if cap is None else self._or_leave_out(lambda: _cap(cap))),
             costs=costs,
             mode=mode,
             weight=self._or_leave_out(lambda: _weight(params.get("weight"))),
-            base_model=str(base_model.value) if base_model is not None and has_base_model else "",
+            base_model="" if base_model is None else str(base_model.value),
+            tags=self._tags(params.get("tags")),
             parameters=carried,
             other_costs=tuple(name for name, value in fields.items() if _is_other_cost(name, value)),
             odd_costs=odd,
@@ -217,6 +218,10 @@ class EntryReader:
         if limit is None or limit.is_empty:
             return None
         return self._or_leave_out(lambda: budget(limit, params.get("budget_duration")))
+
+    def _tags(self, value: Found | None) -> tuple[str, ...]:
+        is_list = value is not None and isinstance(value.raw, list)
+        return tuple(str(tag) for tag in value.raw) if value is not None and is_list else ()
 
     def _order(self, value: Found | None) -> Decimal:
         if value is None or value.is_empty:
@@ -250,7 +255,7 @@ class EntryReader:
             raise where.refused("must have at most 200 characters after the provider")
         return provider, model
 
-    def _name_unknown(self, item: Found, params: Mapping[str, Found], info: Mapping[str, Found]) -> None:
+    def _name_unknown(self, item: Found, params: Mapping[str, Found], info: Mapping[str, Found], provider: str) -> None:
         unknown = [
             value for name, value in item.fields().items() if name not in ("model_name", "litellm_params", "model_info")
         ]
@@ -258,11 +263,12 @@ class EntryReader:
             value
             for name, value in params.items()
             if not (name in parameters.READ or price_map.is_price(name))
-            and (not parameters.is_decisive(name) or name in ("headers", "extra_headers"))
+            and (not parameters.is_decisive(name, provider) or name in ("headers", "extra_headers"))
         ]
         unknown += [value for name, value in info.items() if name not in _INFO and not price_map.is_price(name)]
         for value in unknown:
-            why = "a price that is not carried" if "cost" in value.path.rpartition(".")[2] else ""
+            is_price = any(word in value.path.rpartition(".")[2] for word in ("cost", "pricing"))
+            why = "a price that is not carried" if is_price else ""
             self.unsupported.append(Remark(value.path, value.line, why))
 
     # --- prices -----------------------------------------------------------------------------------------------
@@ -302,6 +308,11 @@ def _oddity(name: str, cost: Decimal, listed: Any) -> str:
     if known is not None and cost / known >= _ABSURD_FACTOR:
         return f"{cost / known:,.0f} times litellm's price"
     return f"{cost * 1_000_000:,.0f} USD a million tokens" if cost >= _ABSURD_USD_PER_TOKEN else ""
+
+
+def _said(fields: Mapping[str, Found], name: str) -> Found | None:
+    value = fields.get(name)
+    return None if value is None or value.is_empty else value
 
 
 def _cap(value: Found) -> int:

@@ -17,6 +17,8 @@ _PLACEHOLDERS = frozenset(
     {"none", "empty", "dummy", "fake", "fake-key", "my-fake-key", "no-key", "not-needed", "not-used", "anything"}
 )
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: What a shell would have put the key in the place of. It did not, and the variable's name is what is known.
+_PLACEHOLDER = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 
 
 @dataclass
@@ -38,6 +40,9 @@ class KeyReferences:
         if key.variable is not None:
             return self._of_variable(self._checked(key))
         text = key.text()
+        if (unfilled := _PLACEHOLDER.fullmatch(text)) is not None:
+            self.notes.append(Remark(key.path, key.line, f"{text} is taken as os.environ/{unfilled[1]}"))
+            return self._of_variable(unfilled[1])
         if text.lower() == "none" or (base_url and text.lower() in _PLACEHOLDERS):
             return ""
         if text.startswith("file:/"):

@@ -17,7 +17,8 @@ from routing.upstreams.providers import OPTIONAL_PARAMETERS, PROVIDERS
 #: Read by name elsewhere in this package.
 READ = frozenset(
     {"model", "custom_llm_provider", "api_key", "api_base", "base_url", "api_version", "timeout", "stream_timeout",
-     "max_tokens", "weight", "order", "litellm_credential_name", "max_budget", "budget_duration"}
+     "max_tokens", "max_completion_tokens", "base_model", "weight", "order", "litellm_credential_name", "max_budget",
+     "budget_duration"}
 )  # fmt: skip
 #: Beginnings and ends of names that say where a model is, or who asks it.
 _OF_A_CLOUD = re.compile(r"(aws|vertex|vertex_ai|azure|oci|watsonx|wx|sap|gigachat|databricks|snowflake|predibase)_\w+")
@@ -36,7 +37,9 @@ _SECRET_HEADER = re.compile(
 _MOCKS = re.compile(r"mock_\w+")
 
 
-def is_decisive(name: str) -> bool:
+def is_decisive(name: str, provider: str) -> bool:
+    if name == "model_id":  # at AWS, the profile or endpoint that is asked and billed in the model's place
+        return provider.startswith(("bedrock", "sagemaker"))
     if name in OPTIONAL_PARAMETERS or _HARMLESS.fullmatch(name):
         return False
     return any(pattern.fullmatch(name) for pattern in (_OF_A_CLOUD, _DECISIVE, _MOCKS))
@@ -47,7 +50,7 @@ def carried(params: Mapping[str, Found], provider: str, keys: KeyReferences) -> 
     this provider cannot be given."""
     found: dict[str, Any] = {}
     for name, value in params.items():
-        if name in READ or value.is_empty or not is_decisive(name):
+        if name in READ or value.is_empty or not is_decisive(name, provider):
             continue
         if _MOCKS.fullmatch(name):
             raise value.refused("a made-up answer, which the gateway has not: the provider would be asked and paid")

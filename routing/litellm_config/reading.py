@@ -36,8 +36,10 @@ _SECTIONS = frozenset(
     {"model_list", "litellm_settings", "router_settings", "general_settings", "environment_variables",
      "credential_list"}
 )  # fmt: skip
+_MAIN_SECTIONS = ("model_list", "litellm_settings", "router_settings", "general_settings")
 #: What LiteLLM says once for all keys, and the gateway of each key.
 KEY_SETTINGS = ("enforced_params", "enforce_fallback_model_access")
+_NOT_BY_TAGS = "deployments are not chosen by tags here"
 _NOT_TAKEN = "the model itself is not taken over"
 
 
@@ -59,6 +61,7 @@ class Config:
     breaker_cooldown_s: float | None
     budget: BudgetEntry | None
     provider_budgets: tuple[BudgetEntry, ...]  # by litellm's name of the provider
+    tag_budgets: tuple[BudgetEntry, ...]  # by the value of the tag `tags`
     master_key: str | None
     required_tags: tuple[str, ...] | None  # of requests with the master key, as the next
     binds_fallbacks: bool | None
@@ -88,13 +91,22 @@ class _Reader:
     def read(self) -> Config:
         self.root = replace(self.root, environment=self._environment())
         sections = self.root.fields()
+        if sections and not sections.keys() & _SECTIONS:
+            raise InvalidConfig("the file", f"has none of LiteLLM's sections at its top ({', '.join(_MAIN_SECTIONS)})")
         self.unsupported += [Remark(name, value.line) for name, value in sections.items() if name not in _SECTIONS]
-        litellm = self._section("litellm_settings", _SHARED | {"max_budget", "budget_duration"})
-        router = self._section("router_settings", _SHARED | {"model_group_alias", "provider_budget_config"})
+        litellm = self._section("litellm_settings", _SHARED | {"max_budget", "budget_duration", "tag_budget_config"})
+        router = self._section(
+            "router_settings", _SHARED | {"model_group_alias", "provider_budget_config", "enable_tag_filtering"}
+        )
         general = self._section("general_settings", frozenset({"master_key", *KEY_SETTINGS}))
         settings = litellm | router  # when both sections have a setting, the router's wins
         total_s = self._seconds(settings, "timeout") or self._seconds(settings, "request_timeout")
         models = self._models(Defaults(total_s, self._seconds(settings, "stream_timeout")))
+        filtering = router.get("enable_tag_filtering")
+        is_filtering = self._or_leave_out(partial(_switch, filtering))
+        if filtering is not None and is_filtering:
+            self.unsupported.append(Remark(filtering.path, filtering.line, _NOT_BY_TAGS))
+            models = list(self._of_requests_without_tags(models))
         models = self._named_otherwise(models, router.get("model_group_alias"))
         self.skipped -= {model.alias for model in models}
         chains = self._chains(settings, models)
@@ -107,7 +119,8 @@ class _Reader:
             breaker_failures=None if allowed is None else allowed + 1,
             breaker_cooldown_s=self._seconds(settings, "cooldown_time"),
             budget=self._or_leave_out(lambda: self._budget(litellm)),
-            provider_budgets=tuple(self._provider_budgets(router.get("provider_budget_config"))),
+            provider_budgets=tuple(self._named_budgets(router.get("provider_budget_config"))),
+            tag_budgets=tuple(self._named_budgets(litellm.get("tag_budget_config"))),
             master_key=self._or_leave_out(lambda: self._master_key(general.get("master_key"))),
             required_tags=self._or_leave_out(lambda: self._required_tags(general.get("enforced_params"))),
             binds_fallbacks=self._or_leave_out(lambda: _switch(general.get("enforce_fallback_model_access"))),
@@ -171,6 +184,18 @@ class _Reader:
                 continue
             self.skipped.add(alias)
         return entries
+
+    def _of_requests_without_tags(self, models: list[ModelEntry]) -> Iterator[ModelEntry]:
+        """``enable_tag_filtering``: requests are not sent by their tags here, so an alias keeps the deployments that
+        LiteLLM asks for a request without tags: those tagged ``default``, or all when nobody is."""
+        with_default = {model.alias for model in models if "default" in model.tags}
+        for model in models:
+            if model.alias not in with_default or "default" in model.tags:
+                yield model
+                continue
+            tags = ", ".join(model.tags)
+            why = f"only for requests with the tags {tags}" if tags else "not tagged default, as others of its name are"
+            self.left_out.append(Remark(model.place, model.line, f"{why}: {_NOT_BY_TAGS}", model.alias))
 
     def _credentials(self) -> dict[str, dict[str, Found]]:
         """``credential_list``: values of ``litellm_params`` that several entries share under a name."""
@@ -301,8 +326,8 @@ class _Reader:
             self.notes.append(Remark(limit.path, limit.line, why))
         return found
 
-    def _provider_budgets(self, value: Found | None) -> Iterator[BudgetEntry]:
-        for name, item in ({} if value is None else self._or_leave_out(value.fields) or {}).items():
+    def _named_budgets(self, value: Found | None) -> Iterator[BudgetEntry]:
+        for item in ({} if value is None else self._or_leave_out(value.fields) or {}).values():
             fields = self._or_leave_out(item.fields) or {}
             limit = fields.get("budget_limit") or fields.get("max_budget")
             duration = fields.get("time_period") or fields.get("budget_duration")
@@ -310,8 +335,9 @@ class _Reader:
                 self.left_out.append(Remark(item.path, item.line, "has no budget_limit"))
                 continue
             found = self._or_leave_out(partial(budget, limit, duration))
-            if found is not None:
-                yield replace(found, scope_value=name)
+            scope_value = self._or_leave_out(item.name)
+            if found is not None and scope_value is not None:
+                yield replace(found, scope_value=scope_value)
 
     def _master_key(self, value: Found | None) -> str | None:
         if value is None:

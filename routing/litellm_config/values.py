@@ -40,6 +40,13 @@ class Items(list[Any]):
 
 
 @dataclass(frozen=True, slots=True)
+class Tagged:
+    """A value with a YAML tag that nobody here gives a meaning, such as ``!secret openai``."""
+
+    tag: str
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """A value of the file, and where it stands. ``os.environ/NAME`` is what the environment has under that name."""
 
@@ -66,6 +73,8 @@ class Found:
     @property
     def value(self) -> Any:
         """Raises InvalidConfig when a variable is not set."""
+        if isinstance(self.raw, Tagged):
+            raise self.refused(f"nobody here knows the YAML tag {self.raw.tag}; write os.environ/NAME")
         variable = self.variable
         if variable is None:
             return self.raw

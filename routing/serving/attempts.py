@@ -92,11 +92,15 @@ class Failed(Exception):
         self.admission = admission
 
 
-def counted(reported: Usage | None, estimate: Callable[[], Usage]) -> Usage:
+def counted(reported: Usage | None, estimate: Callable[[], Usage], *, is_in_words: bool = False) -> Usage:
     """The provider's count, or ours where it gave none. No request is without input: servers that copy Anthropic's
-    format leave it out, and such a zero is not believed. What is counted in other units has no tokens."""
+    format leave it out, and such a zero is not believed. Nor is it of the output, when the answer ``is_in_words``.
+    What is counted in other units has no tokens."""
     if reported is not None and (reported.input_tokens or (reported.quantities and not reported.output_tokens)):
-        return reported
+        if reported.output_tokens or not is_in_words or not reported.input_tokens:
+            return reported
+        said_tokens = estimate().output_tokens
+        return replace(reported, output_tokens=said_tokens, source=UsageSource.ESTIMATED) if said_tokens else reported
     estimated = estimate()
     if reported is None or reported == Usage():
         return estimated
@@ -122,7 +126,7 @@ def record_attempt(
     ceiling = admission.ceiling(step)
     price = ceiling.price
     is_nothing = usage.is_nothing
-    usage = usage if is_nothing else with_fees(usage, step.deployment)
+    usage = usage if is_nothing else with_fees(usage, step.deployment, ceiling.most.units)
     tier = tiers.served(service_tier, ceiling.most.tier)
     if is_nothing:
         cost: Decimal | None = Decimal(0)

@@ -32,6 +32,7 @@ from routing.serving.call import Client, Consumed, as_streamed
 from routing.serving.decisions import REFUSED
 from routing.serving.waiting import Waited
 from routing.upstreams.base import QUIET, AnswerStream, Json, UpstreamError
+from routing.upstreams.kinds import IN_WORDS
 
 COUNT_GRACE_S = 2.0  # how long a provider is read on for a client that has left, once the answer was complete,
 NEAR_S = 0.25  # and before: it may just have said its last word
@@ -275,7 +276,7 @@ class LiveAnswer:
         answer = self._served.answer
         reported = answer.stream.usage
         if outcome == Outcome.ANSWERED or (reported is not None and self._partial.is_finished):
-            return counted(reported, self._estimated)
+            return counted(reported, self._estimated, is_in_words=self._served.admission.call.kind in IN_WORDS)
         received = self._partial.received
         if not received and not answer.head:
             return reported or NO_USAGE

@@ -330,30 +330,27 @@ class Calls:
         )
 
     def _conform(self, call: Json) -> None:
-        function = call.get("function")
-        if type(function) is not dict:
-            if call.get("type", "function") != "function":
-                return  # a custom tool's call has its content elsewhere
-            function = call["function"] = {}
+        content, text = _content_of_call(call)
         index, identity = call.get("index"), call.get("id")
-        place = self._place(index if type(index) is int else None, identity, function)
+        place = self._place(index if type(index) is int else None, identity, content)
         is_new = place == len(self._ids)
         if self._numbered:
             call["index"] = place
         if is_new:
             if not isinstance(identity, str) or not identity:
                 call["id"] = f"call_{uuid.uuid4().hex[:24]}"
-            call["type"] = call.get("type") or "function"
+            if not isinstance(call.get("type"), str) or not call["type"]:
+                call["type"] = "function" if content is call.get("function") else "custom"
             self._ids.append(identity)
-            if not isinstance(function.get("name"), str):
-                function["name"] = _text_of(function.get("name"))
-            self._names.append(function["name"])
+            if not isinstance(content.get("name"), str):
+                content["name"] = _text_of(content.get("name"))
+            self._names.append(content["name"])
         else:
             call.pop("id", None)  # the id comes once, because clients join the texts of all parts
-            if function.get("name") == self._names[place]:
-                del function["name"]
-        if type(function.get("arguments")) is not str and (is_new or "arguments" in function):
-            function["arguments"] = _arguments(function.get("arguments"))
+            if content.get("name") == self._names[place]:
+                del content["name"]
+        if type(content.get(text)) is not str and (is_new or text in content):
+            content[text] = _arguments(content.get(text))
 
     def _place(self, index: int | None, identity: object, function: Json) -> int:
         """The place of the call that a part belongs to.
@@ -374,6 +371,21 @@ class Calls:
         if index is not None:
             self._places[index] = place
         return place
+
+
+def _content_of_call(call: Json) -> tuple[Json, str]:
+    """The part of a call that has its name, and what the call's text is named there.
+
+    A custom tool's call has `custom`, and its later parts name no type. A call of a type that is not known keeps what
+    it has, and gets its name and its text nowhere.
+    """
+    for name, text in (("function", "arguments"), ("custom", "input")):
+        if type(content := call.get(name)) is dict:
+            return content, text
+    if call.get("type") not in (None, "", "function") and isinstance(call["type"], str):
+        return {}, "input"
+    call["function"] = {}
+    return call["function"], "arguments"
 
 
 def _arguments(arguments: object) -> str:

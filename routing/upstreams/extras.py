@@ -125,26 +125,34 @@ def extras(body: Mapping[str, Any], found: Suspects, deployment: Deployment) -> 
         if _is_sent(name, deployment):
             _judge(name, body[name], deployment, judged)
     if searches_always:
-        judged.units[_SEARCH] = Decimal(1)
+        judged.units[quantity_name(Meter.SEARCH, _size_asked(body))] = Decimal(1)
         judged.needs.setdefault("model", Meter.SEARCH)
         if _bills_what_it_finds(deployment):
             judged.refuse("model", "how much this model reads of what it finds is not bounded")
         if _researches(deployment):
-            judged.units[_SEARCH] = Decimal(RESEARCH_SEARCHES)
+            judged.units = {_SEARCH: Decimal(RESEARCH_SEARCHES)}
             judged.further_input_tokens = RESEARCH_CITATION_TOKENS
             judged.further_output_tokens = RESEARCH_REASONING_TOKENS
     return judged.extras()
 
 
-def with_fees(usage: Usage, deployment: Deployment) -> Usage:
-    """The usage with the searches that the provider bills for. Some bill one a request, however often they search."""
+def with_fees(usage: Usage, deployment: Deployment, asked: Mapping[str, Decimal]) -> Usage:
+    """The usage with the searches that the provider bills for. Some bill one a request, however often they search.
+    ``asked``: the units that the request was held for, which say the size that was asked for."""
     if _searches_always(deployment) and not _researches(deployment):
-        size = next((name for name in usage.quantities if name.startswith(f"{_SEARCH}:")), _SEARCH)
+        size = next((name for name in (*usage.quantities, *asked) if name.startswith(f"{_SEARCH}:")), _SEARCH)
         others = {name: amount for name, amount in usage.quantities.items() if name != _SEARCH}
         return replace(usage, quantities={**others, size: Decimal(1)})
     if bills_a_grounded_prompt(deployment) and usage.quantities.get(_SEARCH, 0) > 1:
         return replace(usage, quantities={**usage.quantities, _SEARCH: Decimal(1)})
     return usage
+
+
+def _size_asked(body: Mapping[str, Any]) -> str:
+    """The size of a search's context that the client asks for; empty when it leaves that to the provider."""
+    options = body.get("web_search_options")
+    size = options.get("search_context_size") if isinstance(options, dict) else None
+    return size if isinstance(size, str) and size in _ANTHROPIC_SEARCHES else ""
 
 
 def asked_search(options: Any, deployment: Deployment) -> Any:

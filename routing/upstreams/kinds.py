@@ -36,6 +36,8 @@ _KINDS: Final = {
 #: Elsewhere litellm calls models that chat by this word, too.
 _COMPLETE_ALONE: Final = frozenset({"openai", "azure"})
 _MODELS_OF_ALL_KINDS: Final = frozenset({"gemini", "vertex_ai"})  # each of which answers a chat, with sound or of it
+#: Whose answers are text that is billed by its tokens.
+IN_WORDS: Final = frozenset({Kind.CHAT, Kind.COMPLETION})
 _OF_SOUND: Final = frozenset({Kind.SPEECH, Kind.TRANSCRIPTION})
 #: The paths under which a model of a kind is asked, that of OpenAI's format first.
 PATHS: Final = {

@@ -36,7 +36,7 @@ from routing.upstreams.mends.capability import lacking
 from routing.upstreams.mends.endings import write_function_calls
 from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.streams import LiveStream, Progress, collected, completed, next_event, says_something
-from routing.upstreams.usage import conforming_usage, reported_in, together, usage_of
+from routing.upstreams.usage import conforming_usage, reported_in, together, usage_of, usage_of_embeddings
 
 log = logging.getLogger("gateway.upstreams")
 
@@ -97,7 +97,10 @@ class Relay:
             answer = post(url, headers, dumps(body), asked.timeouts)
             read = embeddings.answered(answer, asked.api_key)
             return WholeAnswer(
-                read, usage_of(read.get("usage")), answer.status, errors.request_id(answer.headers, asked.api_key)
+                read,
+                usage_of_embeddings(read.get("usage")),
+                answer.status,
+                errors.request_id(answer.headers, asked.api_key),
             )
 
         return embeddings.embed(request, send)
@@ -355,8 +358,8 @@ class Chunks:
         if type(choices) is not list or not all(type(choice) is dict for choice in choices):
             self.progress.malformed = True
             return None
-        if self.service_tier is None:
-            self.service_tier = tier_of(chunk)
+        if "service_tier" in chunk:  # the last word counts: the first may be what was asked for
+            self.service_tier = tier_of(chunk) or self.service_tier
         if chunk.get("object") != "chat.completion.chunk" or "id" not in chunk or "created" not in chunk:
             completed(chunk, self._last)
         self._last = chunk

@@ -340,7 +340,7 @@ class Answering:
     def _read(self, chunk: Json) -> Json | None:
         chunk["model"] = self._model
         completed(chunk, self._head)
-        self.service_tier = self.service_tier or tier_of(chunk)
+        self.service_tier = tier_of(chunk) or self.service_tier
         usage = chunk.pop("usage", None)
         if usage:
             self._usage = usage

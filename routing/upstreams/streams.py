@@ -212,10 +212,13 @@ def _add(message: Json, delta: Mapping[str, Any]) -> None:
             calls: list[Json] = message.setdefault("tool_calls", [])
             for part in value:
                 while len(calls) <= part["index"]:
-                    calls.append({"function": {}})
+                    calls.append({})
                 call = calls[part["index"]]
-                _add(call["function"], part.get("function") or {})
-                call.update({n: v for n, v in part.items() if n not in ("function", "index") and v is not None})
+                for field, said in part.items():
+                    if isinstance(said, dict):  # `function`, and `custom` of a custom tool's call
+                        _add(call.setdefault(field, {}), said)
+                    elif field != "index" and said is not None:
+                        call[field] = said
         elif name in ("role", "name"):
             message[name] = value or message.get(name)
         elif value is not None:

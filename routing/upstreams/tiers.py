@@ -57,8 +57,9 @@ def asked(body: Mapping[str, Any], deployment: Deployment) -> tuple[Tier, frozen
 
 def served(word: str | None, otherwise: Tier) -> Tier:
     """The tier that the provider says it served. What it does not say is as it was asked for. A word that nobody knows
-    is charged at the standard price, and logged, since an operator must learn of it."""
-    if word is None:
+    is charged at the standard price, and logged, since an operator must learn of it. `auto` is what a client asks for,
+    and so says nothing."""
+    if word is None or word.lower() == "auto":
         return otherwise
     tier = _tier(word)
     if tier is None:

@@ -20,6 +20,8 @@ _TOTALS: Final = ("prompt_tokens", "completion_tokens")
 #: What OpenAI itself reports. Whoever says more says it in words of other providers.
 _OPENAIS: Final = frozenset({*_TOTALS, "total_tokens", "prompt_tokens_details", "completion_tokens_details"})
 _DETAILS: Final = ("prompt_tokens_details", "completion_tokens_details")
+#: What only Anthropic's way of counting has.
+_WORDS_OF_MESSAGES: Final = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens"})
 
 
 def usage_of(reported: object) -> Usage | None:
@@ -41,6 +43,7 @@ def usage_of(reported: object) -> Usage | None:
     """
     if not isinstance(reported, Mapping):
         return None
+    reported = _in_chats_words(reported)
     totals = _totals_of(reported)
     if totals is None:
         return None
@@ -67,6 +70,9 @@ def usage_of(reported: object) -> Usage | None:
         output_tokens += reasoning_tokens
     if cached_tokens > input_tokens:
         input_tokens += cached_tokens
+    audio_tokens = _count(prompt, "audio_tokens")
+    cached_audio = _count(_part(prompt, "cached_tokens_details"), "audio_tokens") if audio_tokens else 0
+    cached_audio = min(cached_audio, audio_tokens, cached_tokens)
     return Usage(
         input_tokens=input_tokens + citation_tokens,
         cached_input_tokens=cached_tokens,
@@ -74,16 +80,40 @@ def usage_of(reported: object) -> Usage | None:
             written_tokens or _count(prompt, "cache_creation_tokens") or _count(prompt, "cache_write_tokens")
         ),
         cache_write_1h_tokens=_count(_part(prompt, "cache_creation_token_details"), "ephemeral_1h_input_tokens"),
-        audio_input_tokens=_count(prompt, "audio_tokens"),
+        audio_input_tokens=audio_tokens - cached_audio,
         output_tokens=output_tokens,
         reasoning_tokens=reasoning_tokens,
         audio_output_tokens=_count(completion, "audio_tokens"),
-        quantities=searches | _images(completion, output_tokens),
+        quantities=searches | _images(completion, output_tokens) | _cached_sound(cached_audio),
     )
 
 
+def _in_chats_words(reported: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The report in the words of chat. Some servers count a chat in the words of Responses or of Messages."""
+    if any(reported.get(name) is not None for name in _TOTALS) or (
+        reported.get("input_tokens") is None and reported.get("output_tokens") is None
+    ):
+        return reported
+    told = {
+        "prompt_tokens": reported.get("input_tokens"),
+        "completion_tokens": reported.get("output_tokens"),
+        "prompt_tokens_details": reported.get("input_tokens_details"),
+        "completion_tokens_details": reported.get("output_tokens_details"),
+    }
+    if not _WORDS_OF_MESSAGES.isdisjoint(reported) and (counted := usage_of_messages(reported)) is not None:
+        told["prompt_tokens"] = counted.input_tokens  # what was read from the cache and written to it stands beside
+        told["prompt_tokens_details"] = {
+            "cached_tokens": counted.cached_input_tokens,
+            "cache_creation_tokens": counted.cache_write_tokens,
+            "cache_creation_token_details": {"ephemeral_1h_input_tokens": counted.cache_write_1h_tokens},
+        }
+    return {**reported, **{name: value for name, value in told.items() if value is not None}}
+
+
 def _totals_of(reported: Mapping[str, Any]) -> tuple[int, int] | None:
-    """What went in and what came out; None when neither was reported, or when one is absurd."""
+    """What went in and what came out; None when neither was reported, or when one is absurd.
+
+    What of the two is missing is what the total has beside the other."""
     given = reported.get("prompt_tokens"), reported.get("completion_tokens")
     if given == (None, None):
         return None
@@ -91,7 +121,18 @@ def _totals_of(reported: Mapping[str, Any]) -> tuple[int, int] | None:
     if input_tokens is None or output_tokens is None:
         _refuse(reported, _TOTALS)
         return None
+    if None in given:
+        beside = max(0, _count(reported, "total_tokens") - input_tokens - output_tokens)
+        return (beside, output_tokens) if given[0] is None else (input_tokens, beside)
     return input_tokens, output_tokens
+
+
+def usage_of_embeddings(reported: object) -> Usage | None:
+    """A `usage` object of embeddings, of which some servers count the total alone; None when nothing was reported, or
+    when it is absurd."""
+    if isinstance(reported, Mapping) and not reported.get("prompt_tokens") and reported.get("total_tokens"):
+        reported = {**reported, "prompt_tokens": reported["total_tokens"]}
+    return usage_of(reported)
 
 
 def usage_of_messages(reported: object) -> Usage | None:
@@ -191,15 +232,19 @@ def usage_of_contents(answer: Mapping[str, Any]) -> Usage | None:
     searched = _queries(answer)
     input_tokens = asked if searched else asked + read
     images = min(_of_modality(reported.get("candidatesTokensDetails"), "IMAGE"), output_tokens)
+    cached = min(_count(reported, "cachedContentTokenCount"), input_tokens)
+    audio = min(_of_modality(reported.get("promptTokensDetails"), "AUDIO"), input_tokens)
+    cached_audio = min(_of_modality(reported.get("cacheTokensDetails"), "AUDIO"), audio, cached)
     return Usage(
         input_tokens=input_tokens,
-        cached_input_tokens=min(_count(reported, "cachedContentTokenCount"), input_tokens),
-        audio_input_tokens=min(_of_modality(reported.get("promptTokensDetails"), "AUDIO"), input_tokens),
+        cached_input_tokens=cached,
+        audio_input_tokens=audio - cached_audio,
         output_tokens=output_tokens,
         reasoning_tokens=min(thought, output_tokens),
         audio_output_tokens=min(_of_modality(reported.get("candidatesTokensDetails"), "AUDIO"), output_tokens),
         quantities=({quantity_name(Meter.SEARCH): Decimal(len(searched))} if searched else {})
-        | ({quantity_name(Meter.IMAGE_OUTPUT): Decimal(images)} if images else {}),
+        | ({quantity_name(Meter.IMAGE_OUTPUT): Decimal(images)} if images else {})
+        | _cached_sound(cached_audio),
     )
 
 
@@ -257,6 +302,11 @@ def _images(completion: Mapping[str, Any], output_tokens: int) -> dict[str, Deci
     return {quantity_name(Meter.IMAGE_OUTPUT): Decimal(count)} if count else {}
 
 
+def _cached_sound(tokens: int) -> dict[str, Decimal]:
+    """The tokens of sound that were read from the cache: a part of what was, with a price of its own."""
+    return {quantity_name(Meter.CACHED_AUDIO_INPUT): Decimal(tokens)} if tokens else {}
+
+
 def _searches(reported: Mapping[str, Any], prompt: Mapping[str, Any]) -> dict[str, Decimal]:
     """The searches in the web that the provider has counted: Anthropic's `server_tool_use`, what litellm counts for
     Gemini, Perplexity's `num_search_queries`. Perplexity says the size of its search as well, or alone."""
@@ -306,8 +356,11 @@ def together(former: object, reported: object) -> object:
 
 def conforming_usage(reported: object) -> dict[str, Any] | None:
     """The report with whole numbers as totals, as OpenAI's schema requires; None when the totals cannot be read."""
-    read = _totals_of(reported) if isinstance(reported, dict) else None
-    if read is None or not isinstance(reported, dict):
+    if not isinstance(reported, dict):
+        return None
+    reported = _in_chats_words(reported)
+    read = _totals_of(reported)
+    if read is None:
         return None
     prompt_tokens, completion_tokens = read
     total_tokens = _number(reported.get("total_tokens")) or prompt_tokens + completion_tokens

@@ -262,6 +262,36 @@ model_list:
     assert (rate(price), rate(price, Meter.OUTPUT)) == (Decimal("2.5"), Decimal(10))
 
 
+@pytest.mark.parametrize("section", ["model_info", "litellm_params"])
+def test_a_base_model_wins_over_the_deployments_own_name_as_at_litellm(tmp_path: Path, section: str) -> None:
+    entry: dict[str, dict[str, str]] = {
+        "litellm_params": {"model": "azure/gpt-4o", "api_base": "https://my.openai.azure.com"},
+        "model_info": {},
+    }
+    entry[section]["base_model"] = "azure/gpt-4o-mini"
+    load(write(tmp_path, yaml.safe_dump({"model_list": [{"model_name": "house-gpt", **entry}]})))
+    price = Price.objects.get(provider="azure", model="gpt-4o")
+    assert (rate(price), rate(price, Meter.OUTPUT)) == (Decimal("0.15"), Decimal("0.6"))
+
+
+def test_budgets_of_tags_move_over_as_those_of_litellms_list_of_tags(tmp_path: Path) -> None:
+    said = load(write(tmp_path, f"""
+model_list: [{{model_name: m, litellm_params: {{model: openai/gpt-4o}}}}]
+litellm_settings:
+  tag_budget_config:
+    product:chat: {{max_budget: 1.5, budget_duration: 24h}}
+    free: {{budget_limit: 2, time_period: 12d}}
+    {"x" * 196}: {{max_budget: 1}}
+"""))  # fmt: skip
+    budget = Budget.objects.get(name="tag product:chat")
+    assert (budget.scope, budget.scope_value, budget.limit_usd, budget.period, budget.mode) == (
+        "tag", "tags=product:chat", Decimal("1.5"), "day", "hard",
+    )  # fmt: skip
+    assert set(Budget.objects.values_list("name", flat=True)) == {"global", "tag product:chat"}
+    assert "tag_budget_config.free.time_period, line 6: must be one of" in said
+    assert ", line 7: must have at most 195 characters" in said
+
+
 def test_costs_said_twice_are_taken_once_and_stay(tmp_path: Path) -> None:
     path = write(tmp_path, """
 model_list:

@@ -5,6 +5,7 @@ They never get a 500, an HTML page or a traceback, hang no worker, and leave no 
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import threading
@@ -117,6 +118,18 @@ def test_a_wrong_content_type_does_not_matter_when_the_body_is_json(gateway: Gat
     assert gateway.post(body(), content_type=content_type).status_code == 200
     with gateway.nothing_written():
         assert_refused(gateway.post(b"--x\r\nhello", content_type=content_type), 400, "invalid_json")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "deflate"])
+def test_a_compressed_body_is_refused_by_its_name(gateway: Gateway, coding: str) -> None:
+    with gateway.nothing_written():
+        answer = gateway.post(gzip.compress(body()), content_encoding=coding)
+    assert_refused(answer, 415, "unsupported_content_encoding")
+    assert f"'{coding}'" in answer.json()["error"]["message"]
+
+
+def test_a_body_that_is_said_to_be_as_it_is_is_taken(gateway: Gateway) -> None:
+    assert gateway.post(body(), content_encoding="identity").status_code == 200
 
 
 def test_ten_megabytes_are_taken(gateway: Gateway) -> None:

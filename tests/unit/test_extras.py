@@ -138,7 +138,6 @@ def test_sound_and_pictures_made_need_a_price_of_their_own(modalities: list[str]
     ("provider", "model", "body", "searches", "readings", "tokens"),
     [
         ("openai", "gpt-4o-search-preview", {}, 1, 1, 0),
-        ("openai", "gpt-4o-search-preview", {"web_search_options": {"search_context_size": "high"}}, 1, 1, 0),
         ("perplexity", "sonar-pro", {}, 1, 1, 0),
         ("gemini", "gemini-2.5-pro", {"web_search_options": {}}, 1, 1, 0),
         ("anthropic", "claude-sonnet-4-6", {"web_search_options": {}}, 5, 6, 375_000),
@@ -196,4 +195,25 @@ def test_the_cap_on_searches_is_sent_where_the_provider_has_one() -> None:
 def test_searches_are_billed_as_the_provider_bills_them(
     provider: str, model: str, counted: dict[str, Decimal], billed: dict[str, Decimal]
 ) -> None:
-    assert with_fees(Usage(10, quantities=counted), deployment(provider, model)).quantities == billed
+    assert with_fees(Usage(10, quantities=counted), deployment(provider, model), {}).quantities == billed
+
+
+@pytest.mark.parametrize(
+    ("options", "unit"),
+    [
+        ({"search_context_size": "high"}, "search:high"),
+        ({"search_context_size": "low"}, "search:low"),
+        ({"search_context_size": ["high"]}, "search"),
+        ({}, "search"),
+        (None, "search"),
+    ],
+)
+def test_the_search_of_a_model_that_searches_by_itself_has_the_size_that_was_asked_for(options: Any, unit: str) -> None:
+    body = {"messages": [], "web_search_options": options}
+    searching = deployment("openai", "gpt-4o-search-preview")
+    held = extras(body, suspects(body), searching).units
+    assert held == {unit: Decimal(1)}
+    assert with_fees(Usage(10), searching, held).quantities == {unit: Decimal(1)}
+    assert with_fees(Usage(10, quantities={"search:medium": Decimal(2)}), searching, held).quantities == {
+        "search:medium": Decimal(1)
+    }

@@ -163,7 +163,7 @@ def test_costs_are_taken_in_every_way_that_yaml_writes_them() -> None:
 def test_what_is_out_of_bounds_is_brought_into_them_and_said() -> None:
     found = config(
         "model_list: [{model_name: m, litellm_params: {model: openai/x, stream_timeout: 0.001}}]\n"
-        "litellm_settings: {request_timeout: 6000, num_retries: 12, cooldown_time: 0}"
+        "litellm_settings: {request_timeout: 6000, num_retries: 12, cooldown_time: 0.01}"
     )
     (model,) = found.models
     assert (model.total_timeout_s, model.first_token_timeout_s) == (3600, 0.1)
@@ -174,6 +174,138 @@ def test_what_is_out_of_bounds_is_brought_into_them_and_said() -> None:
         "litellm_settings.num_retries, line 2: may be 0 to 10 here: taken as 10",
         "litellm_settings.cooldown_time, line 2: may be 0.1 to 3600 here: taken as 0.1",
     ]
+
+
+def test_a_time_of_0_is_none_to_litellm_and_ends_no_request_here() -> None:
+    found = config(
+        "model_list: [{model_name: m, litellm_params: {model: openai/x, timeout: 0, stream_timeout: 0}}]\n"
+        "router_settings: {timeout: 0, cooldown_time: 0}\n"
+        "litellm_settings: {request_timeout: 90}"
+    )
+    (model,) = found.models
+    assert (model.total_timeout_s, model.first_token_timeout_s, found.breaker_cooldown_s) == (90, None, None)
+    assert said_once(found.notes) == [
+        f"{place}: 0 means its default to LiteLLM: nothing was changed"
+        for place in (
+            "router_settings.timeout, line 2",
+            "model_list[0].litellm_params.timeout, line 1",
+            "model_list[0].litellm_params.stream_timeout, line 1",
+            "router_settings.cooldown_time, line 2",
+        )
+    ]
+
+
+def test_what_a_file_says_twice_is_named_because_yaml_loses_the_first() -> None:
+    found = config("""
+model_list:
+  - {model_name: lost, litellm_params: {model: openai/x}}
+litellm_settings: {num_retries: 1}
+model_list:
+  - model_name: m
+    litellm_params:
+      model: openai/x
+      model: openai/y
+""")
+    assert [(model.alias, model.model) for model in found.models] == [("m", "y")]
+    assert said_once(found.left_out) == [
+        "model_list, line 2: is there again in line 5: YAML takes the last, and this is lost",
+        "model, line 8: is there again in line 9: YAML takes the last, and this is lost",
+    ]
+
+
+def test_a_merge_whose_values_are_there_again_says_nothing_twice() -> None:
+    found = config("""
+model_list:
+  - {model_name: a, litellm_params: &base {model: openai/x, timeout: 10}}
+  - {model_name: b, litellm_params: &both {<<: *base, model: openai/y}}
+  - {model_name: c, litellm_params: {<<: [*both, *base], timeout: 20}}
+""")
+    assert [(model.model, model.total_timeout_s) for model in found.models] == [("x", 10), ("y", 10), ("y", 20)]
+    assert found.left_out == ()
+
+
+def test_a_yaml_tag_that_nobody_knows_costs_its_entry_alone() -> None:
+    found = config("""
+model_list:
+  - {model_name: a, litellm_params: {model: openai/x, api_key: !secret openai}}
+  - {model_name: b, litellm_params: {model: openai/y, timeout: !!python/tuple [1]}}
+""")
+    assert [model.alias for model in found.models] == ["b"]
+    assert said_once(found.left_out) == [
+        "model_list[0].litellm_params.api_key (a), line 3: "
+        "nobody here knows the YAML tag !secret; write os.environ/NAME",
+        "model_list[1].litellm_params.timeout, line 4: "
+        "nobody here knows the YAML tag !!python/tuple; write os.environ/NAME",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("model_list: []\n---\nmodel_list: []", "has a second document (---) at line 2, column 1: LiteLLM reads one"),
+        ("model_list: [{model_name: *}]", "column 28: a value that begins with * needs quotes"),
+        ("model_list: [{model_name: *mini}]", "column 27: a value that begins with * needs quotes"),
+        ("model_list:\n\t- {}", "is not YAML at line 2, column 1: YAML is indented by spaces, not by tabs"),
+        ("data: {config.yaml: 'model_list: []'}", "has none of LiteLLM's sections at its top (model_list, "),
+        ("proxy_config: {model_list: []}", "has none of LiteLLM's sections at its top (model_list, "),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_what_people_mostly_get_wrong(text: str, says: str) -> None:
+    with pytest.raises(InvalidConfig) as refused:
+        config(text)
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize("key", ["${OPENAI_API_KEY}", "$OPENAI_API_KEY"])
+def test_a_variable_that_no_shell_filled_in_is_the_variable(key: str) -> None:
+    text = f"model_list: [{{model_name: m, litellm_params: {{model: openai/x, api_key: '{key}'}}}}]"
+    found = config(text)
+    assert [model.key_reference for model in found.models] == ["env:OPENAI_API_KEY"]
+    assert said_once(found.notes) == [
+        f"model_list[0].litellm_params.api_key, line 1: {key} is taken as os.environ/OPENAI_API_KEY",
+    ]
+
+
+TAGGED = """
+model_list:
+  - {model_name: gpt, litellm_params: {model: openai/dear, tags: [paid]}}
+  - {model_name: gpt, litellm_params: {model: openai/cheap, tags: [free, default]}}
+  - {model_name: gpt, litellm_params: {model: openai/other}}
+  - {model_name: all, litellm_params: {model: openai/a, tags: [paid]}}
+  - {model_name: all, litellm_params: {model: openai/b, tags: [free]}}
+"""
+
+
+def test_where_tags_choose_an_alias_keeps_who_answers_a_request_without_tags() -> None:
+    found = config(f"{TAGGED}\nrouter_settings: {{enable_tag_filtering: true}}")
+    assert [(model.alias, model.model) for model in found.models] == [("gpt", "cheap"), ("all", "a"), ("all", "b")]
+    assert said_once(found.left_out) == [
+        "model_list[0] (gpt), line 3: only for requests with the tags paid: deployments are not chosen by tags here",
+        "model_list[2] (gpt), line 5: not tagged default, as others of its name are: "
+        "deployments are not chosen by tags here",
+    ]
+    assert "router_settings.enable_tag_filtering, line 9: deployments are not chosen by tags here" in said_once(
+        found.unsupported
+    )
+
+
+def test_where_tags_only_count_every_deployment_is_taken() -> None:
+    for setting in ("", "router_settings: {enable_tag_filtering: false}"):
+        found = config(TAGGED + setting)
+        assert len(found.models) == 5
+        assert found.left_out == ()
+
+
+def test_the_cap_of_newer_models_is_the_alias_s_too() -> None:
+    assert entry("model: openai/x, max_completion_tokens: 300").output_cap_tokens == 300
+    assert entry("model: openai/x, max_tokens: 200, max_completion_tokens: 300").output_cap_tokens == 200
+
+
+def test_the_profile_that_aws_asks_in_the_models_place_goes_along() -> None:
+    arn = "arn:aws:bedrock:eu-central-1:1:application-inference-profile/a"
+    found = entry(f"model: bedrock/anthropic.claude, model_id: '{arn}'")
+    assert found.parameters == {"model_id": arn}
+    assert entry("model: openai/x, model_id: mine").parameters == {}
 
 
 def test_the_routers_settings_win() -> None:
@@ -240,6 +372,11 @@ def test_a_chain_is_taken_over_without_the_models_that_are_not() -> None:
         ("max_budget: 0.1, budget_duration: 7d", (Decimal("0.1"), "week")),
         ("max_budget: 10, budget_duration: 30d", (Decimal(10), "month")),
         ("max_budget: 10, budget_duration: 1mo", (Decimal(10), "month")),
+        ("max_budget: 10, budget_duration: 60m", (Decimal(10), "hour")),
+        ("max_budget: 10, budget_duration: 86400s", (Decimal(10), "day")),
+        ("max_budget: 10, budget_duration: 168h", (Decimal(10), "week")),
+        ("max_budget: 10, budget_duration: 2d", None),
+        ("max_budget: 10, budget_duration: 30", None),
         ("max_budget: '12345678.123456789012'", (Decimal("12345678.123456789012"), "total")),
         ("max_budget: 0", None),
     ],

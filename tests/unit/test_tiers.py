@@ -30,6 +30,7 @@ def test_a_providers_word_for_its_tier(word: str, tier: Tier) -> None:
 
 
 def test_a_provider_that_says_nothing_served_what_was_asked() -> None:
+    assert tiers.served("auto", otherwise=FLEX) is FLEX  # that is a client's word
     assert tiers.served(None, otherwise=FLEX) is FLEX
 
 

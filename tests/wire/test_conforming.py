@@ -49,6 +49,17 @@ def whole(body: object, head: bytes = JSON_HEAD) -> WholeAnswer:
     return answer
 
 
+def test_the_last_word_of_a_stream_is_the_tier_that_served_it() -> None:
+    _, stream = streamed(
+        sse(
+            {"choices": [{"delta": {"content": "a"}, "finish_reason": None}], "service_tier": "auto"},
+            {"choices": [{"delta": {}, "finish_reason": "stop"}], "service_tier": "priority"},
+            {"choices": [], "usage": COUNTED},
+        )
+    )
+    assert stream.service_tier == "priority"
+
+
 def said(said: dict[str, Any], reason: object = "stop", **choice: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the client gets of a choice that says so: as a message, and the deltas of the same, put together."""
     answer = whole({"choices": [{"message": said, "finish_reason": reason, **choice}], "usage": COUNTED})
@@ -153,6 +164,33 @@ def test_a_tool_call_gets_what_it_lacks() -> None:
     for made in (message["tool_calls"][0], delta["tool_calls"][0]):
         assert (made["type"], made["function"]) == ("function", {"name": "f", "arguments": '{"a":1}'})
         assert made["id"].startswith("call_")
+
+
+CUSTOM_CALL = [
+    {"index": 0, "id": "call_1", "type": "custom", "custom": {"name": "patch", "input": ""}},
+    {"index": 0, "custom": {"input": "*** Add "}},
+    {"index": 0, "custom": {"input": "File"}},
+]
+
+
+def test_a_custom_tool_s_call_comes_as_it_was_said() -> None:
+    body = sse(
+        *({"choices": [{"index": 0, "delta": {"tool_calls": [part]}, "finish_reason": None}]} for part in CUSTOM_CALL),
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]},
+    )
+    # openai's types know such a call in whole answers alone, so the chunks are not held against them.
+    parts = [chunk["choices"][0]["delta"]["tool_calls"] for chunk in played(body) if chunk["choices"][0]["delta"]]
+    assert parts == [[part] for part in CUSTOM_CALL]
+    whole_call = {"id": "call_1", "type": "custom", "custom": {"name": "patch", "input": "*** Add File"}}
+    assert whole(body, SSE_HEAD).body["choices"][0]["message"]["tool_calls"] == [whole_call]
+
+
+@pytest.mark.parametrize("call", [{"type": None, "function": None}, {"type": "other"}, {"custom": {"name": 1}}])
+def test_every_call_has_an_index_an_id_and_a_type(call: dict[str, Any]) -> None:
+    chunk = {"choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]}
+    (made,) = played(sse(chunk))[0]["choices"][0]["delta"]["tool_calls"]
+    assert (made["index"], made["id"][:5]) == (0, "call_")
+    assert made["type"] in ("function", "other", "custom")
 
 
 @pytest.mark.parametrize(
@@ -448,7 +486,13 @@ SAID = mixed(
     content=st.just("a"),
     reasoning_content=st.just("b"),
     tool_calls=st.lists(
-        mixed(index=st.integers(0, 1), id=st.just("c"), type=st.just("function"), function=mixed(name=st.just("f"))),
+        mixed(
+            index=st.integers(0, 1),
+            id=st.just("c"),
+            type=st.sampled_from(("function", "custom")),
+            function=mixed(name=st.just("f")),
+            custom=mixed(name=st.just("f"), input=st.just("x")),
+        ),
         max_size=2,
     ),
 )

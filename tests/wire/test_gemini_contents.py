@@ -57,6 +57,23 @@ COUNTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {**COUNTED, "toolUsePromptTokenCount": 50, "totalTokenCount": 65},
         ["weather", "rain", "rain"],
     ),
+    "sound from the cache": (
+        {
+            "promptTokenCount": 1000,
+            "cachedContentTokenCount": 600,
+            "candidatesTokenCount": 50,
+            "totalTokenCount": 1050,
+            "promptTokensDetails": [
+                {"modality": "TEXT", "tokenCount": 900},
+                {"modality": "AUDIO", "tokenCount": 100},
+            ],
+            "cacheTokensDetails": [
+                {"modality": "TEXT", "tokenCount": 540},
+                {"modality": "AUDIO", "tokenCount": 60},
+            ],
+        },
+        [],
+    ),
     "a picture made": (
         {
             "promptTokenCount": 10,
@@ -93,7 +110,7 @@ def test_a_count_is_read_and_billed_as_litellm_does(name: str) -> None:
     model = "gemini-2.5-flash-image" if "picture" in name else "gemini-2.5-flash"
     prices = price_map.price_of("gemini", model)
     assert prices is not None
-    cost = cost_usd(with_fees(ours, Deployment("p", "gemini", model, None, PATIENT)), prices)
+    cost = cost_usd(with_fees(ours, Deployment("p", "gemini", model, None, PATIENT), {}), prices)
     said = litellm.ModelResponse(model=model, usage=theirs)
     expected = litellm.completion_cost(said, model=model, custom_llm_provider="gemini")
     assert cost == Decimal(str(expected)).quantize(Decimal("1e-12"))

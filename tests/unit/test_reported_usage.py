@@ -1,0 +1,124 @@
+"""What a provider's report of its usage means: the odd reports, each as a server writes it, and what they cost."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from accounting.pricing import PriceList, cost_usd
+from accounting.usage import Usage, UsageSource
+from routing.serving.attempts import counted
+from routing.upstreams.usage import conforming_usage, usage_of, usage_of_contents, usage_of_embeddings
+
+PRICES = PriceList.of(
+    {"standard": {"input": "1", "cached_input": "0.1", "audio_input": "4", "cached_audio_input": "0.4", "output": "2"}}
+)
+
+
+@pytest.mark.parametrize(
+    ("reported", "usage"),
+    [
+        ({"prompt_tokens": 100, "completion_tokens": None, "total_tokens": 130}, Usage(100, output_tokens=30)),
+        ({"prompt_tokens": 100, "total_tokens": 130}, Usage(100, output_tokens=30)),
+        ({"completion_tokens": 30, "total_tokens": 130}, Usage(100, output_tokens=30)),
+        ({"prompt_tokens": 100, "total_tokens": 90}, Usage(100)),
+        ({"prompt_tokens": 100}, Usage(100)),
+        ({"prompt_tokens": 100, "completion_tokens": 0, "total_tokens": 130}, Usage(100)),  # it was counted: nothing
+    ],
+)
+def test_a_total_that_is_missing_is_what_the_other_leaves_of_both(reported: dict[str, Any], usage: Usage) -> None:
+    assert usage_of(reported) == usage
+    told = conforming_usage(reported)
+    assert told is not None
+    assert (told["prompt_tokens"], told["completion_tokens"]) == (usage.input_tokens, usage.output_tokens)
+
+
+@pytest.mark.parametrize(
+    ("reported", "usage"),
+    [
+        (
+            {
+                "input_tokens": 100,
+                "input_tokens_details": {"cached_tokens": 40},
+                "output_tokens": 30,
+                "output_tokens_details": {"reasoning_tokens": 10},
+                "total_tokens": 130,
+            },
+            Usage(100, cached_input_tokens=40, output_tokens=30, reasoning_tokens=10),
+        ),
+        (
+            {
+                "input_tokens": 100,
+                "cache_read_input_tokens": 40,
+                "cache_creation_input_tokens": 20,
+                "cache_creation": {"ephemeral_1h_input_tokens": 5},
+                "output_tokens": 30,
+            },
+            Usage(160, cached_input_tokens=40, cache_write_tokens=20, cache_write_1h_tokens=5, output_tokens=30),
+        ),
+        # Words of chat beside them are believed.
+        (
+            {"prompt_tokens": 9, "completion_tokens": 3, "input_tokens": 100, "output_tokens": 30},
+            Usage(9, output_tokens=3),
+        ),
+    ],
+)
+def test_a_chat_may_be_counted_in_the_words_of_responses_or_messages(reported: dict[str, Any], usage: Usage) -> None:
+    assert usage_of(reported) == usage
+    told = conforming_usage(reported)
+    assert told is not None
+    assert (told["prompt_tokens"], told["completion_tokens"]) == (usage.input_tokens, usage.output_tokens)
+
+
+def test_sound_that_was_read_from_the_cache_is_billed_once() -> None:
+    by_chat = usage_of(
+        {
+            "prompt_tokens": 1000,
+            "completion_tokens": 250,
+            "prompt_tokens_details": {
+                "cached_tokens": 600,
+                "audio_tokens": 100,
+                "cached_tokens_details": {"text_tokens": 540, "audio_tokens": 60},
+            },
+        }
+    )
+    native = usage_of_contents(
+        {
+            "usageMetadata": {
+                "promptTokenCount": 1000,
+                "cachedContentTokenCount": 600,
+                "candidatesTokenCount": 250,
+                "totalTokenCount": 1250,
+                "promptTokensDetails": [
+                    {"modality": "TEXT", "tokenCount": 900},
+                    {"modality": "AUDIO", "tokenCount": 100},
+                ],
+                "cacheTokensDetails": [
+                    {"modality": "TEXT", "tokenCount": 540},
+                    {"modality": "AUDIO", "tokenCount": 60},
+                ],
+            }
+        }
+    )
+    assert by_chat == native
+    assert native is not None
+    # 360 of text, 40 of sound, 540 and 60 of them from the cache, 250 written
+    assert cost_usd(native, PRICES) == Decimal(360 + 160 + 54 + 24 + 500) / 1_000_000
+
+
+@pytest.mark.parametrize("reported", [{"total_tokens": 9}, {"prompt_tokens": 0, "total_tokens": 9}])
+def test_embeddings_may_be_counted_by_their_total_alone(reported: dict[str, Any]) -> None:
+    assert usage_of_embeddings(reported) == Usage(9)
+
+
+def test_no_output_is_not_believed_of_an_answer_in_words() -> None:
+    ours = Usage(8, output_tokens=3, source=UsageSource.ESTIMATED)
+    silent = Usage(100, cached_input_tokens=40)
+    assert counted(silent, lambda: ours, is_in_words=True) == Usage(
+        100, cached_input_tokens=40, output_tokens=3, source=UsageSource.ESTIMATED
+    )
+    # Of vectors there is none, and of an answer in which nothing was said.
+    assert counted(silent, lambda: ours) is silent
+    assert counted(silent, lambda: Usage(8, source=UsageSource.ESTIMATED), is_in_words=True) is silent
