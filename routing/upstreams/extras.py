@@ -281,8 +281,15 @@ def _paid_tool(body: Mapping[str, Any]) -> Unlimited | None:
         tools = body.get(name)
         for index, tool in enumerate(tools) if isinstance(tools, list) else ():
             if not is_own(tool):
-                return Unlimited(f"{name}[{index}]", "a tool that the provider runs itself is billed by its use")
+                return run_by_provider(f"{name}[{index}]", tool)
     return None
+
+
+def run_by_provider(place: str, tool: Any) -> Unlimited:
+    """Coding agents offer such tools unasked. Their user, who never wrote the request, is told which tool it is."""
+    kind = tool.get("type") if isinstance(tool, dict) else None
+    name = f" ('{kind[:64]}')" if isinstance(kind, str) and kind not in ("", "function") else ""
+    return Unlimited(place, f"a tool that the provider runs itself{name} is billed by its use")
 
 
 def _is_clients_tool(tool: Any) -> bool:

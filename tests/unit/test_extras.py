@@ -217,3 +217,18 @@ def test_the_search_of_a_model_that_searches_by_itself_has_the_size_that_was_ask
     assert with_fees(Usage(10, quantities={"search:medium": Decimal(2)}), searching, held).quantities == {
         "search:medium": Decimal(1)
     }
+
+
+@pytest.mark.parametrize(
+    ("tool", "name"),
+    [
+        ({"type": "image_generation", "output_format": "png"}, " ('image_generation')"),
+        ({"type": "x" * 500}, f" ('{'x' * 64}')"),
+        ({"type": "function", "function": {}, "field_of_tomorrow": 1}, ""),
+        ({"type": ["a"]}, ""),
+        (5, ""),
+    ],
+)
+def test_a_user_whose_agent_offers_a_tool_of_the_providers_is_told_which_tool_it_is(tool: Any, name: str) -> None:
+    said = f"a tool that the provider runs itself{name} is billed by its use"
+    assert judged({"tools": [TOOL, tool]}).unbounded == ("tools[1]", said)

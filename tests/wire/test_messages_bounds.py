@@ -127,3 +127,14 @@ def explore(examples: int) -> None:
 
 def test_nothing_that_is_sent_as_it_came_can_cost_more_than_was_held() -> None:
     explore(examples=200)
+
+
+def test_a_tool_of_the_providers_is_named_in_its_refusal() -> None:
+    tool = {"type": "code_execution_20250825", "name": "code_execution"}
+    call = parse_messages(
+        {"model": "a", "max_tokens": 7, "messages": [{"role": "user", "content": "x"}], "tools": [tool]}
+    )
+    unbounded = Ceiling.of(call, STEP, next(iter(PRICES.values())), Room()).unbounded
+    assert unbounded is not None
+    assert "the provider runs itself ('code_execution_20250825') is billed" in str(unbounded)
+    assert unbounded.param == "tools[0]"

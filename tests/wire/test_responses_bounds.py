@@ -242,6 +242,14 @@ def test_a_tool_of_the_providers_is_found_wherever_it_hides(inner: Any) -> None:
     assert unbounded_of({"input": [{"role": "user", "content": "x"}, found]}) == "input[1].tools"
 
 
+def test_the_tool_of_the_providers_is_named_to_who_never_wrote_the_request() -> None:
+    tools = [{"type": "web_search"}, {"type": "image_generation", "output_format": "png"}]  # as Cline offers them
+    call = parse_responses({"model": "a", "input": "x", "tools": tools}, owner=OWNER)
+    with pytest.raises(Unbounded, match=r"the provider runs itself \('image_generation'\) is billed") as refused:
+        call.ceiling(step_at("openai", "gpt-5", None))
+    assert refused.value.param == "tools[1]"
+
+
 def test_functions_that_a_search_of_tools_has_found_are_the_clients() -> None:
     found = [NAMED, {"type": "namespace", "name": "n", "tools": [NAMED]}]
     said: list[Any] = [{"role": "user", "content": "x"}, {"type": "tool_search_output", "call_id": "c", "tools": found}]

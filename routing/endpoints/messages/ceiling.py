@@ -14,7 +14,7 @@ from routing.endpoints.messages.as_chat import is_clients_tool
 from routing.serving.call import Quantities, Unbounded
 from routing.upstreams import tiers
 from routing.upstreams.base import Json
-from routing.upstreams.extras import TOKENS_A_SEARCH, Unlimited
+from routing.upstreams.extras import TOKENS_A_SEARCH, Unlimited, run_by_provider
 
 #: Known to cost nothing more than the tokens of the prompt and of the answer: https://docs.anthropic.com/en/api/messages
 _FREE: Final = frozenset(
@@ -78,7 +78,7 @@ def _paid_tool(tools: Any) -> Unlimited | None:
     for index, tool in enumerate(tools):
         kind = str(tool.get("type") or "")
         if not (is_clients_tool(tool) or kind.startswith(_DESCRIBED_TOOLS) or searches_of(tool)):
-            return Unlimited(f"tools[{index}]", "a tool that the provider runs itself is billed by its use")
+            return run_by_provider(f"tools[{index}]", tool)
     return None
 
 

@@ -13,7 +13,7 @@ from routing.endpoints.chat.ceiling import InputCeiling, input_ceiling
 from routing.serving.call import CappedBy, Quantities, Unbounded
 from routing.upstreams import tiers
 from routing.upstreams.base import Json
-from routing.upstreams.extras import Unlimited
+from routing.upstreams.extras import Unlimited, run_by_provider
 from routing.upstreams.fees import search_of
 from routing.upstreams.price_map import limits_of
 
@@ -193,9 +193,7 @@ def _judged(tools: Any) -> _Tools:
         elif kind == "mcp":
             judged.searches_alone = False  # it costs what is read of it
         else:
-            judged.unbounded = judged.unbounded or Unlimited(
-                place, "a tool that the provider runs itself is billed by its use"
-            )
+            judged.unbounded = judged.unbounded or run_by_provider(place, tool)
     return judged
 
 
