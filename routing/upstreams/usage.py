@@ -66,19 +66,26 @@ def usage_of(reported: object) -> Usage | None:
         searches = _searches(reported, prompt)
     beside_tokens = _count(reported, "total_tokens") - input_tokens - output_tokens
     is_beside = beside_tokens == reasoning_tokens or reasoning_tokens > output_tokens or "citation_tokens" in reported
+    written_tokens = written_tokens or _count(prompt, "cache_creation_tokens") or _count(prompt, "cache_write_tokens")
     if reasoning_tokens and is_beside:
         output_tokens += reasoning_tokens
     if cached_tokens > input_tokens:
         input_tokens += cached_tokens
+    elif beside_tokens > 0 and not reasoning_tokens and not searches and "citation_tokens" not in reported:
+        # The total says that the parts are not all. What the cache had to do with may stand beside the input; else it
+        # is what the model thought: Google's models at addresses of OpenAI's format, and gateways before them.
+        if not input_tokens or beside_tokens == cached_tokens + written_tokens:
+            input_tokens += beside_tokens
+        elif not cached_tokens and not written_tokens:
+            output_tokens += beside_tokens
+            reasoning_tokens = beside_tokens
     audio_tokens = _count(prompt, "audio_tokens")
     cached_audio = _count(_part(prompt, "cached_tokens_details"), "audio_tokens") if audio_tokens else 0
     cached_audio = min(cached_audio, audio_tokens, cached_tokens)
     return Usage(
         input_tokens=input_tokens + citation_tokens,
         cached_input_tokens=cached_tokens,
-        cache_write_tokens=(
-            written_tokens or _count(prompt, "cache_creation_tokens") or _count(prompt, "cache_write_tokens")
-        ),
+        cache_write_tokens=written_tokens,
         cache_write_1h_tokens=_count(_part(prompt, "cache_creation_token_details"), "ephemeral_1h_input_tokens"),
         audio_input_tokens=audio_tokens - cached_audio,
         output_tokens=output_tokens,
@@ -228,6 +235,8 @@ def usage_of_contents(answer: Mapping[str, Any]) -> Usage | None:
         _refuse(reported, names)
         return None
     asked, said, thought, read = (count or 0 for count in counts)
+    if counts[1] == 0 and reported.get("candidatesTokenCount") is None:  # a total of the rest says what it was
+        said = max(0, _count(reported, "totalTokenCount") - asked - read - thought)
     output_tokens = said if asked + said + read == _count(reported, "totalTokenCount") else said + thought
     searched = _queries(answer)
     input_tokens = asked if searched else asked + read

@@ -25,7 +25,6 @@ PRICES = PriceList.of(
         ({"completion_tokens": 30, "total_tokens": 130}, Usage(100, output_tokens=30)),
         ({"prompt_tokens": 100, "total_tokens": 90}, Usage(100)),
         ({"prompt_tokens": 100}, Usage(100)),
-        ({"prompt_tokens": 100, "completion_tokens": 0, "total_tokens": 130}, Usage(100)),  # it was counted: nothing
     ],
 )
 def test_a_total_that_is_missing_is_what_the_other_leaves_of_both(reported: dict[str, Any], usage: Usage) -> None:
@@ -106,6 +105,49 @@ def test_sound_that_was_read_from_the_cache_is_billed_once() -> None:
     assert native is not None
     # 360 of text, 40 of sound, 540 and 60 of them from the cache, 250 written
     assert cost_usd(native, PRICES) == Decimal(360 + 160 + 54 + 24 + 500) / 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("reported", "usage"),
+    [
+        # Google's models at an address of OpenAI's format: what they thought is in the total alone.
+        (
+            {"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 623},
+            Usage(20, output_tokens=603, reasoning_tokens=405),
+        ),
+        # A gateway that counts the cache beside the input, as Anthropic does.
+        (
+            {
+                "prompt_tokens": 600,
+                "completion_tokens": 5,
+                "total_tokens": 1105,
+                "prompt_tokens_details": {"cached_tokens": 500},
+            },
+            Usage(1100, cached_input_tokens=500, output_tokens=5),
+        ),
+        # A total of which nobody can say what is in it.
+        (
+            {
+                "prompt_tokens": 600,
+                "completion_tokens": 5,
+                "total_tokens": 700,
+                "prompt_tokens_details": {"cached_tokens": 500},
+            },
+            Usage(600, cached_input_tokens=500, output_tokens=5),
+        ),
+        ({"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 5}, Usage(20, output_tokens=5)),
+        ({"prompt_tokens": 0, "completion_tokens": 5, "total_tokens": 105}, Usage(100, output_tokens=5)),
+    ],
+)  # fmt: skip
+def test_a_total_that_is_more_than_its_parts_says_what_they_lack(reported: dict[str, Any], usage: Usage) -> None:
+    assert usage_of(reported) == usage
+
+
+def test_what_gemini_said_is_what_the_total_leaves() -> None:
+    counted = {"promptTokenCount": 10, "thoughtsTokenCount": 4, "totalTokenCount": 44}
+    assert usage_of_contents({"usageMetadata": counted}) == Usage(10, output_tokens=34, reasoning_tokens=4)
+    blocked = {"promptTokenCount": 10, "totalTokenCount": 10}
+    assert usage_of_contents({"usageMetadata": blocked}) == Usage(10)
 
 
 @pytest.mark.parametrize("reported", [{"total_tokens": 9}, {"prompt_tokens": 0, "total_tokens": 9}])

@@ -74,7 +74,7 @@ WHOLE_CALL = {"index": 0, "id": "call_1", "function": {"name": "f", "arguments":
 def test_a_stream_that_says_that_it_is_complete_has_its_reason(
     delta: dict[str, Any], reason: str | None, expected: str
 ) -> None:
-    unsaid = {"choices": [{"delta": {}, "finish_reason": reason}]}
+    unsaid: dict[str, Any] = {"choices": [{"delta": {}, "finish_reason": reason}]}
     chunks, stream = streamed(sse({"choices": [{"delta": delta}]}, unsaid, {"choices": [], "usage": COUNTED}))
     assert [c["finish_reason"] for chunk in chunks for c in chunk["choices"] if c["finish_reason"]] == [expected]
     assert chunks[-1]["usage"] == COUNTED
