@@ -145,8 +145,10 @@ def usage_of_embeddings(reported: object) -> Usage | None:
 def usage_of_messages(reported: object) -> Usage | None:
     """A `usage` object of Anthropic's → Usage; None when nothing was reported, or when it is absurd.
 
-    Anthropic reports what was read from its cache and what was written into it beside `input_tokens`.
-    https://docs.anthropic.com/en/api/messages#response-usage"""
+    Anthropic reports what was read from its cache and what was written into it beside `input_tokens`. What it read and
+    wrote to summarise a long conversation is in `iterations` alone, which have all that is billed.
+    https://docs.anthropic.com/en/api/messages#response-usage ·
+    https://platform.claude.com/docs/en/build-with-claude/compaction#understanding-usage"""
     if not isinstance(reported, Mapping) or (
         reported.get("input_tokens") is None and reported.get("output_tokens") is None
     ):
@@ -156,9 +158,15 @@ def usage_of_messages(reported: object) -> Usage | None:
     if None in counts:
         _refuse(reported, names)
         return None
-    plain, cached, written, output = (count or 0 for count in counts)
-    lifetimes = _part(reported, "cache_creation")
-    written_1h = _count(lifetimes, "ephemeral_1h_input_tokens")
+    written_1h = _count(_part(reported, "cache_creation"), "ephemeral_1h_input_tokens")
+    each = reported.get("iterations")
+    rounds = [one for one in each if isinstance(one, Mapping)] if isinstance(each, list) else []
+    plain, cached, written, output = (
+        max(count or 0, sum(_count(one, name) for one in rounds)) for count, name in zip(counts, names, strict=True)
+    )
+    written_1h = max(
+        written_1h, sum(_count(_part(one, "cache_creation"), "ephemeral_1h_input_tokens") for one in rounds)
+    )
     return Usage(
         input_tokens=plain + cached + written,
         cached_input_tokens=cached,

@@ -10,7 +10,13 @@ import pytest
 from accounting.pricing import PriceList, cost_usd
 from accounting.usage import Usage, UsageSource
 from routing.serving.attempts import counted
-from routing.upstreams.usage import conforming_usage, usage_of, usage_of_contents, usage_of_embeddings
+from routing.upstreams.usage import (
+    conforming_usage,
+    usage_of,
+    usage_of_contents,
+    usage_of_embeddings,
+    usage_of_messages,
+)
 
 PRICES = PriceList.of(
     {"standard": {"input": "1", "cached_input": "0.1", "audio_input": "4", "cached_audio_input": "0.4", "output": "2"}}
@@ -141,6 +147,17 @@ def test_sound_that_was_read_from_the_cache_is_billed_once() -> None:
 )  # fmt: skip
 def test_a_total_that_is_more_than_its_parts_says_what_they_lack(reported: dict[str, Any], usage: Usage) -> None:
     assert usage_of(reported) == usage
+
+
+def test_what_claude_read_to_summarise_a_conversation_is_billed() -> None:
+    summary = {"type": "compaction", "input_tokens": 170_000, "cache_read_input_tokens": 10_000, "output_tokens": 3500}
+    answer = {"type": "message", "input_tokens": 23_000, "cache_creation_input_tokens": 40, "output_tokens": 1000,
+              "cache_creation": {"ephemeral_1h_input_tokens": 40, "ephemeral_5m_input_tokens": 0}}  # fmt: skip
+    reported = {**answer, "iterations": [summary, answer]}
+    assert usage_of_messages(reported) == Usage(
+        203_040, cached_input_tokens=10_000, cache_write_tokens=40, cache_write_1h_tokens=40, output_tokens=4500
+    )
+    assert usage_of_messages({**answer, "iterations": None}) == usage_of_messages({**answer, "iterations": [answer]})
 
 
 def test_what_gemini_said_is_what_the_total_leaves() -> None:
