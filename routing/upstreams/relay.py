@@ -36,7 +36,7 @@ from routing.upstreams.mends.capability import lacking
 from routing.upstreams.mends.endings import write_function_calls
 from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.streams import LiveStream, Progress, collected, completed, next_event, says_something
-from routing.upstreams.usage import conforming_usage, reported_in, together, usage_of, usage_of_embeddings
+from routing.upstreams.usage import conforming_usage, reported_in, together, usage_of, usage_of_input
 
 log = logging.getLogger("gateway.upstreams")
 
@@ -98,7 +98,7 @@ class Relay:
             read = embeddings.answered(answer, asked.api_key)
             return WholeAnswer(
                 read,
-                usage_of_embeddings(read.get("usage")),
+                usage_of_input(read.get("usage")),
                 answer.status,
                 errors.request_id(answer.headers, asked.api_key),
             )

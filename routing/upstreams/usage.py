@@ -134,11 +134,12 @@ def _totals_of(reported: Mapping[str, Any]) -> tuple[int, int] | None:
     return input_tokens, output_tokens
 
 
-def usage_of_embeddings(reported: object) -> Usage | None:
-    """A `usage` object of embeddings, of which some servers count the total alone; None when nothing was reported, or
-    when it is absurd."""
-    if isinstance(reported, Mapping) and not reported.get("prompt_tokens") and reported.get("total_tokens"):
-        reported = {**reported, "prompt_tokens": reported["total_tokens"]}
+def usage_of_input(reported: object) -> Usage | None:
+    """A `usage` object of embeddings or moderations, which have no output: all of the total is input, and some servers
+    count the total alone. None when nothing was reported, or when it is absurd."""
+    if isinstance(reported, Mapping):
+        tokens = max(_count(reported, "prompt_tokens"), _count(reported, "total_tokens"))
+        reported = {**reported, "prompt_tokens": tokens, "total_tokens": tokens} if tokens else reported
     return usage_of(reported)
 
 

@@ -14,7 +14,7 @@ from routing.upstreams.usage import (
     conforming_usage,
     usage_of,
     usage_of_contents,
-    usage_of_embeddings,
+    usage_of_input,
     usage_of_messages,
 )
 
@@ -167,9 +167,17 @@ def test_what_gemini_said_is_what_the_total_leaves() -> None:
     assert usage_of_contents({"usageMetadata": blocked}) == Usage(10)
 
 
-@pytest.mark.parametrize("reported", [{"total_tokens": 9}, {"prompt_tokens": 0, "total_tokens": 9}])
+@pytest.mark.parametrize(
+    "reported",
+    [
+        {"total_tokens": 9},
+        {"prompt_tokens": 0, "total_tokens": 9},
+        {"prompt_tokens": 7, "total_tokens": 9},  # none of it is output, which has no price here
+        {"prompt_tokens": 9},
+    ],
+)
 def test_embeddings_may_be_counted_by_their_total_alone(reported: dict[str, Any]) -> None:
-    assert usage_of_embeddings(reported) == Usage(9)
+    assert usage_of_input(reported) == Usage(9)
 
 
 def test_no_output_is_not_believed_of_an_answer_in_words() -> None:
