@@ -95,7 +95,8 @@ def words_of(decision: Decision) -> str:
 def decide(failure: UpstreamError, position: Position) -> Decision:
     """What comes next. Pure.
 
-    When the first step refuses the request, the request is wrong. When a later step refuses it, the next step is asked,
+    When the first step refuses the request, the request is wrong, unless it is our account that cannot take so much of
+    it. When a later step refuses it, the next step is asked,
     because the alias's own deployment has not refused it."""
     if failure.kind in OF_THE_KEY and position.has_keys_left and position.left_s > 0:
         return NextKey()
@@ -111,6 +112,6 @@ def decide(failure: UpstreamError, position: Position) -> Decision:
         chain = CHAIN_OF.get(failure.kind)
         if chain is not None and chain in position.chains_left:
             return TurnTo(chain)
-        if position.is_first:
+        if position.is_first and not failure.is_beyond_our_pace:
             return stop
     return NextStep() if position.has_steps_left else stop

@@ -227,11 +227,12 @@ def why_failed(choices: list[Json]) -> str:
 
 
 def conforming_reason(reason: object, *, called: bool) -> str:
-    """The nearest of OpenAI's five finish reasons. `called`: the answer has tool calls."""
-    if not reason:
+    """The nearest of OpenAI's five finish reasons. `called`: the answer has tool calls, which many servers end with
+    "stop": agents that go by the reason would not make the calls."""
+    known = _REASONS.get(_plain_reason(reason)) if reason else None
+    if known in (None, "stop"):
         return "tool_calls" if called else "stop"
-    known = _REASONS.get(_plain_reason(reason))
-    return known or ("tool_calls" if called else "stop")
+    return known
 
 
 # --- shape ----------------------------------------------------------------------------------------------
@@ -327,6 +328,7 @@ class Calls:
             and self._places.get(index) == index
             and type(function) is dict
             and type(function.get("arguments")) is str
+            and "name" not in function
         )
 
     def _conform(self, call: Json) -> None:
@@ -337,7 +339,7 @@ class Calls:
         if self._numbered:
             call["index"] = place
         if is_new:
-            if not isinstance(identity, str) or not identity:
+            if not isinstance(identity, str) or not identity or identity in self._ids:
                 call["id"] = f"call_{uuid.uuid4().hex[:24]}"
             if not isinstance(call.get("type"), str) or not call["type"]:
                 call["type"] = "function" if content is call.get("function") else "custom"
@@ -347,10 +349,12 @@ class Calls:
             self._names.append(content["name"])
         else:
             call.pop("id", None)  # the id comes once, because clients join the texts of all parts
-            if content.get("name") == self._names[place]:
+            if "name" in content and content["name"] in (None, "", self._names[place]):
                 del content["name"]
         if type(content.get(text)) is not str and (is_new or text in content):
             content[text] = _arguments(content.get(text))
+        if not self._numbered and text == "arguments" and not content.get(text):
+            content[text] = "{}"  # whole, so that nothing follows: clients read it as JSON
 
     def _place(self, index: int | None, identity: object, function: Json) -> int:
         """The place of the call that a part belongs to.
@@ -358,6 +362,8 @@ class Calls:
         A part without an index belongs to the call with the same id. It begins a new call when its id or name is new,
         and goes on with the last call otherwise."""
         fresh = len(self._ids)
+        if not self._numbered:
+            return fresh  # those of a whole answer are whole
         if identity and identity in self._ids:
             place = self._ids.index(identity)
         elif index is not None and index in self._places:

@@ -217,9 +217,14 @@ class Events:
         self._reader.limits.content_seen()
 
     def _count(self, usage: Any) -> None:
-        """Anthropic counts the input at the start, and the output at the end. A later number is the newer."""
+        """Anthropic counts the input at the start, and the output at the end. A later number is the newer, but a zero
+        behind a count says nothing: servers that copy the format write it for what they have counted before."""
         if isinstance(usage, dict):
-            self._usage |= {name: value for name, value in usage.items() if value is not None}
+            self._usage |= {
+                name: value
+                for name, value in usage.items()
+                if value is not None and (value or not self._usage.get(name))
+            }
             self.service_tier = self.service_tier or _tier(usage)
 
     @staticmethod

@@ -7,6 +7,7 @@ never falls back, touches no database, and turns every failure into one :class:`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -262,6 +263,10 @@ class FailureKind(StrEnum):
     NO_ROOM = "no_room"  # not called at all: a budget has no room for what it could cost
 
 
+#: OpenAI and Groq name the limit so. https://console.groq.com/docs/rate-limits
+_PACE: Final = re.compile(r"tokens per (?:min|minute|day)\b|\((?:TPM|TPD)\)", re.IGNORECASE)
+
+
 class UpstreamError(Exception):
     """The one failure that leaves ``routing.upstreams``.
 
@@ -305,6 +310,14 @@ class UpstreamError(Exception):
         A provider's 403, 404 or 429 would tell the client that its key, its model or its pace is wrong: official
         clients act by the status alone."""
         return self.http_status if self.http_status in (400, 413, 415, 422) else 400
+
+    @property
+    def is_beyond_our_pace(self) -> bool:
+        """Whether the prompt is too long for what our account may send in a minute, and not for the model. Another
+        account or provider may take it."""
+        return self.kind is FailureKind.CONTEXT_WINDOW and (
+            self.http_status == 429 or _PACE.search(self.message) is not None
+        )
 
     @property
     def retryable(self) -> bool:

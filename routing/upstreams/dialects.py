@@ -22,7 +22,11 @@ from routing.upstreams.base import Deployment, Json
 from routing.upstreams.litellm_import import load
 from routing.upstreams.mends.capability import cannot
 from routing.upstreams.mends.conversation import call_functions_as_tools
-from routing.upstreams.mends.parameters import offer_functions_as_tools
+from routing.upstreams.mends.parameters import (
+    offer_functions_as_tools,
+    stop_without_empty_words,
+    without_empty_wishes,
+)
 from routing.upstreams.price_map import costs_of
 from routing.upstreams.providers import (
     CAPS,
@@ -150,6 +154,9 @@ def _with_tool_calls(messages: Any) -> Any:
 def _set_parameters(body: Json, row: ProviderFacts, refused: Collection[str], dropped: list[str]) -> None:
     for name in [name for name, value in body.items() if value is None]:
         del body[name]  # null asks for nothing, and strict servers refuse the name
+    without_empty_wishes(body)
+    if row.most_stops is not None and "stop" in body:
+        dropped.extend(stop_without_empty_words(body, blanks=True, at_most=row.most_stops))
     for name in body.keys() & OPTIONAL_PARAMETERS:
         value = body[name]
         is_refused = name in refused and not (name == "temperature" and value == 1)

@@ -347,7 +347,7 @@ class Anthropic:
         return parser
 
     def readable(self, event: Json, prepared: Prepared) -> Json:
-        return endings.with_known_stop_reason(event)
+        return endings.without_empty_counts(endings.with_known_stop_reason(event))
 
     def failed_turn(self, event: Json) -> str | None:
         return None
@@ -419,6 +419,7 @@ class Gemini:
         conversation.label_pictures(messages, conversation.GEMINI)
         gemini.mark_twins(messages)
         given = _parameters(request.body, GEMINI_PARAMETERS)
+        parameters.without_empty_wishes(given)
         calls_functions = parameters.offer_functions_as_tools(given)
         parameters.keep_allowed_tools(given)
         parameters.refuse_custom_tools(given, "Gemini")

@@ -11,7 +11,7 @@ from routing.upstreams.base import FailureKind, Json, UpstreamError, UpstreamReq
 from routing.upstreams.embeddings import answered
 from routing.upstreams.http.transport import post
 from routing.upstreams.mends.capability import cannot
-from routing.upstreams.usage import usage_of
+from routing.upstreams.usage import usage_of_input
 
 #: Whose servers have the path. Mistral's answers are of the same shape, with categories of its own.
 _MODERATING: Final = frozenset({"custom_openai", "litellm_proxy", "mistral", "openai", "openai_like"})
@@ -30,7 +30,7 @@ def ask(request: UpstreamRequest, url: str, headers: Mapping[str, str]) -> Whole
     answer = post(url, dict(headers), dumps({**body, "model": deployment.model}), request.timeouts)
     read = answered(answer, request.api_key)
     results = read.get("results")
-    usage, request_id = usage_of(read.get("usage")), errors.request_id(answer.headers, request.api_key)
+    usage, request_id = usage_of_input(read.get("usage")), errors.request_id(answer.headers, request.api_key)
     if not isinstance(results, list) or not results or not all(map(_is_result, results)):
         raise UpstreamError(
             FailureKind.MALFORMED,

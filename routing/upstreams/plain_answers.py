@@ -153,7 +153,9 @@ def anthropics_usage(events: Sequence[Json]) -> Json | None:
     reported: Json = {}
     try:
         for event in events:
-            reported |= _known(event.get("message", event).get("usage"), _CLAUDES_USAGE, null=_NULL_IN_A_USAGE)
+            counted = _known(event.get("message", event).get("usage"), _CLAUDES_USAGE, null=_NULL_IN_A_USAGE)
+            # A zero behind a count says nothing.
+            reported |= {name: value for name, value in counted.items() if value or not reported.get(name)}
         return _claudes_usage(reported)
     except _NotPlain:
         return None

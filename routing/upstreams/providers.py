@@ -158,6 +158,7 @@ class ProviderFacts:
     values: Mapping[str, frozenset[str]] = field(default_factory=dict)
     any_metadata: bool = False  # its `metadata` may have more than texts
     hottest: float = 2.0  # the highest temperature
+    most_stops: int | None = None  # how many stop sequences it takes, where it documents a limit
     by_model: bool = False  # litellm knows which parameters each model refuses
     #: Those of the common parameters that its reasoning models refuse. The price map says which models reason.
     thinkers_refuse: frozenset[str] = frozenset()
@@ -193,6 +194,7 @@ _OPENAI: Final = ProviderFacts(
     call_ids=CallIds(longest=40),
     message_fields=_set("name refusal audio annotations"),
     takes=PLATFORM_PARAMETERS,
+    most_stops=4,
     by_model=True,
     embeds=_EMBEDS_LIKE_OPENAI,
     source="https://platform.openai.com/docs/api-reference/chat/create",

@@ -36,7 +36,7 @@ from routing.upstreams.mends.capability import lacking
 from routing.upstreams.mends.endings import write_function_calls
 from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.streams import LiveStream, Progress, collected, completed, next_event, says_something
-from routing.upstreams.usage import conforming_usage, reported_in, together, usage_of, usage_of_embeddings
+from routing.upstreams.usage import conforming_usage, reported_in, together, usage_of, usage_of_input
 
 log = logging.getLogger("gateway.upstreams")
 
@@ -98,7 +98,7 @@ class Relay:
             read = embeddings.answered(answer, asked.api_key)
             return WholeAnswer(
                 read,
-                usage_of_embeddings(read.get("usage")),
+                usage_of_input(read.get("usage")),
                 answer.status,
                 errors.request_id(answer.headers, asked.api_key),
             )
@@ -421,6 +421,16 @@ class Chunks:
         self.progress.spoken = True
         self._reader.limits.content_seen()
 
+    def _ends_unsaid(self) -> Iterator[Json]:
+        """The finish reasons that some servers leave out, though they say that the stream is complete."""
+        for index in sorted(self._begun - self._finished):
+            reason = conforming_reason(None, called=bool(self._calls.get(index)))
+            self._finished.add(index)
+            yield {**self._head(), "choices": [{"index": index, "delta": {}, "finish_reason": reason}]}
+
+    def _head(self) -> Json:
+        return {name: self._last[name] for name in ("id", "object", "created", "model") if name in self._last}
+
     def _ends(self, chunk: Json) -> bool:
         return any(choice["finish_reason"] for choice in chunk["choices"])
 
@@ -429,12 +439,13 @@ class Chunks:
         if announced:
             self._reader.finish()
         self._reader.close()
+        if announced and self.progress.spoken and not self._finished:
+            yield from self._ends_unsaid()
         if not self._finished or self._finished < self._begun or not self.progress.spoken:
             raise self.progress.ended_early()
         usage = conforming_usage(self._usage)
         if usage is not None:
-            head: Json = {k: self._last[k] for k in ("id", "object", "created", "model") if k in self._last}
-            yield {**head, "choices": [], "usage": usage}
+            yield {**self._head(), "choices": [], "usage": usage}
 
 
 def _with_function_calls(chunk: Json) -> Json:

@@ -52,7 +52,7 @@ from routing.upstreams.litellm_import import load
 from routing.upstreams.mends import schemas
 from routing.upstreams.mends.capability import cannot, lacking
 from routing.upstreams.streams import LiveStream, Progress, completed, says_something
-from routing.upstreams.usage import usage_of
+from routing.upstreams.usage import usage_of, usage_of_input
 
 log = logging.getLogger("gateway.upstreams")
 
@@ -197,7 +197,7 @@ def _embed(body: Json, request: UpstreamRequest) -> WholeAnswer:
     except Exception as error:
         raise _mapped(error, request) from error
     read = answer.model_dump(exclude_none=True)
-    return WholeAnswer(read, usage_of(read.get("usage")), 200, _request_id(answer, request.api_key))
+    return WholeAnswer(read, usage_of_input(read.get("usage")), 200, _request_id(answer, request.api_key))
 
 
 def _timeout(timeouts: Timeouts, *, streamed: bool) -> Any:

@@ -66,19 +66,26 @@ def usage_of(reported: object) -> Usage | None:
         searches = _searches(reported, prompt)
     beside_tokens = _count(reported, "total_tokens") - input_tokens - output_tokens
     is_beside = beside_tokens == reasoning_tokens or reasoning_tokens > output_tokens or "citation_tokens" in reported
+    written_tokens = written_tokens or _count(prompt, "cache_creation_tokens") or _count(prompt, "cache_write_tokens")
     if reasoning_tokens and is_beside:
         output_tokens += reasoning_tokens
     if cached_tokens > input_tokens:
         input_tokens += cached_tokens
+    elif beside_tokens > 0 and not reasoning_tokens and not searches and "citation_tokens" not in reported:
+        # The total says that the parts are not all. What the cache had to do with may stand beside the input; else it
+        # is what the model thought: Google's models at addresses of OpenAI's format, and gateways before them.
+        if not input_tokens or beside_tokens == cached_tokens + written_tokens:
+            input_tokens += beside_tokens
+        elif not cached_tokens and not written_tokens:
+            output_tokens += beside_tokens
+            reasoning_tokens = beside_tokens
     audio_tokens = _count(prompt, "audio_tokens")
     cached_audio = _count(_part(prompt, "cached_tokens_details"), "audio_tokens") if audio_tokens else 0
     cached_audio = min(cached_audio, audio_tokens, cached_tokens)
     return Usage(
         input_tokens=input_tokens + citation_tokens,
         cached_input_tokens=cached_tokens,
-        cache_write_tokens=(
-            written_tokens or _count(prompt, "cache_creation_tokens") or _count(prompt, "cache_write_tokens")
-        ),
+        cache_write_tokens=written_tokens,
         cache_write_1h_tokens=_count(_part(prompt, "cache_creation_token_details"), "ephemeral_1h_input_tokens"),
         audio_input_tokens=audio_tokens - cached_audio,
         output_tokens=output_tokens,
@@ -127,19 +134,22 @@ def _totals_of(reported: Mapping[str, Any]) -> tuple[int, int] | None:
     return input_tokens, output_tokens
 
 
-def usage_of_embeddings(reported: object) -> Usage | None:
-    """A `usage` object of embeddings, of which some servers count the total alone; None when nothing was reported, or
-    when it is absurd."""
-    if isinstance(reported, Mapping) and not reported.get("prompt_tokens") and reported.get("total_tokens"):
-        reported = {**reported, "prompt_tokens": reported["total_tokens"]}
+def usage_of_input(reported: object) -> Usage | None:
+    """A `usage` object of embeddings or moderations, which have no output: all of the total is input, and some servers
+    count the total alone. None when nothing was reported, or when it is absurd."""
+    if isinstance(reported, Mapping):
+        tokens = max(_count(reported, "prompt_tokens"), _count(reported, "total_tokens"))
+        reported = {**reported, "prompt_tokens": tokens, "total_tokens": tokens} if tokens else reported
     return usage_of(reported)
 
 
 def usage_of_messages(reported: object) -> Usage | None:
     """A `usage` object of Anthropic's → Usage; None when nothing was reported, or when it is absurd.
 
-    Anthropic reports what was read from its cache and what was written into it beside `input_tokens`.
-    https://docs.anthropic.com/en/api/messages#response-usage"""
+    Anthropic reports what was read from its cache and what was written into it beside `input_tokens`. What it read and
+    wrote to summarise a long conversation is in `iterations` alone, which have all that is billed.
+    https://docs.anthropic.com/en/api/messages#response-usage ·
+    https://platform.claude.com/docs/en/build-with-claude/compaction#understanding-usage"""
     if not isinstance(reported, Mapping) or (
         reported.get("input_tokens") is None and reported.get("output_tokens") is None
     ):
@@ -149,9 +159,15 @@ def usage_of_messages(reported: object) -> Usage | None:
     if None in counts:
         _refuse(reported, names)
         return None
-    plain, cached, written, output = (count or 0 for count in counts)
-    lifetimes = _part(reported, "cache_creation")
-    written_1h = _count(lifetimes, "ephemeral_1h_input_tokens")
+    written_1h = _count(_part(reported, "cache_creation"), "ephemeral_1h_input_tokens")
+    each = reported.get("iterations")
+    rounds = [one for one in each if isinstance(one, Mapping)] if isinstance(each, list) else []
+    plain, cached, written, output = (
+        max(count or 0, sum(_count(one, name) for one in rounds)) for count, name in zip(counts, names, strict=True)
+    )
+    written_1h = max(
+        written_1h, sum(_count(_part(one, "cache_creation"), "ephemeral_1h_input_tokens") for one in rounds)
+    )
     return Usage(
         input_tokens=plain + cached + written,
         cached_input_tokens=cached,
@@ -228,6 +244,8 @@ def usage_of_contents(answer: Mapping[str, Any]) -> Usage | None:
         _refuse(reported, names)
         return None
     asked, said, thought, read = (count or 0 for count in counts)
+    if counts[1] == 0 and reported.get("candidatesTokenCount") is None:  # a total of the rest says what it was
+        said = max(0, _count(reported, "totalTokenCount") - asked - read - thought)
     output_tokens = said if asked + said + read == _count(reported, "totalTokenCount") else said + thought
     searched = _queries(answer)
     input_tokens = asked if searched else asked + read

@@ -45,6 +45,10 @@ def failure(kind: FailureKind, retry_after_s: float | None = None) -> UpstreamEr
     return UpstreamError(kind, "no", retry_after_s=retry_after_s)
 
 
+def beyond(status: int, words: str = "Request too large") -> UpstreamError:
+    return UpstreamError(K.CONTEXT_WINDOW, words, http_status=status)
+
+
 TABLE: list[tuple[str, UpstreamError, Position, Decision]] = [
     # A failure that may pass: the same deployment again.
     *((f"{k}: retried after our pause", failure(k), RETRIES, RetryAfter(0.25)) for k in RETRIED),
@@ -65,6 +69,12 @@ TABLE: list[tuple[str, UpstreamError, Position, Decision]] = [
     ),
     *((f"{k}: the last step", failure(k), LAST, ALL_FAILED) for k in LEFT_ALONE),
     *((f"{k}: no time left", failure(k), OUT_OF_TIME, ALL_FAILED) for k in LEFT_ALONE),
+    # A prompt that is too long for our account's minute, and not for the model.
+    ("beyond our pace, by the status", beyond(429), FIRST, NextStep()),
+    ("beyond our pace, by the words", beyond(413, "on tokens per minute (TPM): Limit 6000"), FIRST, NextStep()),
+    ("beyond our pace, with a chain of its own", beyond(429), CHAINS, TurnTo(WINDOW)),
+    ("beyond our pace at the only step", beyond(429), replace(FIRST, has_steps_left=False), REFUSAL),
+    ("too long for the model", beyond(413, "maximum context length is 8192 tokens"), FIRST, REFUSAL),
     # Another key, at once.
     ("a limited key", failure(K.RATE_LIMITED, 60.0), KEYS, NextKey()),
     ("a wrong key", failure(K.AUTHENTICATION), KEYS, NextKey()),

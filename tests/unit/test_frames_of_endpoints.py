@@ -147,3 +147,44 @@ def test_an_odd_event_of_responses_is_handed_on_as_it_is(odd: Any) -> None:
 def test_the_text_of_an_odd_response_is_what_can_be_read(odd: Any) -> None:
     said = {"content": [{"type": "output_text", "text": "hi"}], "summary": odd}
     assert text_of({"output": [said, {"content": odd}]}) == "hi"
+
+
+def test_what_anthropic_says_at_the_end_is_handed_on_with_the_cost() -> None:
+    said: dict[str, Any] = {
+        "type": "message_delta",
+        "delta": {"stop_reason": "end_turn", "stop_sequence": None},
+        "usage": {
+            "input_tokens": 0,  # a server that copies the format: it says nothing
+            "output_tokens": 2,
+            "server_tool_use": {"web_search_requests": 1},
+            "iterations": [{"type": "message", "input_tokens": 3, "output_tokens": 2}],
+        },
+        "context_management": {"applied_edits": []},
+    }
+    frames = frames_of("messages")
+    frames.event({"choices": [], "native": {"type": "message_start", "message": {}}, "raw": b""})
+    assert frames.event({"choices": [], "native": said, "raw": b""}) is None
+    lines = frames.end(CONSUMED).decode().splitlines()
+    told = json.loads(next(line[6:] for line in lines if line.startswith("data: ")), parse_float=Decimal)
+    assert told == {
+        **said,
+        "usage": {
+            **said["usage"],
+            "input_tokens": 3,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "cost_usd": CONSUMED.cost_usd,
+        },
+    }
+
+
+def test_a_count_of_ours_takes_the_place_of_a_providers_that_is_not_all() -> None:
+    frames = frames_of("messages")
+    said = {
+        "type": "message_delta",
+        "delta": {"stop_reason": "end_turn"},
+        "usage": {"input_tokens": 1, "output_tokens": 1},
+    }
+    frames.event({"choices": [], "native": said, "raw": b""})
+    consumed = Consumed(Usage(input_tokens=30, output_tokens=20), Decimal(1), is_counted=False)
+    assert b'"input_tokens":30' in frames.end(consumed)

@@ -10,7 +10,13 @@ import pytest
 from accounting.pricing import PriceList, cost_usd
 from accounting.usage import Usage, UsageSource
 from routing.serving.attempts import counted
-from routing.upstreams.usage import conforming_usage, usage_of, usage_of_contents, usage_of_embeddings
+from routing.upstreams.usage import (
+    conforming_usage,
+    usage_of,
+    usage_of_contents,
+    usage_of_input,
+    usage_of_messages,
+)
 
 PRICES = PriceList.of(
     {"standard": {"input": "1", "cached_input": "0.1", "audio_input": "4", "cached_audio_input": "0.4", "output": "2"}}
@@ -25,7 +31,6 @@ PRICES = PriceList.of(
         ({"completion_tokens": 30, "total_tokens": 130}, Usage(100, output_tokens=30)),
         ({"prompt_tokens": 100, "total_tokens": 90}, Usage(100)),
         ({"prompt_tokens": 100}, Usage(100)),
-        ({"prompt_tokens": 100, "completion_tokens": 0, "total_tokens": 130}, Usage(100)),  # it was counted: nothing
     ],
 )
 def test_a_total_that_is_missing_is_what_the_other_leaves_of_both(reported: dict[str, Any], usage: Usage) -> None:
@@ -108,9 +113,71 @@ def test_sound_that_was_read_from_the_cache_is_billed_once() -> None:
     assert cost_usd(native, PRICES) == Decimal(360 + 160 + 54 + 24 + 500) / 1_000_000
 
 
-@pytest.mark.parametrize("reported", [{"total_tokens": 9}, {"prompt_tokens": 0, "total_tokens": 9}])
+@pytest.mark.parametrize(
+    ("reported", "usage"),
+    [
+        # Google's models at an address of OpenAI's format: what they thought is in the total alone.
+        (
+            {"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 623},
+            Usage(20, output_tokens=603, reasoning_tokens=405),
+        ),
+        # A gateway that counts the cache beside the input, as Anthropic does.
+        (
+            {
+                "prompt_tokens": 600,
+                "completion_tokens": 5,
+                "total_tokens": 1105,
+                "prompt_tokens_details": {"cached_tokens": 500},
+            },
+            Usage(1100, cached_input_tokens=500, output_tokens=5),
+        ),
+        # A total of which nobody can say what is in it.
+        (
+            {
+                "prompt_tokens": 600,
+                "completion_tokens": 5,
+                "total_tokens": 700,
+                "prompt_tokens_details": {"cached_tokens": 500},
+            },
+            Usage(600, cached_input_tokens=500, output_tokens=5),
+        ),
+        ({"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 5}, Usage(20, output_tokens=5)),
+        ({"prompt_tokens": 0, "completion_tokens": 5, "total_tokens": 105}, Usage(100, output_tokens=5)),
+    ],
+)  # fmt: skip
+def test_a_total_that_is_more_than_its_parts_says_what_they_lack(reported: dict[str, Any], usage: Usage) -> None:
+    assert usage_of(reported) == usage
+
+
+def test_what_claude_read_to_summarise_a_conversation_is_billed() -> None:
+    summary = {"type": "compaction", "input_tokens": 170_000, "cache_read_input_tokens": 10_000, "output_tokens": 3500}
+    answer = {"type": "message", "input_tokens": 23_000, "cache_creation_input_tokens": 40, "output_tokens": 1000,
+              "cache_creation": {"ephemeral_1h_input_tokens": 40, "ephemeral_5m_input_tokens": 0}}  # fmt: skip
+    reported = {**answer, "iterations": [summary, answer]}
+    assert usage_of_messages(reported) == Usage(
+        203_040, cached_input_tokens=10_000, cache_write_tokens=40, cache_write_1h_tokens=40, output_tokens=4500
+    )
+    assert usage_of_messages({**answer, "iterations": None}) == usage_of_messages({**answer, "iterations": [answer]})
+
+
+def test_what_gemini_said_is_what_the_total_leaves() -> None:
+    counted = {"promptTokenCount": 10, "thoughtsTokenCount": 4, "totalTokenCount": 44}
+    assert usage_of_contents({"usageMetadata": counted}) == Usage(10, output_tokens=34, reasoning_tokens=4)
+    blocked = {"promptTokenCount": 10, "totalTokenCount": 10}
+    assert usage_of_contents({"usageMetadata": blocked}) == Usage(10)
+
+
+@pytest.mark.parametrize(
+    "reported",
+    [
+        {"total_tokens": 9},
+        {"prompt_tokens": 0, "total_tokens": 9},
+        {"prompt_tokens": 7, "total_tokens": 9},  # none of it is output, which has no price here
+        {"prompt_tokens": 9},
+    ],
+)
 def test_embeddings_may_be_counted_by_their_total_alone(reported: dict[str, Any]) -> None:
-    assert usage_of_embeddings(reported) == Usage(9)
+    assert usage_of_input(reported) == Usage(9)
 
 
 def test_no_output_is_not_believed_of_an_answer_in_words() -> None:

@@ -60,6 +60,76 @@ def test_the_last_word_of_a_stream_is_the_tier_that_served_it() -> None:
     assert stream.service_tier == "priority"
 
 
+WHOLE_CALL = {"index": 0, "id": "call_1", "function": {"name": "f", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    ("delta", "reason", "expected"),
+    [
+        ({"content": "a"}, None, "stop"),
+        ({"content": "a"}, "", "stop"),
+        ({"tool_calls": [WHOLE_CALL]}, None, "tool_calls"),
+    ],
+)
+def test_a_stream_that_says_that_it_is_complete_has_its_reason(
+    delta: dict[str, Any], reason: str | None, expected: str
+) -> None:
+    unsaid: dict[str, Any] = {"choices": [{"delta": {}, "finish_reason": reason}]}
+    chunks, stream = streamed(sse({"choices": [{"delta": delta}]}, unsaid, {"choices": [], "usage": COUNTED}))
+    assert [c["finish_reason"] for chunk in chunks for c in chunk["choices"] if c["finish_reason"]] == [expected]
+    assert chunks[-1]["usage"] == COUNTED
+    assert stream.usage == Usage(10, output_tokens=5)
+
+
+def test_a_stream_that_only_stops_is_broken() -> None:
+    with pytest.raises(UpstreamError) as raised:
+        streamed(sse({"choices": [{"delta": {"content": "a"}}]}, done=False))
+    assert raised.value.kind is FailureKind.INTERRUPTED
+
+
+def test_the_reason_of_an_answer_with_calls_is_that_it_calls() -> None:
+    called, _ = said({"content": "Let me see.", "tool_calls": [WHOLE_CALL]}, "stop")
+    assert called["tool_calls"]
+    body = {"choices": [{"message": {"tool_calls": [WHOLE_CALL]}, "finish_reason": "stop"}], "usage": COUNTED}
+    assert whole(body).body["choices"][0]["finish_reason"] == "tool_calls"
+    chunks, _ = streamed(
+        sse(
+            {"choices": [{"delta": {"tool_calls": [WHOLE_CALL]}}]},
+            {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+        )
+    )
+    assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_calls_of_a_whole_answer_are_each_whole() -> None:
+    given = [
+        {"id": "call_1", "function": {"name": "f", "arguments": {"a": 1}}},
+        {"id": "call_1", "function": {"name": "g", "arguments": None}},
+        {"function": {"name": "h", "arguments": ""}},
+    ]
+    body = {"choices": [{"message": {"tool_calls": given}, "finish_reason": "stop"}], "usage": COUNTED}
+    calls = whole(body).body["choices"][0]["message"]["tool_calls"]
+    assert [(call["function"]["name"], call["function"]["arguments"]) for call in calls] == [
+        ("f", '{"a":1}'), ("g", "{}"), ("h", "{}"),
+    ]  # fmt: skip
+    assert len({call["id"] for call in calls}) == 3
+
+
+def test_a_name_that_is_null_in_a_further_part_is_left_out() -> None:
+    parts = [
+        {"index": 0, "id": "call_1", "function": {"name": "f"}},
+        {"index": 0, "function": {"name": None, "arguments": "{}"}},
+    ]
+    chunks, _ = streamed(
+        sse(
+            *({"choices": [{"delta": {"tool_calls": [part]}}]} for part in parts),
+            {"choices": [{"delta": {}, "finish_reason": "tool_calls"}]},
+        )
+    )
+    told = [c["delta"]["tool_calls"][0]["function"] for chunk in chunks for c in chunk["choices"] if c["delta"]]
+    assert told == [{"name": "f", "arguments": ""}, {"arguments": "{}"}]
+
+
 def said(said: dict[str, Any], reason: object = "stop", **choice: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the client gets of a choice that says so: as a message, and the deltas of the same, put together."""
     answer = whole({"choices": [{"message": said, "finish_reason": reason, **choice}], "usage": COUNTED})

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from routing.upstreams.base import FailureKind, UpstreamError, UpstreamRequest
+from routing.upstreams.dialects import spoken
 from routing.upstreams.relay import Relay
-from routing.upstreams.translate import Translate
+from routing.upstreams.translate import FORMATS, Translate
 from tests.simulator import Behaviour, Simulator
 from tests.simulator.strictness import RULES
 from tests.wire import every_parameter
@@ -209,6 +210,43 @@ def test_a_call_of_the_old_kind_stays_in_the_conversation(sim: Simulator) -> Non
 
 
 # --- parameters -----------------------------------------------------------------------------------------------
+
+
+NO_TOOLS: list[dict[str, Any]] = [
+    {"tools": [], "tool_choice": "auto", "parallel_tool_calls": True},
+    {"tool_choice": "none", "parallel_tool_calls": False},
+    {"functions": [], "function_call": "auto"},
+    {"stop": []},
+    {"logprobs": False, "top_logprobs": 0},
+]
+
+
+@pytest.mark.parametrize("wish", NO_TOOLS)
+@pytest.mark.parametrize("provider", ["openai", "mistral", "hosted_vllm"])
+def test_what_asks_for_nothing_is_not_sent_and_not_named(provider: str, wish: dict[str, Any]) -> None:
+    asked = {"messages": [{"role": "user", "content": "hi"}], **wish}
+    said = spoken(asked, call("http://x", asked, provider=provider, model="gpt-4o").deployment, streamed=False)
+    assert said.body.keys() - {"logprobs"} == {"model", "messages"}
+    assert set(said.dropped) <= {"logprobs"}
+
+
+def test_a_call_that_is_forced_without_tools_is_the_clients_own_mistake() -> None:
+    asked = {"messages": [{"role": "user", "content": "hi"}], "tool_choice": "required"}
+    assert spoken(asked, call("http://x", asked).deployment, streamed=False).body["tool_choice"] == "required"
+
+
+def test_geminis_configuration_of_tools_goes_with_tools_alone() -> None:
+    asked = {"messages": [{"role": "user", "content": "hi"}], "tool_choice": "auto", "parallel_tool_calls": True}
+    prepared = FORMATS["gemini"].prepare(call("http://x", asked, provider="gemini"), streamed=False)
+    assert "toolConfig" not in prepared.body
+
+
+def test_more_stop_sequences_than_openai_takes_are_left_out_and_named() -> None:
+    asked = {"messages": [{"role": "user", "content": "hi"}], "stop": ["a", "b", "c", "d", "e"]}
+    said = spoken(asked, call(None, asked, model="gpt-4o").deployment, streamed=False)
+    assert (said.body["stop"], said.dropped) == (["a", "b", "c", "d"], ("stop",))
+    elsewhere = spoken(asked, call(None, asked, provider="hosted_vllm").deployment, streamed=False)
+    assert elsewhere.body["stop"] == asked["stop"]
 
 
 def test_what_is_left_out_is_named_and_what_nobody_knows_is_sent(sim: Simulator) -> None:

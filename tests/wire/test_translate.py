@@ -88,6 +88,43 @@ def test_the_ledger_counts_what_the_provider_counted(
         assert Translate().whole(call_to(sim, wire)).usage == usage
 
 
+EMPTY_COUNTS = {"input_tokens": 0, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0, "output_tokens": 9}
+
+
+@pytest.mark.parametrize(
+    "block", [{"type": "text", "text": ""}, {"type": "tool_use", "id": "t", "name": "f", "input": {}}]
+)
+@pytest.mark.parametrize("is_native", [True, False])
+def test_a_zero_behind_a_count_says_nothing(block: dict[str, Any], is_native: bool) -> None:
+    """As servers that copy Anthropic's format end their streams; litellm's parser and our own read the count."""
+    counted = {
+        "input_tokens": 10,
+        "cache_read_input_tokens": 500,
+        "cache_creation_input_tokens": 40,
+        "output_tokens": 1,
+    }
+    message = {"id": "m", "type": "message", "role": "assistant", "model": "m", "content": [], "usage": counted}
+    said = (
+        {"type": "text_delta", "text": "Hi"}
+        if block["type"] == "text"
+        else {"type": "input_json_delta", "partial_json": "{}"}
+    )
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": message},
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        {"type": "content_block_delta", "index": 0, "delta": said},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": EMPTY_COUNTS},
+        {"type": "message_stop"},
+    ]
+    lines = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events]
+    with Raw(SSE_HEAD, *lines) as server:
+        asked = call(server.url.removesuffix("/v1/chat/completions"), provider="anthropic")
+        stream = Translate().messages_stream(asked, {}) if is_native else Translate().stream(asked)
+        read(stream)
+    assert stream.usage == Usage(550, cached_input_tokens=500, cache_write_tokens=40, output_tokens=9)
+
+
 @WIRES
 def test_usage_that_was_not_reported_is_none_and_not_zero(sim: Simulator, wire: str) -> None:
     sim.behave(wire, faults.without_usage(), faults.without_usage())

@@ -20,6 +20,8 @@ from routing.serving.call import Consumed
 from routing.upstreams.base import FailureKind, Json, UpstreamError
 from routing.upstreams.usage import usage_of
 
+#: The parts of the last event but one that are written anew.
+_OF_THE_END = frozenset({"type", "delta", "usage"})
 COMMENT = b": keep-alive\n\n"  # no client takes it for an event
 _STOP_REASONS: Final = {
     "stop": "end_turn",
@@ -137,6 +139,8 @@ class MessagesFrames:
         self._index = -1  # of the last block
         self._call: Any = None  # the place of the tool call whose block is open
         self._end: Json = {"stop_reason": "end_turn", "stop_sequence": None}
+        self._reported: Json = {}  # the provider's own count, which says more than ours
+        self._beside: Json = {}  # what else the provider says at the end: `context_management`
 
     def event(self, event: Json) -> bytes | None:
         native = event.get("native")
@@ -146,8 +150,12 @@ class MessagesFrames:
     def end(self, consumed: Consumed) -> bytes:
         # A number with all its digits: neither a float nor, as `json` would have it, a text.
         cost_usd = b"null" if consumed.cost_usd is None else plain_usd(consumed.cost_usd).encode()
-        usage = _as_json(counts(consumed.usage))[:-1] + b',"cost_usd":' + cost_usd + b"}"
-        delta = b'{"type":"message_delta","delta":' + _as_json(self._end) + b',"usage":' + usage + b"}"
+        counted = counts(consumed.usage)
+        if consumed.is_counted:
+            counted |= {name: value for name, value in self._reported.items() if value or name not in counted}
+        usage = _as_json(counted)[:-1] + b',"cost_usd":' + cost_usd + b"}"
+        end = _as_json({"type": "message_delta", **self._beside, "delta": self._end})
+        delta = end[:-1] + b',"usage":' + usage + b"}"
         return (
             self._begin()
             + self._close()
@@ -187,6 +195,9 @@ class MessagesFrames:
                 # It is sent at the end, with the cost.
                 delta = event.get("delta")
                 self._end = {**self._end, **(delta if isinstance(delta, dict) else {})}
+                usage = event.get("usage")
+                self._reported |= usage if isinstance(usage, dict) else {}
+                self._beside |= {name: value for name, value in event.items() if name not in _OF_THE_END}
                 return b""
             case "message_stop":
                 return b""

@@ -36,6 +36,20 @@ def with_known_stop_reason(event: Json) -> Json:
     return {**event, "delta": known} if holder is not event else known
 
 
+#: What Anthropic counts of the input, at the beginning of a stream.
+_INPUT_COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+
+
+def without_empty_counts(event: Json) -> Json:
+    """The last event of Anthropic's that counts, without the zeros that servers which copy the format write for what
+    was counted at the beginning: litellm would take them for the newer count."""
+    usage = event.get("usage") if event.get("type") == "message_delta" else None
+    if not isinstance(usage, dict) or all(usage.get(name, 1) != 0 for name in _INPUT_COUNTS):
+        return event
+    counted = {name: value for name, value in usage.items() if name not in _INPUT_COUNTS or value != 0}
+    return {**event, "usage": counted}
+
+
 def with_whole_calls(event: Json, names: Mapping[str, str]) -> Json:
     """A Gemini answer or event whose calls have arguments, which Google leaves out when they are none, and the
     client's names. https://ai.google.dev/api/caching#FunctionCall"""

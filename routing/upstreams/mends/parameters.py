@@ -29,6 +29,22 @@ def offer_functions_as_tools(given: Json) -> bool:
     return True
 
 
+def without_empty_wishes(given: Json) -> None:
+    """The request without parameters that ask for nothing, and that providers refuse all the same. OpenAI: "Invalid
+    'tools': empty array", "'tool_choice' is only allowed when 'tools' are specified". Google: "Function calling config
+    is set without function_declarations"."""
+    for name in ("tools", "functions", "stop"):
+        if given.get(name) == []:
+            del given[name]
+    if not given.get("tools") and not given.get("functions"):
+        given.pop("parallel_tool_calls", None)
+        for name in ("tool_choice", "function_call"):
+            if given.get(name) in ("auto", "none"):
+                del given[name]
+    if not given.get("logprobs") and given.get("top_logprobs") == 0:
+        del given["top_logprobs"]
+
+
 def keep_allowed_tools(given: Json) -> None:
     """`tool_choice: allowed_tools` is a shorter list of tools, and `auto` or `required`.
     https://platform.openai.com/docs/guides/function-calling#allowed-tools"""
