@@ -16,6 +16,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.contrib import messages
+from django.contrib.admin.exceptions import DisallowedModelAdminToField
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import TO_FIELD_VAR
 from django.contrib.admin.utils import unquote
@@ -101,6 +102,8 @@ class Page(ModelAdmin):
 
     def _row(self, request: HttpRequest, object_id: str) -> Any:
         to_field = request.POST.get(TO_FIELD_VAR, request.GET.get(TO_FIELD_VAR))
+        if to_field and not self.to_field_allowed(request, to_field):  # as Django, which looks only after us
+            raise DisallowedModelAdminToField(f"The field {to_field} cannot be referenced.")
         return self.get_object(request, unquote(object_id), to_field)
 
     def _state(self, request: HttpRequest, row: models.Model, *, lock: bool) -> State:

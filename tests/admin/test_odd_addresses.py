@@ -56,6 +56,18 @@ def test_an_action_on_an_odd_selection_changes_nothing_and_is_no_server_error(op
     assert list(ApiKey.objects.values()) == before
 
 
+@pytest.mark.parametrize("field", ["password", "digest", "nothing", "%00"])
+def test_nobody_asks_for_a_row_by_another_field(operator: Operator, field: str) -> None:
+    operator.client.raise_request_exception = False
+    key = ApiKey.objects.create(name="bot", **fields_for("sk-1234"))
+    before = ApiKey.objects.values().get()
+    for number in (key.pk, key.digest):
+        path = f"/admin/accounting/apikey/{number}/change/"
+        assert operator.client.get(f"{path}?_to_field={field}").status_code == 400
+        assert operator.client.post(path, {"_to_field": field.replace("%00", "\0"), "name": "x"}).status_code == 400
+    assert ApiKey.objects.values().get() == before
+
+
 @pytest.mark.parametrize("lookup", ["digest__startswith", "digest", "digest__regex", "digest__lt"])
 def test_nobody_asks_a_list_for_a_keys_digest(operator: Operator, lookup: str) -> None:
     ApiKey.objects.create(name="bot", **fields_for("sk-1234"))
