@@ -70,6 +70,8 @@ def envdatabase(name: str) -> DatabaseUrl | None:
     found = re.match(r"(?:jdbc:)?postgres(?:ql)?(?:\+[a-z0-9_]+)?://", value)
     if found is None:
         raise InvalidEnvironment(name, f"should begin with postgresql://, as in {EXAMPLE}")
+    if unfilled := re.search(r"\$\{\{?\s*[\w.-]+\s*\}?\}|\$\(\w+\)|\{\{[^{}]*\}\}", value):
+        raise InvalidEnvironment(name, f"has {unfilled[0]} in it, which nobody filled in")
     url = "postgresql://" + value[found.end() :]
     ours, schema, ignored = _taken_apart(name, url)
     # The URL holds a password, so our messages repeat no part of it. libpq's own messages would.

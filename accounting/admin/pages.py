@@ -16,10 +16,13 @@ from decimal import Decimal
 from typing import Any
 
 from django.contrib import messages
+from django.contrib.admin.exceptions import DisallowedModelAdminToField
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import TO_FIELD_VAR
 from django.contrib.admin.utils import unquote
 from django.contrib.postgres.fields import ArrayField
 from django.core import signing
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, models, transaction
 from django.forms.models import _get_foreign_key  # as the admin's own inlines do
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -99,6 +102,8 @@ class Page(ModelAdmin):
 
     def _row(self, request: HttpRequest, object_id: str) -> Any:
         to_field = request.POST.get(TO_FIELD_VAR, request.GET.get(TO_FIELD_VAR))
+        if to_field and not self.to_field_allowed(request, to_field):  # as Django, which looks only after us
+            raise DisallowedModelAdminToField(f"The field {to_field} cannot be referenced.")
         return self.get_object(request, unquote(object_id), to_field)
 
     def _state(self, request: HttpRequest, row: models.Model, *, lock: bool) -> State:
@@ -159,6 +164,18 @@ class Page(ModelAdmin):
         if (shown := page.get("cl")) is not None and shown.formset is not None:
             state = {_key(row): _texts(row, self._listed_fields()) for row in shown.result_list}
             page[SEEN] = signing.dumps(state, salt=_salt(self.model), compress=True)
+        return answer
+
+    def response_action(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> HttpResponse | None:
+        """What is selected comes from the page. Anything else is refused here: Django would ask Postgres for it."""
+        field = self.opts.pk
+        try:
+            for text in request.POST.getlist(ACTION_CHECKBOX_NAME):
+                field.run_validators(field.to_python(text))
+        except ValidationError:
+            messages.error(request, "What was selected is in no such list. Nothing was changed.")
+            return HttpResponseRedirect(request.get_full_path())
+        answer: HttpResponse | None = super().response_action(request, queryset)
         return answer
 
     def _listed_fields(self) -> list[Any]:

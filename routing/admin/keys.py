@@ -56,7 +56,7 @@ class ApiKeyForm(forms.ModelForm[ApiKey]):
         label="May use",
         choices=((ALL, "all aliases, future ones too"), (LISTED, "only the ticked ones")),
         required=False,
-        widget=UnfoldAdminRadioSelectWidget(radio_style=1),
+        widget=UnfoldAdminRadioSelectWidget(radio_style=admin.VERTICAL),
     )
     allowed_aliases = forms.MultipleChoiceField(
         label="These", required=False, widget=UnfoldAdminCheckboxSelectMultipleWidget
@@ -158,7 +158,7 @@ class ApiKeyAdmin(Page):
         (None, {"fields": ("name", "owner", "enabled", "expires_at")}),
         ("Aliases", {"fields": ("which_aliases", "allowed_aliases", "binds_fallbacks", "uses_wildcards")}),
         ("Whose money", {"fields": ("tags", "required_tags", "callers_name_end_users", "end_user")}),
-        ("Limits", {"fields": (("requests_per_minute", "tokens_per_minute", "concurrent_requests"),)}),
+        ("Limits", {"fields": ("requests_per_minute", "tokens_per_minute", "concurrent_requests")}),
         ("The key", {"fields": ("state_now", "shown_prefix", "old_secret", "created_at")}),
     )
     add_fieldsets = fieldsets[:-1]

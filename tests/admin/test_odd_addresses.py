@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from django.contrib import admin
+from django.test import RequestFactory
 
 from accounting.keys import fields_for
 from accounting.models import ApiKey
@@ -36,6 +37,35 @@ def test_the_page_of_an_odd_number_is_no_server_error(operator: Operator, number
                 path,
                 page,
             )
+
+
+@pytest.mark.parametrize("chosen", ["a", "%00", "99999999999999999999999", "", "1,2"])
+def test_an_action_on_an_odd_selection_changes_nothing_and_is_no_server_error(operator: Operator, chosen: str) -> None:
+    operator.client.raise_request_exception = False
+    ApiKey.objects.create(name="bot", **fields_for("sk-1234"))
+    request = RequestFactory().get("/admin/")
+    request.user = operator.user
+    before, done = list(ApiKey.objects.values()), set()
+    for model, page in admin.site._registry.items():
+        path = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
+        for action in page.get_actions(request):
+            data = {"action": action, "_selected_action": [chosen.replace("%00", "\0")], "index": "0"}
+            assert operator.client.post(path, data).status_code in (200, 302, 400), (path, action)
+            done.add((path, action))
+    assert {("/admin/accounting/ledgerentry/", "resolve_selected"), ("/admin/accounting/apikey/", "disable")} <= done
+    assert list(ApiKey.objects.values()) == before
+
+
+@pytest.mark.parametrize("field", ["password", "digest", "nothing", "%00"])
+def test_nobody_asks_for_a_row_by_another_field(operator: Operator, field: str) -> None:
+    operator.client.raise_request_exception = False
+    key = ApiKey.objects.create(name="bot", **fields_for("sk-1234"))
+    before = ApiKey.objects.values().get()
+    for number in (key.pk, key.digest):
+        path = f"/admin/accounting/apikey/{number}/change/"
+        assert operator.client.get(f"{path}?_to_field={field}").status_code == 400
+        assert operator.client.post(path, {"_to_field": field.replace("%00", "\0"), "name": "x"}).status_code == 400
+    assert ApiKey.objects.values().get() == before
 
 
 @pytest.mark.parametrize("lookup", ["digest__startswith", "digest", "digest__regex", "digest__lt"])

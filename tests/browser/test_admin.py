@@ -160,7 +160,9 @@ def test_the_overview_names_the_provider_without_a_key_and_the_latest_request(pa
     expect(page.locator("#attempts-group")).to_contain_text("answered")
 
 
-@pytest.mark.parametrize("path", ["", "routing/modelalias/", "routing/provider/add/", "accounting/ledgerentry/"])
+@pytest.mark.parametrize(
+    "path", ["", "routing/modelalias/", "routing/provider/add/", "accounting/ledgerentry/", "accounting/apikey/add/"]
+)
 def test_no_page_is_wider_than_a_telephone_and_none_complains(page: Page, path: str) -> None:
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)

@@ -37,6 +37,25 @@ def test_a_database_url_is_taken_apart(set_variable: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
+    "unfilled", ["${PGPASSWORD}", "${{ Postgres.PGPASSWORD }}", "$(PGPASSWORD)", "{{ pg.password }}"]
+)
+def test_a_template_that_nobody_filled_in_is_told_at_once_and_not_after_30_seconds(
+    set_variable: pytest.MonkeyPatch, unfilled: str
+) -> None:
+    set_variable.setenv("X", f"postgresql://gateway:{unfilled}@db.example:5432/ledger")
+    with pytest.raises(InvalidEnvironment) as refused:
+        envdatabase("X")
+    assert str(refused.value) == f"X: has {unfilled} in it, which nobody filled in"
+
+
+def test_a_password_may_have_a_dollar_and_braces(set_variable: pytest.MonkeyPatch) -> None:
+    set_variable.setenv("X", "postgresql://gateway:a$b{c}$$d@db.example:5432/ledger")
+    found = envdatabase("X")
+    assert found is not None
+    assert found.settings["PASSWORD"] == "a$b{c}$$d"
+
+
+@pytest.mark.parametrize(
     ("url", "host"),
     [
         ("postgresql:///ledger?host=/run/postgresql", "/run/postgresql"),
