@@ -37,16 +37,16 @@ def with_known_stop_reason(event: Json) -> Json:
 
 
 #: What Anthropic counts of the input, at the beginning of a stream.
-_INPUT_COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+INPUT_COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
 def without_empty_counts(event: Json) -> Json:
     """The last event of Anthropic's that counts, without the zeros that servers which copy the format write for what
     was counted at the beginning: litellm would take them for the newer count."""
     usage = event.get("usage") if event.get("type") == "message_delta" else None
-    if not isinstance(usage, dict) or all(usage.get(name, 1) != 0 for name in _INPUT_COUNTS):
+    if not isinstance(usage, dict) or all(usage.get(name, 1) for name in INPUT_COUNTS):
         return event
-    counted = {name: value for name, value in usage.items() if name not in _INPUT_COUNTS or value != 0}
+    counted = {name: value for name, value in usage.items() if name not in INPUT_COUNTS or value}
     return {**event, "usage": counted}
 
 
