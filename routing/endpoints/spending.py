@@ -76,7 +76,7 @@ class SpendingView(APIView):
             response = self.post(request, **path)
         except Exception as error:  # noqa: BLE001  as DRF does it
             response = self.handle_exception(error)
-        response["Allow"] = _ALLOWED
+        response.headers["Allow"] = _ALLOWED
         return response
 
     def initial(self, request: Request, *args: object, **kwargs: object) -> None:

@@ -150,7 +150,7 @@ def _with_tool_calls(messages: Any) -> Any:
 def _set_parameters(body: Json, row: ProviderFacts, refused: Collection[str], dropped: list[str]) -> None:
     for name in [name for name, value in body.items() if value is None]:
         del body[name]  # null asks for nothing, and strict servers refuse the name
-    for name in body.keys() & OPTIONAL_PARAMETERS:
+    for name in OPTIONAL_PARAMETERS.intersection(body):
         value = body[name]
         is_refused = name in refused and not (name == "temperature" and value == 1)
         if is_refused or not _takes(row, name, value, body):
