@@ -127,7 +127,7 @@ class PlainReader:
                 return None  # twice, or one of the server's own
             environ[key] = value.rstrip(" \t")
         length = environ.get("CONTENT_LENGTH", "0")
-        if not _NOT_PLAIN.isdisjoint(environ) or "HTTP_HOST" not in environ or not _LENGTH.fullmatch(length):
+        if not environ.keys().isdisjoint(_NOT_PLAIN) or "HTTP_HOST" not in environ or not _LENGTH.fullmatch(length):
             return None
         if self._schemes and not self._has_one_scheme(environ):
             return None
@@ -150,7 +150,7 @@ class PlainReader:
 
     def _has_one_scheme(self, environ: dict[str, Any]) -> bool:
         """Whether the proxies in front agree how the client came. False: gunicorn says what is then to be done."""
-        if self._scheme_keys.isdisjoint(environ):
+        if environ.keys().isdisjoint(self._scheme_keys):
             return True
         said = {environ[key] == secure for key, secure in self._schemes if key in environ}
         environ["wsgi.url_scheme"] = "https" if said == {True} else "http"

@@ -26,7 +26,7 @@ class Operation(Generic[Payload_co, Outcome]):
         self.tries = 0  # how often Postgres has refused the operation by itself
         self.retry_at = 0.0  # monotonic
         # An outcome is either handed over or given up, never both: whoever takes the only item decides. Taking it is
-        # one step for all threads, and takes a tenth of the time of gevent's locks.
+        # one step for all threads.
         self._claim = [True]
 
     def finish(self, outcome: Outcome | Exception) -> bool:

@@ -34,7 +34,8 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> HttpRespo
     request = context.get("request")
     if envelope is None or request is None:
         return render(found)
-    return render(found, envelope(found, request_id(request._request)))
+    request = getattr(request, "_request", request)  # DRF's own has Django's in it
+    return render(found, envelope(found, request_id(request)))
 
 
 def gateway_error(error: Exception) -> GatewayError:

@@ -157,7 +157,7 @@ def _set_parameters(body: Json, row: ProviderFacts, refused: Collection[str], dr
     without_empty_wishes(body)
     if row.most_stops is not None and "stop" in body:
         dropped.extend(stop_without_empty_words(body, blanks=True, at_most=row.most_stops))
-    for name in body.keys() & OPTIONAL_PARAMETERS:
+    for name in OPTIONAL_PARAMETERS.intersection(body):
         value = body[name]
         is_refused = name in refused and not (name == "temperature" and value == 1)
         if is_refused or not _takes(row, name, value, body):

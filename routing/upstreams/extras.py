@@ -109,7 +109,7 @@ class Suspects:
 
 
 def suspects(body: Mapping[str, Any]) -> Suspects:
-    names = tuple(sorted(name for name in body.keys() - FREE if body[name] is not None))
+    names = tuple(sorted(name for name, value in body.items() if name not in FREE and value is not None))
     return Suspects(names, _paid_tool(body) if body.get("tools") or body.get("functions") else None)
 
 

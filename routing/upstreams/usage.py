@@ -50,6 +50,8 @@ def usage_of(reported: object) -> Usage | None:
     input_tokens, output_tokens = totals
     prompt = _part(reported, "prompt_tokens_details", "prompt_token_details")
     completion = _part(reported, "completion_tokens_details")
+    if reported.keys() <= _OPENAIS and not any(prompt.values()) and not any(completion.values()):
+        return Usage(input_tokens=input_tokens, output_tokens=output_tokens)  # no part of either is counted
     cached_tokens, reasoning_tokens = _count(prompt, "cached_tokens"), _count(completion, "reasoning_tokens")
     written_tokens = citation_tokens = 0
     searches: dict[str, Decimal] = {}

@@ -18,6 +18,7 @@ from routing.upstreams.usage import (
     usage_of_messages,
 )
 
+ALL = {"prompt_tokens": 20, "completion_tokens": 7, "total_tokens": 27}
 PRICES = PriceList.of(
     {"standard": {"input": "1", "cached_input": "0.1", "audio_input": "4", "cached_audio_input": "0.4", "output": "2"}}
 )
@@ -189,3 +190,30 @@ def test_no_output_is_not_believed_of_an_answer_in_words() -> None:
     # Of vectors there is none, and of an answer in which nothing was said.
     assert counted(silent, lambda: ours) is silent
     assert counted(silent, lambda: Usage(8, source=UsageSource.ESTIMATED), is_in_words=True) is silent
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {"prompt_tokens_details": None, "completion_tokens_details": {}},
+        {"prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": None}},
+        {"completion_tokens_details": {"reasoning_tokens": 0, "accepted_prediction_tokens": 0}},
+    ],
+)
+def test_parts_that_count_nothing_change_nothing(parts: dict[str, Any]) -> None:
+    assert usage_of({**ALL, **parts}) == Usage(input_tokens=20, output_tokens=7)
+
+
+@pytest.mark.parametrize(
+    ("parts", "usage"),
+    [
+        ({"prompt_tokens_details": {"cached_tokens": 5}}, Usage(20, cached_input_tokens=5, output_tokens=7)),
+        ({"prompt_tokens_details": {"audio_tokens": "5"}}, Usage(20, audio_input_tokens=5, output_tokens=7)),
+        ({"completion_tokens_details": {"reasoning_tokens": 3}}, Usage(20, output_tokens=7, reasoning_tokens=3)),
+        ({"cached_tokens": 4}, Usage(20, cached_input_tokens=4, output_tokens=7)),
+        ({"cache_creation_input_tokens": 6}, Usage(20, cache_write_tokens=6, output_tokens=7)),
+    ],
+)
+def test_each_part_is_counted(parts: dict[str, Any], usage: Usage) -> None:
+    assert usage_of({**ALL, **parts}) == usage
