@@ -28,37 +28,31 @@ class Caller:
 
     is_authenticated = True
 
-    def __init__(self, secret: str | None, key: Key) -> None:
+    def __init__(self, secret: str | None) -> None:
         self.secret = secret
-        self.key = key
 
 
 class KeyAuthentication(BaseAuthentication):
     """``Authorization: Bearer``, ``x-api-key``, ``api-key`` or ``x-goog-api-key``; on Google's paths also ``?key=``."""
 
     def authenticate(self, request: Request) -> tuple[Caller, Key]:
-        caller = caller_of(request._request)
-        return caller, caller.key
+        secret = presented_secret(request._request)
+        try:
+            key = identify(secret)
+            if refusal := open_mode.refusal_of_strangers(request._request):
+                # A living key of ours may come from anywhere. An older snapshot might lack a new key, or have one too
+                # many.
+                key = identify_in(catalog.fresh(), secret)
+                if key is ANONYMOUS_KEY:
+                    refused.note(refusal, request_id(request._request), key, None)
+                    raise refusal
+        except InvalidApiKey as error:
+            refused.count_stranger(error)
+            raise
+        return Caller(secret), key
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"  # without it DRF would answer 403 instead of 401
-
-
-def caller_of(request: HttpRequest) -> Caller:
-    """Who calls, with a valid key. Raises InvalidApiKey, or the refusal of a stranger."""
-    secret = presented_secret(request)
-    try:
-        key = identify(secret)
-        if refusal := open_mode.refusal_of_strangers(request):
-            # A living key of ours may come from anywhere. An older snapshot might lack a new key, or have one too many.
-            key = identify_in(catalog.fresh(), secret)
-            if key is ANONYMOUS_KEY:
-                refused.note(refusal, request_id(request), key, None)
-                raise refusal
-    except InvalidApiKey as error:
-        refused.count_stranger(error)
-        raise
-    return Caller(secret, key)
 
 
 def presented_secret(request: HttpRequest) -> str | None:

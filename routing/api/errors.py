@@ -34,8 +34,7 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> HttpRespo
     request = context.get("request")
     if envelope is None or request is None:
         return render(found)
-    request = getattr(request, "_request", request)  # DRF's own has Django's in it
-    return render(found, envelope(found, request_id(request)))
+    return render(found, envelope(found, request_id(request._request)))
 
 
 def gateway_error(error: Exception) -> GatewayError:

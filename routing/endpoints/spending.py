@@ -15,11 +15,12 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from accounting import json_text
+from accounting.keys import Key
 from accounting.ledger.records import AttemptRecord
 from accounting.money import plain_usd
 from accounting.usage import Usage
 from routing.api import places
-from routing.api.authentication import Caller, KeyAuthentication, caller_of
+from routing.api.authentication import Caller, KeyAuthentication
 from routing.api.disconnects import ClientConnection, WholeAnswer
 from routing.api.headers import TIMEOUT_VARIABLE, headers_of, headers_so_far, note_failure, parse_timeout_s, request_id
 from routing.endpoints.conversations import affinity_of
@@ -34,8 +35,6 @@ from routing.serving.relaying import BEGIN_AFTER_S, Frames, LateAnswer, LiveAnsw
 from routing.serving.waiting import Waited
 from routing.upstreams.base import Content, Json
 from routing.upstreams.kinds import IN_WORDS
-
-_ALLOWED = "POST, OPTIONS"  # which DRF would read off the class with each request
 
 C = TypeVar("C", bound=Call)
 C_contra = TypeVar("C_contra", bound=Call, contravariant=True)
@@ -67,30 +66,20 @@ class SpendingView(APIView):
     parse: Parse[Any] | None = None
     rendering: WholeRendering[Any] | None = None
 
-    def dispatch(self, request: HttpRequest, *args: Any, **path: Any) -> HttpResponseBase:
-        """Of a POST, what DRF does for it: asks who calls, and answers errors in the dialect's envelope. DRF would make
-        a request of its own first, with parsers, a format and a version that no such view asks for."""
-        if request.method != "POST":
-            return super().dispatch(request, *args, **path)
-        try:
-            response = self.post(request, **path)
-        except Exception as error:  # noqa: BLE001  as DRF does it
-            response = self.handle_exception(error)
-        response.headers["Allow"] = _ALLOWED
-        return response
-
     def initial(self, request: Request, *args: object, **kwargs: object) -> None:
-        """Asks who calls, with a method that is not for us."""
-        caller_of(request._request)
+        """Asks who calls. DRF would ask besides for a format, a version, permissions and a rate, which no such view
+        has, and would look for a caller before it asks."""
+        authentication = cast(Any, request.authenticators)[0]
+        request.user, request.auth = authentication.authenticate(request)
 
     @property
     def default_response_headers(self) -> dict[str, str]:
-        return {"Allow": _ALLOWED}
+        return {"Allow": "POST, OPTIONS"}  # which DRF reads off the class with each request
 
-    def post(self, request: HttpRequest, **path: str) -> HttpResponseBase:
+    def post(self, request: Request, **path: str) -> HttpResponseBase:
         assert self.parse is not None
         assert self.rendering is not None
-        return spend(request, caller_of(request), path, self.parse, self.rendering)
+        return spend(request, path, self.parse, self.rendering)
 
 
 def route(parse: Parse[C], rendering: WholeRendering[C]) -> Callable[..., HttpResponseBase]:
@@ -98,24 +87,25 @@ def route(parse: Parse[C], rendering: WholeRendering[C]) -> Callable[..., HttpRe
     return SpendingView.as_view(parse=parse, rendering=rendering)
 
 
-def spend(
-    request: HttpRequest, caller: Caller, path: Mapping[str, str], parse: Parse[C], rendering: WholeRendering[C]
-) -> HttpResponseBase:
+def spend(request: Request, path: Mapping[str, str], parse: Parse[C], rendering: WholeRendering[C]) -> HttpResponseBase:
     """Answer a request that costs money. When it raises a GatewayError, all that was spent is on the books."""
-    began, call = Clock(), None
-    client = ClientConnection(request.META.get("gunicorn.socket"))
+    began = Clock()
+    key, call = cast(Key, request.auth), None
+    sent = request._request  # whatever is asked of DRF's own goes through a `__getattr__`
+    client = ClientConnection(sent.META.get("gunicorn.socket"))
     try:
         try:
-            place = places.take(request, caller.key)  # before its body is read
+            place = places.take(sent, key)  # before its body is read
             client.takes(place)
-            timeout_s = parse_timeout_s(request.META.get(TIMEOUT_VARIABLE))
-            call = parse(request, path, None if timeout_s is None else began.monotonic + timeout_s)
+            timeout_s = parse_timeout_s(sent.META.get(TIMEOUT_VARIABLE))
+            call = parse(sent, path, None if timeout_s is None else began.monotonic + timeout_s)
             client.watch()
             place.rest()
-            affinity = affinity_of(call, request.META)
-            admitted = admission.admit(call, caller.secret, request_id(request), affinity)
+            affinity = affinity_of(call, sent.META)
+            secret = cast(Caller, request.user).secret
+            admitted = admission.admit(call, secret, request_id(sent), affinity)
         except GatewayError as error:
-            refused.note(error, request_id(request), caller.key, call)
+            refused.note(error, request_id(sent), key, call)
             raise
         return _answer(call, admitted, began, client, rendering)
     except BaseException:
