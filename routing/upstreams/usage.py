@@ -50,8 +50,9 @@ def usage_of(reported: object) -> Usage | None:
     input_tokens, output_tokens = totals
     prompt = _part(reported, "prompt_tokens_details", "prompt_token_details")
     completion = _part(reported, "completion_tokens_details")
-    if reported.keys() <= _OPENAIS and not any(prompt.values()) and not any(completion.values()):
-        return Usage(input_tokens=input_tokens, output_tokens=output_tokens)  # no part of either is counted
+    beside_tokens = _count(reported, "total_tokens") - input_tokens - output_tokens
+    if beside_tokens <= 0 and reported.keys() <= _OPENAIS and not any((*prompt.values(), *completion.values())):
+        return Usage(input_tokens=input_tokens, output_tokens=output_tokens)  # nothing but the two is counted
     cached_tokens, reasoning_tokens = _count(prompt, "cached_tokens"), _count(completion, "reasoning_tokens")
     written_tokens = citation_tokens = 0
     searches: dict[str, Decimal] = {}
@@ -66,7 +67,6 @@ def usage_of(reported: object) -> Usage | None:
         written_tokens = _count(reported, "cache_creation_input_tokens")
         citation_tokens = _count(reported, "citation_tokens")
         searches = _searches(reported, prompt)
-    beside_tokens = _count(reported, "total_tokens") - input_tokens - output_tokens
     is_beside = beside_tokens == reasoning_tokens or reasoning_tokens > output_tokens or "citation_tokens" in reported
     written_tokens = written_tokens or _count(prompt, "cache_creation_tokens") or _count(prompt, "cache_write_tokens")
     if reasoning_tokens and is_beside:

@@ -211,6 +211,7 @@ def test_parts_that_count_nothing_change_nothing(parts: dict[str, Any]) -> None:
         ({"prompt_tokens_details": {"cached_tokens": 5}}, Usage(20, cached_input_tokens=5, output_tokens=7)),
         ({"prompt_tokens_details": {"audio_tokens": "5"}}, Usage(20, audio_input_tokens=5, output_tokens=7)),
         ({"completion_tokens_details": {"reasoning_tokens": 3}}, Usage(20, output_tokens=7, reasoning_tokens=3)),
+        ({"total_tokens": 67}, Usage(20, output_tokens=47, reasoning_tokens=40)),
         ({"cached_tokens": 4}, Usage(20, cached_input_tokens=4, output_tokens=7)),
         ({"cache_creation_input_tokens": 6}, Usage(20, cache_write_tokens=6, output_tokens=7)),
     ],
