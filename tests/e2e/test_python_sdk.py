@@ -106,11 +106,11 @@ def test_a_stream_whose_provider_counts_nothing_ends_with_our_estimate_when_aske
 
 def test_the_cost_at_a_streams_end_has_all_its_digits_and_no_exponent(gateway: Gateway) -> None:
     route = gateway.route("openai")
-    gateway.sim.behave(route.providers[0], Behaviour(text="Hi", usage=Usage(1, 0)))
+    gateway.sim.behave(route.providers[0], Behaviour(text="Hi", usage=Usage(1, 1)))
     body = {"model": route.alias, "stream": True, "stream_options": {"include_usage": True}, **asks()}
     answer = http.post(f"{gateway.url}/v1/chat/completions", json=body)
     *_, last, done = answer.text.strip().split("\n\n")
-    assert last.endswith('"cost_usd":0.00000251}}')
+    assert last.endswith('"cost_usd":0.00001258}}')
     assert done == "data: [DONE]"
     assert gateway.entry(route.alias)["cost_usd"] == Decimal("0.00000251")
 
