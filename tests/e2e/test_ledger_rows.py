@@ -204,7 +204,7 @@ def test_what_never_reached_a_provider_or_was_refused_by_it_is_free(gateway: Gat
 
 def test_the_price_at_the_time_stays_on_the_row(gateway: Gateway) -> None:
     route = gateway.route("openai")
-    gateway.sim.behave(route.providers[0], forever=Behaviour(text="Hi", usage=Usage(1_000_000, 0)))
+    gateway.sim.behave(route.providers[0], forever=Behaviour(text="Hi", usage=Usage(1_000_000, 1)))
     ask(gateway, route.alias)
     with gateway.orm():
         price(route.providers[0], "gpt-4o", effective_from=datetime.now(UTC) - timedelta(seconds=1), input="5")
@@ -212,7 +212,7 @@ def test_the_price_at_the_time_stays_on_the_row(gateway: Gateway) -> None:
     ask(gateway, route.alias)
     gateway.wait_settled(route.alias, 2)
     entries = gateway.entries(route.alias)
-    assert [entry["cost_usd"] for entry in entries] == [Decimal("2.51"), Decimal(5)]
+    assert [entry["cost_usd"] for entry in entries] == [Decimal("2.51001007"), Decimal("5.00001007")]
     assert [Decimal(e["price"]["standard"]["input"]) for e in entries] == [Decimal("2.51"), Decimal(5)]
 
 

@@ -112,7 +112,7 @@ def test_the_cost_at_a_streams_end_has_all_its_digits_and_no_exponent(gateway: G
     *_, last, done = answer.text.strip().split("\n\n")
     assert last.endswith('"cost_usd":0.00001258}}')
     assert done == "data: [DONE]"
-    assert gateway.entry(route.alias)["cost_usd"] == Decimal("0.00000251")
+    assert gateway.entry(route.alias)["cost_usd"] == Decimal("0.00001258")
 
 
 @ALL
