@@ -286,3 +286,29 @@ def test_a_worker_that_was_just_forked_hears_sigterm(tmp_path: Path) -> None:
     finally:
         master.kill()
         master.wait()
+
+
+BESIDE_A_LOOP = """
+import pathlib
+exec(compile(pathlib.Path("gateway_project/gunicorn.conf.py").read_text(), "gunicorn.conf.py", "exec"))
+import asyncio, django, gevent
+os.environ["DJANGO_SETTINGS_MODULE"] = "gateway_project.settings"
+django.setup()
+from django.db import connection
+
+def asked():
+    asyncio.get_running_loop()  # raises unless the neighbour's loop is seen here
+    with connection.cursor() as cursor:
+        return cursor.execute("SELECT 7").fetchone()
+
+loop = gevent.spawn(asyncio.run, asyncio.sleep(1))
+gevent.sleep(0.3)
+neighbour = gevent.spawn(asked)
+print(neighbour.get())
+"""
+
+
+def test_a_greenlet_has_the_database_while_another_runs_a_loop_of_asyncio(postgres: EmbeddedPostgres) -> None:
+    """As litellm does at the end of some streams."""
+    done = start("-c", BESIDE_A_LOOP, given={"DATABASE_URL": postgres.url("postgres")})
+    assert (done.returncode, done.stdout) == (0, "(7,)\n"), done.stderr

@@ -138,8 +138,9 @@ class Traffic:
         """The holds expire, although their requests run on and settle later."""
         if self.chance.random() < 0.3:
             with session() as other:
-                other.execute(
-                    "UPDATE accounting_ledgerentry SET expires_at = now() - interval '1 s' WHERE state = 'held'"
+                other.execute(  # in the order in which all lock entries
+                    "UPDATE accounting_ledgerentry SET expires_at = now() - interval '1 s' WHERE id IN "
+                    "(SELECT id FROM accounting_ledgerentry WHERE state = 'held' ORDER BY id FOR UPDATE)"
                 )
                 expire_dead(other)
 
