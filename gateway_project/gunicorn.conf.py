@@ -13,8 +13,8 @@ if os.environ.get("GATEWAY_WORKER_CLASS", "").strip() != "gthread":
         start_errors.tell(error)
         raise SystemExit(2) from None
     monkey.patch_all()
-    # litellm runs an event loop of asyncio's now and then, in a greenlet of its own. asyncio knows only threads, so it
-    # seems to run in all greenlets, and Django would refuse them the database. Its connections are each greenlet's.
+    # Where litellm runs an event loop of asyncio's in one greenlet, the loop seems to run in all, because asyncio knows
+    # only threads, and Django would refuse them the database. Its connections are each greenlet's.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 
 import functools

@@ -96,8 +96,7 @@ def decide(failure: UpstreamError, position: Position) -> Decision:
     """What comes next. Pure.
 
     When the first step refuses the request, the request is wrong, unless it is our account that cannot take so much of
-    it. When a later step refuses it, the next step is asked,
-    because the alias's own deployment has not refused it."""
+    it. When a later step refuses it, the next step is asked, because the alias's own deployment has not refused it."""
     if failure.kind in OF_THE_KEY and position.has_keys_left and position.left_s > 0:
         return NextKey()
     if failure.retryable and position.retries_left and not position.is_breaker_open:

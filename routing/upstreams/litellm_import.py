@@ -41,7 +41,18 @@ def load() -> Any:
     # pydantic writes warnings that repeat what a provider or a client said, past the log and its fields.
     warnings.filterwarnings("ignore", category=UserWarning, module="pydantic")
     _follow_no_redirects(litellm)
+    _tell_no_services()
     return litellm
+
+
+def _tell_no_services() -> None:
+    """litellm tells monitoring services, of which there is none here, how long each call of OpenAI's client took. For
+    that it runs an event loop of asyncio's in the caller's greenlet."""
+    hooks = importlib.import_module("litellm._service_logger").ServiceLogging
+    for name in ("service_success_hook", "service_failure_hook"):
+        if not hasattr(hooks, name):
+            raise AttributeError(f"litellm's ServiceLogging has no {name}")
+        setattr(hooks, name, lambda *_, **__: None)
 
 
 def _follow_no_redirects(litellm: Any) -> None:

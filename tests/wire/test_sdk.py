@@ -150,6 +150,18 @@ def test_close_ends_the_providers_connection(sim: Simulator) -> None:
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_no_loop_of_asyncio_runs_in_the_callers_thread(
+    sim: Simulator, monkeypatch: pytest.MonkeyPatch, streamed: bool
+) -> None:
+    """All greenlets of a worker share a thread, and would seem to be in the loop."""
+    ran: list[object] = []
+    monkeypatch.setattr("asyncio.base_events.BaseEventLoop.run_forever", ran.append)
+    request = request_to(sim, provider="github")
+    assert read(Sdk().stream(request)) if streamed else Sdk().whole(request).body
+    assert ran == []
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("provider", ["github", "cohere_chat", "databricks", "zai"])
 def test_a_redirect_is_not_followed(provider: str, streamed: bool) -> None:
     """The key would go with it."""
