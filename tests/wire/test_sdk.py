@@ -155,7 +155,11 @@ def test_no_loop_of_asyncio_runs_in_the_callers_thread(
 ) -> None:
     """All greenlets of a worker share a thread, and would seem to be in the loop."""
     ran: list[object] = []
-    monkeypatch.setattr("asyncio.base_events.BaseEventLoop.run_forever", lambda loop: ran.append(loop))
+
+    def run_forever(loop: object) -> None:
+        ran.append(loop)
+
+    monkeypatch.setattr("asyncio.base_events.BaseEventLoop.run_forever", run_forever)
     request = request_to(sim, provider="github")
     assert read(Sdk().stream(request)) if streamed else Sdk().whole(request).body
     assert ran == []
