@@ -17,7 +17,6 @@ the rooms that call it.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,8 +28,6 @@ from accounting.money import plain_usd
 from accounting.record import record
 
 _requests = logging.getLogger("gateway.request")
-#: A record as `logging` makes it, which says neither its process nor its thread.
-_BLANK = {**vars(logging.makeLogRecord({})), "process": None, "thread": None, "threadName": None}
 
 # --- requests ------------------------------------------------------------------------------------------------
 
@@ -63,13 +60,11 @@ class RequestEnded:
 
 def request_ended(fact: RequestEnded) -> None:
     """The one line that each request has, so its record is made at once: `Logger.log` would first look for its caller,
-    whom no line names, and compare each field with the record's own, and a record would ask for its process."""
+    whom no line names, and compare each field with the record's own."""
     level = logging.INFO if fact.settled else logging.ERROR
     if _requests.isEnabledFor(level):
         own = {"name": _requests.name, "levelno": level, "levelname": logging.getLevelName(level), "msg": "request"}
-        line = logging.LogRecord.__new__(logging.LogRecord)
-        line.__dict__ = {**_BLANK, **own, "created": time.time(), **_fields(fact)}
-        _requests.handle(line)
+        _requests.handle(logging.makeLogRecord(own | _fields(fact)))
 
 
 @dataclass(frozen=True)

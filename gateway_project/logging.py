@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import json
 import logging
-from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, TextIO
-
-import orjson
 
 # The attributes of every LogRecord, which stand before all others. The others came in as ``extra``, but for those that
 # some formatter has added.
@@ -26,8 +23,6 @@ _DROPPED = _STANDARD | {"message", "asctime", "request", "server_time", "ts", "l
 logging.logThreads = logging.logMultiprocessing = False
 # Decimals, UUIDs and times become text, so a cost keeps every digit.
 _encoder = json.JSONEncoder(default=str, ensure_ascii=False)
-# What orjson writes as `json` does. Nearly all lines have nothing else, and it takes an eighth of the time.
-_PLAIN = frozenset({str, int, bool, type(None)})
 
 
 class JsonFormatter(logging.Formatter):
@@ -44,17 +39,7 @@ class JsonFormatter(logging.Formatter):
         line |= extra
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return _as_json(line)
-
-
-def _as_json(line: dict[str, Any]) -> str:
-    if _PLAIN.issuperset(map(type, line.values())):
-        with suppress(TypeError):  # a lone surrogate, a number beyond 64 bits
-            # Of orjson's forms, this one has the blanks that operators search with (`"event": "request"`). A line end
-            # within a text is escaped, so those that are there stand between two fields.
-            indented = orjson.dumps(line, option=orjson.OPT_INDENT_2).decode()
-            return "{" + indented[4:-2].replace(",\n  ", ", ") + "}"
-    return _encoder.encode(line)
+        return _encoder.encode(line)
 
 
 class LineHandler(logging.StreamHandler[TextIO]):

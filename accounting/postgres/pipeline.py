@@ -14,9 +14,10 @@ import re
 from collections.abc import Generator, Mapping, Sequence
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import psycopg
-from psycopg import abc, pq
+from psycopg import pq
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 from psycopg.waiting import Ready, Wait
@@ -31,6 +32,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 _BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
 _COMMIT = b"COMMIT"
+_prepared: WeakKeyDictionary[Connection, set[str]] = WeakKeyDictionary()
 
 
 def run(connection: Connection, statements: Sequence[Statement], *, commit: bool = False) -> list[Rows]:
@@ -39,7 +41,7 @@ def run(connection: Connection, statements: Sequence[Statement], *, commit: bool
     Raises psycopg.Error; then the transaction is open and failed, or the connection is lost. Only in the latter case
     may ``commit`` have happened all the same.
     """
-    known, loaded = _session_of(connection)
+    known = _prepared.setdefault(connection, set())
     try:
         sent = _queue(connection.pgconn, statements, known, commit=commit)
         results = connection.wait(_exchange(connection.pgconn))
@@ -47,6 +49,7 @@ def run(connection: Connection, statements: Sequence[Statement], *, commit: bool
     except BaseException:
         connection.close()  # results may still be on their way, so the connection cannot be used again
         raise
+    loaded = Transformer(connection)
     rows: list[Rows] = []
     failed: pq.abc.PGresult | None = None
     for (what, name), result in zip(sent, results, strict=True):
@@ -60,15 +63,6 @@ def run(connection: Connection, statements: Sequence[Statement], *, commit: bool
     if failed is not None:
         raise error_from_result(failed, encoding="utf-8")
     return rows
-
-
-def _session_of(connection: Connection) -> tuple[set[str], abc.Transformer]:
-    """What is kept with a session, and goes with it: the names of its prepared statements, and how the columns of their
-    rows are read, which a `Transformer` looks up once for each type."""
-    kept: tuple[set[str], abc.Transformer] | None = connection.__dict__.get("gateway_pipeline")
-    if kept is None:
-        kept = connection.__dict__["gateway_pipeline"] = (set(), Transformer(connection))
-    return kept
 
 
 def _queue(

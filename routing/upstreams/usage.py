@@ -51,8 +51,6 @@ def usage_of(reported: object) -> Usage | None:
     prompt = _part(reported, "prompt_tokens_details", "prompt_token_details")
     completion = _part(reported, "completion_tokens_details")
     beside_tokens = _count(reported, "total_tokens") - input_tokens - output_tokens
-    if beside_tokens <= 0 and reported.keys() <= _OPENAIS and not any((*prompt.values(), *completion.values())):
-        return Usage(input_tokens=input_tokens, output_tokens=output_tokens)  # nothing but the two is counted
     cached_tokens, reasoning_tokens = _count(prompt, "cached_tokens"), _count(completion, "reasoning_tokens")
     written_tokens = citation_tokens = 0
     searches: dict[str, Decimal] = {}

@@ -8,9 +8,6 @@ import sys
 from decimal import Decimal
 from typing import Any
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from gateway_project.logging import JsonFormatter
 
 
@@ -57,17 +54,3 @@ def test_what_stands_on_every_line_is_not_replaced_by_a_field_and_no_other_forma
     record = logging.makeLogRecord({"msg": "request", "alias": "a"})
     logging.Formatter("%(asctime)s %(message)s").format(record)  # writes `message` and `asctime` into the record
     assert json.loads(JsonFormatter().format(record)).keys() == {"ts", "level", "logger", "event", "alias"}
-
-
-plain_values = (
-    st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=())) | st.just("\ud800")
-)
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.dictionaries(st.sampled_from(["alias", "status", "cost_usd", "error_code", "words"]), plain_values))
-def test_a_line_is_the_same_text_as_pythons_own_json_writes(fields: dict[str, Any]) -> None:
-    record = logging.makeLogRecord({"msg": "one,\n  two", "created": 1_800_000_000.25, **fields})
-    own = {"ts": "2027-01-15T08:00:00.250+00:00", "level": "notset", "logger": None, "event": "one,\n  two"}
-    text = JsonFormatter().format(record)
-    assert text == json.dumps({**own, "level": record.levelname.lower(), **fields}, ensure_ascii=False)
