@@ -13,7 +13,7 @@ import threading
 #: Long enough for a request to let go of its body, and one for all large requests that end meanwhile.
 AFTER_S = 1.0
 
-# glibc's; musl and macOS have none. https://man7.org/linux/man-pages/man3/malloc_trim.3.html
+# glibc's. https://man7.org/linux/man-pages/man3/malloc_trim.3.html  Without it (musl, macOS) nothing is given back.
 _trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 _asked = threading.Lock()
 

@@ -18,7 +18,7 @@ from routing.upstreams.answers import dumps, loads
 from routing.upstreams.base import QUIET, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
-from routing.upstreams.mends.endings import INPUT_COUNTS
+from routing.upstreams.mends.endings import lasting_counts
 from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.streams import LiveStream, Progress, read_events
 from routing.upstreams.usage import usage_of_messages
@@ -218,14 +218,9 @@ class Events:
         self._reader.limits.content_seen()
 
     def _count(self, usage: Any) -> None:
-        """Anthropic counts the input at the start, and the output at the end. A later number is the newer, but a zero
-        behind a count of the input says nothing: servers that copy the format write it for what was counted before."""
+        """Anthropic counts the input at the start, and the output at the end. A later number is the newer."""
         if isinstance(usage, dict):
-            self._usage |= {
-                name: value
-                for name, value in usage.items()
-                if value is not None and (value or name not in INPUT_COUNTS or not self._usage.get(name))
-            }
+            self._usage |= {name: value for name, value in lasting_counts(usage).items() if value is not None}
             self.service_tier = self.service_tier or _tier(usage)
 
     @staticmethod

@@ -347,7 +347,7 @@ class Anthropic:
         return parser
 
     def readable(self, event: Json, prepared: Prepared) -> Json:
-        return endings.without_empty_counts(endings.with_known_stop_reason(event))
+        return endings.with_lasting_counts(endings.with_known_stop_reason(event))
 
     def failed_turn(self, event: Json) -> str | None:
         return None

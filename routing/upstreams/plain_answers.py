@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence, Set
 from typing import Final, NamedTuple
 
 from routing.upstreams.base import Json
-from routing.upstreams.mends.endings import INPUT_COUNTS
+from routing.upstreams.mends.endings import lasting_counts
 from routing.upstreams.usage import MAX_TOKENS
 
 #: https://platform.claude.com/docs/en/api/messages
@@ -155,8 +155,7 @@ def anthropics_usage(events: Sequence[Json]) -> Json | None:
     try:
         for event in events:
             counted = _known(event.get("message", event).get("usage"), _CLAUDES_USAGE, null=_NULL_IN_A_USAGE)
-            # A zero behind a count of the input says nothing.
-            reported |= {n: v for n, v in counted.items() if v or n not in INPUT_COUNTS or not reported.get(n)}
+            reported |= lasting_counts(counted)
         return _claudes_usage(reported)
     except _NotPlain:
         return None

@@ -37,17 +37,19 @@ def with_known_stop_reason(event: Json) -> Json:
 
 
 #: What Anthropic counts of the input, at the beginning of a stream.
-INPUT_COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+_INPUT_COUNTS = frozenset({"input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"})
 
 
-def without_empty_counts(event: Json) -> Json:
-    """The last event of Anthropic's that counts, without the zeros that servers which copy the format write for what
-    was counted at the beginning: litellm would take them for the newer count."""
+def lasting_counts(usage: Json) -> Json:
+    """A `usage` of Anthropic's without the zeros of the input, which servers that copy the format write at the end of a
+    stream for what was counted at its beginning. Whoever joins the two would take them for the newer count."""
+    return {name: value for name, value in usage.items() if value or name not in _INPUT_COUNTS}
+
+
+def with_lasting_counts(event: Json) -> Json:
+    """The event at the end of a stream of Anthropic's, with the counts that may replace those of the beginning."""
     usage = event.get("usage") if event.get("type") == "message_delta" else None
-    if not isinstance(usage, dict) or all(usage.get(name, 1) for name in INPUT_COUNTS):
-        return event
-    counted = {name: value for name, value in usage.items() if name not in INPUT_COUNTS or value}
-    return {**event, "usage": counted}
+    return {**event, "usage": lasting_counts(usage)} if isinstance(usage, dict) else event
 
 
 def with_whole_calls(event: Json, names: Mapping[str, str]) -> Json:
