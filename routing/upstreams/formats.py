@@ -419,7 +419,6 @@ class Gemini:
         conversation.label_pictures(messages, conversation.GEMINI)
         gemini.mark_twins(messages)
         given = _parameters(request.body, GEMINI_PARAMETERS)
-        parameters.without_empty_wishes(given)
         calls_functions = parameters.offer_functions_as_tools(given)
         parameters.keep_allowed_tools(given)
         parameters.refuse_custom_tools(given, "Gemini")

@@ -52,7 +52,7 @@ def broken(body: Mapping[str, Any], model: str) -> str | None:
     declared = [each for tool in tools for each in _get(tool, "functionDeclarations") or ()]
     searches = [tool for tool in tools if _get(tool, "googleSearch") is not None]
     messages = [
-        *_combination(model, config, declared, searches),
+        *_combination(model, body, config, declared, searches),
         *(message for at, each in enumerate(declared) for message in _declaration(at, each)),
         *_names(body, config),
         *_generation(model, config),
@@ -84,8 +84,12 @@ def _unknown(message: Mapping[str, Any], fields: frozenset[str], where: str) -> 
             yield f"Invalid JSON payload received. Unknown name \"{name}\" at '{where}': Cannot find field."
 
 
-def _combination(model: str, config: Mapping[str, Any], declared: list[Any], searches: list[Any]) -> Iterator[str]:
+def _combination(
+    model: str, body: Mapping[str, Any], config: Mapping[str, Any], declared: list[Any], searches: list[Any]
+) -> Iterator[str]:
     if re.match(r"gemini-[12]", model):
+        if not declared and _get(_get(body, "toolConfig") or {}, "functionCallingConfig") is not None:
+            yield "Function calling config is set without function_declarations."
         kind = _get(config, "responseMimeType")
         if declared and kind == "application/json":
             yield f"Function calling with a response mime type: '{kind}' is unsupported"

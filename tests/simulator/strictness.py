@@ -46,6 +46,24 @@ def _openai_parameters(body: Body) -> Failure | None:
         return _openai("Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.")
     if body.get("metadata") is not None and body.get("store") is not True:
         return _openai("The 'metadata' parameter is only allowed when 'store' is enabled.", "metadata")
+    if body.get("top_logprobs") is not None and body.get("logprobs") is not True:
+        return _openai("The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.", "top_logprobs")
+    return _openai_lists(body)
+
+
+def _openai_lists(body: Body) -> Failure | None:
+    """Lists with nothing in them or with too much, and what goes with a list alone."""
+    for name in ("tools", "functions", "stop"):
+        if body.get(name) == []:
+            text = f"Invalid '{name}': empty array. Expected an array with minimum length 1, but got an empty array."
+            return _openai(text, name, "empty_array")
+    for name, of in (("tool_choice", "tools"), ("parallel_tool_calls", "tools"), ("function_call", "functions")):
+        if body.get(name) is not None and not body.get(of):
+            return _openai(f"Invalid value for '{name}': '{name}' is only allowed when '{of}' are specified.", name)
+    words = body.get("stop")
+    if isinstance(words, list) and len(words) > 4:
+        text = f"Invalid 'stop': array too long. Expected an array with maximum length 4, but got {len(words)} instead."
+        return _openai(text, "stop", "array_above_max_length")
     return None
 
 

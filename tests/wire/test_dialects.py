@@ -20,7 +20,7 @@ from tests.simulator import Behaviour, Simulator
 from tests.simulator.strictness import RULES
 from tests.wire import every_parameter
 from tests.wire.every_parameter import ADDED, CALL_ID, PARAMETERS, TOOL
-from tests.wire.upstream_calls import call, read, text_of
+from tests.wire.upstream_calls import call, call_to, read, text_of
 
 #: Flavours of the simulator → what is configured to reach them.
 STRICT = {
@@ -230,6 +230,14 @@ def test_what_asks_for_nothing_is_not_sent_and_not_named(provider: str, wish: di
     assert set(said.dropped) <= {"logprobs"}
 
 
+@pytest.mark.parametrize("wish", [*NO_TOOLS, {"stop": list("abcde")}])
+@pytest.mark.parametrize("provider", ["openai", "gemini"])
+def test_a_strict_provider_answers_who_asks_for_nothing(sim: Simulator, provider: str, wish: dict[str, Any]) -> None:
+    upstream = Relay() if provider == "openai" else Translate()
+    request = call_to(sim, provider, {"model": "alias", "messages": [{"role": "user", "content": "hi"}], **wish})
+    assert upstream.whole(request).body["choices"]
+
+
 def test_a_call_that_is_forced_without_tools_is_the_clients_own_mistake() -> None:
     asked = {"messages": [{"role": "user", "content": "hi"}], "tool_choice": "required"}
     assert spoken(asked, call("http://x", asked).deployment, streamed=False).body["tool_choice"] == "required"
@@ -239,6 +247,16 @@ def test_geminis_configuration_of_tools_goes_with_tools_alone() -> None:
     asked = {"messages": [{"role": "user", "content": "hi"}], "tool_choice": "auto", "parallel_tool_calls": True}
     prepared = FORMATS["gemini"].prepare(call("http://x", asked, provider="gemini"), streamed=False)
     assert "toolConfig" not in prepared.body
+
+
+@pytest.mark.parametrize(("choice", "dropped"), [("auto", ()), ("required", ("tool_choice",))])
+def test_google_searches_without_a_configuration_of_functions(
+    sim: Simulator, choice: str, dropped: tuple[str, ...]
+) -> None:
+    asked = {"messages": [{"role": "user", "content": "hi"}], "web_search_options": {}, "tool_choice": choice}
+    answer = Translate().whole(call_to(sim, "gemini", {"model": "alias", **asked}))
+    assert answer.dropped_params == dropped
+    assert (sim.requests[-1].body or {})["tools"] == [{"googleSearch": {}}]
 
 
 def test_more_stop_sequences_than_openai_takes_are_left_out_and_named() -> None:

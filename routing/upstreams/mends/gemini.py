@@ -59,6 +59,19 @@ def say_the_schema_beside_tools(body: Json, asked: Mapping[str, Any], model: str
     return ("response_format",)
 
 
+def drop_calling_without_functions(body: Json, asked: Mapping[str, Any], model: str) -> tuple[str, ...]:
+    """How functions are to be called goes with functions alone, and not with Google's own tools.
+    https://github.com/pydantic/pydantic-ai/pull/5791"""
+    tools = body.get("tools") or ()
+    if any(tool.get("function_declarations") or tool.get("functionDeclarations") for tool in tools):
+        return ()
+    config = body.get("toolConfig") or {}
+    choice = config.pop("functionCallingConfig", None)
+    if choice is not None and not config:
+        del body["toolConfig"]
+    return ("tool_choice",) if choice is not None and choice.get("mode") == "ANY" else ()
+
+
 def is_three_or_newer(model: str) -> bool:
     from routing.upstreams.litellm_import import load
 
@@ -143,6 +156,7 @@ def name_parallel_calls(body: Json, asked: Mapping[str, Any], model: str) -> tup
 
 RULES: Final[tuple[Rule, ...]] = (
     say_the_schema_beside_tools,
+    drop_calling_without_functions,
     keep_thinking_in_range,
     drop_sampling_that_was_removed,
     drop_large_seed,
