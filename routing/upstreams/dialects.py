@@ -194,6 +194,8 @@ def _takes(row: ProviderFacts, name: str, value: Any, body: Json) -> bool:
         return False
     if name == "metadata" and value is not None and row.name == "openai":
         return body.get("store") is True  # OpenAI: "only allowed when 'store' is enabled"
+    if name == "top_logprobs" and value is not None and body.get("logprobs") is not True:
+        return False  # OpenAI and vLLM: only allowed when `logprobs` is true
     return name not in row.refuses and (name in COMMON_PARAMETERS or name in row.takes)
 
 

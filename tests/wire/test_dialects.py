@@ -230,6 +230,14 @@ def test_what_asks_for_nothing_is_not_sent_and_not_named(provider: str, wish: di
     assert set(said.dropped) <= {"logprobs"}
 
 
+@pytest.mark.parametrize("provider", ["openai", "mistral", "hosted_vllm"])
+def test_the_likeliest_tokens_of_an_answer_without_probabilities_are_not_asked_for(provider: str) -> None:
+    asked = {"messages": [{"role": "user", "content": "hi"}], "top_logprobs": 2}
+    said = spoken(asked, call("http://x", asked, provider=provider, model="gpt-4o").deployment, streamed=False)
+    assert said.body.keys() == {"model", "messages"}
+    assert said.dropped == ("top_logprobs",)
+
+
 @pytest.mark.parametrize("wish", [*NO_TOOLS, {"stop": list("abcde")}])
 @pytest.mark.parametrize("provider", ["openai", "gemini"])
 def test_a_strict_provider_answers_who_asks_for_nothing(sim: Simulator, provider: str, wish: dict[str, Any]) -> None:
