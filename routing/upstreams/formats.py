@@ -123,6 +123,10 @@ class WireFormat(Protocol):
 
     def prepare(self, request: UpstreamRequest, *, streamed: bool) -> Prepared: ...
 
+    def learn(self, prepared: Prepared, said: bytes, model: str) -> bool:
+        """Whether the provider refuses the request for something that can be left out, and that `prepare` leaves out
+        from now on."""
+
     def told(self, conversation: Conversation) -> Json:
         """The parts of a request's body that have its conversation."""
 
@@ -302,6 +306,9 @@ class Anthropic:
         }
         return Prepared(url, headers, body, context, dropped, calls_functions)
 
+    def learn(self, prepared: Prepared, said: bytes, model: str) -> bool:
+        return False  # what each model refuses is known beforehand
+
     def told(self, conversation: Conversation) -> Json:
         said: Json = {
             "messages": [
@@ -450,6 +457,9 @@ class Gemini:
         headers = {"Content-Type": "application/json", "x-goog-api-key": request.api_key}
         context = {"model": model, "messages": messages, "optional_params": asked, "names": names}
         return Prepared(url, headers, body, context, dropped, calls_functions)
+
+    def learn(self, prepared: Prepared, said: bytes, model: str) -> bool:
+        return gemini.learn_what_is_lacking(prepared.body, said, model)
 
     def told(self, conversation: Conversation) -> Json:
         said: Json = {

@@ -69,8 +69,11 @@ class Translate:
 
     def whole(self, request: UpstreamRequest) -> WholeAnswer:
         wire = FORMATS[request.deployment.litellm_provider]
+        ends_at = time.monotonic() + request.timeouts.total_s
         prepared = _prepare(wire, request, streamed=False)
         answer = post(prepared.url, _headers(prepared), dumps(prepared.body), request.timeouts)
+        if _is_mendable(wire, prepared, answer, request):
+            return self.whole(_in_the_rest(request, ends_at))
         return _read_whole(wire, prepared, answer, request)
 
     def messages(self, request: UpstreamRequest, headers: Mapping[str, str]) -> WholeAnswer:
@@ -101,9 +104,12 @@ class Translate:
 
     def stream(self, request: UpstreamRequest) -> LiveStream:
         wire = FORMATS[request.deployment.litellm_provider]
+        ends_at = time.monotonic() + request.timeouts.total_s
         prepared = _prepare(wire, request, streamed=True)
         answer = post_stream(prepared.url, _headers(prepared), dumps(prepared.body), request.timeouts, request.leash)
         if isinstance(answer, Whole):
+            if _is_mendable(wire, prepared, answer, request):
+                return self.stream(_in_the_rest(request, ends_at))
             whole = _read_whole(wire, prepared, answer, request)
             said = replayed(Whole(answer.status, answer.headers, dumps(whole.body)))
             chunks = Chunks(
@@ -115,6 +121,21 @@ class Translate:
             )
             return LiveStream(chunks)
         return LiveStream(Translated(answer, wire, prepared, request))
+
+
+def _is_mendable(wire: WireFormat, prepared: Prepared, answer: Whole, request: UpstreamRequest) -> bool:
+    """Whether the provider, which has billed nothing, would take the request without what it has just refused. False at
+    the latest when nothing is left that the format can do without."""
+    if answer.status != 400 or not wire.learn(prepared, answer.body, request.deployment.model):
+        return False
+    _frame.cache_clear()
+    _frame_for_one.cache_clear()
+    return True
+
+
+def _in_the_rest(request: UpstreamRequest, ends_at: float) -> UpstreamRequest:
+    """The request in what is left of its attempt's time."""
+    return replace(request, timeouts=request.timeouts.within(ends_at - time.monotonic()))
 
 
 def _dropped(wire: WireFormat, prepared: Prepared, request: UpstreamRequest) -> tuple[str, ...]:

@@ -274,7 +274,7 @@ WORDINGS: Final[tuple[Wording, ...]] = (
     Wording(
         CAPABILITY,
         "gemini",
-        r"(?:input modality|function calling|developer instruction) is not enabled for",
+        r"(?:input modality|function calling|developer instruction|penalty|logprobs) is not enabled for",
         _GEMINI_ERRORS,
     ),
     Wording(

@@ -130,7 +130,19 @@ def _schema(schema: Mapping[str, Any], where: str) -> Iterator[str]:
         yield from _schema(each, where)
 
 
+def _lacking(model: str, config: Mapping[str, Any]) -> Iterator[str]:
+    """https://github.com/google-gemini/cookbook/issues/1290: a penalty of 0 is not looked at.
+    https://github.com/mscraftsman/generative-ai/issues/135"""
+    if not model.startswith("gemini-2.5"):
+        return
+    if _get(config, "frequencyPenalty") or _get(config, "presencePenalty"):
+        yield f"Penalty is not enabled for models/{model}"
+    if _get(config, "responseLogprobs"):
+        yield f"Logprobs is not enabled for models/{model}"
+
+
 def _generation(model: str, config: Mapping[str, Any]) -> Iterator[str]:
+    yield from _lacking(model, config)
     words = _get(config, "stopSequences") or ()
     if not all(words):
         yield "* GenerateContentRequest.generation_config.stop_sequences: cannot be empty\n"

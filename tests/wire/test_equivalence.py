@@ -31,6 +31,7 @@ _NOTHING_SAID = "litellm puts words of its own into the user's mouth; neither pr
 _OLD_FUNCTIONS = "litellm drops `functions` for Anthropic and `function_call` for both; we offer them as tools"
 _MISLABELLED = "the client calls a PNG a JPEG, which Anthropic refuses; we call it what it is"
 _REFUSED_TOGETHER = "the provider documents as refused what litellm sends (docs/simulator-rules.md)"
+_LACKING = "Gemini 2.5 refuses them; we ask again without them, and once for all"
 DIFFERENCES: dict[tuple[str, str, str], str] = {
     ("empty system", "gemini", "*"): "litellm sends an empty part, which Gemini refuses",
     ("assistant refused", "*", "*"): _OWN_WORDS,
@@ -45,6 +46,8 @@ DIFFERENCES: dict[tuple[str, str, str], str] = {
     ("json schema and tools", "gemini", "*"): _REFUSED_TOGETHER,
     ("temperature above one", "anthropic", "*"): _REFUSED_TOGETHER,
     ("effort none", "gemini", "*"): _REFUSED_TOGETHER,
+    ("penalties", "gemini", "*"): _LACKING,
+    ("logprobs", "gemini", "*"): _LACKING,
     ("cache marks", "anthropic", "*"): _REFUSED_TOGETHER,
     ("call without arguments", "gemini", "*"): "Google leaves out arguments that are none; litellm fails on it",
     ("sound", "anthropic", "*"): "litellm drops the sound and asks the question without it",

@@ -136,6 +136,38 @@ def test_every_effort_is_one_that_gemini_knows(
     assert list(answer.dropped_params) == gone
 
 
+@STREAMED
+def test_what_google_says_that_a_model_lacks_is_left_out_and_not_sent_to_it_again(
+    sim: Simulator, streamed: bool
+) -> None:
+    model = f"gemini-2.5-flash-lacking-{streamed}"
+    lacked = {"presence_penalty": 0.5, "frequency_penalty": 0.2, "logprobs": True, "top_logprobs": 2}
+
+    def asked(**parameters: Any) -> tuple[Json, tuple[str, ...]]:
+        request = call_to(sim, "gemini", asks(**parameters), model=model)
+        if streamed:
+            stream = Translate().stream(request)
+            assert "hello" in text_of(read(stream))
+            dropped = stream.dropped_params
+        else:
+            dropped = Translate().whole(request).dropped_params
+        received = sim.requests[-1].body
+        assert received is not None
+        config = received["generationConfig"]
+        del config["max_output_tokens"]
+        return config, dropped
+
+    config, dropped = asked(temperature=0.3, **lacked)
+    assert config == {"temperature": 0.3}
+    assert dropped == tuple(sorted(lacked))
+    assert [request.status for request in sim.requests] == [400, 400, 200]
+    config, dropped = asked(seed=7, presence_penalty=0.1)
+    assert (config, dropped) == ({"seed": 7}, ("presence_penalty",))
+    assert [request.status for request in sim.requests][3:] == [200]
+    other = call_to(sim, "gemini", asks(presence_penalty=0.1), model="gemini-2.0-flash")
+    assert Translate().whole(other).dropped_params == (), "another model may have what this one lacks"
+
+
 def test_gemini_is_told_the_schema_in_words_when_tools_stand_beside_it(sim: Simulator) -> None:
     received, answer = sent(sim, "gemini", asks("Hello", response_format=PERSON, tools=[WEATHER]))
     assert "function_declarations" in received["tools"][0]

@@ -7,6 +7,7 @@ changed.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -31,6 +32,38 @@ _BUDGETS: Final = (
 _MAX_OUTPUT_TOKENS: Final = 65_536
 _TWIN: Final = "_twin"
 _SEARCHES: Final = ("googleSearch", "google_search", "urlContext", "url_context", "enterpriseWebSearch")
+
+#: What Google says that a model does not have, in lower case, and the fields of generationConfig for it.
+_LACKING: Final = re.compile(r"(penalty|logprobs|multiple candidates|thinking)[a-z ]* is not (?:enabled|supported)")
+_FIELDS: Final = {
+    "penalty": {"frequency_penalty", "presence_penalty"},
+    "logprobs": {"responseLogprobs", "logprobs"},
+    "multiple candidates": {"candidate_count"},
+    "thinking": {"thinkingConfig"},
+}
+#: The client's parameters for those that have another name.
+_PARAMETERS: Final = {
+    "responseLogprobs": ("logprobs",),
+    "logprobs": ("top_logprobs",),
+    "candidate_count": ("n",),
+    "thinkingConfig": ("reasoning_effort", "thinking"),
+}
+_MAX_LACKING: Final = 1000
+#: By model, what Google has said to this process that it does not have.
+_lacking: dict[str, frozenset[str]] = {}
+
+
+def learn_what_is_lacking(body: Mapping[str, Any], said: bytes, model: str) -> bool:
+    """Whether Google refuses the request for what this model does not have: "Penalty is not enabled for
+    models/gemini-2.5-flash". The price map does not know it, and Google has billed nothing. This process does not send
+    it to the model again. https://github.com/BerriAI/litellm/issues/26108"""
+    found = _LACKING.search(said[:16_384].decode("utf-8", "replace").lower())
+    if found is None or _FIELDS[found[1]].isdisjoint(body.get("generationConfig") or ()):
+        return False
+    if len(_lacking) >= _MAX_LACKING:
+        _lacking.clear()
+    _lacking[model] = _lacking.get(model, frozenset()) | _FIELDS[found[1]]
+    return True
 
 
 def mended(body: Json, asked: Mapping[str, Any], model: str) -> tuple[str, ...]:
@@ -104,6 +137,13 @@ def drop_sampling_that_was_removed(body: Json, asked: Mapping[str, Any], model: 
     return tuple(name for name in gone if asked.get(name) is not None)
 
 
+def drop_what_is_lacking(body: Json, asked: Mapping[str, Any], model: str) -> tuple[str, ...]:
+    """What Google has said that this model does not have."""
+    config = body.get("generationConfig") or {}
+    gone = [field for field in _lacking.get(model, ()) if config.pop(field, None) is not None]
+    return tuple(name for field in gone for name in _PARAMETERS.get(field, (field,)) if asked.get(name) is not None)
+
+
 def drop_large_seed(body: Json, asked: Mapping[str, Any], model: str) -> tuple[str, ...]:
     """A seed has 32 bits. https://ai.google.dev/api/generate-content#generationconfig"""
     config = body.get("generationConfig") or {}
@@ -159,6 +199,7 @@ RULES: Final[tuple[Rule, ...]] = (
     drop_calling_without_functions,
     keep_thinking_in_range,
     drop_sampling_that_was_removed,
+    drop_what_is_lacking,
     drop_large_seed,
     keep_the_models_maximum,
     drop_empty_parts,
