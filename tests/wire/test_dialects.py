@@ -416,7 +416,7 @@ def test_old_functions_are_asked_for_as_tools_and_answered_the_old_way(
     asked = sent(sim)
     assert (asked["tools"], asked["tool_choice"]["function"]) == ([TOOL], {"name": "f"})
     assert "functions" not in asked
-    _, called, result, _ = asked["messages"]
+    _, called, result, *_ = asked["messages"]
     assert called["tool_calls"][0]["function"] == call
     assert result == {"role": "tool", "tool_call_id": called["tool_calls"][0]["id"], "content": ""}
     assert body == before
