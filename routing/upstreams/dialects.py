@@ -110,6 +110,8 @@ def spoken(
         _set_effort(body, row, model, dropped)
     _set_parameters(body, row, refused | _refused_by_model(row, model, body), dropped)
     names = _set_tools(body, row, model, refused, dropped) if body.get("tools") else None
+    if row.thinks_freely and _thinks(row.name, model):
+        _call_beside_thinking(body, refused, dropped)
     if manners := row.manners | lesson.manners:
         _follow(body, manners, streamed, dropped)
     if lesson.effort is not None:
@@ -175,8 +177,6 @@ def _set_tools(
         body["tools"] = [_with_whole_parameters(tool, f"tools[{at}]") for at, tool in enumerate(body["tools"])]
     if row.name == "openai":
         _think_beside_functions(body, model, dropped)
-    if row.thinks_freely and _thinks(row.name, model):
-        _call_beside_thinking(body, refused, dropped)
     return None if row.call_ids.signed else names_told(body)
 
 
@@ -347,11 +347,16 @@ def _set_effort(body: Json, row: ProviderFacts, model: str, dropped: list[str]) 
     asked = body["reasoning_effort"]
     if not row.by_model or not isinstance(asked, str) or asked not in _EFFORTS:
         return
-    if "reasoning_effort" not in _refused_by_litellm(row.name, model, asked):
+    if _has_effort(row.name, model, asked):
         return
-    offered = [word for word in _EFFORTS if "reasoning_effort" not in _refused_by_litellm(row.name, model, word)]
+    offered = [word for word in _EFFORTS if _has_effort(row.name, model, word)]
     if nearest := nearest_effort(asked, offered):
         _replace(body, "reasoning_effort", nearest, dropped)
+
+
+@lru_cache(maxsize=4096)
+def _has_effort(provider: str, model: str, effort: str) -> bool:
+    return _is_kept(provider, model, "reasoning_effort", {"reasoning_effort": effort})
 
 
 def _refused_by_model(row: ProviderFacts, model: str, body: Mapping[str, Any]) -> frozenset[str]:
@@ -359,6 +364,8 @@ def _refused_by_model(row: ProviderFacts, model: str, body: Mapping[str, Any]) -
     refused: frozenset[str] = frozenset()
     if not row.thinkers_refuse.isdisjoint(body) and _thinks(row.name, model):
         refused = row.thinkers_refuse
+    if not row.thinkers_take.isdisjoint(body) and _thinks_never(row.name, model):
+        refused |= row.thinkers_take
     if row.by_model and not _PROBES.keys().isdisjoint(body):
         effort = body.get("reasoning_effort")
         known = effort if isinstance(effort, str) and effort in _EFFORTS else None
@@ -369,6 +376,12 @@ def _refused_by_model(row: ProviderFacts, model: str, body: Mapping[str, Any]) -
 @lru_cache(maxsize=4096)
 def _thinks(provider: str, model: str) -> bool:
     return bool(costs_of(provider, model).get("supports_reasoning"))
+
+
+@lru_cache(maxsize=4096)
+def _thinks_never(provider: str, model: str) -> bool:
+    known_of = costs_of(provider, model)
+    return bool(known_of) and not known_of.get("supports_reasoning")
 
 
 @lru_cache(maxsize=4096)

@@ -168,6 +168,8 @@ class ProviderFacts:
     thinks_freely: bool = False  # its reasoning models think unasked, and take no forced tool beside it
     strict_schemas: bool = False  # it reads the schemas of functions, and refuses some
     longest_identifier: int | None = None  # of an end user or of a cache, in characters
+    #: What only its reasoning models take. Of a model that the price map does not know nothing is left out.
+    thinkers_take: frozenset[str] = frozenset()
     #: How it is made to go on from a last assistant message: `message` alone, or the field that asks for it.
     prefill: str = ""
     embeds: Embeds = Embeds()
@@ -317,6 +319,7 @@ _RELAYED: Final = (
         takes=_set("include_reasoning reasoning_format service_tier"),
         refuses=_set("logit_bias logprobs n top_logprobs"),
         values={"service_tier": _set("auto on_demand flex performance")},
+        thinkers_take=_set("include_reasoning reasoning_effort reasoning_format"),
         source="https://console.groq.com/docs/openai",
     ),
     _VLLM,
@@ -372,6 +375,7 @@ _RELAYED: Final = (
         renames={"seed": "random_seed"},
         hottest=1.5,
         manners=frozenset({"bridge", "go_on"}),
+        thinkers_take=_set("prompt_mode reasoning_effort"),
         prefill="prefix",
         embeds=Embeds(renames={"dimensions": "output_dimension"}),
         source="https://docs.mistral.ai/api/endpoint/chat",
