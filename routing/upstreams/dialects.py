@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from accounting.record import record
 from routing.upstreams.base import Deployment, Json
-from routing.upstreams.lessons import NOTHING, Lesson, known, nearest_effort
+from routing.upstreams.lessons import NOTHING, Lesson, known
 from routing.upstreams.litellm_import import load
 from routing.upstreams.mends import schemas
 from routing.upstreams.mends.anthropic import JSON_SENTENCE
@@ -25,6 +25,7 @@ from routing.upstreams.mends.capability import cannot
 from routing.upstreams.mends.conversation import call_functions_as_tools
 from routing.upstreams.mends.names import names_told
 from routing.upstreams.mends.parameters import (
+    nearest_effort,
     offer_functions_as_tools,
     stop_without_empty_words,
     without_empty_wishes,

@@ -15,7 +15,7 @@ from accounting import facts
 from accounting.record import record
 from routing.upstreams.answers import loads
 from routing.upstreams.base import Deployment, Json
-from routing.upstreams.mends.parameters import EFFORTS
+from routing.upstreams.mends.parameters import EFFORTS, nearest_effort
 from routing.upstreams.providers import CAPS, MESSAGE_FIELDS, OPTIONAL_PARAMETERS
 from routing.upstreams.turns import Manner
 
@@ -214,14 +214,6 @@ def _nearest_effort(text: str, body: Mapping[str, Any]) -> str | None:
         return None
     offered = [word for found in _VALUES.finditer(text) for word in re.findall(r"\w+", found[1]) if word in EFFORTS]
     return nearest_effort(asked, [word for word in offered if word != asked])
-
-
-def nearest_effort(asked: str, offered: list[str]) -> str | None:
-    """Of two that are equally far the lower one, which costs less. Thinking is not turned off for who asks for it."""
-    place = EFFORTS.index(asked)
-    thinking = [word for word in offered if word != "none"] or ([] if asked != "none" else offered)
-    places = sorted((abs(EFFORTS.index(word) - place), EFFORTS.index(word)) for word in thinking)
-    return EFFORTS[places[0][1]] if places else None
 
 
 def _refused_words(text: str, answer: bytes, body: Mapping[str, Any]) -> frozenset[str]:

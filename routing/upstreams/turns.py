@@ -96,8 +96,9 @@ def _may_be_joined(one: Json, other: Json) -> bool:
 
 def _joined(one: Json, other: Json) -> Json:
     contents = [message.get("content") for message in (one, other) if message.get("content")]
-    if all(isinstance(content, str) for content in contents):
-        return {**one, "content": "\n\n".join(contents)}
+    texts = [content for content in contents if isinstance(content, str)]
+    if len(texts) == len(contents):
+        return {**one, "content": "\n\n".join(texts)}
     return {**one, "content": [part for content in contents for part in _parts(content)]}
 
 

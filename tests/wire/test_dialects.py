@@ -698,8 +698,9 @@ def test_a_parameter_is_recognised_however_the_server_writes_it(sim: Simulator, 
 def test_a_function_with_a_name_that_openai_refuses_is_called_by_its_own_name(
     sim: Simulator, name: str, streamed: bool
 ) -> None:
-    function = {**TOOL["function"], "name": name}
-    other = {**TOOL["function"], "name": "mcp_server_tool"}
+    parameters = {"type": "object", "properties": {}}
+    function = {"name": name, "parameters": parameters}
+    other = {"name": "mcp_server_tool", "parameters": parameters}
     messages = copy.deepcopy(CALLED)
     messages[1]["tool_calls"][0]["function"]["name"] = name
     body = {

@@ -719,3 +719,39 @@ def test_what_gemini_said_before_it_was_stopped_is_handed_on_and_counted(
         ends, usage = [choice["finish_reason"] for choice in choices], answer.usage
     assert (text, ends) == ("".join(said) * 2, ["content_filter"] * 2)
     assert usage == Usage(9, cached_input_tokens=3, output_tokens=7, reasoning_tokens=5)
+
+
+# --- what a model of the same provider has not ---------------------------------------------------------------------
+
+
+def test_a_level_that_gemini_refuses_costs_nobody_the_others(sim: Simulator) -> None:
+    said = "Thinking level MINIMAL is not supported for this model. Please retry with other thinking level."
+    refusal = {"error": {"code": 400, "message": said, "status": "INVALID_ARGUMENT"}}
+    sim.behave("gemini", Behaviour(status=400, body=refusal))
+    model = "gemini-3-flash-of-tomorrow"
+    for effort, level, dropped in (("none", "low", True), ("high", "high", False), ("none", "low", True)):
+        received, answer = sent(sim, "gemini", asks(reasoning_effort=effort), model)
+        assert received["generationConfig"]["thinkingConfig"]["thinkingLevel"] == level
+        assert answer.dropped_params == (("reasoning_effort",) if dropped else ())
+    assert [request.status for request in sim.requests] == [400, 200, 200, 200]
+
+
+@pytest.mark.parametrize("model", ["claude-opus-4-6", "claude-sonnet-4-6", "claude-opus-4-7"])
+def test_a_claude_that_does_not_go_on_with_a_begun_answer_leaves_it_to_the_next_step(
+    sim: Simulator, model: str
+) -> None:
+    body = says(user("Count to three"), {"role": "assistant", "content": "One, "})
+    with pytest.raises(UpstreamError) as raised:
+        Translate().whole(call_to(sim, "anthropic", body, model=model))
+    assert (raised.value.kind, raised.value.param) == (FailureKind.CAPABILITY, "messages[1]")
+    assert sim.requests == []
+    Translate().whole(call_to(sim, "anthropic", body, model="claude-sonnet-4-5"))
+    received = sim.requests[-1].body
+    assert received is not None
+    assert received["messages"][-1]["role"] == "assistant"
+
+
+def test_claude_is_told_a_long_user_by_its_digest(sim: Simulator) -> None:
+    received, answer = sent(sim, "anthropic", asks(user="u" * 400))
+    assert len(received["metadata"]["user_id"]) == 64
+    assert answer.dropped_params == ()

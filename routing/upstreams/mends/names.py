@@ -30,8 +30,8 @@ def names_told(body: Json) -> dict[str, str]:
         told[name] = _free(name, taken)
         taken.add(told[name])
     for holder in _holders(body):
-        if (name := holder.get("name")) in told:
-            holder["name"] = told[name]
+        if (old := holder.get("name")) in told:
+            holder["name"] = told[str(old)]
     return {new: name for name, new in told.items()}
 
 
