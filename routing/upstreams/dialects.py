@@ -50,6 +50,9 @@ _ALPHANUMERIC: Final = re.compile(r"[A-Za-z0-9]+")
 _LETTERS: Final = string.digits + string.ascii_letters
 
 _PLAIN: Final = {"role", "content"}
+#: What a call has in OpenAI's format. Clients hand back more, which strict servers refuse: the `index` of a stream, or
+#: notes of their own. https://github.com/microsoft/copilot-intellij-feedback/issues/1874
+_CALL: Final = frozenset({"id", "type", "function", "custom"})
 #: The types of the content parts in which Mistral's and Anthropic's models think.
 _THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
 
@@ -142,6 +145,8 @@ def _follow(body: Json, manners: frozenset[Manner], streamed: bool, dropped: lis
         body["messages"] = arranged(body["messages"], manners)
     if "free_choice" in manners:
         _free_choice(body, dropped)
+    if "loose" in manners and isinstance(body.get("tools"), list):
+        _loosen(body, dropped)
     if "no_thinking" in manners and not streamed:
         body["enable_thinking"] = False  # DashScope's
     if "say_json" in manners and isinstance(body["messages"], list):
@@ -150,6 +155,21 @@ def _follow(body: Json, manners: frozenset[Manner], streamed: bool, dropped: lis
             if _begins_with_system(body)
             else [_JSON, *body["messages"]]
         )
+
+
+def _loosen(body: Json, dropped: list[str]) -> None:
+    """Functions whose arguments the provider does not hold to their schemas: it refuses `strict`, or some with it and
+    some without. https://github.com/RooCodeInc/Roo-Code/issues/10334"""
+    functions = [tool.get("function") for tool in _dicts(body["tools"])]
+    if not any(isinstance(function, dict) and function.get("strict") for function in functions):
+        return
+    dropped.append("tools[].function.strict")
+    body["tools"] = [
+        {**tool, "function": {name: value for name, value in tool["function"].items() if name != "strict"}}
+        if isinstance(tool, dict) and isinstance(tool.get("function"), dict)
+        else tool
+        for tool in body["tools"]
+    ]
 
 
 def _begins_with_system(body: Json) -> bool:
@@ -515,11 +535,7 @@ class _Ids:
         if not isinstance(call, dict):
             return call
         signed = self._taken.signed
-        said = {
-            name: value
-            for name, value in call.items()
-            if signed or name not in ("provider_specific_fields", "cache_control", "extra_content")
-        }
+        said = {name: value for name, value in call.items() if signed or name in _CALL}
         if "id" in said:
             said["id"] = self.of(said["id"])
         function = said.get("function")

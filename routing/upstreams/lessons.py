@@ -69,7 +69,22 @@ _MANNERS: Final[tuple[tuple[Manner, re.Pattern[str]], ...]] = (
     # https://github.com/vllm-project/vllm/issues/41114
     ("system_first", re.compile(r"system (?:message|prompt|role)\S* (?:must|should|can only) (?:be|come|appear)")),
     # https://github.com/perplexityai/api-discussion/issues/265, https://github.com/vllm-project/vllm/issues/6862
-    ("alternate", re.compile(r"roles? (?:must|should) (?:be )?alternat|should (?:be )?alternat|must alternate")),
+    (
+        "alternate",
+        re.compile(r"roles? (?:must|should) (?:be )?alternat|should (?:be )?alternat|2 or more assistant messages"),
+    ),
+    # https://github.com/BerriAI/litellm/issues/6642
+    (
+        "texts",
+        re.compile(
+            r"invalid type: sequence, expected a string|content\S* must be a string"
+            r"|content\W+input should be a valid string"
+        ),
+    ),
+    # https://github.com/OpenHands/OpenHands/issues/7700
+    ("pictures_by_user", re.compile(r"image urls? (?:is|are) only allowed for messages with role 'user'")),
+    # https://github.com/livekit/agents/pull/3134
+    ("loose", re.compile(r"mixed values for 'strict'|strict=true are not supported|'strict' is not supported")),
     # https://github.com/BerriAI/litellm/issues/17761
     ("bridge", re.compile(r"unexpected role '(?:user|system)' after role 'tool'")),
     # https://github.com/earendil-works/pi/issues/3636, https://github.com/continuedev/continue/issues/11600
@@ -119,7 +134,9 @@ NOTHING: Final = Lesson()
 _learnt: dict[tuple[str, str], Lesson] = {}
 _MAX_LEARNT: Final = 10_000
 #: Manners that belong to the model, and not to one client's request.
-_LASTING: Final[frozenset[Manner]] = frozenset({"system_first", "alternate", "bridge", "thought"})
+_LASTING: Final[frozenset[Manner]] = frozenset(
+    {"system_first", "alternate", "bridge", "thought", "texts", "pictures_by_user"}
+)
 
 
 def known(deployment: Deployment, lesson: Lesson) -> Lesson:

@@ -290,6 +290,7 @@ _RELAYED: Final = (
         message_fields=_set("name prefix reasoning_content"),
         takes=_set("thinking"),
         refuses=_set("n"),
+        manners=frozenset({"texts"}),
         thinks_freely=True,
         prefill="prefix",
         life_signs="comments",

@@ -16,7 +16,8 @@ from routing.upstreams.mends.conversation import with_a_result_for_every_call
 #: `system_first`: one system message, at the beginning. `alternate`: no two turns of one side. `bridge`: a turn of the
 #: assistant between a tool's result and the user. `go_on`: the assistant's last turn is one to go on with. `thought`:
 #: every turn of the assistant has a thought. `answer_calls`: every call has its result, every result its call.
-#: `no_thinking`, `free_choice`, `say_json`: what `dialects` does about parameters.
+#: `texts`: a content of text alone is one text. `pictures_by_user`: the user shows the pictures of tools and models.
+#: `no_thinking`, `free_choice`, `say_json`, `loose`: what `dialects` does about parameters.
 Manner = Literal[
     "system_first",
     "alternate",
@@ -24,9 +25,12 @@ Manner = Literal[
     "go_on",
     "thought",
     "answer_calls",
+    "texts",
+    "pictures_by_user",
     "no_thinking",
     "free_choice",
     "say_json",
+    "loose",
 ]
 _SYSTEM: Final = ("system", "developer")
 #: Says nothing, and is not empty: DeepSeek refuses an empty thought, Mistral an empty turn.
@@ -39,6 +43,10 @@ def arranged(messages: list[Any], manners: Collection[Manner]) -> list[Any]:
         return messages  # the provider says what is wrong with it
     if "answer_calls" in manners:
         messages = _with_answered_calls(messages)
+    if "pictures_by_user" in manners:
+        messages = _with_pictures_by_the_user(messages)
+    if "texts" in manners:
+        messages = [_with_one_text(message) for message in messages]
     if "system_first" in manners or "alternate" in manners:
         messages = _with_the_system_first(messages)
     if "alternate" in manners:
@@ -125,3 +133,41 @@ def _with_a_thought(message: Json) -> Json:
     if message.get("role") != "assistant" or message.get("reasoning_content"):
         return message
     return {**message, "reasoning_content": _BLANK}
+
+
+def _with_one_text(message: Json) -> Json:
+    """https://github.com/BerriAI/litellm/issues/6642: "invalid type: sequence, expected a string". What has pictures
+    stays as it is: the provider says that it sees none."""
+    content = message.get("content")
+    if content is None and message.get("tool_calls"):
+        return {**message, "content": ""}
+    if not isinstance(content, list) or not all(_is_text(part) for part in content):
+        return message
+    return {**message, "content": "\n\n".join(part["text"] for part in content)}
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+
+
+def _with_pictures_by_the_user(messages: list[Json]) -> list[Json]:
+    """OpenAI: "Image URLs are only allowed for messages with role 'user'". What a tool has shown is shown right behind
+    all results of its turn. https://github.com/OpenHands/OpenHands/issues/7700"""
+    told: list[Json] = []
+    shown: list[Any] = []
+    for message in messages:
+        if shown and message.get("role") != "tool":
+            told.append({"role": "user", "content": shown})
+            shown = []
+        content = message.get("content")
+        if message.get("role") == "user" or not isinstance(content, list):
+            told.append(message)
+            continue
+        pictures = [part for part in content if isinstance(part, dict) and part.get("type") == "image_url"]
+        if not pictures:
+            told.append(message)
+            continue
+        shown += pictures
+        rest = [part for part in content if part not in pictures]
+        told.append({**message, "content": rest or ""})
+    return [*told, {"role": "user", "content": shown}] if shown else told

@@ -406,6 +406,28 @@ WORDINGS: Final[tuple[Wording, ...]] = (
         "deepseek-ai/DeepSeek-V3#1376; cloudwego/eino#994",
     ),
     Wording(CAPABILITY, "deepseek", r"this response_format type is unavailable", "deepseek-ai/DeepSeek-V3"),
+    Wording(
+        CAPABILITY,
+        "llamafile",
+        r"prefill is incompatible with enable_thinking|cannot have 2 or more assistant messages",
+        "ggml-org/llama.cpp#20861; HKUDS/nanobot#2376",
+    ),
+    Wording(
+        CAPABILITY, "openai", r"image urls? (?:is|are) only allowed for messages with role", "OpenHands/OpenHands#7700"
+    ),
+    Wording(CAPABILITY, "deepseek", r"invalid type: sequence, expected a string", "BerriAI/litellm#6642"),
+    Wording(
+        CAPABILITY,
+        "cerebras",
+        r"tools with (?:mixed values for 'strict'|strict=true)",
+        "RooCodeInc/Roo-Code#10334; livekit/agents#3134",
+    ),
+    Wording(
+        CAPABILITY,
+        "anthropic",
+        r"unexpected value\(s\) .{1,300} for the `anthropic-beta` header|invalid beta flag",
+        "anthropics/claude-code#11672",
+    ),
     Wording(CAPABILITY, "dashscope", r"enable_thinking must be set to false", "QuantumNous/new-api#1109"),
     Wording(CAPABILITY, "groq", r"`reasoning_effort` must be one of", "earendil-works/pi#1745"),
     Wording(

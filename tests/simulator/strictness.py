@@ -199,6 +199,12 @@ def _openai_messages(body: Body) -> Failure | None:
             if part["type"] not in ("text", "image_url", "input_audio", "file", "refusal"):
                 path = f"{where}.content[{number}].type"
                 return _openai(f"Invalid value: '{part['type']}'.", path, "invalid_value")
+        parts = message["content"] if isinstance(message.get("content"), list) else ()
+        if message["role"] != "user" and any(part["type"] == "image_url" for part in parts):
+            text = (
+                f"Invalid '{where}'. Image URLs are only allowed for messages with role 'user', but this message with "
+            )
+            return _openai(f"{text}role '{message['role']}' contains an image URL.", where, "invalid_value")
         if message.get("tool_calls") == []:
             return _openai(f"Invalid '{where}.tool_calls': empty array.", f"{where}.tool_calls", "empty_array")
         for path, id_ in _call_ids(where, message):
@@ -299,6 +305,8 @@ def _mistral_request(body: Body) -> Failure | None:
 
 
 def groq(body: Body) -> Failure | None:
+    if path := _odd_call(body):
+        return _openai(f"'{path}' : property is unsupported")
     return _groq_values(body) or _groq_request(body)
 
 
@@ -339,6 +347,10 @@ def _groq_request(body: Body) -> Failure | None:
 
 
 def cerebras(body: Body) -> Failure | None:
+    strict = {bool((tool.get("function") or {}).get("strict")) for tool in body.get("tools") or ()}
+    if len(strict) > 1:
+        text = "Tools with mixed values for 'strict' are not allowed. Please set all tools to 'strict: true' or "
+        return _cerebras(f"{text}'strict: false'")
     for name in (
         *("frequency_penalty", "logit_bias", "presence_penalty", "parallel_tool_calls", "service_tier"),
         *("store", "verbosity", "prediction", "metadata", *_OTHERS_PARAMETERS),
@@ -355,6 +367,16 @@ def cerebras(body: Body) -> Failure | None:
 
 def deepseek(body: Body) -> Failure | None:
     for index, (_, message) in enumerate(_messages(body)):
+        if isinstance(message.get("content"), list):
+            text = f"messages[{index}]: invalid type: sequence, expected a string at line 1 column 400"
+            return _openai(
+                f"Failed to deserialize the JSON body into the target type: {text}", code="invalid_request_error"
+            )
+        if "content" not in message:
+            text = f"messages[{index}]: missing field `content` at line 1 column 400"
+            return _openai(
+                f"Failed to deserialize the JSON body into the target type: {text}", code="invalid_request_error"
+            )
         if message["role"] not in ("system", "user", "assistant", "tool"):
             return _openai(
                 "Failed to deserialize the JSON body into the target type: "
@@ -531,6 +553,15 @@ def _messages(body: Body) -> Iterator[tuple[str, dict[str, Any]]]:
 def _in_parts(message: Mapping[str, Any], name: str) -> bool:
     content = message.get("content")
     return isinstance(content, list) and any(name in part for part in content)
+
+
+def _odd_call(body: Body) -> str | None:
+    """The path of a field of a call that OpenAI's format has not."""
+    for where, message in _messages(body):
+        for number, call in enumerate(message.get("tool_calls") or ()):
+            for name in call.keys() - {"id", "type", "function", "custom"}:
+                return f"{where}.tool_calls[{number}].{name}"
+    return None
 
 
 def _call_ids(where: str, message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

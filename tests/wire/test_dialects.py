@@ -430,7 +430,10 @@ def test_a_refusal_in_parts_is_text_where_only_openai_would_know_it(sim: Simulat
         Relay().whole(to(sim, flavour, body, provider, model))
         asked = sim.requests[-1].body
         assert asked is not None
-        expected = parts if flavour in ("openai", "xai") else [{"type": "text", "text": "I cannot say."}]
+        text = "I cannot say."
+        expected: Any = text if flavour == "deepseek" else [{"type": "text", "text": text}]
+        if flavour in ("openai", "xai"):
+            expected = parts
         assert asked["messages"][1]["content"] == expected
 
 
@@ -894,3 +897,44 @@ def test_openai_is_asked_for_json_in_words_where_nobody_has_said_it(sim: Simulat
     told = (sim.requests[-1].body or {})["messages"]
     assert [message["role"] for message in told] == ["system", "system", "user"]
     assert "JSON" in told[1]["content"]
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+
+
+def test_what_a_tool_has_shown_is_shown_by_the_user_where_only_users_show(sim: Simulator) -> None:
+    """Claude's and Gemini's tools show pictures; OpenAI's chat has them by the user alone."""
+    result = {"role": "tool", "tool_call_id": "callabcd1", "content": [{"type": "text", "text": "A"}, PICTURE]}
+    body = {"messages": [*CALLED[:2], result, {"role": "user", "content": "What is it?"}], "tools": [TOOL]}
+    before = copy.deepcopy(body)
+    for _ in range(2):
+        Relay().whole(to(sim, "openai", body, "custom_openai", "own-shows"))
+    assert [request.status for request in sim.requests] == [400, 200, 200]
+    told = (sim.requests[-1].body or {})["messages"]
+    assert told[2]["content"] == [{"type": "text", "text": "A"}]
+    assert told[3:] == [{"role": "user", "content": [PICTURE]}, body["messages"][3]]
+    assert body == before
+
+
+def test_deepseek_is_told_texts_and_not_parts(sim: Simulator) -> None:
+    parts = [{"type": "text", "text": "A"}, {"type": "text", "text": "B"}]
+    called = {name: value for name, value in CALLED[1].items() if name != "content"}
+    result = {"role": "tool", "tool_call_id": "callabcd1", "content": parts}
+    body = {"messages": [{"role": "user", "content": parts}, called, result]}
+    asked, _ = asked_once(sim, "deepseek", body, "deepseek", "deepseek-chat")
+    assert [message["content"] for message in asked["messages"]] == ["A\n\nB", "", "A\n\nB"]
+
+
+def test_functions_are_all_strict_or_none_is_where_a_server_insists_on_it(sim: Simulator) -> None:
+    function = {"name": "g", "parameters": {"type": "object", "properties": {}}, "strict": True}
+    body = {"messages": HI, "tools": [TOOL, {"type": "function", "function": function}]}
+    answer = Relay().whole(to(sim, "cerebras", body, "cerebras", "gpt-oss-120b"))
+    assert answer.dropped_params == ("tools[].function.strict",)
+    assert [request.status for request in sim.requests] == [400, 200]
+
+
+def test_notes_that_a_client_keeps_at_a_call_are_its_own(sim: Simulator) -> None:
+    messages = copy.deepcopy(CALLED)
+    messages[1]["tool_calls"][0] |= {"index": 0, "approxNumTokens": 3}
+    asked, _ = asked_once(sim, "groq", {"messages": messages, "tools": [TOOL]}, "groq", "openai/gpt-oss-20b")
+    assert asked["messages"][1]["tool_calls"] == CALLED[1]["tool_calls"]

@@ -472,6 +472,27 @@ SAID: list[tuple[Kind, str, int, str]] = [
     ),
     (CAPABILITY, "deepseek", 400, "Thinking mode does not support this tool_choice"),
     (CAPABILITY, "deepseek", 400, "This response_format type is unavailable now"),
+    (CAPABILITY, "llamafile", 400, "Assistant response prefill is incompatible with enable_thinking."),
+    (CAPABILITY, "ollama", 400, "Cannot have 2 or more assistant messages at the end of the list."),
+    (
+        CAPABILITY,
+        "openai",
+        400,
+        "Invalid 'messages[2]'. Image URLs are only allowed for messages with role 'user', but this message with …",
+    ),
+    (
+        CAPABILITY,
+        "deepseek",
+        400,
+        "Failed to deserialize the JSON body …: messages[2]: invalid type: sequence, expected a string …",
+    ),
+    (CAPABILITY, "cerebras", 422, "Tools with mixed values for 'strict' are not allowed. Please set all tools to …"),
+    (
+        CAPABILITY,
+        "anthropic",
+        400,
+        "Unexpected value(s) `tool-examples-2025-10-29` for the `anthropic-beta` header. Please consult …",
+    ),
     (CAPABILITY, "dashscope", 400, "parameter.enable_thinking must be set to false for non-streaming calls"),
     (CAPABILITY, "groq", 400, "`reasoning_effort` must be one of `low`, `medium`, or `high`"),
     (
