@@ -2,8 +2,7 @@
 
 What a provider *says* decides first (wordings.py), then its codes, then its status:
 
-- 400, 422 and all 4xx that are not named below: the request is wrong.
-- 413: CAPABILITY. The request is larger than this provider takes; others take more.
+- 400, 413, 422 and all 4xx that are not named below: the request is wrong.
 - 401, 402, 403: our account is at fault.
 - 404, 405, 410 and redirects: our address or model is wrong.
 - 408: TIMEOUT. The provider gave up waiting, so a second try at once helps little.
@@ -36,7 +35,6 @@ _KIND_BY_STATUS: Final = {
     408: FailureKind.TIMEOUT,
     409: FailureKind.OVERLOADED,
     410: FailureKind.NOT_FOUND,
-    413: FailureKind.CAPABILITY,
     425: FailureKind.OVERLOADED,
     429: FailureKind.RATE_LIMITED,
     499: FailureKind.OVERLOADED,  # Gemini's CANCELLED

@@ -52,7 +52,7 @@ EXPECTED: dict[str, dict[str, tuple[Kind, int]]] = {
     "invalid_key": {"*": (Kind.AUTHENTICATION, 401), "gemini": (Kind.AUTHENTICATION, 400)},
     "permission_denied": {"*": (Kind.AUTHENTICATION, 403)},
     "model_not_found": {"*": (Kind.NOT_FOUND, 404)},
-    "request_too_large": {"*": (Kind.CAPABILITY, 413), "gemini": (Kind.BAD_REQUEST, 400)},
+    "request_too_large": {"*": (Kind.BAD_REQUEST, 413), "gemini": (Kind.BAD_REQUEST, 400)},
 }
 
 
@@ -107,7 +107,7 @@ def read_error(status: int, body: Any, **headers: str) -> UpstreamError:
         (405, Kind.NOT_FOUND),
         (408, Kind.TIMEOUT),
         (409, Kind.OVERLOADED),
-        (413, Kind.CAPABILITY),
+        (413, Kind.BAD_REQUEST),
         (418, Kind.BAD_REQUEST),
         (422, Kind.BAD_REQUEST),
         (425, Kind.OVERLOADED),
