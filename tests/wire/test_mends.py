@@ -844,3 +844,48 @@ def test_what_no_claude_takes_is_the_clients_to_mend(sim: Simulator) -> None:
     with pytest.raises(UpstreamError) as raised:
         Translate().messages(call_to(sim, "anthropic", body), {})
     assert (raised.value.kind, len(sim.requests)) == (FailureKind.BAD_REQUEST, 1)
+
+
+@pytest.mark.parametrize(
+    ("said", "given", "told", "names"),
+    [
+        (
+            "Penalty is not enabled for models/gemini-2.5-flash",
+            {"frequencyPenalty": 0.5, "presencePenalty": 0.5, "topK": 3},
+            {"topK": 3},
+            ("frequencyPenalty", "presencePenalty"),
+        ),
+        ("Logprobs is not enabled for models/gemini-2.5-pro", {"responseLogprobs": True}, {}, ("responseLogprobs",)),
+        (
+            "Thinking level MINIMAL is not supported for this model. Please retry with other thinking level.",
+            {"thinkingConfig": {"thinkingLevel": "MINIMAL"}},
+            {"thinkingConfig": {"thinkingLevel": "LOW"}},
+            ("thinkingConfig",),
+        ),
+        (
+            "Thinking is not supported for this model.",
+            {"thinkingConfig": {"thinkingBudget": 99}},
+            {},
+            ("thinkingConfig",),
+        ),
+    ],
+)
+@STREAMED
+def test_a_gemini_is_asked_again_without_what_only_another_gemini_has(  # noqa: PLR0917 - a table
+    sim: Simulator, said: str, given: Json, told: Json, names: tuple[str, ...], streamed: bool
+) -> None:
+    refusal = {"error": {"code": 400, "message": said, "status": "INVALID_ARGUMENT"}}
+    sim.behave("gemini", Behaviour(status=400, body=refusal))
+    body: Json = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}], "generationConfig": given}
+    before = json.dumps(body)
+    request = call_to(sim, "gemini", body, model="gemini-3-flash-preview")
+    if streamed:
+        stream = Translate().contents_stream(request)
+        read(stream)
+        dropped = stream.dropped_params
+    else:
+        dropped = Translate().contents(request).dropped_params
+    assert dropped == names
+    assert [received.status for received in sim.requests] == [400, 200]
+    assert (sim.requests[-1].body or {})["generationConfig"] == told
+    assert json.dumps(body) == before

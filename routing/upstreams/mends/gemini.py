@@ -42,6 +42,12 @@ _FIELDS: Final = {
     "multiple candidates": {"candidate_count"},
     "thinking": {"thinkingConfig"},
 }
+#: The same in Google's own writing, but for the candidates: a client waits for as many as it has asked for.
+_OF_CONTENTS: Final = {
+    "penalty": frozenset({"frequencyPenalty", "presencePenalty"}),
+    "logprobs": frozenset({"responseLogprobs", "logprobs"}),
+    "thinking": frozenset({"thinkingConfig"}),
+}
 #: The client's parameters for those that have another name.
 _PARAMETERS: Final = {
     "responseLogprobs": ("logprobs",),
@@ -73,6 +79,25 @@ def learn_what_is_lacking(body: Mapping[str, Any], said: bytes, model: str) -> b
         _lacking.clear()
     _lacking[model] = _lacking.get(model, frozenset()) | _FIELDS[found[1]]
     return True
+
+
+def contents_mended(body: Mapping[str, Any], said: bytes) -> tuple[Json, tuple[str, ...]] | None:
+    """A body in Google's own format without what the model has just refused, and the names of that. A client of that
+    format writes for an alias, and its chain may have several Geminis. None: it has nothing of it."""
+    config = body.get("generationConfig")
+    if not isinstance(config, dict):
+        return None
+    words = said[:16_384].decode("utf-8", "replace").lower()
+    if (level := _REFUSED_LEVEL.search(words)) and "support" in words and _level_of(body) == level[1]:
+        thinking = dict(config["thinkingConfig"])
+        nearest = nearest_effort(level[1], [each for each in _LEVELS if each != level[1]])
+        thinking["thinkingLevel"] = nearest.upper() if nearest and thinking["thinkingLevel"].isupper() else nearest
+        return {**body, "generationConfig": {**config, "thinkingConfig": thinking}}, ("thinkingConfig",)
+    found = _LACKING.search(words)
+    names = tuple(sorted(_OF_CONTENTS.get(found[1], frozenset()) & config.keys())) if found else ()
+    if not names:
+        return None
+    return {**body, "generationConfig": {name: v for name, v in config.items() if name not in names}}, names
 
 
 def _learn_level(body: Mapping[str, Any], level: str, model: str) -> bool:
