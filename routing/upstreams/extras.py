@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from accounting.record import record
 from accounting.usage import Meter, Usage, quantity_name
 from routing.upstreams.base import Deployment
-from routing.upstreams.formats import ANTHROPIC_PARAMETERS, GEMINI_PARAMETERS, PARAMETERS
+from routing.upstreams.formats.parameters import ANTHROPIC_PARAMETERS, GEMINI_PARAMETERS, PARAMETERS
 from routing.upstreams.providers import COMMON_PARAMETERS, OPTIONAL_PARAMETERS, PROVIDERS, facts_of
 
 

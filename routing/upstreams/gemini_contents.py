@@ -17,7 +17,7 @@ from accounting.usage import Usage
 from routing.upstreams import errors
 from routing.upstreams.answers import dumps, ends_empty, loads
 from routing.upstreams.base import QUIET, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
-from routing.upstreams.formats import Gemini
+from routing.upstreams.formats.gemini import Gemini
 from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
 from routing.upstreams.mends.endings import STOPPED

@@ -46,7 +46,7 @@ from routing.upstreams.answers import (
 )
 from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.deployment_parameters import resolved, values_of_variables
-from routing.upstreams.formats import PARAMETERS, dropped_params
+from routing.upstreams.formats.parameters import PARAMETERS, dropped_params
 from routing.upstreams.http import media
 from routing.upstreams.litellm_import import load
 from routing.upstreams.mends import schemas

@@ -36,7 +36,10 @@ from routing.upstreams.base import (
     UpstreamRequest,
     WholeAnswer,
 )
-from routing.upstreams.formats import Anthropic, Gemini, Parser, Prepared, WireFormat, dropped_params
+from routing.upstreams.formats.anthropic import Anthropic
+from routing.upstreams.formats.gemini import Gemini
+from routing.upstreams.formats.parameters import dropped_params
+from routing.upstreams.formats.wire import Parser, Prepared, WireFormat
 from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
 from routing.upstreams.mends.capability import cannot, lacking
