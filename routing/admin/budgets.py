@@ -272,7 +272,7 @@ def that_limit_nothing(budgets: Iterable[Budget | BudgetStatus]) -> set[tuple[st
 
 def progress_bar(status: BudgetStatus, *, in_force: bool) -> SafeString:
     """Shows spent and held as parts of the limit. A budget of 0 is used up, unless it refuses nothing."""
-    spent = _percent(status.posted_usd, status.limit_usd) if in_force or status.limit_usd else 0
+    spent = 100 if in_force and not status.limit_usd else _percent(status.posted_usd, status.limit_usd)
     held = min(_percent(status.held_usd, status.limit_usd), 100 - spent)
     full = in_force and status.mode != BudgetMode.ALERT and status.available_usd == 0
     return render_to_string("routing/progress_bar.html", {"spent": spent, "held": held, "full": full})
@@ -280,5 +280,5 @@ def progress_bar(status: BudgetStatus, *, in_force: bool) -> SafeString:
 
 def _percent(part: Decimal, whole: Decimal) -> int:
     if part <= 0:
-        return 0 if whole else 100  # a limit of 0 is used up before the first request
+        return 0
     return 100 if part >= whole else max(1, int(part * 100 / whole))

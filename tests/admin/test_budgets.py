@@ -251,7 +251,8 @@ def test_a_budget_of_nothing_that_refuses_nothing_is_not_shown_as_used_up(operat
     for page in (LIST, page_of(budget)):
         shown = operator.get(page)
         assert "gateway-bar-full" not in shown
-        assert "100% spent" not in shown
+        assert "0% spent, 0% held" in shown
+        assert "100%" not in shown
 
 
 def test_a_budget_may_be_for_a_name_that_a_wildcard_answers_to(operator: Operator) -> None:
