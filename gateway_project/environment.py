@@ -84,8 +84,14 @@ def _text_of(content: bytes) -> str:
 
 
 def envstr(name: str, default: str = "") -> str:
-    """An empty value counts as unset: that is how compose files and dashboards clear a variable."""
-    return os.environ.get(name, "").strip() or default
+    """An empty value counts as unset: that is how compose files and dashboards clear a variable.
+
+    ``docker run --env-file`` and lists in compose files keep the quotes that an ``.env`` has around a value.
+    """
+    value = os.environ.get(name, "").strip()
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        value = value[1:-1].strip()
+    return value or default
 
 
 def envbool(name: str, default: bool) -> bool:

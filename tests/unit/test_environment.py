@@ -58,6 +58,19 @@ def test_a_switch_is_true_or_false(set_variable: pytest.MonkeyPatch, text: str, 
     assert envbool("X", not value) is value
 
 
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_quotes_around_a_value_are_no_part_of_it(set_variable: pytest.MonkeyPatch, quote: str) -> None:
+    """docker run --env-file keeps what every other reader of the same file takes off."""
+    set_variable.setenv("X", f"{quote}4000{quote}")
+    assert envint("X", 1, least=1, most=65535) == 4000
+    set_variable.setenv("X", f"{quote}a.example, b.example{quote}")
+    assert envlist("X") == ["a.example", "b.example"]
+    set_variable.setenv("X", quote * 2)
+    assert envstr("X", "default") == "default"
+    set_variable.setenv("X", f"it{quote}s")
+    assert envstr("X") == f"it{quote}s"
+
+
 def test_lists_are_separated_by_commas(set_variable: pytest.MonkeyPatch) -> None:
     set_variable.setenv("X", "a.example, .b.example,,[::1],*")
     assert envhosts("X") == ["a.example", ".b.example", "[::1]", "*"]
