@@ -71,8 +71,7 @@ def read(reference: str) -> str | None:
 
 
 def _bare(kept: str) -> str:
-    """A key without what is put around it: white space, Windows' byte-order mark, and the quotes of an ``.env``, which
-    ``docker run --env-file`` keeps. No provider's key has them, and every provider would refuse it."""
+    """A key without what files have around it: white space, Windows' byte-order mark, quotes. No key has them."""
     kept = kept.strip().removeprefix("\ufeff").strip()
     return kept[1:-1].strip() if len(kept) > 1 and kept[0] == kept[-1] and kept[0] in "'\"" else kept
 
