@@ -176,7 +176,7 @@ class Events:
                     return []
                 self._finish = reason
                 if reason in _SPEAKING_ENDS:
-                    self._has_spoken()
+                    self.progress.spoken = True
                 return [self._choice({}, _FINISH_REASONS.get(reason, "stop"))]
         return []
 
@@ -214,7 +214,7 @@ class Events:
         return [self._choice(said)]
 
     def _has_spoken(self) -> None:
-        self.progress.spoken = True
+        self.progress.spoken = self.progress.is_uncounted = True
         self._reader.limits.content_seen()
 
     def _count(self, usage: Any) -> None:
@@ -222,6 +222,8 @@ class Events:
         if isinstance(usage, dict):
             self._usage |= {name: value for name, value in lasting_counts(usage).items() if value is not None}
             self.service_tier = self.service_tier or _tier(usage)
+            if usage.get("output_tokens") is not None:
+                self.progress.is_uncounted = False
 
     @staticmethod
     def _choice(delta: Json, reason: str | None = None) -> Json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -200,3 +201,10 @@ def test_parts_that_count_nothing_change_nothing(parts: dict[str, Any]) -> None:
 )
 def test_each_part_is_counted(parts: dict[str, Any], usage: Usage) -> None:
     assert usage_of({**ALL, **parts}) == usage
+
+
+def test_a_count_that_the_answer_went_on_behind_is_the_least_that_it_was() -> None:
+    early = Usage(100, cached_input_tokens=40, output_tokens=5, source=UsageSource.ESTIMATED)
+    ours = Usage(8, output_tokens=30, source=UsageSource.ESTIMATED)
+    assert counted(early, lambda: ours) == replace(early, output_tokens=30)
+    assert counted(early, lambda: replace(ours, output_tokens=2)) == early

@@ -231,9 +231,12 @@ def test_the_tier_that_served_is_told(sim: Simulator, wire: str) -> None:
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
-def test_what_litellm_cannot_read_is_malformed_and_keeps_its_count(sim: Simulator, streamed: bool) -> None:
+@pytest.mark.parametrize(
+    "part", [7, {"functionCall": {"name": ["f"], "args": {}}}], ids=["a number", "a list as a name"]
+)
+def test_what_litellm_cannot_read_is_malformed_and_keeps_its_count(sim: Simulator, part: Any, streamed: bool) -> None:
     """Gemini's only: litellm's reader of Anthropic takes anything."""
-    body = {**ANSWERS["gemini"], "candidates": [{"content": {"parts": [7]}, "finishReason": "STOP", "index": 0}]}
+    body = {**ANSWERS["gemini"], "candidates": [{"content": {"parts": [part]}, "finishReason": "STOP", "index": 0}]}
     if streamed:
         with Raw(SSE_HEAD, b"data: " + json.dumps(body).encode() + b"\n\n") as server:
             stream = Translate().stream(call(server.url.removesuffix("/chat/completions"), provider="gemini"))
