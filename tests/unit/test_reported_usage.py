@@ -208,3 +208,34 @@ def test_a_count_that_the_answer_went_on_behind_is_the_least_that_it_was() -> No
     ours = Usage(8, output_tokens=30, source=UsageSource.ESTIMATED)
     assert counted(early, lambda: ours) == replace(early, output_tokens=30)
     assert counted(early, lambda: replace(ours, output_tokens=2)) == early
+
+
+@pytest.mark.parametrize(
+    ("lifetimes", "hour"),
+    [
+        ({"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 80}, 480),
+        ({"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 100}, 500),
+        ({"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 0}, 0),
+        ({"ephemeral_1h_input_tokens": 100}, 100),
+        ({"ephemeral_5m_input_tokens": 900, "ephemeral_1h_input_tokens": 900}, 500),
+    ],
+)
+def test_what_a_servers_tool_writes_into_the_cache_has_the_dearer_of_the_lifetimes_used(
+    lifetimes: dict[str, Any], hour: int
+) -> None:
+    """A stream names the lifetimes of what was written before its first word, and then all that was written."""
+    counted = {"input_tokens": 30, "cache_creation_input_tokens": 500, "output_tokens": 40}
+    usage = Usage(530, cache_write_tokens=500, cache_write_1h_tokens=hour, output_tokens=40)
+    assert usage_of_messages({**counted, "cache_creation": lifetimes}) == usage
+    prompt = {"cache_creation_tokens": 500, "cache_creation_token_details": lifetimes}
+    assert usage_of({"prompt_tokens": 530, "completion_tokens": 40, "prompt_tokens_details": prompt}) == usage
+
+
+def test_sound_and_cache_that_are_more_than_the_input_are_partly_the_same() -> None:
+    prompt = {"cached_tokens": 60, "audio_tokens": 80}
+    usage = Usage(100, cached_input_tokens=60, audio_input_tokens=40, output_tokens=5,
+                  quantities={"cached_audio_input": Decimal(40)})  # fmt: skip
+    assert usage_of({"prompt_tokens": 100, "completion_tokens": 5, "prompt_tokens_details": prompt}) == usage
+    modalities = {"promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 80}], "cachedContentTokenCount": 60}
+    counted = {"promptTokenCount": 100, "candidatesTokenCount": 5, "totalTokenCount": 105, **modalities}
+    assert usage_of_contents({"usageMetadata": counted}) == usage
