@@ -24,6 +24,7 @@ class Tier(StrEnum):
     STANDARD = "standard"
     FLEX = "flex"
     PRIORITY = "priority"
+    ULTRA = "ultra"  # what OpenAI calls ultrafast
     BATCH = "batch"
 
 

@@ -49,10 +49,16 @@ _NAMES: Mapping[str, tuple[Meter, str]] = {
 }
 #: Names that end in a size. The size is the qualifier: ``output_cost_per_image_4K``, ``output_cost_per_second_1080p``.
 _SIZED = {"output_cost_per_image": r"0\.5K|[124]K|\d{3,4}", "output_cost_per_second": r"\d{3,4}p|[24]k"}
-_TIERS = {"": Tier.STANDARD, "_flex": Tier.FLEX, "_priority": Tier.PRIORITY, "_batches": Tier.BATCH}
+_TIERS = {
+    "": Tier.STANDARD,
+    "_flex": Tier.FLEX,
+    "_priority": Tier.PRIORITY,
+    "_ultrafast": Tier.ULTRA,
+    "_batches": Tier.BATCH,
+}
 _NAME = re.compile(
     rf"(?P<name>{'|'.join(_NAMES)}|{'|'.join(f'{name}_(?:{sizes})' for name, sizes in _SIZED.items())})"
-    r"(?:_above_(?P<above>\d+)(?P<thousands>k?)_tokens)?(?P<tier>_flex|_priority|_batches)?"
+    rf"(?:_above_(?P<above>\d+)(?P<thousands>k?)_tokens)?(?P<tier>{'|'.join(filter(None, _TIERS))})?"
 )
 #: An object with prices for three sizes of a search's context. litellm takes medium when a request names no size.
 SEARCHES = "search_context_cost_per_query"

@@ -16,9 +16,12 @@ from routing.upstreams.scrubbing import scrubbed
 
 STANDARD_ALONE: Final = frozenset({Tier.STANDARD})
 ALL: Final = frozenset(Tier)
+#: Those that cost more than the standard one. A request for one of them is bounded only where it has a price.
+DEARER: Final = frozenset({Tier.PRIORITY, Tier.ULTRA})
 
 #: No two providers mean different things by one word.
-#: OpenAI: https://platform.openai.com/docs/api-reference/chat/create#chat_create-service_tier
+#: OpenAI: https://platform.openai.com/docs/api-reference/chat/create#chat_create-service_tier ·
+#: https://developers.openai.com/api/docs/guides/ultrafast-mode
 #: Anthropic: https://docs.anthropic.com/en/api/service-tiers · Groq: https://console.groq.com/docs/service-tiers
 #: Google: https://ai.google.dev/gemini-api/docs/optimization, and Vertex AI's `trafficType`
 #: Capacity that is bought ahead (`scale`, `provisioned_throughput`) has no price a token: the standard one is charged.
@@ -27,6 +30,7 @@ _WORDS: Final[Mapping[str, Tier]] = {
     **dict.fromkeys(("unspecified", "provisioned_throughput"), Tier.STANDARD),
     **dict.fromkeys(("flex", "on_demand_flex"), Tier.FLEX),
     **dict.fromkeys(("priority", "performance", "fast", "on_demand_priority"), Tier.PRIORITY),
+    "ultrafast": Tier.ULTRA,
     "batch": Tier.BATCH,
 }
 #: Providers whose priority is capacity that is bought ahead, so that it has no other price a token.

@@ -93,8 +93,8 @@ def test_every_carried_price_is_a_rate_with_its_tier_and_threshold(litellm: Any)
                 continue
             threshold = re.search(r"_above_(\d+)k_tokens", name)
             above = int(threshold[1]) * 1000 if threshold else 0
-            ending = next((tier for tier in ("flex", "priority", "batches") if name.endswith(tier)), "standard")
-            tier = Tier.BATCH if ending == "batches" else Tier(ending)
+            endings = {"flex": Tier.FLEX, "priority": Tier.PRIORITY, "ultrafast": Tier.ULTRA, "batches": Tier.BATCH}
+            tier = next((tier for ending, tier in endings.items() if name.endswith(f"_{ending}")), Tier.STANDARD)
             found = [r.usd_per_unit for r in prices.rates if (r.tier, r.above_input_tokens) == (tier, above)]
             amount = Decimal(str(value))
             assert amount in found or amount * 1_000_000 in found, (model, name)
@@ -230,7 +230,7 @@ MODELS = {
 }
 
 
-TIERS = {Tier.STANDARD: None, Tier.FLEX: "flex", Tier.PRIORITY: "priority"}
+TIERS = {Tier.STANDARD: None, Tier.FLEX: "flex", Tier.PRIORITY: "priority", Tier.ULTRA: "ultrafast"}
 
 
 def in_litellms_words(litellm: Any, ours: Usage) -> Any:
