@@ -24,7 +24,7 @@ class Tier(StrEnum):
     STANDARD = "standard"
     FLEX = "flex"
     PRIORITY = "priority"
-    ULTRA = "ultra"  # what OpenAI calls ultrafast
+    ULTRA = "ultra"  # OpenAI's ultrafast, Anthropic's fast mode
     BATCH = "batch"
 
 

@@ -128,7 +128,8 @@ def _unpriced(most: Quantities, step: Step, price: PriceList) -> Unbounded | Non
         return Unbounded("service_tier", "nobody knows what a tier of this name costs", most)
     is_dearer = tier in tiers.DEARER and tiers.is_priced_apart(step.provider.litellm_provider, tier)
     if is_dearer and all(rate.tier is not tier for rate in price.rates):
-        return Unbounded("service_tier", f"{step.deployment.model} has no price in the tier '{tier}'", most)
+        param = "speed" if step.provider.litellm_provider == "anthropic" else "service_tier"  # its fast mode
+        return Unbounded(param, f"{step.deployment.model} has no price in the tier '{tier}'", most)
     made = None if any(rate.meter.is_tokens and rate.usd_per_unit for rate in price.rates) else _made(most, price)
     if made is not None:
         return Unbounded("model", f"{step.deployment.model} is billed by the {made}, and nobody knows how many", most)

@@ -15,7 +15,7 @@ from time import monotonic
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
-from routing.upstreams import capabilities, plain_answers
+from routing.upstreams import capabilities, plain_answers, tiers
 from routing.upstreams.base import Deployment, FailureKind, Json, UpstreamError, UpstreamRequest
 from routing.upstreams.http import media
 from routing.upstreams.http.transport import Whole
@@ -404,7 +404,7 @@ class Anthropic:
     def service_tier(self, event: Json) -> object:
         message = event.get("message")
         usage = (message if isinstance(message, dict) else event).get("usage")
-        return usage.get("service_tier") if isinstance(usage, dict) else None
+        return tiers.served_by_anthropic(usage) if isinstance(usage, dict) else None
 
 
 class Gemini:

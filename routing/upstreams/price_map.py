@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -214,6 +215,7 @@ def read(entry: Mapping[str, Any], litellm_provider: str) -> PriceList | None:
     _bill_text_as_images(rates)
     _count_images_made(rates, str(entry.get("mode") or ""))
     _bill_seconds_heard(rates, str(entry.get("mode") or ""))
+    _add_fast_mode(rates, entry)
     return PriceList(tuple(rates.values())) if rates else None
 
 
@@ -313,6 +315,17 @@ def _discount_cached(rates: dict[Any, Rate], litellm_provider: str) -> None:
     plain, cached = Rate(Meter.INPUT, Decimal(0)).place, Rate(Meter.CACHED_INPUT, Decimal(0)).place
     if litellm_provider in _CACHED_SHARE and plain in rates and cached not in rates:
         rates[cached] = Rate(Meter.CACHED_INPUT, rates[plain].usd_per_unit * _CACHED_SHARE[litellm_provider])
+
+
+def _add_fast_mode(rates: dict[Any, Rate], entry: Mapping[str, Any]) -> None:
+    """Anthropic's fast mode: the map says how many times the standard rates of its tokens it costs."""
+    times = (entry.get("provider_specific_entry") or {}).get("fast")
+    if times is None:
+        return
+    for rate in list(rates.values()):
+        if rate.meter.is_tokens and rate.tier is Tier.STANDARD:
+            fast = replace(rate, usd_per_unit=rate.usd_per_unit * _exact(times), tier=Tier.ULTRA)
+            rates.setdefault(fast.place, fast)
 
 
 def _bill_text_as_images(rates: dict[Any, Rate]) -> None:

@@ -50,6 +50,8 @@ def asked(body: Mapping[str, Any], deployment: Deployment) -> tuple[Tier, frozen
     A provider that has no room in a tier serves some requests in its standard one. `auto` is what the account is set
     to, which may be priority. A word that nobody knows may be any tier. Without a word it is the standard tier.
     """
+    if body.get("speed") == "fast" and deployment.litellm_provider == "anthropic":
+        return Tier.ULTRA, STANDARD_ALONE | {Tier.ULTRA}
     word = body.get("service_tier")
     if word is None or not _is_sent(word, deployment):
         return Tier.STANDARD, STANDARD_ALONE
@@ -57,6 +59,12 @@ def asked(body: Mapping[str, Any], deployment: Deployment) -> tuple[Tier, frozen
         return Tier.STANDARD, frozenset({Tier.STANDARD, Tier.PRIORITY})
     tier = _tier(word)
     return (Tier.STANDARD, ALL) if tier is None else (tier, STANDARD_ALONE | {tier})
+
+
+def served_by_anthropic(usage: Mapping[str, Any]) -> object:
+    """The provider's word for the tier. Its fast mode is one of its own, beside those that it calls tiers.
+    https://platform.claude.com/docs/en/build-with-claude/fast-mode"""
+    return "ultrafast" if usage.get("speed") == "fast" else usage.get("service_tier")
 
 
 def served(word: str | None, otherwise: Tier) -> Tier:

@@ -16,6 +16,7 @@ from accounting.rates import RateLimits
 from routing.catalog import Provider, Step
 from routing.defaults import ALIASES, PRICES, PROVIDERS
 from routing.endpoints.chat.request import parse_chat
+from routing.endpoints.messages.request import parse_messages
 from routing.serving.call import CappedBy
 from routing.serving.ceiling import AT_ONCE, Ceiling, Room
 from routing.upstreams.base import Deployment, Timeouts
@@ -138,6 +139,20 @@ def test_a_tier_that_costs_six_times_as_much_is_held_for_and_refused_without_its
     without = ceiling(GPT_4O, unpriced, service_tier="ultrafast", max_tokens=1000).unbounded
     assert without is not None
     assert (without.param, str(without)) == ("service_tier", "gpt-4o has no price in the tier 'ultra'")
+
+
+def test_anthropics_fast_mode_is_held_for_and_refused_without_its_price() -> None:
+    """Claude Code asks for it with /fast."""
+    claude = step("anthropic", "claude-opus-5")
+    prices = PriceList.of({"standard": {"input": "5", "output": "25"}, "ultra": {"input": "10", "output": "50"}})
+    most = ceiling(claude, prices, speed="fast", max_tokens=1000)
+    assert (most.hold_usd, most.unbounded) == (Decimal(1024 * 10 + 1000 * 50) / 1_000_000, None)
+    without = ceiling(claude, FLAT, speed="fast", max_tokens=1000).unbounded
+    assert without is not None
+    assert (without.param, str(without)) == ("speed", "claude-opus-5 has no price in the tier 'ultra'")
+    body = {"model": "a", "max_tokens": 1000, "speed": "fast", "messages": [{"role": "user", "content": "hi"}]}
+    native = Ceiling.of(parse_messages(body), claude, prices, Room())
+    assert (native.hold_usd, native.unbounded) == (Decimal(1024 * 10 + 1000 * 50) / 1_000_000, None)
 
 
 def test_a_tier_that_nobody_knows_is_not_bounded() -> None:

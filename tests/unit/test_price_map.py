@@ -307,6 +307,8 @@ def test_costs_agree_over_the_whole_map(litellm: Any) -> None:
         assert prices is not None, model
         steps = {2_000, *(found.above_input_tokens for found in prices.rates if found.above_input_tokens)}
         tiers = {Tier.STANDARD, *(found.tier for found in prices.rates)} - {Tier.BATCH}
+        if "fast" in (entry.get("provider_specific_entry") or {}):
+            tiers.remove(Tier.ULTRA)  # litellm takes the multiple beside this function
         for input_tokens in {n for step in steps for n in (step, step + 1)}:
             part = input_tokens // 10
             usage = Usage(
@@ -322,3 +324,22 @@ def test_costs_agree_over_the_whole_map(litellm: Any) -> None:
                 assert cost is not None, model
                 assert abs(cost - Decimal(str(prompt + completion))) < Decimal("1e-9"), (model, tier, input_tokens)
     assert len(checked) > 500
+
+
+def test_anthropics_fast_mode_costs_what_litellm_says(litellm: Any) -> None:
+    """https://platform.claude.com/docs/en/build-with-claude/fast-mode"""
+    from litellm.llms.anthropic.cost_calculation import cost_per_token
+
+    fast = [
+        model for model, entry in litellm.model_cost.items()
+        if entry.get("litellm_provider") == "anthropic" and "fast" in (entry.get("provider_specific_entry") or {})
+    ]  # fmt: skip
+    assert fast
+    usage = Usage(1000, cached_input_tokens=400, cache_write_tokens=200, cache_write_1h_tokens=100, output_tokens=300)
+    for model in fast:
+        prices = price_map.price_of("anthropic", model)
+        assert prices is not None
+        theirs = in_litellms_words(litellm, usage)
+        theirs.speed = "fast"
+        cost = Decimal(str(sum(cost_per_token(model, theirs)))).quantize(Decimal("1e-12"))
+        assert cost_usd(usage, prices, tier=Tier.ULTRA) == cost > (cost_usd(usage, prices) or 0)

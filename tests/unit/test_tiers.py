@@ -56,3 +56,13 @@ def test_a_provider_that_says_nothing_served_what_was_asked() -> None:
 def test_what_is_asked_allows_some_tiers(provider: str, word: object, tier: Tier, possible: set[Tier]) -> None:
     body = {} if word is None else {"service_tier": word}
     assert tiers.asked(body, deployment(provider)) == (tier, frozenset(possible))
+
+
+def test_anthropics_fast_mode_is_a_tier() -> None:
+    """https://platform.claude.com/docs/en/build-with-claude/fast-mode"""
+    fast = {"service_tier": "auto", "speed": "fast"}
+    assert tiers.asked(fast, deployment("anthropic")) == (ULTRA, frozenset({STANDARD, ULTRA}))
+    assert tiers.asked(fast, deployment("openai")) == (STANDARD, frozenset({STANDARD, PRIORITY}))
+    assert tiers.asked({"speed": "standard"}, deployment("anthropic")) == (STANDARD, frozenset({STANDARD}))
+    assert tiers.served_by_anthropic({"service_tier": "standard", "speed": "fast"}) == "ultrafast"
+    assert tiers.served_by_anthropic({"service_tier": "standard", "speed": "standard"}) == "standard"
