@@ -26,6 +26,8 @@ _NAMES: Mapping[str, tuple[Meter, str]] = {
     "cache_read_input_audio_token_cost": (Meter.CACHED_AUDIO_INPUT, ""),
     "cache_read_input_image_token_cost": (Meter.CACHED_IMAGE_INPUT, ""),
     "cache_creation_input_token_cost": (Meter.CACHE_WRITE, ""),
+    # OpenAI's long lifetime is twelve hours. It comes first, so that a price is written under the name of an hour.
+    "cache_creation_input_token_cost_above_12hr": (Meter.CACHE_WRITE_1H, ""),
     "cache_creation_input_token_cost_above_1hr": (Meter.CACHE_WRITE_1H, ""),
     "input_cost_per_audio_token": (Meter.AUDIO_INPUT, ""),
     "input_cost_per_image_token": (Meter.IMAGE_INPUT, ""),

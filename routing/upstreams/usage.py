@@ -88,7 +88,7 @@ def usage_of(reported: object) -> Usage | None:
         input_tokens=input_tokens + citation_tokens,
         cached_input_tokens=cached_tokens,
         cache_write_tokens=written_tokens,
-        cache_write_1h_tokens=_living_an_hour(written_tokens, _part(prompt, "cache_creation_token_details")),
+        cache_write_1h_tokens=_living_an_hour(written_tokens, _lifetimes(prompt)) if written_tokens else 0,
         audio_input_tokens=audio_tokens - cached_audio,
         output_tokens=output_tokens,
         reasoning_tokens=reasoning_tokens,
@@ -177,8 +177,17 @@ def usage_of_messages(reported: object) -> Usage | None:
     )
 
 
+def _lifetimes(prompt: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of the cache writes of a prompt, in Anthropic's words. OpenAI's are half an hour and twelve hours."""
+    openais = _part(prompt, "cache_write_tokens_details")
+    if not openais:
+        return _part(prompt, "cache_creation_token_details")
+    names = {"ephemeral_5m_input_tokens": "ttl_30m_tokens", "ephemeral_1h_input_tokens": "ttl_12h_tokens"}
+    return {ours: openais.get(theirs) for ours, theirs in names.items()}
+
+
 def _living_an_hour(written: int, lifetimes: Mapping[str, Any], *of_rounds: Mapping[str, Any]) -> int:
-    """Of what was written into the cache, what lives an hour: as the whole says, or its rounds.
+    """Of what was written into the cache, what lives an hour or longer: as the whole says, or its rounds.
 
     A stream says the lifetimes at its beginning, and at its end how much was written in all. What the rounds of a
     server's tool have written in between is in neither lifetime: it is billed as the dearer of those that were used."""

@@ -17,7 +17,6 @@ from tests.prices import LONG_AGO
 
 #: Prices of the map that our prices do not have, and why.
 NOT_CARRIED = {
-    "*_ultrafast": "a tier that the gateway does not ask for, as balanced and decisions",
     "*_balanced": "a tier of Sail alone",
     "*_decisions": "a tier of one model, for its router's decisions",
     "off_peak_pricing": "by the hour of the day: the dearer, standard rates are charged",
@@ -26,8 +25,7 @@ NOT_CARRIED = {
     "regional_endpoint_uplift_multiplier": "where a deployment answers is its address: price it as it is billed there",
     "regional_processing_uplift_multiplier_*": "as above",
     "fedramp_uplift_multiplier": "as above",
-    "cache_creation_input_token_cost_above_12hr*": "asked for by a parameter that a hard budget refuses",
-    "provider_specific_entry": "factors for a region, or for an option that the map does not name as a tier",
+    "provider_specific_entry": "factors for a region; that of Anthropic's fast mode is read",
     "cost_per_second": "rented capacity, paid by the hour and not by the request",
     "cache_creation_input_audio_token_cost": "no provider counts written audio apart from written text",
     "input_cost_per_token_cache_hit": "cache_read_input_token_cost under its old name, beside it",
@@ -233,7 +231,7 @@ MODELS = {
 TIERS = {Tier.STANDARD: None, Tier.FLEX: "flex", Tier.PRIORITY: "priority", Tier.ULTRA: "ultrafast"}
 
 
-def in_litellms_words(litellm: Any, ours: Usage) -> Any:
+def in_litellms_words(litellm: Any, ours: Usage, *, long_life: str = "1h") -> Any:
     from litellm.types.utils import (
         CacheCreationTokenDetails,
         CompletionTokensDetailsWrapper,
@@ -258,7 +256,7 @@ def in_litellms_words(litellm: Any, ours: Usage) -> Any:
             cache_creation_tokens=ours.cache_write_tokens,
             cache_creation_token_details=CacheCreationTokenDetails(
                 ephemeral_5m_input_tokens=ours.cache_write_tokens - ours.cache_write_1h_tokens,
-                ephemeral_1h_input_tokens=ours.cache_write_1h_tokens,
+                **{f"ephemeral_{long_life}_input_tokens": ours.cache_write_1h_tokens},
             ),
         ),
         completion_tokens_details=CompletionTokensDetailsWrapper(
@@ -315,7 +313,8 @@ def test_costs_agree_over_the_whole_map(litellm: Any) -> None:
                 input_tokens, part, 2 * part, part, part, 1000, 300, 100,
                 quantities={"image_input": Decimal(part), "image_output": Decimal(50)},
             )  # fmt: skip
-            theirs = in_litellms_words(litellm, usage)
+            lives = "12h" if "cache_creation_input_token_cost_above_12hr" in entry else "1h"
+            theirs = in_litellms_words(litellm, usage, long_life=lives)
             for tier in tiers:
                 prompt, completion = generic_cost_per_token(
                     "m", theirs, provider, service_tier=TIERS[tier], model_info=entry, current_time=LONG_AGO

@@ -17,6 +17,7 @@ from routing.upstreams.usage import (
     usage_of_contents,
     usage_of_input,
     usage_of_messages,
+    usage_of_response,
 )
 
 ALL = {"prompt_tokens": 20, "completion_tokens": 7, "total_tokens": 27}
@@ -239,3 +240,14 @@ def test_sound_and_cache_that_are_more_than_the_input_are_partly_the_same() -> N
     modalities = {"promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 80}], "cachedContentTokenCount": 60}
     counted = {"promptTokenCount": 100, "candidatesTokenCount": 5, "totalTokenCount": 105, **modalities}
     assert usage_of_contents({"usageMetadata": counted}) == usage
+
+
+def test_what_openai_keeps_for_twelve_hours_is_counted_apart() -> None:
+    """https://developers.openai.com/api/docs/guides/prompt-caching"""
+    split = {"ttl_30m_tokens": 20, "ttl_12h_tokens": 80}
+    details = {"cached_tokens": 5, "cache_write_tokens": 100, "cache_write_tokens_details": split}
+    usage = Usage(200, cached_input_tokens=5, cache_write_tokens=100, cache_write_1h_tokens=80, output_tokens=7)
+    chat = {"prompt_tokens": 200, "completion_tokens": 7, "prompt_tokens_details": details}
+    assert usage_of(chat) == usage
+    response = {"input_tokens": 200, "output_tokens": 7, "input_tokens_details": details}
+    assert usage_of_response({"usage": response, "output": []}, {}) == usage
