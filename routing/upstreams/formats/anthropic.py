@@ -7,7 +7,7 @@ from time import monotonic
 from types import MappingProxyType
 from typing import Any, Final
 
-from routing.upstreams import capabilities, plain_answers
+from routing.upstreams import capabilities, plain_answers, tiers
 from routing.upstreams.base import Json, UpstreamError, UpstreamRequest
 from routing.upstreams.formats.parameters import ANTHROPIC_PARAMETERS
 from routing.upstreams.formats.transforms import Silence, mapped, messages_of, parameters_of, response_of
@@ -197,4 +197,4 @@ class Anthropic:
     def service_tier(self, event: Json) -> object:
         message = event.get("message")
         usage = (message if isinstance(message, dict) else event).get("usage")
-        return usage.get("service_tier") if isinstance(usage, dict) else None
+        return tiers.served_by_anthropic(usage) if isinstance(usage, dict) else None
