@@ -34,7 +34,6 @@ from routing.serving.decisions import (
     CHAIN_OF,
     OF_THE_KEY,
     REFUSALS,
-    REFUSED,
     Decision,
     NextKey,
     NextStep,
@@ -212,7 +211,7 @@ class _Cascade(Generic[Answer]):
             self._is_first = False
 
     def _decide(self, visit: _Visit, error: UpstreamError) -> Decision:
-        step, is_refusal = visit.step, error.kind in REFUSED
+        step, is_refusal = visit.step, error.kind in REFUSALS
         if is_refusal and self._admission.call.ask_otherwise(step):
             self._queue.insert(0, step)  # once more, in other words
         chains_left = {

@@ -9,16 +9,17 @@ https://docs.anthropic.com/en/api/messages · https://docs.anthropic.com/en/docs
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeVar
 
 from accounting.usage import Usage
 from routing.upstreams import errors, tiers
 from routing.upstreams.answers import dumps, loads
-from routing.upstreams.base import QUIET, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.base import QUIET, FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
 from routing.upstreams.mends.endings import lasting_counts
+from routing.upstreams.mends.messages import BETA_HEADER, mended, without_betas
 from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.streams import LiveStream, Progress, read_events
 from routing.upstreams.usage import usage_of_messages
@@ -29,9 +30,16 @@ _FINISH_REASONS: Final = {"max_tokens": "length", "model_context_window_exceeded
 #: Answers that may be without content: they say why, or the model has nothing to add.
 _SPEAKING_ENDS: Final = frozenset({"max_tokens", "model_context_window_exceeded", "refusal", "pause_turn"})
 
+#: How often a request is sent until the model takes it. A refusal names one thing at a time.
+_MAX_MENDS: Final = 4
+#: How much of a refusal is read.
+_READ_BYTES: Final = 16_384
+
+Answer = TypeVar("Answer", Whole, EventReader | Whole)
+
 
 def ask(request: UpstreamRequest, headers: Mapping[str, str]) -> WholeAnswer:
-    answer = post(_url(request), _headers(request, headers), _body(request, streamed=False), request.timeouts)
+    answer, dropped = _answer(request, headers, post, streamed=False)
     if answer.status != 200:
         raise errors.from_response(answer.status, answer.headers, answer.body, secret=request.api_key)
     request_id = errors.request_id(answer.headers, request.api_key)
@@ -56,18 +64,47 @@ def ask(request: UpstreamRequest, headers: Mapping[str, str]) -> WholeAnswer:
             usage=usage,
             consumed=True,
         )
-    return WholeAnswer(body, usage, answer.status, request_id, _tier(body.get("usage")))
+    return WholeAnswer(body, usage, answer.status, request_id, _tier(body.get("usage")), dropped)
 
 
 def stream(request: UpstreamRequest, headers: Mapping[str, str]) -> LiveStream:
-    answer = post_stream(
-        _url(request), _headers(request, headers), _body(request, streamed=True), request.timeouts, request.leash
-    )
+    def send(url: str, head: dict[str, str], body: bytes, timeouts: Timeouts) -> EventReader | Whole:
+        return post_stream(url, head, body, timeouts, request.leash)
+
+    answer, dropped = _answer(request, headers, send, streamed=True)
     if isinstance(answer, Whole):
         if answer.status != 200:
             raise errors.from_response(answer.status, answer.headers, answer.body, secret=request.api_key)
         answer = replayed(answer)
-    return LiveStream(Events(answer, request))
+    return LiveStream(Events(answer, request, dropped))
+
+
+def _answer(
+    request: UpstreamRequest,
+    headers: Mapping[str, str],
+    send: Callable[[str, dict[str, str], bytes, Timeouts], Answer],
+    *,
+    streamed: bool,
+) -> tuple[Answer, tuple[str, ...]]:
+    """The provider's answer, and what of the request was changed because this model refuses it."""
+    ends_at = time.monotonic() + request.timeouts.total_s
+    body, dropped = request.body, []
+    for attempt in range(_MAX_MENDS):
+        timeouts = request.timeouts if attempt == 0 else request.timeouts.within(ends_at - time.monotonic())
+        answer = send(_url(request), _headers(request, headers), _body(body, streamed=streamed), timeouts)
+        said: EventReader | Whole = answer
+        if isinstance(said, EventReader) or said.status != 400:
+            break
+        words = said.body[:_READ_BYTES].decode("utf-8", "replace")
+        if (fewer := without_betas(headers, words)) is not None:
+            headers = fewer
+            dropped.append(BETA_HEADER)
+        elif (change := mended(body, words)) is not None:
+            body = change[0]
+            dropped.append(change[1])
+        else:
+            break
+    return answer, tuple(sorted(set(dropped)))
 
 
 def _url(request: UpstreamRequest) -> str:
@@ -89,8 +126,8 @@ def _headers(request: UpstreamRequest, more: Mapping[str, str]) -> dict[str, str
     }
 
 
-def _body(request: UpstreamRequest, *, streamed: bool) -> bytes:
-    return dumps({**{n: v for n, v in request.body.items() if n != "stream"}, **({"stream": True} if streamed else {})})
+def _body(body: Mapping[str, Any], *, streamed: bool) -> bytes:
+    return dumps({**{n: v for n, v in body.items() if n != "stream"}, **({"stream": True} if streamed else {})})
 
 
 def _may_be_empty(body: Mapping[str, Any]) -> bool:
@@ -107,9 +144,8 @@ def _tier(usage: object) -> str | None:
 class Events:
     """A :class:`~routing.upstreams.streams.Source`: the provider's events, and what they say in chat's words."""
 
-    dropped_params: tuple[str, ...] = ()
-
-    def __init__(self, reader: EventReader, request: UpstreamRequest) -> None:
+    def __init__(self, reader: EventReader, request: UpstreamRequest, dropped: tuple[str, ...] = ()) -> None:
+        self.dropped_params = dropped
         self.http_status = reader.status
         self.provider_request_id = errors.request_id(reader.headers, request.api_key)
         self.progress = Progress(may_be_empty=_may_be_empty(request.body))

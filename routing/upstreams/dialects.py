@@ -10,19 +10,22 @@ from __future__ import annotations
 import hashlib
 import re
 import string
+import sys
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
 
-from accounting import facts
 from accounting.record import record
-from routing.upstreams.answers import loads
 from routing.upstreams.base import Deployment, Json
+from routing.upstreams.lessons import NOTHING, Lesson, known
 from routing.upstreams.litellm_import import load
+from routing.upstreams.mends import schemas
+from routing.upstreams.mends.anthropic import JSON_SENTENCE
 from routing.upstreams.mends.capability import cannot
 from routing.upstreams.mends.conversation import call_functions_as_tools
+from routing.upstreams.mends.names import names_told
 from routing.upstreams.mends.parameters import (
+    nearest_effort,
     offer_functions_as_tools,
     stop_without_empty_words,
     without_empty_wishes,
@@ -39,6 +42,7 @@ from routing.upstreams.providers import (
     ProviderFacts,
     facts_of,
 )
+from routing.upstreams.turns import Manner, arranged
 
 #: litellm appends this and Gemini's thought signature to call ids, as many clients keep only OpenAI's fields.
 _SIGNATURE_MARK: Final = "__thought__"
@@ -46,6 +50,9 @@ _ALPHANUMERIC: Final = re.compile(r"[A-Za-z0-9]+")
 _LETTERS: Final = string.digits + string.ascii_letters
 
 _PLAIN: Final = {"role", "content"}
+#: What a call has in OpenAI's format. Clients hand back more, which strict servers refuse: the `index` of a stream, or
+#: notes of their own. https://github.com/microsoft/copilot-intellij-feedback/issues/1874
+_CALL: Final = frozenset({"id", "type", "function", "custom"})
 #: The types of the content parts in which Mistral's and Anthropic's models think.
 _THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
 
@@ -64,24 +71,14 @@ _PROBES: Final[Mapping[str, Any]] = {
     "top_p": 0.5,
     "verbosity": "low",
 }
-_EFFORTS: Final = frozenset({"none", "minimal", "low", "medium", "high", "xhigh"})
-
-#: Parameters that the gateway adds by itself, for its books and its hold.
-_OURS: Final = CAPS | {"stream_options"}
-#: By address and model: the parameters of ours whose names a deployment has refused.
-_refusals: dict[tuple[str, str], frozenset[str]] = {}
-_MAX_REFUSALS: Final = 10_000
-_UNKNOWN_NAME: Final = re.compile(
-    r"(?:unknown|unsupported|unexpected|unrecogni[sz]ed|extra|additional)[_ ](?:request )?"
-    r"(?:parameter|argument|field|key|input|propert|forbidden)",
-    re.IGNORECASE,
-)
-#: Words that say that this model does not take a parameter, or not with this value.
-_UNFIT: Final = re.compile(
-    r"unsupported|not (?:be )?(?:supported?|permitted|allowed)|does ?n[o']t support|only \S+ is allowed|"
-    r"only allowed (?:when|if|with)",
-    re.IGNORECASE,
-)
+_EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh")
+#: By which a provider tells end users and caches apart.
+_IDENTIFIERS: Final = frozenset({"prompt_cache_key", "safety_identifier", "user"})
+#: Every model writes as much, so that most caps need no look at the price map.
+_LEAST_MAXIMUM: Final = 1024
+_GPT: Final = re.compile(r"(?:ft:)?gpt-(\d+)(?:\.(\d+))?(?!\d)")
+_THOUGHT: Final[frozenset[Manner]] = frozenset({"thought"})
+_JSON: Final[Json] = {"role": "system", "content": JSON_SENTENCE}
 
 
 @record(frozen=True, slots=True)
@@ -92,6 +89,8 @@ class Spoken:
     dropped: tuple[str, ...]
     #: Whether the client offered `functions` to a provider of tools, and so knows no `tool_calls`.
     calls_functions: bool = False
+    #: The client's names of functions by those that the provider was told.
+    names: Mapping[str, str] | None = None
 
 
 def spoken(
@@ -99,27 +98,147 @@ def spoken(
     deployment: Deployment,
     *,
     streamed: bool,
-    without: frozenset[str] = frozenset(),
+    lesson: Lesson = NOTHING,
 ) -> Spoken:
-    """The client's request as the deployment understands it, less the words of ``without``. Changes only a copy."""
-    row = facts_of(deployment.litellm_provider, deployment.model, deployment.base_url)
-    refused = without | _refusals.get(_key(deployment), frozenset())
+    """The client's request as the deployment understands it, and as the ``lesson`` says. Changes only a copy."""
+    model = deployment.model
+    row = facts_of(deployment.litellm_provider, model, deployment.base_url)
+    lesson = known(deployment, lesson)
+    refused = lesson.without
     dropped: list[str] = []
-    body: Json = {**request_body, "model": deployment.model}
+    body: Json = {**request_body, "model": model}
     calls_functions = not row.functions and _offer_functions_as_tools(body, row)
     messages = request_body.get("messages") if row.functions else _with_tool_calls(request_body.get("messages"))
     body["messages"] = _messages(messages, row, refused, dropped)
-    _set_parameters(body, row, refused | _refused_by_model(row, deployment.model, body), dropped)
-    if isinstance(body.get("tools"), list) and not _takes_field(row, refused, "cache_control", "tool"):
-        body["tools"] = [_without_cache_mark(tool, "tools", dropped) for tool in body["tools"]]
-    _set_cap(body, row, refused)
+    if "reasoning_effort" in body:
+        _set_effort(body, row, model, dropped)
+    _set_parameters(body, row, refused | _refused_by_model(row, model, body), dropped)
+    names = _set_tools(body, row, model, refused, dropped) if body.get("tools") else None
+    if row.thinks_freely and _thinks(row.name, model):
+        _call_beside_thinking(body, refused, dropped)
+    if manners := row.manners | lesson.manners:
+        _follow(body, manners, streamed, dropped)
+    if lesson.effort is not None:
+        _replace(body, "reasoning_effort", lesson.effort, dropped)
+    _set_cap(body, row, lesson, model, dropped)
     body.pop("stream", None)
     options = body.pop("stream_options", None)
     if streamed:
         body["stream"] = True
         if row.stream_options and "stream_options" not in refused:
             body["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
-    return Spoken(body, tuple(sorted(set(dropped))), calls_functions)
+    return Spoken(body, tuple(sorted(set(dropped))), calls_functions, names)
+
+
+def _replace(body: Json, name: str, value: Any, dropped: list[str]) -> None:
+    """Asks otherwise than the client has, and tells the client if it has asked at all."""
+    if body.get(name) not in (None, value):
+        dropped.append(name)
+    body[name] = value
+
+
+# --- manners ------------------------------------------------------------------------------------------------------
+
+
+def _follow(body: Json, manners: frozenset[Manner], streamed: bool, dropped: list[str]) -> None:
+    if isinstance(body["messages"], list):
+        body["messages"] = arranged(body["messages"], manners)
+    if "free_choice" in manners:
+        _free_choice(body, dropped)
+    if "loose" in manners and isinstance(body.get("tools"), list):
+        _loosen(body, dropped)
+    if "no_thinking" in manners and not streamed:
+        body["enable_thinking"] = False  # DashScope's
+    if "say_json" in manners and isinstance(body["messages"], list):
+        body["messages"] = (
+            [*body["messages"][:1], _JSON, *body["messages"][1:]]
+            if _begins_with_system(body)
+            else [_JSON, *body["messages"]]
+        )
+
+
+def _loosen(body: Json, dropped: list[str]) -> None:
+    """Functions whose arguments the provider does not hold to their schemas: it refuses `strict`, or some with it and
+    some without. https://github.com/RooCodeInc/Roo-Code/issues/10334"""
+    functions = [tool.get("function") for tool in _dicts(body["tools"])]
+    if not any(isinstance(function, dict) and function.get("strict") for function in functions):
+        return
+    dropped.append("tools[].function.strict")
+    body["tools"] = [
+        {**tool, "function": {name: value for name, value in tool["function"].items() if name != "strict"}}
+        if isinstance(tool, dict) and isinstance(tool.get("function"), dict)
+        else tool
+        for tool in body["tools"]
+    ]
+
+
+def _begins_with_system(body: Json) -> bool:
+    messages = _dicts(body["messages"][:1])
+    return bool(messages) and messages[0].get("role") in ("system", "developer")
+
+
+def _free_choice(body: Json, dropped: list[str]) -> None:
+    """The model calls what it likes."""
+    if body.get("tool_choice") not in (None, "auto", "none"):
+        _replace(body, "tool_choice", "auto", dropped)
+
+
+# --- tools -----------------------------------------------------------------------------------------------------
+
+
+def _set_tools(
+    body: Json, row: ProviderFacts, model: str, refused: Collection[str], dropped: list[str]
+) -> Mapping[str, str] | None:
+    """The tools as this provider takes them. Returns the client's names of those that are called otherwise here."""
+    if not isinstance(body["tools"], list):
+        return None
+    if not _takes_field(row, refused, "cache_control", "tool"):
+        body["tools"] = [_without_cache_mark(tool, "tools", dropped) for tool in body["tools"]]
+    if row.strict_schemas:
+        body["tools"] = [_with_whole_parameters(tool, f"tools[{at}]") for at, tool in enumerate(body["tools"])]
+    if row.name == "openai":
+        _think_beside_functions(body, model, dropped)
+    return None if row.call_ids.signed else names_told(body)
+
+
+def _with_whole_parameters(tool: Any, param: str) -> Any:
+    function = tool.get("function") if isinstance(tool, dict) else None
+    if not isinstance(function, dict) or "parameters" not in function:
+        return tool
+    parameters = schemas.tool_for_openai(function["parameters"], param)
+    return (
+        tool if parameters is function["parameters"] else {**tool, "function": {**function, "parameters": parameters}}
+    )
+
+
+def _think_beside_functions(body: Json, model: str, dropped: list[str]) -> None:
+    """In a chat, OpenAI's models from gpt-5.4 on do not think about functions, and from 5.6 on this must be said.
+    https://github.com/openai/openai-openapi/issues/541, https://github.com/BerriAI/litellm/pull/34569"""
+    version = _GPT.match(model)
+    if version is None or (number := (int(version[1]), int(version[2] or 0))) < (5, 4):
+        return
+    if number >= (5, 6):
+        _replace(body, "reasoning_effort", "none", dropped)
+    elif body.get("reasoning_effort", "none") != "none":
+        del body["reasoning_effort"]
+        dropped.append("reasoning_effort")
+
+
+def _call_beside_thinking(body: Json, refused: Collection[str], dropped: list[str]) -> None:
+    """DeepSeek's and Moonshot's models think unless they are told not to, and no tool can be forced beside it. Who asks
+    for a tool and not for thought gets the tool; who has asked for both, the thought. And turns with calls that another
+    model made have no thoughts, which are asked back.
+    https://github.com/deepseek-ai/DeepSeek-V3/issues/1376, https://github.com/iii-hq/workers/pull/522"""
+    thinking = body.get("thinking")
+    if isinstance(thinking, dict) and thinking.get("type") == "disabled":
+        return
+    if body.get("tool_choice") not in (None, "auto", "none"):
+        if thinking is None and body.get("reasoning_effort") in (None, "none") and "thinking" not in refused:
+            body["thinking"] = {"type": "disabled"}
+            return
+        _free_choice(body, dropped)
+    if any(message.get("tool_calls") for message in _dicts(body["messages"])):
+        body["messages"] = arranged(body["messages"], _THOUGHT)
 
 
 # --- functions -------------------------------------------------------------------------------------------------
@@ -164,6 +283,8 @@ def _set_parameters(body: Json, row: ProviderFacts, refused: Collection[str], dr
             del body[name]
             if not (name == "n" and value == 1):  # `n: 1` asks for nothing
                 dropped.append(name)
+    if row.longest_identifier is not None and not _IDENTIFIERS.isdisjoint(body):
+        _shorten_identifiers(body, row.longest_identifier)
     if not row.any_metadata and isinstance(body.get("metadata"), dict):
         _send_texts_alone(body, dropped)
     if body.get("modalities") == ["text"]:
@@ -175,6 +296,15 @@ def _set_parameters(body: Json, row: ProviderFacts, refused: Collection[str], dr
     for theirs, ours in row.renames.items():
         if theirs in body:
             body[ours] = body.pop(theirs)
+
+
+def _shorten_identifiers(body: Json, longest: int) -> None:
+    """An identifier only has to be the same each time, so a long one is told by its digest, as OpenAI advises.
+    https://platform.openai.com/docs/guides/safety-best-practices"""
+    for name in _IDENTIFIERS.intersection(body):
+        value = body[name]
+        if isinstance(value, str) and len(value) > longest:
+            body[name] = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _send_texts_alone(body: Json, dropped: list[str]) -> None:
@@ -199,13 +329,19 @@ def _takes(row: ProviderFacts, name: str, value: Any, body: Json) -> bool:
     return name not in row.refuses and (name in COMMON_PARAMETERS or name in row.takes)
 
 
-def _set_cap(body: Json, row: ProviderFacts, refused: Collection[str]) -> None:
+def _set_cap(body: Json, row: ProviderFacts, lesson: Lesson, model: str, dropped: list[str]) -> None:
     """Put the output cap under a name that the provider obeys, because the hold was computed with the cap."""
+    refused = lesson.without
     given = [name for name in CAPS if body.get(name) is not None]
     for name in CAPS - set(row.caps) - set(given):
         body.pop(name, None)  # its value is null
     if not given:
         return
+    for name in given:
+        cap = body[name]
+        if type(cap) is int and cap > _LEAST_MAXIMUM and cap > (most := _most_output(row, model, lesson)):
+            body[name] = most
+            dropped.append(name)
     obeyed = [name for name in row.caps if name not in refused] or [
         name for name in (OLD_CAP, NEW_CAP) if name not in refused
     ]
@@ -214,11 +350,43 @@ def _set_cap(body: Json, row: ProviderFacts, refused: Collection[str]) -> None:
     body[obeyed[0]] = body.pop(given[0])
 
 
+def _most_output(row: ProviderFacts, model: str, lesson: Lesson) -> int:
+    """How many tokens may be asked for: what the server has said, and at OpenAI what the price map says, too. Of other
+    providers the map is often behind, and a cap that is too low cuts answers."""
+    limits = (lesson.most_output, lesson.room, _written_at_most(model) if row.name == "openai" else None)
+    return min((limit for limit in limits if limit is not None), default=sys.maxsize)
+
+
+@lru_cache(maxsize=4096)
+def _written_at_most(model: str) -> int | None:
+    most = costs_of("openai", model).get("max_output_tokens")
+    return most if isinstance(most, int) and most > 0 else None
+
+
+def _set_effort(body: Json, row: ProviderFacts, model: str, dropped: list[str]) -> None:
+    """The nearest effort that this model has, if it has any."""
+    asked = body["reasoning_effort"]
+    if not row.by_model or not isinstance(asked, str) or asked not in _EFFORTS:
+        return
+    if _has_effort(row.name, model, asked):
+        return
+    offered = [word for word in _EFFORTS if _has_effort(row.name, model, word)]
+    if nearest := nearest_effort(asked, offered):
+        _replace(body, "reasoning_effort", nearest, dropped)
+
+
+@lru_cache(maxsize=4096)
+def _has_effort(provider: str, model: str, effort: str) -> bool:
+    return _is_kept(provider, model, "reasoning_effort", {"reasoning_effort": effort})
+
+
 def _refused_by_model(row: ProviderFacts, model: str, body: Mapping[str, Any]) -> frozenset[str]:
     """The parameters that this model refuses, though other models of its provider take them."""
     refused: frozenset[str] = frozenset()
     if not row.thinkers_refuse.isdisjoint(body) and _thinks(row.name, model):
         refused = row.thinkers_refuse
+    if not row.thinkers_take.isdisjoint(body) and _thinks_never(row.name, model):
+        refused |= row.thinkers_take
     if row.by_model and not _PROBES.keys().isdisjoint(body):
         effort = body.get("reasoning_effort")
         known = effort if isinstance(effort, str) and effort in _EFFORTS else None
@@ -229,6 +397,12 @@ def _refused_by_model(row: ProviderFacts, model: str, body: Mapping[str, Any]) -
 @lru_cache(maxsize=4096)
 def _thinks(provider: str, model: str) -> bool:
     return bool(costs_of(provider, model).get("supports_reasoning"))
+
+
+@lru_cache(maxsize=4096)
+def _thinks_never(provider: str, model: str) -> bool:
+    known_of = costs_of(provider, model)
+    return bool(known_of) and not known_of.get("supports_reasoning")
 
 
 @lru_cache(maxsize=4096)
@@ -361,11 +535,7 @@ class _Ids:
         if not isinstance(call, dict):
             return call
         signed = self._taken.signed
-        said = {
-            name: value
-            for name, value in call.items()
-            if signed or name not in ("provider_specific_fields", "cache_control", "extra_content")
-        }
+        said = {name: value for name, value in call.items() if signed or name in _CALL}
         if "id" in said:
             said["id"] = self.of(said["id"])
         function = said.get("function")
@@ -400,63 +570,5 @@ def _hashed(id_: str, taken: CallIds) -> str:
     return "".join(letters)
 
 
-# --- what a server says ------------------------------------------------------------------------------------------
-
-
-def refused_words(status: int, answer: bytes, body: Mapping[str, Any]) -> frozenset[str]:
-    """The optional parameters and fields of the request that the server says it does not take.
-
-    The server has done nothing yet, and may be asked again without them. The output cap is among them only when the
-    server refuses its *name*: its value is the client's."""
-    if status not in (400, 422):
-        return frozenset()
-    text = answer[:16_384].decode("utf-8", "replace")
-    if _UNKNOWN_NAME.search(text):
-        mendable = OPTIONAL_PARAMETERS | _OURS
-    elif _UNFIT.search(text):
-        mendable = OPTIONAL_PARAMETERS | {"stream_options"}
-    else:
-        return frozenset()
-    param = None
-    with suppress(ValueError, LookupError, TypeError):
-        param = loads(answer)["error"]["param"]
-    sent = (mendable & body.keys()) | _fields_in(body)
-    if isinstance(param, str) and (exact := sent & {param.rpartition(".")[2].partition("[")[0]}):
-        return frozenset(exact)
-    return frozenset(name for name in sent if _is_named(name, text))
-
-
-def _is_named(name: str, text: str) -> bool:
-    """Whether the text names the parameter. A name without an underscore may be an everyday word, so it must stand in
-    quotes or in a path."""
-    before = r"(?<![\w-])" if "_" in name else r"(?:['\"`.]|-> )"
-    return re.search(rf"{before}{name}(?![\w-])", text) is not None
-
-
-def _fields_in(body: Mapping[str, Any]) -> set[str]:
-    found: set[str] = set()
-    for message in _dicts(body.get("messages")):
-        found |= message.keys() & MESSAGE_FIELDS
-        found |= {"cache_control" for part in _dicts(message.get("content")) if "cache_control" in part}
-    return found | {"cache_control" for tool in _dicts(body.get("tools")) if "cache_control" in tool}
-
-
 def _dicts(values: Any) -> list[Json]:
     return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
-
-
-def learn(deployment: Deployment, words: frozenset[str]) -> None:
-    """Remember that the deployment answered when it was asked without ``words``.
-
-    Only what the gateway adds by itself is remembered, and this process does not send it to the deployment again. What
-    clients send is not remembered: one client's value must not cost other clients their parameter."""
-    if not words <= _OURS:
-        return
-    if len(_refusals) >= _MAX_REFUSALS:
-        _refusals.clear()
-    _refusals[_key(deployment)] = _refusals.get(_key(deployment), frozenset()) | words
-    facts.refusal_learnt(facts.RefusalLearnt(deployment.provider, deployment.model, sorted(words)))
-
-
-def _key(deployment: Deployment) -> tuple[str, str]:
-    return deployment.base_url or deployment.litellm_provider, deployment.model

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeVar
 
 from accounting.usage import Usage
 from routing.upstreams import errors
 from routing.upstreams.answers import dumps, ends_empty, loads
-from routing.upstreams.base import QUIET, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.base import QUIET, FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.formats.gemini import Gemini
 from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
 from routing.upstreams.mends.endings import STOPPED
+from routing.upstreams.mends.gemini import contents_mended
 from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.streams import LiveStream, Progress, read_events
 from routing.upstreams.usage import usage_of_contents
@@ -28,11 +29,14 @@ from routing.upstreams.usage import usage_of_contents
 TIER_HEADER: Final = "x-gemini-service-tier"
 _FORMAT: Final = Gemini()
 _NO_END: Final = "FINISH_REASON_UNSPECIFIED"
+#: How often a request is sent again. A refusal names one thing at a time.
+_MAX_MENDS: Final = 3
+
+Answer = TypeVar("Answer", Whole, EventReader | Whole)
 
 
 def ask(request: UpstreamRequest) -> WholeAnswer:
-    url = _url(request, "generateContent")
-    answer = post(url, _headers(request), dumps(request.body), request.timeouts)
+    answer, dropped = _answer(request, "generateContent", post)
     if answer.status != 200:
         raise errors.from_response(answer.status, answer.headers, answer.body, secret=request.api_key)
     if is_stream(answer):
@@ -64,17 +68,37 @@ def ask(request: UpstreamRequest) -> WholeAnswer:
             consumed=True,
         )
     tier = _FORMAT.service_tier(body) or answer.headers.get(TIER_HEADER)
-    return WholeAnswer(body, usage, answer.status, request_id, tier if isinstance(tier, str) else None)
+    return WholeAnswer(body, usage, answer.status, request_id, tier if isinstance(tier, str) else None, dropped)
 
 
 def stream(request: UpstreamRequest) -> LiveStream:
-    url = _url(request, "streamGenerateContent?alt=sse")
-    answer = post_stream(url, _headers(request), dumps(request.body), request.timeouts, request.leash)
+    def send(url: str, headers: dict[str, str], body: bytes, timeouts: Timeouts) -> EventReader | Whole:
+        return post_stream(url, headers, body, timeouts, request.leash)
+
+    answer, dropped = _answer(request, "streamGenerateContent?alt=sse", send)
     if isinstance(answer, Whole):
         if answer.status != 200:
             raise errors.from_response(answer.status, answer.headers, answer.body, secret=request.api_key)
         answer = replayed(answer)
-    return LiveStream(Events(answer, request))
+    return LiveStream(Events(answer, request, dropped))
+
+
+def _answer(
+    request: UpstreamRequest, method: str, send: Callable[[str, dict[str, str], bytes, Timeouts], Answer]
+) -> tuple[Answer, tuple[str, ...]]:
+    """Google's answer, and what of the request was left out because this model does not have it."""
+    ends_at = time.monotonic() + request.timeouts.total_s
+    url, headers, body = _url(request, method), _headers(request), request.body
+    answer = send(url, headers, dumps(body), request.timeouts)
+    dropped: list[str] = []
+    for _ in range(_MAX_MENDS):
+        said: EventReader | Whole = answer
+        if isinstance(said, EventReader) or said.status != 400 or (rest := contents_mended(body, said.body)) is None:
+            break
+        body = rest[0]
+        dropped += rest[1]
+        answer = send(url, headers, dumps(body), request.timeouts.within(ends_at - time.monotonic()))
+    return answer, tuple(sorted(set(dropped)))
 
 
 def _url(request: UpstreamRequest, method: str) -> str:
@@ -165,9 +189,8 @@ def _end_of(candidate: Json, *, is_calling: bool) -> str | None:
 class Events:
     """A :class:`~routing.upstreams.streams.Source`: the provider's events, and what they say in chat's words."""
 
-    dropped_params: tuple[str, ...] = ()
-
-    def __init__(self, reader: EventReader, request: UpstreamRequest) -> None:
+    def __init__(self, reader: EventReader, request: UpstreamRequest, dropped: tuple[str, ...] = ()) -> None:
+        self.dropped_params = dropped
         self.http_status = reader.status
         self.provider_request_id = errors.request_id(reader.headers, request.api_key)
         self.progress = Progress(may_be_empty=_may_be_empty(request.body))

@@ -16,6 +16,8 @@ from types import MappingProxyType
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
+from routing.upstreams.turns import Manner
+
 #: `relay`: speaks OpenAI's format. `translate`: by litellm's provider classes. `sdk`: by `litellm.completion()`.
 Way = Literal["relay", "translate", "sdk"]
 Dialect = Literal["openai", "anthropic", "gemini", "responses"]
@@ -162,6 +164,12 @@ class ProviderFacts:
     by_model: bool = False  # litellm knows which parameters each model refuses
     #: Those of the common parameters that its reasoning models refuse. The price map says which models reason.
     thinkers_refuse: frozenset[str] = frozenset()
+    manners: frozenset[Manner] = frozenset()  # of telling a conversation (`turns`)
+    thinks_freely: bool = False  # its reasoning models think unasked, and take no forced tool beside it
+    strict_schemas: bool = False  # it reads the schemas of functions, and refuses some
+    longest_identifier: int | None = None  # of an end user or of a cache, in characters
+    #: What only its reasoning models take. Of a model that the price map does not know nothing is left out.
+    thinkers_take: frozenset[str] = frozenset()
     #: How it is made to go on from a last assistant message: `message` alone, or the field that asks for it.
     prefill: str = ""
     embeds: Embeds = Embeds()
@@ -196,6 +204,8 @@ _OPENAI: Final = ProviderFacts(
     takes=PLATFORM_PARAMETERS,
     most_stops=4,
     by_model=True,
+    strict_schemas=True,
+    longest_identifier=64,
     embeds=_EMBEDS_LIKE_OPENAI,
     source="https://platform.openai.com/docs/api-reference/chat/create",
 )
@@ -280,6 +290,8 @@ _RELAYED: Final = (
         message_fields=_set("name prefix reasoning_content"),
         takes=_set("thinking"),
         refuses=_set("n"),
+        manners=frozenset({"texts"}),
+        thinks_freely=True,
         prefill="prefix",
         life_signs="comments",
         source="https://api-docs.deepseek.com/api/create-chat-completion",
@@ -308,6 +320,7 @@ _RELAYED: Final = (
         takes=_set("include_reasoning reasoning_format service_tier"),
         refuses=_set("logit_bias logprobs n top_logprobs"),
         values={"service_tier": _set("auto on_demand flex performance")},
+        thinkers_take=_set("include_reasoning reasoning_effort reasoning_format"),
         source="https://console.groq.com/docs/openai",
     ),
     _VLLM,
@@ -362,6 +375,8 @@ _RELAYED: Final = (
         refuses=_set("logit_bias logprobs top_logprobs user"),
         renames={"seed": "random_seed"},
         hottest=1.5,
+        manners=frozenset({"bridge", "go_on"}),
+        thinkers_take=_set("prompt_mode reasoning_effort"),
         prefill="prefix",
         embeds=Embeds(renames={"dimensions": "output_dimension"}),
         source="https://docs.mistral.ai/api/endpoint/chat",
@@ -375,6 +390,7 @@ _RELAYED: Final = (
         refuses=_set("logit_bias user"),
         hottest=1.0,
         thinkers_refuse=_set("frequency_penalty n presence_penalty temperature top_p"),
+        thinks_freely=True,
         prefill="partial",
         source="https://platform.moonshot.ai/docs/api/chat",
     ),
@@ -413,6 +429,7 @@ _RELAYED: Final = (
         | _set(
             "include_reasoning min_p models plugins provider reasoning repetition_penalty route top_a top_k transforms"
         ),
+        longest_identifier=128,
         life_signs="comments",
         source="https://openrouter.ai/docs/api-reference/parameters",
     ),
@@ -424,6 +441,7 @@ _RELAYED: Final = (
         message_fields=frozenset(),
         takes=_set("top_k web_search_options"),
         refuses=_set("logit_bias logprobs n parallel_tool_calls seed stop top_logprobs user"),
+        manners=frozenset({"alternate"}),
         source="https://docs.perplexity.ai/api-reference/sonar-post",
     ),
     ProviderFacts(

@@ -30,11 +30,13 @@ from routing.upstreams.answers import (
 )
 from routing.upstreams.base import QUIET, FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.deployment_parameters import resolved
-from routing.upstreams.dialects import Spoken, learn, refused_words, spoken
+from routing.upstreams.dialects import Spoken, spoken
 from routing.upstreams.http.events import SILENCE, EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
+from routing.upstreams.lessons import NOTHING, learn, lesson_of
 from routing.upstreams.mends.capability import lacking
 from routing.upstreams.mends.endings import write_function_calls
+from routing.upstreams.mends.names import write_names
 from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.streams import LiveStream, Progress, collected, completed, next_event, says_something
 from routing.upstreams.usage import conforming_usage, reported_in, together, usage_of, usage_of_input
@@ -59,6 +61,8 @@ class Relay:
     def whole(self, request: UpstreamRequest) -> WholeAnswer:
         answer, asked = _ask(request, "application/json", post, streamed=False)
         whole = _read_whole(answer, request)
+        if asked.names:
+            write_names(whole.body["choices"], "message", asked.names)
         if asked.calls_functions:
             write_function_calls(whole.body["choices"], "message")
         return replace(whole, dropped_params=asked.dropped) if asked.dropped else whole
@@ -135,6 +139,7 @@ class Relay:
                 asked.dropped,
                 may_be_empty=is_silence_an_answer,
                 calls_functions=asked.calls_functions,
+                names=asked.names,
             )
         )
 
@@ -168,25 +173,25 @@ def _ask(
 ) -> tuple[Answer, Spoken]:
     """The provider's answer.
 
-    A server that calls a part of the request unknown has done nothing and billed nothing. When the request can do
-    without that part, the server is asked again without it, in what is left of the attempt's time."""
+    A server that refuses a part of the request has done nothing and billed nothing. When the request can do without
+    that part, or can say it otherwise, the server is asked again so, in what is left of the attempt's time."""
     url, headers = _address(request, accept, "chat/completions")
     ends_at = monotonic() + request.timeouts.total_s
-    without: frozenset[str] = frozenset()
+    lesson = NOTHING
     for _ in range(_MAX_MENDS):
-        asked = spoken(request.body, request.deployment, streamed=streamed, without=without)
+        asked = spoken(request.body, request.deployment, streamed=streamed, lesson=lesson)
         answer = send(url, headers, dumps(asked.body), request.timeouts.within(ends_at - monotonic()))
         said: EventReader | Whole = answer
         if isinstance(said, EventReader) or said.status == 200:
             break
-        more = refused_words(said.status, said.body, asked.body) - without
-        if not more:
+        more = lesson.also(lesson_of(said.status, said.body, asked.body))
+        if more == lesson:
             return answer, asked
-        without |= more
+        lesson = more
     else:
         return answer, asked
-    if without:
-        learn(request.deployment, without)
+    if lesson != NOTHING:
+        learn(request.deployment, lesson)
     return answer, asked
 
 
@@ -255,6 +260,7 @@ class Chunks:
         *,
         may_be_empty: bool = False,
         calls_functions: bool = False,
+        names: Mapping[str, str] | None = None,
         read: Callable[[bytes], Any] = loads,
     ) -> None:
         self.dropped_params = dropped_params
@@ -267,6 +273,7 @@ class Chunks:
         self._api_key = api_key
         self._asked_choices = choices
         self._calls_functions = calls_functions
+        self._names = names
         self._begun: set[int] = set()  # the choices that have begun
         self._finished: set[int] = set()
         self._calls: dict[int, Calls] = {}
@@ -288,9 +295,15 @@ class Chunks:
         self._reader.close()
 
     def chunks(self) -> Iterator[Json]:
-        if not self._calls_functions:
-            return self._chunks()
-        return map(_with_function_calls, self._chunks())
+        chunks = self._chunks()
+        if self._names:
+            chunks = map(self._with_clients_names, chunks)
+        return map(_with_function_calls, chunks) if self._calls_functions else chunks
+
+    def _with_clients_names(self, chunk: Json) -> Json:
+        if "choices" in chunk:
+            write_names(chunk["choices"], "delta", self._names or {})
+        return chunk
 
     def _chunks(self) -> Iterator[Json]:
         held: list[Json] = []  # finish reasons of an answer that is still empty

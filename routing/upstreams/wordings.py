@@ -309,6 +309,133 @@ WORDINGS: Final[tuple[Wording, ...]] = (
         r" (?:by|for|with|on|in) (?:this|the) model",
         "https://docs.x.ai/docs/guides/image-understanding",
     ),
+    # --- the same, of what a request has: another model takes it ------------------------------------------------
+    Wording(CAPABILITY, "anthropic", r"does not support assistant message prefill", "charmbracelet/crush#2300"),
+    Wording(
+        CAPABILITY,
+        "openai",
+        r"\b(?:is|are) not (?:supported|available|enabled) (?:by|for|with|on|in) (?:this|the) model",
+        "https://platform.openai.com/docs/guides/reasoning; Anthropic, Groq and Google say it so too",
+    ),
+    Wording(CAPABILITY, "xai", r"\bdoes not support parameter \w", "miaoxworld/NativeTavern#83"),
+    Wording(CAPABILITY, "openai", r"unsupported value: .{1,80} does not support .{1,80} with this model", "openai"),
+    Wording(CAPABILITY, "openai", r"tools with reasoning_effort are not supported", "pipecat-ai/pipecat#4043"),
+    Wording(
+        CAPABILITY, "openai", r"invalid schema for (?:function|response_format)", "openai/openai-agents-python#1023"
+    ),
+    Wording(
+        CAPABILITY, "openai", r"array too long\. expected an array with maximum length", "zed-industries/zed#42393"
+    ),
+    Wording(CAPABILITY, "openai", r"invalid '(?!messages|input)[^']{1,80}': string too long", "rusiaaman/wcgw#51"),
+    Wording(CAPABILITY, "openai", r"must contain the word .{0,3}json", "ultimatejimmy/xray.koplugin#33"),
+    Wording(
+        CAPABILITY,
+        "openai",
+        r"must be followed by tool messages|must be a response to a prec\w+ message",
+        "https://platform.openai.com/docs/guides/function-calling",
+    ),
+    Wording(CAPABILITY, "openai", r"max_(?:completion_|output_)?tokens is too large", "opencode-ai/opencode#140"),
+    Wording(
+        CAPABILITY,
+        "deepseek",
+        r"(?:valid )?range of max_(?:completion_)?tokens (?:is|should be)",
+        "Gitlawb/openclaude#35; DashScope says it so too",
+    ),
+    Wording(CAPABILITY, "anthropic", r"which is the maximum allowed number of output tokens", "anthropics/claude-code"),
+    Wording(
+        CAPABILITY,
+        "anthropic",
+        r"image (?:exceeds|dimensions exceed)|at least one of the image dimensions exceed",
+        "https://platform.claude.com/docs/en/build-with-claude/vision",
+    ),
+    Wording(CAPABILITY, "anthropic", r"invalid `signature` in `thinking` block", "NousResearch/hermes-agent#24401"),
+    Wording(
+        CAPABILITY, "anthropic", r"expected `thinking` or `redacted_thinking`, but found", "pydantic/pydantic-ai#3757"
+    ),
+    Wording(
+        CAPABILITY,
+        "anthropic",
+        r"tools\.\d+\.(?:custom\.)?(?:input_schema|name)\b",
+        "NousResearch/hermes-agent#63441",
+    ),
+    Wording(CAPABILITY, "anthropic", r"does not support effort level", "BerriAI/litellm#27074"),
+    Wording(CAPABILITY, "gemini", r"missing a `?thought_signature", "maximhq/bifrost#2226"),
+    Wording(
+        CAPABILITY, "gemini", r"thinking (?:level|budget) \w+ is (?:not supported|invalid)", "earendil-works/pi#9455"
+    ),
+    Wording(CAPABILITY, "gemini", r"thinking_level \w+ is not supported", "jenslys/opencode-gemini-auth#14"),
+    Wording(
+        CAPABILITY,
+        "gemini",
+        r"generatecontentrequest\.(?:tools|generation_config)|function_declarations\[\d+\]",
+        "https://ai.google.dev/api/caching#FunctionDeclaration",
+    ),
+    Wording(
+        CAPABILITY,
+        "gemini",
+        r"function (?:call|response) turn comes immediately after|number of function response parts",
+        "google-gemini/gemini-cli#26486",
+    ),
+    Wording(
+        CAPABILITY, "gemini", r"unsupported mime type", "https://ai.google.dev/gemini-api/docs/image-understanding"
+    ),
+    Wording(
+        CAPABILITY,
+        "mistral",
+        r"unexpected role '\w+' after role|expected last role user or tool"
+        r"|not the same number of function calls and responses",
+        "BerriAI/litellm#17761",
+    ),
+    Wording(
+        CAPABILITY,
+        "hosted_vllm",
+        r"roles? (?:must|should) (?:be )?alternat|should alternate with|system message must be at the beginning",
+        "vllm-project/vllm#41114; perplexityai/api-discussion#265",
+    ),
+    Wording(
+        CAPABILITY,
+        "deepseek",
+        r"reasoning_content\W? (?:in the thinking mode must be passed back|is missing)",
+        "earendil-works/pi#3636; continuedev/continue#11600",
+    ),
+    Wording(
+        CAPABILITY,
+        "deepseek",
+        r"thinking mode does not support this tool_choice"
+        r"|tool_choice .{1,60} (?:in thinking mode|with thinking enabled)",
+        "deepseek-ai/DeepSeek-V3#1376; cloudwego/eino#994",
+    ),
+    Wording(CAPABILITY, "deepseek", r"this response_format type is unavailable", "deepseek-ai/DeepSeek-V3"),
+    Wording(
+        CAPABILITY,
+        "llamafile",
+        r"prefill is incompatible with enable_thinking|cannot have 2 or more assistant messages",
+        "ggml-org/llama.cpp#20861; HKUDS/nanobot#2376",
+    ),
+    Wording(
+        CAPABILITY, "openai", r"image urls? (?:is|are) only allowed for messages with role", "OpenHands/OpenHands#7700"
+    ),
+    Wording(CAPABILITY, "deepseek", r"invalid type: sequence, expected a string", "BerriAI/litellm#6642"),
+    Wording(
+        CAPABILITY,
+        "cerebras",
+        r"tools with (?:mixed values for 'strict'|strict=true)",
+        "RooCodeInc/Roo-Code#10334; livekit/agents#3134",
+    ),
+    Wording(
+        CAPABILITY,
+        "anthropic",
+        r"unexpected value\(s\) .{1,300} for the `anthropic-beta` header|invalid beta flag",
+        "anthropics/claude-code#11672",
+    ),
+    Wording(CAPABILITY, "dashscope", r"enable_thinking must be set to false", "QuantumNous/new-api#1109"),
+    Wording(CAPABILITY, "groq", r"`reasoning_effort` must be one of", "earendil-works/pi#1745"),
+    Wording(
+        CAPABILITY,
+        "groq",
+        r"failed to (?:call a function|generate json)|tool call validation failed",
+        "anomalyco/opencode#1018",
+    ),
     # --- something of the request is not there or not ours: a 403 or 404 that says nothing of the key or the model ---
     Wording(
         REQUEST,
@@ -379,6 +506,19 @@ CODES: Final[dict[str, FailureKind]] = {
             "censorship_blocked",
         ),
         CONTENT,
+    ),
+    **dict.fromkeys(
+        (
+            "array_above_max_length",
+            "integer_above_max_value",
+            "invalid_function_parameters",
+            "json_validate_failed",
+            "string_above_max_length",
+            "tool_use_failed",
+            "unsupported_parameter",
+            "unsupported_value",
+        ),
+        CAPABILITY,
     ),
     **dict.fromkeys(
         (

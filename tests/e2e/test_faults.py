@@ -135,7 +135,7 @@ def rescued(*, within_s: float, after_s: float = 0, refusals: int = 0) -> Expect
         cut, *refused_ones, answered = attempts
         assert cut["outcome"] == ("timeout" if after_s else "interrupted")
         assert cut["output_tokens"] >= 40
-        assert [(a["outcome"], a["cost_usd"]) for a in refused_ones] == [("bad_request", 0)] * refusals
+        assert [(a["outcome"], a["cost_usd"]) for a in refused_ones] == [("capability", 0)] * refusals
         assert answered["outcome"] == "answered"
         assert answered["cost_usd"] == cost(FALLBACK.input_tokens, FALLBACK.output_tokens)
         assert entry["cost_usd"] == cut["cost_usd"] + answered["cost_usd"]

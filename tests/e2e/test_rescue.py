@@ -131,7 +131,7 @@ def test_a_refused_prefill_masks_nothing_and_is_learned(gateway: Gateway) -> Non
     assert asked.count(2) <= 2
     assert asked[-1] == 1
     outcomes = [a["outcome"] for a in gateway.attempts(route.alias)]
-    assert outcomes.count("bad_request") == asked.count(2) >= 1
+    assert outcomes.count("capability") == asked.count(2) >= 1
     assert {entry["error_code"] for entry in gateway.entries(route.alias)} == {None}
 
 

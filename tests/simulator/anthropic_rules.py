@@ -54,6 +54,15 @@ def _thinking(body: Mapping[str, Any]) -> Iterator[str]:
         yield "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024"
 
 
+def _begun(body: Mapping[str, Any]) -> Iterator[str]:
+    newer = re.search(r"(?:opus|sonnet)-4-[6-9]|(?:opus|sonnet|haiku|fable|mythos)-5", str(body["model"]))
+    if newer and body["messages"][-1].get("role") == "assistant":
+        yield "This model does not support assistant message prefill. The conversation must end with a user message."
+    user = (body.get("metadata") or {}).get("user_id")
+    if isinstance(user, str) and len(user) > 256:
+        yield "metadata.user_id: String should have at most 256 characters"
+
+
 def _stop_sequences(body: Mapping[str, Any]) -> Iterator[str]:
     if any(not word.strip() for word in body.get("stop_sequences") or ()):
         yield "stop_sequences: each stop sequence must contain non-whitespace"
@@ -161,4 +170,4 @@ def _listed(content: Any) -> list[dict[str, Any]]:
     return content if isinstance(content, list) else []
 
 
-_RULES = (_sampling, _thinking, _stop_sequences, _most_tokens, _tools, _content, _cache_marks, _effort)
+_RULES = (_sampling, _thinking, _begun, _stop_sequences, _most_tokens, _tools, _content, _cache_marks, _effort)

@@ -160,6 +160,8 @@ def _generation(model: str, config: Mapping[str, Any]) -> Iterator[str]:
             yield "Budget 0 is invalid. This model only works in thinking mode."
         elif not limits[0] <= budget <= limits[1]:
             yield f"The thinking budget {budget} is invalid. Please choose a value between {limits[0]} and {limits[1]}."
+    if str(level).lower() == "minimal" and re.match(r"gemini-3\.[78]-flash|gemini-3.*-pro", model):
+        yield "Thinking level MINIMAL is not supported for this model. Please retry with other thinking level."
     if level is not None and str(level).lower() not in ("minimal", "low", "medium", "high"):
         yield f"Invalid value at 'generation_config.thinking_config.thinking_level': \"{level}\""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from tests.simulator.wire_format import Failure
@@ -35,7 +36,94 @@ _ONLY_LITELLM_OR_ANTHROPIC = ("cache_control", "provider_specific_fields", "thin
 
 
 def openai(body: Body) -> Failure | None:
-    return _openai_parameters(body) or _openai_thinker(body) or _openai_messages(body)
+    return (
+        _openai_parameters(body)
+        or _openai_values(body)
+        or _openai_thinker(body)
+        or _openai_functions(body)
+        or _openai_messages(body)
+    )
+
+
+def _openai_values(body: Body) -> Failure | None:
+    """Values beyond a limit."""
+    most = next((most for name, most in _OPENAI_MOST_TOKENS.items() if str(body["model"]).startswith(name)), None)
+    for name in ("max_tokens", "max_completion_tokens"):
+        if most is not None and (cap := body.get(name) or 0) > most:
+            text = f"{name} is too large: {cap}. This model supports at most {most} completion tokens, whereas you "
+            return _openai(f"{text}provided {cap}.", name, "invalid_value")
+    for name in ("user", "safety_identifier", "prompt_cache_key"):
+        if isinstance(body.get(name), str) and len(body[name]) > 64:
+            return _openai_too_long(name, 64, len(body[name]))
+    wanted = body.get("response_format")
+    if isinstance(wanted, dict) and wanted.get("type") == "json_object" and "json" not in str(body["messages"]).lower():
+        text = "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'."
+        return _openai(text, "messages")
+    return None
+
+
+def _openai_too_long(path: str, longest: int, found: int) -> Failure:
+    text = f"Invalid '{path}': string too long. Expected a string with maximum length {longest}, but got a string with "
+    return _openai(f"{text}length {found} instead.", path, "string_above_max_length")
+
+
+def _openai_functions(body: Body) -> Failure | None:
+    """The names of functions and the schemas of their parameters; and that some models do not think about them."""
+    tools = body.get("tools") or ()
+    if len(tools) > 128:
+        text = f"Invalid 'tools': array too long. Expected an array with maximum length 128, but got {len(tools)}"
+        return _openai(f"{text} instead.", "tools", "array_above_max_length")
+    for at, tool in enumerate(tools):
+        function, path = tool.get("function") or {}, f"tools[{at}].function"
+        if "name" in function and (failure := _openai_name(function["name"], f"{path}.name")):
+            return failure
+        for problem in _openai_schema(function.get("parameters", {"type": "object", "properties": {}})):
+            text = f"Invalid schema for function '{function.get('name')}': {problem}"
+            return _openai(text, f"{path}.parameters", "invalid_function_parameters")
+    for where, message in _messages(body):
+        for number, call in enumerate(message.get("tool_calls") or ()):
+            name = (call.get("function") or {}).get("name")
+            if name and (failure := _openai_name(name, f"{where}.tool_calls[{number}].function.name")):
+                return failure
+    return _openai_thought_about_functions(body) if tools else None
+
+
+def _openai_thought_about_functions(body: Body) -> Failure | None:
+    model, effort = str(body["model"]), body.get("reasoning_effort")
+    text = f"Function tools with reasoning_effort are not supported for {model} in /v1/chat/completions."
+    if re.match(r"gpt-5\.[45]", model) and effort not in (None, "none"):
+        return _openai(f"{text} Please use /v1/responses instead.", "reasoning_effort")
+    if re.match(r"gpt-5\.[6-9]", model) and effort != "none":
+        text += " To use function tools, use /v1/responses or set reasoning_effort to 'none'."
+        return _openai(text, "reasoning_effort")
+    return None
+
+
+def _openai_name(name: str, path: str) -> Failure | None:
+    if len(name) > 64:
+        return _openai_too_long(path, 64, len(name))
+    if re.fullmatch(r"[a-zA-Z0-9_-]+", name) is None:
+        text = f"Invalid '{path}': string does not match pattern. Expected a string that matches the pattern "
+        return _openai(f"{text}'^[a-zA-Z0-9_-]+$'.", path, "invalid_value")
+    return None
+
+
+def _openai_schema(schema: Any, context: tuple[str, ...] = ()) -> Iterator[str]:
+    kind = schema.get("type") if isinstance(schema, dict) else None
+    if not context and kind != "object":
+        yield f"schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{kind}\"'."
+    if not isinstance(schema, dict):
+        return
+    if not context and any(name in schema for name in ("oneOf", "anyOf", "allOf", "enum", "not")):
+        yield "schema must have type 'object' and not have 'oneOf'/'anyOf'/'allOf'/'enum'/'not' at the top level."
+    if kind == "object" and "properties" not in schema and (not context or "additionalProperties" not in schema):
+        yield f"In context={context}, object schema missing properties."
+    if kind == "array" and "items" not in schema and "prefixItems" not in schema:
+        yield f"In context={context}, array schema missing items."
+    for name, value in (schema.get("properties") or {}).items():
+        yield from _openai_schema(value, (*context, "properties", name))
+    if isinstance(schema.get("items"), dict):
+        yield from _openai_schema(schema["items"], (*context, "items"))
 
 
 def _openai_parameters(body: Body) -> Failure | None:
@@ -74,6 +162,16 @@ def _openai_thinker(body: Body) -> Failure | None:
         if body.get("reasoning_effort") is not None and model.startswith("gpt-4"):
             return _openai("Unrecognized request argument supplied: reasoning_effort")
         return None
+    effort = body.get("reasoning_effort")
+    taken = next(efforts for name, efforts in _OPENAI_EFFORTS.items() if model.startswith(name))
+    if effort is not None and effort not in taken:
+        named = ", ".join(f"'{word}'" for word in taken[:-1])
+        return _openai(
+            f"Unsupported value: 'reasoning_effort' does not support '{effort}' with this model. Supported values are: "
+            f"{named}, and '{taken[-1]}'.",
+            "reasoning_effort",
+            "unsupported_value",
+        )
     if body.get("temperature") not in (None, 1) and body.get("reasoning_effort") != "none":
         return _openai(
             f"Unsupported value: 'temperature' does not support {body['temperature']} with this model. Only the "
@@ -101,6 +199,12 @@ def _openai_messages(body: Body) -> Failure | None:
             if part["type"] not in ("text", "image_url", "input_audio", "file", "refusal"):
                 path = f"{where}.content[{number}].type"
                 return _openai(f"Invalid value: '{part['type']}'.", path, "invalid_value")
+        parts = message["content"] if isinstance(message.get("content"), list) else ()
+        if message["role"] != "user" and any(part["type"] == "image_url" for part in parts):
+            text = (
+                f"Invalid '{where}'. Image URLs are only allowed for messages with role 'user', but this message with "
+            )
+            return _openai(f"{text}role '{message['role']}' contains an image URL.", where, "invalid_value")
         if message.get("tool_calls") == []:
             return _openai(f"Invalid '{where}.tool_calls': empty array.", f"{where}.tool_calls", "empty_array")
         for path, id_ in _call_ids(where, message):
@@ -114,7 +218,53 @@ def _openai_messages(body: Body) -> Failure | None:
     return None
 
 
+def _unanswered(body: Body) -> list[str]:
+    """The ids of calls that have no result right behind the turn that called."""
+    waiting: list[str] = []
+    for _, message in _messages(body):
+        if message["role"] == "tool":
+            waiting = [id_ for id_ in waiting if id_ != message.get("tool_call_id")]
+        elif waiting:
+            break
+        else:
+            waiting = [call["id"] for call in message.get("tool_calls") or ()]
+    return waiting
+
+
+def answered(body: Body) -> Failure | None:
+    """OpenAI's rule of calls and results alone."""
+    if missing := _unanswered(body):
+        text = "An assistant message with 'tool_calls' must be followed by tool messages responding to each "
+        return _openai(
+            f"{text}'tool_call_id'. The following tool_call_ids did not have response messages: {', '.join(missing)}",
+            "messages",
+        )
+    return None
+
+
 def mistral(body: Body) -> Failure | None:
+    return _mistral_request(body) or _mistral_order(body)
+
+
+def _mistral_order(body: Body) -> Failure | None:
+    messages = body["messages"]
+    for one, other in pairwise(messages):
+        roles = (one["role"], other["role"])
+        if roles in (("tool", "user"), ("tool", "system"), ("user", "tool"), ("system", "tool")):
+            text = f"Unexpected role '{other['role']}' after role '{one['role']}'"
+            return _mistral_400(text, "invalid_request_message_order", "3230")
+    last = messages[-1]
+    if last["role"] == "assistant" and not last.get("prefix"):
+        text = "Expected last role User or Tool (or Assistant with prefix True) for serving but got assistant"
+        return _mistral_400(text, "invalid_request_error", None)
+    return None
+
+
+def _mistral_400(text: str, kind: str, code: str | None) -> Failure:
+    return Failure(400, {"object": "error", "message": text, "type": kind, "param": None, "code": code})
+
+
+def _mistral_request(body: Body) -> Failure | None:
     for name in body:
         if name not in _MISTRAL_PARAMETERS:
             return _mistral_extra(name)
@@ -155,6 +305,26 @@ def mistral(body: Body) -> Failure | None:
 
 
 def groq(body: Body) -> Failure | None:
+    if path := _odd_call(body):
+        return _openai(f"'{path}' : property is unsupported")
+    return _groq_values(body) or _groq_request(body)
+
+
+def _groq_values(body: Body) -> Failure | None:
+    effort, model = body.get("reasoning_effort"), str(body["model"])
+    taken = ("none", "default") if "qwen" in model else ("low", "medium", "high") if "gpt-oss" in model else None
+    if effort is not None and taken is None:
+        return _openai("`reasoning_effort` is not supported with this model")
+    if effort is not None and taken and effort not in taken:
+        return _openai(f"`reasoning_effort` must be one of {', '.join(f'`{word}`' for word in taken)}")
+    for name in ("max_tokens", "max_completion_tokens"):
+        if (body.get(name) or 0) > 32_768 and "llama" in model:
+            text = f"`{name}` must be less than or equal to `32768`, the maximum value for `{name}` is less than the "
+            return _openai(f"{text}`context_window` for this model")
+    return None
+
+
+def _groq_request(body: Body) -> Failure | None:
     for name in ("logprobs", "logit_bias", "top_logprobs"):
         if body.get(name) is not None:
             return _openai(f"property '{name}' is not supported with this model", name)
@@ -177,6 +347,10 @@ def groq(body: Body) -> Failure | None:
 
 
 def cerebras(body: Body) -> Failure | None:
+    strict = {bool((tool.get("function") or {}).get("strict")) for tool in body.get("tools") or ()}
+    if len(strict) > 1:
+        text = "Tools with mixed values for 'strict' are not allowed. Please set all tools to 'strict: true' or "
+        return _cerebras(f"{text}'strict: false'")
     for name in (
         *("frequency_penalty", "logit_bias", "presence_penalty", "parallel_tool_calls", "service_tier"),
         *("store", "verbosity", "prediction", "metadata", *_OTHERS_PARAMETERS),
@@ -193,6 +367,16 @@ def cerebras(body: Body) -> Failure | None:
 
 def deepseek(body: Body) -> Failure | None:
     for index, (_, message) in enumerate(_messages(body)):
+        if isinstance(message.get("content"), list):
+            text = f"messages[{index}]: invalid type: sequence, expected a string at line 1 column 400"
+            return _openai(
+                f"Failed to deserialize the JSON body into the target type: {text}", code="invalid_request_error"
+            )
+        if "content" not in message:
+            text = f"messages[{index}]: missing field `content` at line 1 column 400"
+            return _openai(
+                f"Failed to deserialize the JSON body into the target type: {text}", code="invalid_request_error"
+            )
         if message["role"] not in ("system", "user", "assistant", "tool"):
             return _openai(
                 "Failed to deserialize the JSON body into the target type: "
@@ -202,6 +386,23 @@ def deepseek(body: Body) -> Failure | None:
             )
     if body.get("n") not in (None, 1):
         return _openai("Invalid n value (currently only n = 1 is supported)", code="invalid_request_error")
+    most = 8192 if body["model"] == "deepseek-chat" else 393_216
+    if (body.get("max_tokens") or 0) > most:
+        text = f"Invalid max_tokens value, the valid range of max_tokens is [1, {most}]"
+        return _openai(text, code="invalid_request_error")
+    if "-v4" in str(body["model"]) and (body.get("thinking") or {}).get("type") != "disabled":
+        return _deepseek_thinker(body)
+    return None
+
+
+def _deepseek_thinker(body: Body) -> Failure | None:
+    if body.get("tool_choice") not in (None, "auto", "none"):
+        return _openai("Thinking mode does not support this tool_choice", code="invalid_request_error")
+    called = any(message.get("tool_calls") for _, message in _messages(body))
+    turns = [message for _, message in _messages(body) if message["role"] == "assistant"]
+    if called and not all(message.get("reasoning_content") for message in turns):
+        text = "The `reasoning_content` in the thinking mode must be passed back to the API."
+        return _openai(text, code="invalid_request_error")
     return None
 
 
@@ -212,7 +413,9 @@ def xai(body: Body) -> Failure | None:
             names.append("reasoning_effort")
         for name in names:
             if body.get(name) is not None:
-                text = f"Argument not supported on this model: {name}"
+                first, *rest = name.split("_")
+                camel = first + "".join(part.capitalize() for part in rest)
+                text = f"Model {body['model']} does not support parameter {camel}."
                 return Failure(400, {"code": "Client specified an invalid argument", "error": text})
     for _, message in _messages(body):
         if message.get("name") is not None and message["role"] != "user":
@@ -227,6 +430,13 @@ def moonshot(body: Body) -> Failure | None:
             return _openai("invalid temperature: only 1 is allowed for this model")
         if body["temperature"] > 1:
             return _openai("invalid temperature: must be between 0 and 1")
+    if "kimi-k2.5" in str(body["model"]) and (body.get("thinking") or {}).get("type") != "disabled":
+        if body.get("tool_choice") not in (None, "auto", "none"):
+            return _openai("tool_choice 'specified' is incompatible with thinking enabled")
+        for index, (_, message) in enumerate(_messages(body)):
+            if message.get("tool_calls") and not message.get("reasoning_content"):
+                text = "thinking is enabled but reasoning_content is missing in assistant tool call message at index"
+                return _openai(f"{text} {index}")
     return _known_roles(body, "system", "user", "assistant", "tool")
 
 
@@ -234,7 +444,45 @@ def perplexity(body: Body) -> Failure | None:
     for name in ("stream_options", "tools", "stop", "logprobs", "n"):
         if name in body:
             return Failure(400, {"error": {"message": "Invalid parameter", "type": "invalid_parameter", "code": 400}})
+    if not _takes_turns(body):
+        text = "After the (optional) system message(s), user or tool message(s) should alternate with assistant "
+        return Failure(400, {"error": {"message": f"{text}message(s).", "type": "invalid_message", "code": 400}})
     return _known_roles(body, "system", "user", "assistant", "tool")
+
+
+def _takes_turns(body: Body) -> bool:
+    """Whether the user begins, and each side speaks once. Several results of tools are one side's."""
+    roles = [message["role"] for _, message in _messages(body)]
+    while roles and roles[0] == "system":
+        del roles[0]
+    if not roles or roles[0] != "user" or "system" in roles:
+        return False
+    return all(
+        (one == "assistant") is not (other == "assistant") or one == other == "tool" for one, other in pairwise(roles)
+    )
+
+
+def qwen(body: Body) -> Failure | None:
+    """The template of Qwen 3.5 and 3.6, as vLLM answers for it; DashScope for models that think."""
+    if any(message["role"] == "system" for _, message in [*_messages(body)][1:]):
+        return _vllm("System message must be at the beginning.")
+    if body.get("stream") is not True and "thinking" in str(body["model"]) and body.get("enable_thinking") is not False:
+        return _openai("parameter.enable_thinking must be set to false for non-streaming calls")
+    return None
+
+
+def gemma(body: Body) -> Failure | None:
+    """The template of Gemma 3, as vLLM answers for it; and a window of 32,768 tokens."""
+    if not _takes_turns(body) or sum(message["role"] == "system" for _, message in _messages(body)) > 1:
+        return _vllm("Conversation roles must alternate user/assistant/user/assistant/...")
+    if (cap := body.get("max_tokens") or 0) > 32_000:
+        text = f"'max_tokens' or 'max_completion_tokens' is too large: {cap}. This model's maximum context length is "
+        return _vllm(f"{text}32768 tokens and your request has 768 input tokens ({cap} > 32768 - 768).")
+    return None
+
+
+def _vllm(text: str) -> Failure:
+    return Failure(400, {"error": {"message": text, "type": "BadRequestError", "param": None, "code": 400}})
 
 
 def old_server(body: Body) -> Failure | None:
@@ -265,6 +513,17 @@ RULES: Mapping[str, Rule] = {
     "moonshot": moonshot,
     "perplexity": perplexity,
     "oldserver": old_server,
+    "answered": answered,
+    "qwen": qwen,
+    "gemma": gemma,
+}
+
+_OPENAI_MOST_TOKENS = {"gpt-4o": 16_384, "gpt-4.1": 32_768, "gpt-5": 128_000, "o3": 100_000}
+_OPENAI_EFFORTS = {
+    "gpt-5.1": ("none", "low", "medium", "high"),
+    "gpt-5.": ("none", "low", "medium", "high", "xhigh"),
+    "gpt-5": ("minimal", "low", "medium", "high"),
+    "o": ("low", "medium", "high"),
 }
 
 _OTHERS_PARAMETERS = (
@@ -294,6 +553,15 @@ def _messages(body: Body) -> Iterator[tuple[str, dict[str, Any]]]:
 def _in_parts(message: Mapping[str, Any], name: str) -> bool:
     content = message.get("content")
     return isinstance(content, list) and any(name in part for part in content)
+
+
+def _odd_call(body: Body) -> str | None:
+    """The path of a field of a call that OpenAI's format has not."""
+    for where, message in _messages(body):
+        for number, call in enumerate(message.get("tool_calls") or ()):
+            for name in call.keys() - {"id", "type", "function", "custom"}:
+                return f"{where}.tool_calls[{number}].{name}"
+    return None
 
 
 def _call_ids(where: str, message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -26,7 +26,7 @@ from tests.wire.upstream_calls import call, call_to, read, text_of
 STRICT = {
     "openai": [("openai", "gpt-4o"), ("openai", "gpt-5"), ("openai", "o3-mini")],
     "mistral": [("mistral", "mistral-small-latest")],
-    "groq": [("groq", "llama-3.3-70b-versatile")],
+    "groq": [("groq", "openai/gpt-oss-120b")],
     "cerebras": [("cerebras", "llama3.1-8b")],
     "deepseek": [("deepseek", "deepseek-chat")],
     "xai": [("xai", "grok-4.5"), ("xai", "grok-3")],
@@ -416,7 +416,7 @@ def test_old_functions_are_asked_for_as_tools_and_answered_the_old_way(
     asked = sent(sim)
     assert (asked["tools"], asked["tool_choice"]["function"]) == ([TOOL], {"name": "f"})
     assert "functions" not in asked
-    _, called, result, _ = asked["messages"]
+    _, called, result, *_ = asked["messages"]
     assert called["tool_calls"][0]["function"] == call
     assert result == {"role": "tool", "tool_call_id": called["tool_calls"][0]["id"], "content": ""}
     assert body == before
@@ -424,13 +424,17 @@ def test_old_functions_are_asked_for_as_tools_and_answered_the_old_way(
 
 def test_a_refusal_in_parts_is_text_where_only_openai_would_know_it(sim: Simulator) -> None:
     parts = [{"type": "refusal", "refusal": "I cannot say."}]
-    body = {"messages": [{"role": "assistant", "content": parts}, {"role": "user", "content": "Why?"}]}
+    user = {"role": "user", "content": "Why?"}
+    body = {"messages": [user, {"role": "assistant", "content": parts}, user]}
     for flavour, provider, model in STRICT_DEPLOYMENTS:
         Relay().whole(to(sim, flavour, body, provider, model))
         asked = sim.requests[-1].body
         assert asked is not None
-        expected = parts if flavour in ("openai", "xai") else [{"type": "text", "text": "I cannot say."}]
-        assert asked["messages"][0]["content"] == expected
+        text = "I cannot say."
+        expected: Any = text if flavour == "deepseek" else [{"type": "text", "text": text}]
+        if flavour in ("openai", "xai"):
+            expected = parts
+        assert asked["messages"][1]["content"] == expected
 
 
 def test_an_empty_turn_that_an_agent_hands_back_is_left_out_where_it_is_refused(sim: Simulator) -> None:
@@ -553,3 +557,384 @@ def test_every_rule_of_the_simulator_has_its_source() -> None:
     page = (pathlib.Path(__file__).parents[2] / "docs" / "simulator-rules.md").read_text("utf-8")
     for flavour in RULES:
         assert re.search(rf"^\| `{flavour}` \|.*\]\(https://", page, re.MULTILINE), flavour
+
+
+# --- what a provider refuses of a request that another one takes ------------------------------------------------
+
+CALLED: list[dict[str, Any]] = [
+    {"role": "user", "content": "Look it up"},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "callabcd1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+    },
+    {"role": "tool", "tool_call_id": "callabcd1", "content": "one"},
+]
+HI: list[dict[str, Any]] = [{"role": "user", "content": "Hi"}]
+
+
+def asked_once(sim: Simulator, flavour: str, body: dict[str, Any], provider: str, model: str) -> tuple[Any, Any]:
+    """What the provider was asked, which it took at once, and the answer."""
+    before = copy.deepcopy(body)
+    answer = Relay().whole(to(sim, flavour, body, provider, model))
+    assert body == before, "further attempts send the same request again"
+    return sent(sim), answer
+
+
+@pytest.mark.parametrize("cap", ["max_tokens", "max_completion_tokens"])
+def test_openai_is_asked_for_no_more_than_its_model_writes(sim: Simulator, cap: str) -> None:
+    """Coding agents ask every model for what Claude writes: 32,000 tokens and more."""
+    asked, answer = asked_once(sim, "openai", {"messages": HI, cap: 32_000}, "openai", "gpt-4o")
+    assert asked["max_tokens"] == 16_384
+    assert answer.dropped_params == (cap,)
+
+
+@pytest.mark.parametrize(
+    ("flavour", "provider", "model", "most"),
+    [
+        ("deepseek", "deepseek", "deepseek-chat", 8192),
+        ("groq", "groq", "llama-3.3-70b-versatile", 32_768),
+        ("openai", "custom_openai", "gpt-4.1-own", 32_768),
+    ],
+)
+def test_a_provider_that_writes_less_says_so_once(
+    sim: Simulator, flavour: str, provider: str, model: str, most: int
+) -> None:
+    for _ in range(2):
+        answer = Relay().whole(to(sim, flavour, {"messages": HI, "max_tokens": 64_000}, provider, model))
+        assert answer.dropped_params == ("max_tokens",)
+    assert [(request.status, (request.body or {}).get("max_tokens")) for request in sim.requests] == [
+        (400, 64_000),
+        (200, most),
+        (200, most),
+    ]
+
+
+def test_an_answer_may_be_as_long_as_there_is_room_beside_this_prompt(sim: Simulator) -> None:
+    body = {"messages": HI, "max_tokens": 64_000}
+    assert Relay().whole(to(sim, "gemma", body, "hosted_vllm", "small-window")).dropped_params == ("max_tokens",)
+    Relay().whole(to(sim, "gemma", {**body, "max_tokens": 31_999}, "hosted_vllm", "small-window"))
+    caps = [(request.body or {}).get("max_tokens") for request in sim.requests]
+    assert caps == [64_000, 32_000, 31_999], "the room is this prompt's and is not remembered"
+
+
+def test_a_prompt_that_leaves_no_room_is_too_long(sim: Simulator) -> None:
+    said = (
+        "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens (8000 in the messages, "
+        "1000 in the completion)."
+    )
+    sim.behave("anyone", Behaviour(status=400, body={"error": {"message": said}}))
+    with pytest.raises(UpstreamError) as raised:
+        Relay().whole(to(sim, "anyone", {"messages": HI, "max_tokens": 1000}, "hosted_vllm", "m"))
+    assert (raised.value.kind, len(sim.requests)) == (FailureKind.CONTEXT_WINDOW, 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "effort", "dropped"),
+    [
+        ("gpt-5.2", "high", "high", ()),
+        ("gpt-5.4", "high", None, ("reasoning_effort",)),
+        ("gpt-5.4", "none", "none", ()),
+        ("gpt-5.6-terra", "high", "none", ("reasoning_effort",)),
+        ("gpt-5.6-terra", None, "none", ()),
+    ],
+)
+def test_openais_newest_models_do_not_think_about_functions_in_a_chat(
+    sim: Simulator, model: str, given: str | None, effort: str | None, dropped: tuple[str, ...]
+) -> None:
+    body = {"messages": HI, "tools": [TOOL], **({} if given is None else {"reasoning_effort": given})}
+    asked, answer = asked_once(sim, "openai", body, "openai", model)
+    assert (asked.get("reasoning_effort"), answer.dropped_params) == (effort, dropped)
+
+
+def test_a_model_of_tomorrow_says_itself_that_it_does_not_think_about_functions(sim: Simulator) -> None:
+    body = {"messages": HI, "tools": [TOOL]}
+    Relay().whole(to(sim, "openai", body, "custom_openai", "gpt-5.7-at-a-proxy"))
+    said = "Function tools with reasoning_effort are not supported for x. To use function tools, use /v1/responses or "
+    refusal = {"error": {"message": f"{said}set reasoning_effort to 'none'.", "param": "reasoning_effort"}}
+    sim.behave("anyone", Behaviour(status=400, body=refusal))
+    Relay().whole(to(sim, "anyone", body, "custom_openai", "x"))
+    assert (sim.requests[-1].body or {})["reasoning_effort"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("flavour", "provider", "model", "given", "effort"),
+    [
+        ("openai", "openai", "gpt-5", "none", "minimal"),
+        ("openai", "openai", "gpt-5", "xhigh", "high"),
+        ("openai", "openai", "gpt-5.1", "minimal", "low"),
+        ("openai", "openai", "gpt-5.1", "xhigh", "high"),
+        ("openai", "openai", "gpt-5.1", "max", "high"),
+        ("openai", "openai", "o3", "minimal", "low"),
+        ("groq", "groq", "openai/gpt-oss-120b", "xhigh", "high"),
+        ("groq", "groq", "openai/gpt-oss-120b", "minimal", "low"),
+        ("groq", "groq", "qwen/qwen3-32b", "high", None),
+        ("groq", "groq", "llama-3.3-70b-versatile", "low", None),
+    ],
+)
+def test_who_asks_for_an_effort_that_a_model_has_not_gets_the_nearest(  # noqa: PLR0917 - a table
+    sim: Simulator, flavour: str, provider: str, model: str, given: str, effort: str | None
+) -> None:
+    body = {"messages": HI, "reasoning_effort": given}
+    answer = Relay().whole(to(sim, flavour, body, provider, model))
+    assert (sim.requests[-1].body or {}).get("reasoning_effort") == effort
+    assert answer.dropped_params == ("reasoning_effort",)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Model grok-9 does not support parameter presencePenalty.",
+        "Failed to deserialize the JSON body: presence_penalty: unknown variant `0.5`, expected one of `x`",
+        "[{'type': 'literal_error', 'loc': ('body', 'presence_penalty'), 'msg': \"Input should be 0\"}]",
+        "invalid presence_penalty: only 0 is allowed for this model",
+    ],
+)
+def test_a_parameter_is_recognised_however_the_server_writes_it(sim: Simulator, said: str) -> None:
+    sim.behave("anyone", Behaviour(status=400, body={"error": said}))
+    answer = Relay().whole(to(sim, "anyone", {"messages": HI, "presence_penalty": 0.5}, "custom_openai", "own"))
+    assert answer.dropped_params == ("presence_penalty",)
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("name", ["mcp.server/tool", "mcp__" + "x" * 90])
+def test_a_function_with_a_name_that_openai_refuses_is_called_by_its_own_name(
+    sim: Simulator, name: str, streamed: bool
+) -> None:
+    parameters = {"type": "object", "properties": {}}
+    function = {"name": name, "parameters": parameters}
+    other = {"name": "mcp_server_tool", "parameters": parameters}
+    messages = copy.deepcopy(CALLED)
+    messages[1]["tool_calls"][0]["function"]["name"] = name
+    body = {
+        "messages": [*messages, {"role": "user", "content": f"call {name}"}],
+        "tools": [{"type": "function", "function": each} for each in (other, function)],
+        "tool_choice": {"type": "function", "function": {"name": name}},
+    }
+    before = copy.deepcopy(body)
+    request = to(sim, "openai", body, "openai", "gpt-4o")
+    if streamed:
+        choices = [choice for chunk in read(Relay().stream(request)) for choice in chunk["choices"]]
+        calls = [call for choice in choices for call in choice["delta"].get("tool_calls") or ()]
+        called = [call["function"]["name"] for call in calls if call["function"].get("name")]
+    else:
+        (choice,) = Relay().whole(request).body["choices"]
+        called = [call["function"]["name"] for call in choice["message"]["tool_calls"]]
+    assert called == [name]
+    asked = sent(sim)
+    told = asked["tools"][1]["function"]["name"]
+    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", told)
+    assert told != "mcp_server_tool"
+    assert asked["tool_choice"]["function"]["name"] == told
+    assert asked["messages"][1]["tool_calls"][0]["function"]["name"] == told
+    assert body == before
+
+
+ITEM = {"type": "object", "properties": {"a": {"type": "array", "items": {}}}}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, {"type": "object", "properties": {}}),
+        (None, {"type": "object", "properties": {}}),
+        ({"type": "object"}, {"type": "object", "properties": {}}),
+        (
+            {"type": "object", "properties": {"a": {"type": "array"}}},
+            {"type": "object", "properties": {"a": {"type": "array", "items": {}}}},
+        ),
+        (
+            {"type": "object", "properties": {"a": {"type": "object"}}},
+            {"type": "object", "properties": {"a": {"type": "object", "properties": {}}}},
+        ),
+        ({"$ref": "#/$defs/A", "$defs": {"A": ITEM}}, {**ITEM, "$defs": {"A": ITEM}}),
+        ({"anyOf": [ITEM, {"type": "object", "properties": {"b": {}}}]},
+         {"type": "object", "properties": {"a": {"type": "array", "items": {}}, "b": {}}}),
+        (ITEM, ITEM),
+    ],
+)  # fmt: skip
+def test_a_tools_schema_is_one_that_openai_takes(sim: Simulator, given: Any, told: Any) -> None:
+    """Tools without parameters come from MCP as `{"type": "object"}`."""
+    body = {"messages": HI, "tools": [{"type": "function", "function": {"name": "f", "parameters": given}}]}
+    asked, answer = asked_once(sim, "openai", body, "openai", "gpt-4o")
+    assert asked["tools"][0]["function"]["parameters"] == told
+    assert answer.dropped_params == ()
+
+
+def test_mistral_hears_the_user_right_after_a_tool(sim: Simulator) -> None:
+    body = {"messages": [*CALLED, {"role": "user", "content": "And?"}], "tools": [TOOL]}
+    asked, _ = asked_once(sim, "mistral", body, "mistral", "mistral-small-latest")
+    assert [message["role"] for message in asked["messages"]] == ["user", "assistant", "tool", "assistant", "user"]
+    assert asked["messages"][3]["content"] == " ", "nobody's words are invented"
+
+
+def test_mistral_goes_on_with_a_begun_answer(sim: Simulator) -> None:
+    body = {"messages": [*HI, {"role": "assistant", "content": "Hel"}]}
+    asked, _ = asked_once(sim, "mistral", body, "mistral", "mistral-small-latest")
+    assert asked["messages"][-1] == {"role": "assistant", "content": "Hel", "prefix": True}
+
+
+def test_perplexity_hears_the_sides_by_turns(sim: Simulator) -> None:
+    parts = [{"type": "text", "text": "C"}]
+    body = {
+        "messages": [
+            {"role": "user", "content": "A"},
+            {"role": "system", "content": "S"},
+            {"role": "user", "content": "B"},
+            {"role": "assistant", "content": "x"},
+            {"role": "assistant", "content": "y"},
+            {"role": "user", "content": "B"},
+            {"role": "user", "content": parts},
+        ]
+    }
+    asked, _ = asked_once(sim, "perplexity", body, "perplexity", "sonar")
+    assert asked["messages"] == [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "A\n\nB"},
+        {"role": "assistant", "content": "x\n\ny"},
+        {"role": "user", "content": [{"type": "text", "text": "B"}, *parts]},
+    ]
+
+
+@pytest.mark.parametrize(("flavour", "provider"), [("qwen", "hosted_vllm"), ("gemma", "custom_openai")])
+def test_a_template_that_wants_an_order_says_so_once(sim: Simulator, flavour: str, provider: str) -> None:
+    messages = [
+        {"role": "system", "content": "S"},
+        *HI,
+        {"role": "assistant", "content": "Hello"},
+        {"role": "system", "content": "T"},
+        *HI,
+    ]
+    for _ in range(2):
+        Relay().whole(to(sim, flavour, {"messages": messages}, provider, f"ordered-{flavour}"))
+    assert [request.status for request in sim.requests] == [400, 200, 200]
+    told = (sim.requests[-1].body or {})["messages"]
+    assert told == [{"role": "system", "content": "S\n\nT"}, *HI, messages[2], *HI]
+
+
+@pytest.mark.parametrize(
+    ("flavour", "provider", "model"),
+    [("deepseek", "deepseek", "deepseek-v4-pro"), ("moonshot", "moonshot", "kimi-k2.5")],
+)
+def test_a_thinker_is_told_of_calls_that_another_model_made(
+    sim: Simulator, flavour: str, provider: str, model: str
+) -> None:
+    messages = [*CALLED, {"role": "assistant", "content": "One", "reasoning_content": "hm"}, *HI]
+    asked, answer = asked_once(sim, flavour, {"messages": messages, "tools": [TOOL]}, provider, model)
+    thoughts = [message.get("reasoning_content") for message in asked["messages"] if message["role"] == "assistant"]
+    assert thoughts == [" ", "hm"]
+    assert answer.dropped_params == ()
+
+
+def test_a_server_that_asks_thoughts_back_gets_them_from_then_on(sim: Simulator) -> None:
+    body = {"messages": [*CALLED, {"role": "user", "content": "And?"}], "tools": [TOOL]}
+    for _ in range(2):
+        Relay().whole(to(sim, "deepseek", body, "custom_openai", "own-v4"))
+    assert [request.status for request in sim.requests] == [400, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("flavour", "provider", "model"),
+    [("deepseek", "deepseek", "deepseek-v4-flash"), ("moonshot", "moonshot", "kimi-k2.5")],
+)
+@pytest.mark.parametrize(
+    ("given", "thinking", "choice", "dropped"),
+    [
+        ({}, {"type": "disabled"}, "required", ()),
+        ({"thinking": {"type": "disabled"}}, {"type": "disabled"}, "required", ()),
+        ({"thinking": {"type": "enabled"}}, {"type": "enabled"}, "auto", ("tool_choice",)),
+        ({"reasoning_effort": "high"}, None, "auto", ("tool_choice",)),
+    ],
+)
+def test_a_thinker_calls_the_tool_that_is_asked_for(  # noqa: PLR0917 - a table
+    sim: Simulator,
+    flavour: str,
+    provider: str,
+    model: str,
+    given: dict[str, Any],
+    thinking: Any,
+    choice: str,
+    dropped: tuple[str, ...],
+) -> None:
+    body = {"messages": HI, "tools": [TOOL], "tool_choice": "required", **given}
+    asked, answer = asked_once(sim, flavour, body, provider, model)
+    assert (asked.get("thinking"), asked["tool_choice"], answer.dropped_params) == (thinking, choice, dropped)
+
+
+def test_a_model_that_must_not_think_unstreamed_does_not(sim: Simulator) -> None:
+    request = to(sim, "qwen", {"messages": HI}, "custom_openai", "qwen3-thinking")
+    Relay().whole(request)
+    assert [request.status for request in sim.requests] == [400, 200]
+    assert (sim.requests[-1].body or {})["enable_thinking"] is False
+    read(Relay().stream(request))
+    assert "enable_thinking" not in (sim.requests[-1].body or {})
+
+
+def test_every_call_has_its_result_where_a_server_insists_on_it(sim: Simulator) -> None:
+    """Agents hand back calls that were interrupted; Claude and Gemini are told of them so, too."""
+    messages = [*CALLED[:2], {"role": "user", "content": "Never mind"}]
+    Relay().whole(to(sim, "answered", {"messages": messages, "tools": [TOOL]}, "custom_openai", "own-answered"))
+    assert [request.status for request in sim.requests] == [400, 200]
+    told = (sim.requests[-1].body or {})["messages"]
+    assert told == [*CALLED[:2], {"role": "tool", "tool_call_id": "callabcd1", "content": ""}, messages[2]]
+
+
+@pytest.mark.parametrize("name", ["user", "safety_identifier", "prompt_cache_key"])
+def test_a_long_identifier_is_told_by_its_digest(sim: Simulator, name: str) -> None:
+    """Claude Code's has 150 characters, and OpenAI takes 64."""
+    asked, answer = asked_once(sim, "openai", {"messages": HI, name: "u" * 150}, "openai", "gpt-4o")
+    assert re.fullmatch(r"[0-9a-f]{64}", asked[name])
+    assert answer.dropped_params == ()
+    short = Relay().whole(to(sim, "anyone", {"messages": HI, name: "u" * 64}, "openai", "gpt-4o"))
+    assert (sim.requests[-1].body or {})[name] == "u" * 64
+    assert short.dropped_params == ()
+
+
+def test_openai_is_asked_for_json_in_words_where_nobody_has_said_it(sim: Simulator) -> None:
+    body = {"messages": [{"role": "system", "content": "S"}, *HI], "response_format": {"type": "json_object"}}
+    Relay().whole(to(sim, "openai", body, "openai", "gpt-4o"))
+    assert [request.status for request in sim.requests] == [400, 200]
+    told = (sim.requests[-1].body or {})["messages"]
+    assert [message["role"] for message in told] == ["system", "system", "user"]
+    assert "JSON" in told[1]["content"]
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+
+
+def test_what_a_tool_has_shown_is_shown_by_the_user_where_only_users_show(sim: Simulator) -> None:
+    """Claude's and Gemini's tools show pictures; OpenAI's chat has them by the user alone."""
+    result = {"role": "tool", "tool_call_id": "callabcd1", "content": [{"type": "text", "text": "A"}, PICTURE]}
+    body = {"messages": [*CALLED[:2], result, {"role": "user", "content": "What is it?"}], "tools": [TOOL]}
+    before = copy.deepcopy(body)
+    for _ in range(2):
+        Relay().whole(to(sim, "openai", body, "custom_openai", "own-shows"))
+    assert [request.status for request in sim.requests] == [400, 200, 200]
+    told = (sim.requests[-1].body or {})["messages"]
+    assert told[2]["content"] == [{"type": "text", "text": "A"}]
+    assert told[3:] == [{"role": "user", "content": [PICTURE]}, body["messages"][3]]
+    assert body == before
+
+
+def test_deepseek_is_told_texts_and_not_parts(sim: Simulator) -> None:
+    parts = [{"type": "text", "text": "A"}, {"type": "text", "text": "B"}]
+    called = {name: value for name, value in CALLED[1].items() if name != "content"}
+    result = {"role": "tool", "tool_call_id": "callabcd1", "content": parts}
+    body = {"messages": [{"role": "user", "content": parts}, called, result]}
+    asked, _ = asked_once(sim, "deepseek", body, "deepseek", "deepseek-chat")
+    assert [message["content"] for message in asked["messages"]] == ["A\n\nB", "", "A\n\nB"]
+
+
+def test_functions_are_all_strict_or_none_is_where_a_server_insists_on_it(sim: Simulator) -> None:
+    function = {"name": "g", "parameters": {"type": "object", "properties": {}}, "strict": True}
+    body = {"messages": HI, "tools": [TOOL, {"type": "function", "function": function}]}
+    answer = Relay().whole(to(sim, "cerebras", body, "cerebras", "gpt-oss-120b"))
+    assert answer.dropped_params == ("tools[].function.strict",)
+    assert [request.status for request in sim.requests] == [400, 200]
+
+
+def test_notes_that_a_client_keeps_at_a_call_are_its_own(sim: Simulator) -> None:
+    messages = copy.deepcopy(CALLED)
+    messages[1]["tool_calls"][0] |= {"index": 0, "approxNumTokens": 3}
+    asked, _ = asked_once(sim, "groq", {"messages": messages, "tools": [TOOL]}, "groq", "openai/gpt-oss-20b")
+    assert asked["messages"][1]["tool_calls"] == CALLED[1]["tool_calls"]

@@ -616,7 +616,7 @@ def test_a_file_of_plain_text_is_text_to_claude(sim: Simulator) -> None:
 
 def test_claude_does_not_think_about_an_answer_that_was_begun(sim: Simulator) -> None:
     body = says(user("Count"), {"role": "assistant", "content": "One,"}, reasoning_effort="low", max_tokens=4000)
-    received, answer = sent(sim, "anthropic", body)
+    received, answer = sent(sim, "anthropic", body, "claude-sonnet-4-5")
     assert "thinking" not in received
     assert answer.dropped_params == ("reasoning_effort",)
 
@@ -719,3 +719,173 @@ def test_what_gemini_said_before_it_was_stopped_is_handed_on_and_counted(
         ends, usage = [choice["finish_reason"] for choice in choices], answer.usage
     assert (text, ends) == ("".join(said) * 2, ["content_filter"] * 2)
     assert usage == Usage(9, cached_input_tokens=3, output_tokens=7, reasoning_tokens=5)
+
+
+# --- what a model of the same provider has not ---------------------------------------------------------------------
+
+
+def test_a_level_that_gemini_refuses_costs_nobody_the_others(sim: Simulator) -> None:
+    said = "Thinking level MINIMAL is not supported for this model. Please retry with other thinking level."
+    refusal = {"error": {"code": 400, "message": said, "status": "INVALID_ARGUMENT"}}
+    sim.behave("gemini", Behaviour(status=400, body=refusal))
+    model = "gemini-3-flash-of-tomorrow"
+    for effort, level, dropped in (("none", "low", True), ("high", "high", False), ("none", "low", True)):
+        received, answer = sent(sim, "gemini", asks(reasoning_effort=effort), model)
+        assert received["generationConfig"]["thinkingConfig"]["thinkingLevel"] == level
+        assert answer.dropped_params == (("reasoning_effort",) if dropped else ())
+    assert [request.status for request in sim.requests] == [400, 200, 200, 200]
+
+
+@pytest.mark.parametrize("model", ["claude-opus-4-6", "claude-sonnet-4-6", "claude-opus-4-7"])
+def test_a_claude_that_does_not_go_on_with_a_begun_answer_leaves_it_to_the_next_step(
+    sim: Simulator, model: str
+) -> None:
+    body = says(user("Count to three"), {"role": "assistant", "content": "One, "})
+    with pytest.raises(UpstreamError) as raised:
+        Translate().whole(call_to(sim, "anthropic", body, model=model))
+    assert (raised.value.kind, raised.value.param) == (FailureKind.CAPABILITY, "messages[1]")
+    assert sim.requests == []
+    Translate().whole(call_to(sim, "anthropic", body, model="claude-sonnet-4-5"))
+    received = sim.requests[-1].body
+    assert received is not None
+    assert received["messages"][-1]["role"] == "assistant"
+
+
+def test_claude_is_told_a_long_user_by_its_digest(sim: Simulator) -> None:
+    received, answer = sent(sim, "anthropic", asks(user="u" * 400))
+    assert len(received["metadata"]["user_id"]) == 64
+    assert answer.dropped_params == ()
+
+
+THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "of-another-model"}
+SAID_SO: list[tuple[str, Json, Json, str]] = [
+    (
+        "messages.1.content.0: Invalid `signature` in `thinking` block",
+        {"messages": [user("A"), {"role": "assistant", "content": [THOUGHT, text("B")]}, user("C")]},
+        {"messages": [user("A"), {"role": "assistant", "content": [text("B")]}, user("C")]},
+        "messages[].thinking",
+    ),
+    (
+        '"thinking.type.enabled" is not supported for this model. Use "thinking.type.adaptive" and ...',
+        {"thinking": {"type": "enabled", "budget_tokens": 2000}},
+        {"thinking": {"type": "adaptive"}},
+        "thinking",
+    ),
+    (
+        "adaptive thinking is not supported on this model",
+        {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}, "max_tokens": 4000},
+        {"thinking": {"type": "enabled", "budget_tokens": 2000}, "output_config": None},
+        "thinking",
+    ),
+    (
+        "This model does not support effort level 'max'.",
+        {"output_config": {"effort": "max"}},
+        {"output_config": None},
+        "output_config",
+    ),
+    ("`temperature` is deprecated for this model.", {"temperature": 0.2}, {"temperature": None}, "temperature"),
+    (
+        "`temperature` and `top_p` cannot both be specified for this model. Please use only one.",
+        {"temperature": 0.2, "top_p": 0.9},
+        {"temperature": 0.2, "top_p": None},
+        "top_p",
+    ),
+    (
+        "max_tokens: 99000 > 64000, which is the maximum allowed number of output tokens for claude-haiku-4-5",
+        {"max_tokens": 99_000},
+        {"max_tokens": 64_000},
+        "max_tokens",
+    ),
+]
+
+
+@pytest.mark.parametrize(("said", "given", "told", "name"), SAID_SO, ids=[each[3] + each[0][:20] for each in SAID_SO])
+@STREAMED
+def test_a_claude_is_asked_again_without_what_only_another_claude_takes(  # noqa: PLR0917 - a table
+    sim: Simulator, said: str, given: Json, told: Json, name: str, streamed: bool
+) -> None:
+    body = {"model": "m", "messages": [user("Hi")], "max_tokens": 4000, **given}
+    before = json.dumps(body)
+    refusal = {"type": "error", "error": {"type": "invalid_request_error", "message": said}}
+    sim.behave("anthropic", Behaviour(status=400, body=refusal))
+    request = call_to(sim, "anthropic", body, model="claude-3-opus")
+    if streamed:
+        stream = Translate().messages_stream(request, {})
+        read(stream)
+        dropped = stream.dropped_params
+    else:
+        dropped = Translate().messages(request, {}).dropped_params
+    assert dropped == (name,)
+    first, second = (received.body for received in sim.requests)
+    assert first is not None
+    assert second is not None
+    assert {each: second.get(each) for each in told} == told
+    assert {each: value for each, value in second.items() if each not in given} == {
+        each: value for each, value in first.items() if each not in given
+    }
+    assert json.dumps(body) == before
+
+
+def test_a_preview_that_a_claude_does_not_know_is_left_out(sim: Simulator) -> None:
+    said = "Unexpected value(s) `context-1m-2025-08-07` for the `anthropic-beta` header."
+    refusal = {"type": "error", "error": {"type": "invalid_request_error", "message": said}}
+    sim.behave("anthropic", Behaviour(status=400, body=refusal))
+    body = {"model": "m", "messages": [user("Hi")], "max_tokens": 40}
+    headers = {"anthropic-beta": "context-1m-2025-08-07, effort-2025-11-24"}
+    answer = Translate().messages(call_to(sim, "anthropic", body), headers)
+    assert answer.dropped_params == ("anthropic-beta",)
+    assert sim.requests[-1].headers["anthropic-beta"] == "effort-2025-11-24"
+
+
+def test_what_no_claude_takes_is_the_clients_to_mend(sim: Simulator) -> None:
+    refusal = {"type": "error", "error": {"type": "invalid_request_error", "message": "messages: at least one message"}}
+    sim.behave("anthropic", Behaviour(status=400, body=refusal))
+    body = {"model": "m", "messages": [user("Hi")], "max_tokens": 40}
+    with pytest.raises(UpstreamError) as raised:
+        Translate().messages(call_to(sim, "anthropic", body), {})
+    assert (raised.value.kind, len(sim.requests)) == (FailureKind.BAD_REQUEST, 1)
+
+
+@pytest.mark.parametrize(
+    ("said", "given", "told", "names"),
+    [
+        (
+            "Penalty is not enabled for models/gemini-2.5-flash",
+            {"frequencyPenalty": 0.5, "presencePenalty": 0.5, "topK": 3},
+            {"topK": 3},
+            ("frequencyPenalty", "presencePenalty"),
+        ),
+        ("Logprobs is not enabled for models/gemini-2.5-pro", {"responseLogprobs": True}, {}, ("responseLogprobs",)),
+        (
+            "Thinking level MINIMAL is not supported for this model. Please retry with other thinking level.",
+            {"thinkingConfig": {"thinkingLevel": "MINIMAL"}},
+            {"thinkingConfig": {"thinkingLevel": "LOW"}},
+            ("thinkingConfig",),
+        ),
+        (
+            "Thinking is not supported for this model.",
+            {"thinkingConfig": {"thinkingBudget": 99}},
+            {},
+            ("thinkingConfig",),
+        ),
+    ],
+)
+@STREAMED
+def test_a_gemini_is_asked_again_without_what_only_another_gemini_has(  # noqa: PLR0917 - a table
+    sim: Simulator, said: str, given: Json, told: Json, names: tuple[str, ...], streamed: bool
+) -> None:
+    refusal = {"error": {"code": 400, "message": said, "status": "INVALID_ARGUMENT"}}
+    sim.behave("gemini", Behaviour(status=400, body=refusal))
+    body: Json = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}], "generationConfig": given}
+    before = json.dumps(body)
+    request = call_to(sim, "gemini", body, model="gemini-3-flash-preview")
+    if streamed:
+        stream = Translate().contents_stream(request)
+        read(stream)
+        dropped = stream.dropped_params
+    else:
+        dropped = Translate().contents(request).dropped_params
+    assert dropped == names
+    assert [received.status for received in sim.requests] == [400, 200]
+    assert (sim.requests[-1].body or {})["generationConfig"] == told
+    assert json.dumps(body) == before

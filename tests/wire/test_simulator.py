@@ -560,6 +560,9 @@ def test_a_prefilled_answer_is_continued_or_refused(sim: Simulator, wire: str) -
     if wire == "gemini":
         turns = (("user", "Hi"), ("model", "One two"))
         talk = {"contents": [{"role": role, "parts": [{"text": text}]} for role, text in turns]}
+    if wire == "anthropic":
+        assert ask(sim, wire, **talk, model="claude-sonnet-4-6").status == 400, "the newest Claudes do not go on"
+        talk["model"] = "claude-sonnet-4-5"
     sim.behave(wire, Behaviour(text="One two three four"), faults.refuses_prefill())
 
     assert text_of(wire, events(ask(sim, wire, stream=True, **talk))) == " three four"

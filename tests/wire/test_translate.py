@@ -290,7 +290,8 @@ def test_every_answer_is_one_of_openais(sim: Simulator, name: str, wire: str) ->
     body, behaviour = CORPUS[name]
     if behaviour is not None:
         sim.behave(wire, behaviour, behaviour)
-    request = call_to(sim, wire, {**body, "model": "alias"})
+    model = "claude-sonnet-4-5" if (name, wire) == ("prefill", "anthropic") else None  # newer ones go on with nothing
+    request = call_to(sim, wire, {**body, "model": "alias"}, model=model)
     if (name, wire) in _REFUSED or (name, "*") in _REFUSED:
         refusal = refused(sim, wire, dict(request.body))
         assert refusal.http_status == 400

@@ -184,7 +184,7 @@ def test_a_refusal_by_policy_is_known(code: str | None, message: str, kept: str)
 
 def test_a_too_long_user_name_is_no_matter_of_context() -> None:
     body = {"error": {"message": "Invalid 'user': string too long.", "code": "string_above_max_length"}}
-    assert read_error(400, body).kind is Kind.BAD_REQUEST
+    assert read_error(400, body).kind is Kind.CAPABILITY
 
 
 @pytest.mark.parametrize(

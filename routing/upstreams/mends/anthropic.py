@@ -7,16 +7,19 @@ changed. The order matters: whether there is thinking is decided before what may
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from routing.upstreams.base import Json
+from routing.upstreams.mends.capability import cannot
 
 Rule = Callable[[Json, Mapping[str, Any], str], tuple[str, ...]]
 
 MIN_THINKING_TOKENS: Final = 1024
 MAX_CACHE_MARKS: Final = 4
+MAX_USER_CHARACTERS: Final = 256
 JSON_SENTENCE: Final = "Answer with a single JSON object and nothing else: no other text, no code fence."
 _VERSION: Final = re.compile(r"claude-(?:opus|sonnet|haiku)-(\d+)(?:[-.](\d{1,2})(?!\d))?")
 _OLD_VERSION: Final = re.compile(r"claude-(?:v?[12]|instant|3)\b")
@@ -52,6 +55,21 @@ def drop_thinking_beside_a_begun_answer(body: Json, asked: Mapping[str, Any], mo
         return ()
     del body["thinking"]
     return _wish_to_think(asked)
+
+
+def refuse_a_begun_answer(body: Json, asked: Mapping[str, Any], model: str) -> tuple[str, ...]:
+    """From Claude 4.6 on no model goes on with an answer that was begun for it. Another model may.
+    https://platform.claude.com/docs/en/about-claude/models/whats-new-claude-4-6"""
+    messages = body["messages"]
+    if not messages or messages[-1].get("role") != "assistant" or _goes_on(model):
+        return ()
+    raise cannot("The model does not go on with an answer that was begun for it", f"messages[{len(messages) - 1}]")
+
+
+def _goes_on(model: str) -> bool:
+    from routing.upstreams.litellm_import import load
+
+    return load().model_cost.get(model, {}).get("supports_assistant_prefill") is not False
 
 
 def name_thinking_that_was_dropped(body: Json, asked: Mapping[str, Any], model: str) -> tuple[str, ...]:
@@ -204,8 +222,12 @@ def say_plain_text(body: Json, asked: Mapping[str, Any], model: str) -> tuple[st
 
 
 def name_user_that_was_dropped(body: Json, asked: Mapping[str, Any], model: str) -> tuple[str, ...]:
-    """Anthropic refuses names of users that identify a person; litellm leaves mail addresses and numbers out.
-    https://platform.claude.com/docs/en/api/messages#body-metadata"""
+    """Anthropic refuses names of users that identify a person; litellm leaves mail addresses and numbers out. A name of
+    more than 256 characters is told by its digest. https://platform.claude.com/docs/en/api/messages#body-metadata"""
+    user = (body.get("metadata") or {}).get("user_id")
+    if isinstance(user, str) and len(user) > MAX_USER_CHARACTERS:
+        digest = hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()
+        body["metadata"] = {**body["metadata"], "user_id": digest}
     return ("user",) if asked.get("user") and "metadata" not in body else ()
 
 
@@ -256,6 +278,7 @@ def _dropped(body: Json, names: list[str]) -> tuple[str, ...]:
 RULES: Final[tuple[Rule, ...]] = (
     keep_the_models_maximum,
     keep_thinking_within_the_cap,
+    refuse_a_begun_answer,
     drop_thinking_beside_a_begun_answer,
     name_thinking_that_was_dropped,
     drop_sampling_beside_thinking,

@@ -76,7 +76,7 @@ def mended(messages: list[Any], heard: Heard) -> list[Any]:
     _refuse_what_is_not_heard(messages, heard)
     call_functions_as_tools(messages)
     _tell_calls_apart(messages)
-    messages = _with_a_result_for_every_call(messages)
+    messages = with_a_result_for_every_call(messages)
     for message in messages:
         _say_refusal(message)
         _give_result_content(message)
@@ -219,7 +219,7 @@ def _tell_calls_apart(messages: list[Json]) -> None:
             waiting.update(turn)
 
 
-def _with_a_result_for_every_call(messages: list[Json]) -> list[Json]:
+def with_a_result_for_every_call(messages: list[Json]) -> list[Json]:
     """Each call's result right behind the turn that called, and no other results: both providers refuse anything else
     (https://platform.claude.com/docs/en/agents-and-tools/tool-use/handle-tool-calls,
     https://ai.google.dev/gemini-api/docs/function-calling). A call that was interrupted has an empty result; litellm

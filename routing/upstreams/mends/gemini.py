@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from routing.upstreams.base import Json
 from routing.upstreams.mends.anthropic import keep_cap, keep_cap_below
+from routing.upstreams.mends.parameters import nearest_effort
 
 Rule = Callable[[Json, Mapping[str, Any], str], tuple[str, ...]]
 
@@ -41,6 +42,12 @@ _FIELDS: Final = {
     "multiple candidates": {"candidate_count"},
     "thinking": {"thinkingConfig"},
 }
+#: The same in Google's own writing, but for the candidates: a client waits for as many as it has asked for.
+_OF_CONTENTS: Final = {
+    "penalty": frozenset({"frequencyPenalty", "presencePenalty"}),
+    "logprobs": frozenset({"responseLogprobs", "logprobs"}),
+    "thinking": frozenset({"thinkingConfig"}),
+}
 #: The client's parameters for those that have another name.
 _PARAMETERS: Final = {
     "responseLogprobs": ("logprobs",),
@@ -48,22 +55,64 @@ _PARAMETERS: Final = {
     "candidate_count": ("n",),
     "thinkingConfig": ("reasoning_effort", "thinking"),
 }
+_LEVELS: Final = ("minimal", "low", "medium", "high")
+#: https://github.com/earendil-works/pi/issues/9455, https://github.com/jenslys/opencode-gemini-auth/issues/14
+_REFUSED_LEVEL: Final = re.compile(r"thinking[_ ]level[_ ](minimal|low|medium|high)\b")
 _MAX_LACKING: Final = 1000
 #: By model, what Google has said to this process that it does not have.
 _lacking: dict[str, frozenset[str]] = {}
+#: By model, the levels of thinking that it does not have.
+_refused_levels: dict[str, frozenset[str]] = {}
 
 
 def learn_what_is_lacking(body: Mapping[str, Any], said: bytes, model: str) -> bool:
     """Whether Google refuses the request for what this model does not have: "Penalty is not enabled for
     models/gemini-2.5-flash". The price map does not know it, and Google has billed nothing. This process does not send
     it to the model again. https://github.com/BerriAI/litellm/issues/26108"""
-    found = _LACKING.search(said[:16_384].decode("utf-8", "replace").lower())
+    words = said[:16_384].decode("utf-8", "replace").lower()
+    if (level := _REFUSED_LEVEL.search(words)) and "support" in words:
+        return _learn_level(body, level[1], model)
+    found = _LACKING.search(words)
     if found is None or _FIELDS[found[1]].isdisjoint(body.get("generationConfig") or ()):
         return False
     if len(_lacking) >= _MAX_LACKING:
         _lacking.clear()
     _lacking[model] = _lacking.get(model, frozenset()) | _FIELDS[found[1]]
     return True
+
+
+def contents_mended(body: Mapping[str, Any], said: bytes) -> tuple[Json, tuple[str, ...]] | None:
+    """A body in Google's own format without what the model has just refused, and the names of that. A client of that
+    format writes for an alias, and its chain may have several Geminis. None: it has nothing of it."""
+    config = body.get("generationConfig")
+    if not isinstance(config, dict):
+        return None
+    words = said[:16_384].decode("utf-8", "replace").lower()
+    if (level := _REFUSED_LEVEL.search(words)) and "support" in words and _level_of(body) == level[1]:
+        thinking = dict(config["thinkingConfig"])
+        nearest = nearest_effort(level[1], [each for each in _LEVELS if each != level[1]])
+        thinking["thinkingLevel"] = nearest.upper() if nearest and thinking["thinkingLevel"].isupper() else nearest
+        return {**body, "generationConfig": {**config, "thinkingConfig": thinking}}, ("thinkingConfig",)
+    found = _LACKING.search(words)
+    names = tuple(sorted(_OF_CONTENTS.get(found[1], frozenset()) & config.keys())) if found else ()
+    if not names:
+        return None
+    return {**body, "generationConfig": {name: v for name, v in config.items() if name not in names}}, names
+
+
+def _learn_level(body: Mapping[str, Any], level: str, model: str) -> bool:
+    """A level is refused, and not thinking itself: another one is asked for."""
+    if _level_of(body) != level or level in _refused_levels.get(model, frozenset()):
+        return False
+    if len(_refused_levels) >= _MAX_LACKING:
+        _refused_levels.clear()
+    _refused_levels[model] = _refused_levels.get(model, frozenset()) | {level}
+    return True
+
+
+def _level_of(body: Mapping[str, Any]) -> str | None:
+    level = ((body.get("generationConfig") or {}).get("thinkingConfig") or {}).get("thinkingLevel")
+    return level.lower() if isinstance(level, str) else None
 
 
 def mended(body: Json, asked: Mapping[str, Any], model: str) -> tuple[str, ...]:
@@ -123,6 +172,18 @@ def keep_thinking_in_range(body: Json, asked: Mapping[str, Any], model: str) -> 
     if kept == budget:
         return ()
     thinking["thinkingBudget"] = kept
+    return tuple(name for name in ("reasoning_effort", "thinking") if asked.get(name) is not None)
+
+
+def keep_a_level_that_the_model_has(body: Json, asked: Mapping[str, Any], model: str) -> tuple[str, ...]:
+    """https://ai.google.dev/gemini-api/docs/thinking#levels: newer models have no `minimal`."""
+    level, refused = _level_of(body), _refused_levels.get(model, frozenset())
+    if level is None or level not in refused:
+        return ()
+    nearest = nearest_effort(level, [each for each in _LEVELS if each not in refused])
+    if nearest is None:
+        return ()
+    body["generationConfig"]["thinkingConfig"]["thinkingLevel"] = nearest
     return tuple(name for name in ("reasoning_effort", "thinking") if asked.get(name) is not None)
 
 
@@ -198,6 +259,7 @@ RULES: Final[tuple[Rule, ...]] = (
     say_the_schema_beside_tools,
     drop_calling_without_functions,
     keep_thinking_in_range,
+    keep_a_level_that_the_model_has,
     drop_sampling_that_was_removed,
     drop_what_is_lacking,
     drop_large_seed,

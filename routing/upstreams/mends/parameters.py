@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from routing.upstreams.base import Json
@@ -146,6 +146,14 @@ def _with_effort(given: Json, nearest: Mapping[str, str]) -> tuple[str, ...]:
         return ()
     given["reasoning_effort"] = {**asked, "effort": nearest[effort]} if isinstance(asked, dict) else nearest[effort]
     return ("reasoning_effort",)
+
+
+def nearest_effort(asked: str, offered: Collection[str]) -> str | None:
+    """Of two that are equally far the lower one, which costs less. Thinking is not turned off for who asks for it."""
+    place = EFFORTS.index(asked)
+    thinking = [word for word in offered if word != "none"] or ([] if asked != "none" else [*offered])
+    places = sorted((abs(EFFORTS.index(word) - place), EFFORTS.index(word)) for word in thinking)
+    return EFFORTS[places[0][1]] if places else None
 
 
 def tier_at_gemini(given: Json) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from typing import Any, Final
@@ -358,3 +359,36 @@ def _mend_any_of(node: Json, root: Any) -> Json:
     if not others:
         return {**node, "type": "string", "nullable": True}
     return {**node, "anyOf": [{**kind, **nullable} for kind in others]}
+
+
+# --- OpenAI ------------------------------------------------------------------------------------------------------
+
+
+def tool_for_openai(schema: Any, param: str) -> Any:
+    """A tool's parameters as OpenAI takes them: an object with properties, every list with items, and no `anyOf`,
+    `oneOf` and `allOf` at the top. The same object when there is nothing to change. Raises UpstreamError CAPABILITY.
+    https://github.com/bnb-chain/bnbchain-mcp/issues/68, https://platform.openai.com/docs/guides/function-calling"""
+    if not isinstance(schema, dict):
+        return {"type": "object", "properties": {}}
+    if not any(name in schema for name in (*_BRANCHES, "$ref")) and not any(map(_is_half, every_schema(schema))):
+        return schema if _is_object(schema) else {**schema, "type": "object", "properties": _map(schema, "properties")}
+    try:
+        schema = tool_for_anthropic(copy.deepcopy(schema))
+    except RecursionError:
+        raise cannot("The schema is nested too deep", param) from None
+    for node in every_schema(schema):
+        if _is_half(node):
+            node["items" if node["type"] == "array" else "properties"] = {}
+    return schema if _is_object(schema) else {**schema, "type": "object", "properties": _map(schema, "properties")}
+
+
+def _is_object(schema: Json) -> bool:
+    return schema.get("type") == "object" and isinstance(schema.get("properties"), dict)
+
+
+def _is_half(node: Json) -> bool:
+    """ "object schema missing properties", "array schema missing items"."""
+    kind = node.get("type")
+    return (kind == "object" and "properties" not in node and "additionalProperties" not in node) or (
+        kind == "array" and "items" not in node and "prefixItems" not in node
+    )
