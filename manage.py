@@ -2,6 +2,7 @@
 """Django's command line. Without ``DATABASE_URL`` it starts the embedded Postgres for as long as it runs."""
 
 import os
+import signal
 import sys
 from contextlib import ExitStack, suppress
 
@@ -28,7 +29,7 @@ def main(arguments: list[str]) -> int:
     with ExitStack() as stack:
         try:
             from django.core.management import execute_from_command_line
-            from django.db import OperationalError
+            from django.db import OperationalError, ProgrammingError
 
             from gateway_project import settings
 
@@ -41,11 +42,18 @@ def main(arguments: list[str]) -> int:
             os.environ["PATH"] += os.pathsep + str(postgres_bin_dir())
         try:
             execute_from_command_line(arguments)
-        except (ImportError, OperationalError) as error:  # no package, no database: not this command's fault
+            sys.stdout.flush()
+        except (ImportError, OperationalError, ProgrammingError) as error:  # no package, database or tables of ours
             start_errors.tell(error)
             return 2
+        except BrokenPipeError:  # `| head` has read enough; what is still buffered goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    try:
+        sys.exit(main(sys.argv))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)

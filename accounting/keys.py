@@ -62,8 +62,8 @@ class Key:
         return (named if self.callers_name_end_users else "") or self.end_user
 
     def missing_tag(self, tags: Tags) -> str | None:
-        """The first required tag that is not among the request's tags."""
-        return next((name for name in self.required_tags if not tags.get(name)), None)
+        """The first required tag that is not among the request's tags, or that says nothing there."""
+        return next((name for name in self.required_tags if not "".join(tags.get(name, ())).strip()), None)
 
 
 #: The key that a request without a key of ours is accounted to when GATEWAY_AUTH is open.

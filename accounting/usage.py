@@ -24,6 +24,7 @@ class Tier(StrEnum):
     STANDARD = "standard"
     FLEX = "flex"
     PRIORITY = "priority"
+    ULTRA = "ultra"  # OpenAI's ultrafast, Anthropic's fast mode
     BATCH = "batch"
 
 
@@ -101,7 +102,7 @@ class Usage:
     input_tokens: int = 0
     cached_input_tokens: int = 0
     cache_write_tokens: int = 0  # all cache writes, whatever their lifetime
-    cache_write_1h_tokens: int = 0  # those of them that live an hour (Anthropic bills them dearer)
+    cache_write_1h_tokens: int = 0  # those of them that live an hour or longer, which are billed dearer
     audio_input_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0

@@ -73,6 +73,15 @@ def load_env_file(path: Path) -> None:
         os.environ.setdefault(name, value)
 
 
+def take_quotes_off() -> None:
+    """``docker run --env-file`` and lists in compose files keep the quotes that an ``.env`` has around a value. Whoever
+    reads a variable in this process, the libraries of clouds included, finds what other readers of the file find."""
+    for name, value in os.environ.items():
+        text = value.strip()
+        if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+            os.environ[name] = text[1:-1]
+
+
 def _text_of(content: bytes) -> str:
     """Editors and shells of Windows begin a file with a byte-order mark, which says how its text is encoded."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

@@ -27,10 +27,12 @@ from gateway_project.environment import (
     load_env_file,
     platform_hosts,
     subdomains_pattern,
+    take_quotes_off,
 )
 from gateway_project.files import what_is_wrong
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+take_quotes_off()
 load_env_file(Path(os.environ.get("GATEWAY_ENV_FILE") or BASE_DIR / ".env"))
 DATA_DIR = Path(envstr("GATEWAY_DATA_DIR", str(BASE_DIR / ".data"))).absolute()
 

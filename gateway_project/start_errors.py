@@ -14,12 +14,15 @@ from gateway_project.environment import InvalidEnvironment
 from gateway_project.files import what_is_wrong
 
 INSTALL = "install what is locked: python -m pip install --require-hashes -r requirements.txt"
+_MIGRATE = "it has not the tables of this version, which a start of the gateway makes, or `manage.py migrate`"
 #: By SQLSTATE or its class. https://www.postgresql.org/docs/current/errcodes-appendix.html
 _CURES = {
     "25006": "name the primary server, or lift its protection against a full disk",
     "28": "check its user and password",
     "3D": "make that database first: CREATE DATABASE",
     "3F": "make that schema first: CREATE SCHEMA",
+    "42703": _MIGRATE,
+    "42P01": _MIGRATE,
     "42501": "make its user the owner (ALTER DATABASE ... OWNER TO ...), or GRANT ALL ON SCHEMA public TO that user",
     "53100": "free space on the database server's disk",
     "53300": "raise its max_connections, or lower WEB_CONCURRENCY",

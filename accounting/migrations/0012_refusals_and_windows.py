@@ -3,6 +3,9 @@ from django.db.models import Q
 
 from accounting.sql import load_frozen
 
+# Requests are served meanwhile, and lock tables of the ledger in another order than this: one of us would be ended for a
+# deadlock, and its request refused. So their transactions, of milliseconds, wait until this is over (lock_ledger.sql).
+LOCK = "SELECT pg_advisory_xact_lock(7234, 0)"
 # How an open window counts is seen from its length. A budget that has spent its limit was told of already, or is no news.
 KNOW_OPEN_WINDOWS = """
     UPDATE accounting_budgetperiod p
@@ -25,6 +28,7 @@ class Migration(migrations.Migration):
     dependencies = [("accounting", "0011_whose_money")]
 
     operations = [
+        migrations.RunSQL(LOCK, migrations.RunSQL.noop),
         migrations.CreateModel(
             "RefusedRequest",
             [

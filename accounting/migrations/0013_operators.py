@@ -5,6 +5,9 @@ from django.db.models import Q
 import accounting.models
 from accounting.sql import load_frozen
 
+# Requests are served meanwhile, and lock tables of the ledger in another order than this: one of us would be ended for a
+# deadlock, and its request refused. So their transactions, of milliseconds, wait until this is over (lock_ledger.sql).
+LOCK = "SELECT pg_advisory_xact_lock(7234, 0)"
 # A row before these checks may break them (a price was once allowed to be negative), and a ledger is large: so they count
 # for what is written from now on, and nobody reads the rest.
 CHECKS = (
@@ -80,6 +83,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.RunSQL(LOCK, migrations.RunSQL.noop),
         migrations.AddField(
             "adjustment", "form_token", models.UUIDField(editable=False, null=True, unique=True)
         ),

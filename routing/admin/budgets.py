@@ -26,6 +26,8 @@ from accounting.ledger import limits
 from accounting.models import NAMED_SCOPES, Budget, BudgetMode, BudgetPeriod, BudgetScope
 from accounting.money import dollars, plain_usd
 from accounting.reports import BudgetStatus, spenders, statuses
+from routing import catalog
+from routing.admin.names import few
 from routing.models import ModelAlias, Provider
 
 _WINDOWS = 12  # those before the present one
@@ -86,7 +88,9 @@ def _wrong(scope: str, value: str, *, unchanged: bool) -> str | None:
     known: Any = {BudgetScope.ALIAS: ModelAlias, BudgetScope.PROVIDER: Provider}.get(BudgetScope(scope))
     if known is None or unchanged or known.objects.filter(name=value).exists():
         return None  # an unchanged name may belong to an alias or provider that was deleted since
-    names = ", ".join(known.objects.values_list("name", flat=True)) or "none yet"
+    if scope == BudgetScope.ALIAS and catalog.fresh().alias(value):
+        return None  # a wildcard answers to it
+    names = few(known.objects.values_list("name", flat=True)) or "none yet"
     return f"There is no {scope} “{value}”. There are: {names}."
 
 
@@ -164,23 +168,16 @@ class BudgetAdmin(Page):
         page: Any = super().get_changelist_instance(request)
         for budget, status in zip(page.result_list, statuses(page.result_list), strict=True):
             budget.status = status
-        self._mark_the_gone(page.result_list)
+        nothing = that_limit_nothing(page.result_list)
+        for budget in page.result_list:
+            budget.is_gone = scope_of(budget) in nothing
         return page  # type: ignore[no-any-return]
 
-    def _mark_the_gone(self, budgets: Iterable[Any]) -> None:
-        """Those of an alias or provider that was deleted since, and that no request counts against any more."""
-        aliases = set(ModelAlias.objects.values_list("name", flat=True))
-        providers = set(Provider.objects.values_list("name", flat=True))
-        for budget in budgets:
-            names = {BudgetScope.ALIAS: aliases, BudgetScope.PROVIDER: providers}.get(budget.scope)
-            is_name = not wildcards.is_wildcard(budget.scope_value)
-            budget.is_gone = names is not None and is_name and budget.scope_value not in names
-
     @display(description="for", ordering="scope")
-    def what_for(self, budget: Budget) -> str:
+    def what_for(self, budget: Any) -> str:
         if budget.scope == BudgetScope.GLOBAL:
             return "everything"
-        gone = " (gone)" if getattr(budget, "is_gone", False) else ""
+        gone = " (gone)" if budget.is_gone else ""
         return f"{budget.scope} {budget.api_key or budget.scope_value}{gone}"
 
     @display(description="mode", label={"hard": "success", "soft": "warning", "alert": "info"}, ordering="mode")
@@ -208,8 +205,8 @@ class BudgetAdmin(Page):
         return usd(_status(budget).available_usd)
 
     @display(description="used")
-    def bar(self, budget: Budget) -> SafeString:
-        return progress_bar(_status(budget))
+    def bar(self, budget: Any) -> SafeString:
+        return progress_bar(_status(budget), in_force=budget.enabled and not budget.is_gone)
 
     @display(description="resets at", empty_value="never")
     def resets_at(self, budget: Budget) -> Any:
@@ -228,7 +225,9 @@ class BudgetAdmin(Page):
 def _standing(request: HttpRequest, budget: Budget) -> dict[str, Any]:
     """What the budget's page shows of the ledger."""
     (status,) = statuses([budget])
-    context: dict[str, Any] = {"status": status, "bar": progress_bar(status), "may_see_spenders": False}
+    is_gone = scope_of(budget) in that_limit_nothing([budget])
+    bar = progress_bar(status, in_force=budget.enabled and not is_gone)
+    context: dict[str, Any] = {"status": status, "bar": bar, "is_gone": is_gone, "may_see_spenders": False}
     context["windows"] = BudgetPeriod.objects.filter(budget=budget).exclude(
         period_start=status.starts_at, period_end=status.resets_at
     )[:_WINDOWS]
@@ -255,15 +254,31 @@ def _status(budget: Any) -> BudgetStatus:
     return status
 
 
-def progress_bar(status: BudgetStatus) -> SafeString:
-    """Shows spent and held as parts of the limit."""
-    spent = _percent(status.posted_usd, status.limit_usd)
+def scope_of(budget: Budget | BudgetStatus) -> tuple[str, str]:
+    return budget.scope, budget.scope_value
+
+
+def that_limit_nothing(budgets: Iterable[Budget | BudgetStatus]) -> set[tuple[str, str]]:
+    """The scopes of those whose alias or provider was deleted since, so that no request counts against them."""
+    snapshot = catalog.fresh()
+    providers = set(Provider.objects.values_list("name", flat=True))
+    return {
+        (scope, name)
+        for scope, name in map(scope_of, budgets)
+        if (scope == BudgetScope.PROVIDER and name not in providers)
+        or (scope == BudgetScope.ALIAS and not wildcards.is_wildcard(name) and snapshot.alias(name) is None)
+    }
+
+
+def progress_bar(status: BudgetStatus, *, in_force: bool) -> SafeString:
+    """Shows spent and held as parts of the limit. A budget of 0 is used up, unless it refuses nothing."""
+    spent = 100 if in_force and not status.limit_usd else _percent(status.posted_usd, status.limit_usd)
     held = min(_percent(status.held_usd, status.limit_usd), 100 - spent)
-    full = status.mode != BudgetMode.ALERT and status.available_usd == 0
+    full = in_force and status.mode != BudgetMode.ALERT and status.available_usd == 0
     return render_to_string("routing/progress_bar.html", {"spent": spent, "held": held, "full": full})
 
 
 def _percent(part: Decimal, whole: Decimal) -> int:
     if part <= 0:
-        return 0 if whole else 100  # a limit of 0 is used up before the first request
+        return 0
     return 100 if part >= whole else max(1, int(part * 100 / whole))

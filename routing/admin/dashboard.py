@@ -25,7 +25,7 @@ from accounting.models import Adjustment, Budget, EntryState, LedgerEntry, Recon
 from accounting.reports import statuses
 from routing import catalog
 from routing.admin import problems
-from routing.admin.budgets import progress_bar
+from routing.admin.budgets import progress_bar, scope_of, that_limit_nothing
 
 admin.site.index_template = "routing/dashboard.html"
 admin.site.index_title = "Overview"
@@ -41,6 +41,7 @@ class BudgetLine:
     name: str
     page: str
     mode: str
+    gone: str  # the scope whose alias or provider was deleted; empty as a rule
     spent: SafeString
     held: SafeString | None
     limit: SafeString
@@ -99,18 +100,21 @@ def _reconciled() -> dict[str, Any]:
 
 def _budgets() -> dict[str, Any]:
     """The enabled budgets, those first that are nearest to their limits."""
-    urgent = sorted(statuses(Budget.objects.filter(enabled=True)), key=problems.used, reverse=True)
+    enabled = statuses(Budget.objects.filter(enabled=True))
+    nothing = that_limit_nothing(enabled)
+    urgent = sorted(enabled, key=lambda status: (scope_of(status) not in nothing, problems.used(status)), reverse=True)
     lines = [
         BudgetLine(
             name=status.budget,
             page=reverse("admin:accounting_budget_change", args=[status.budget_id]),
             mode=status.mode,
+            gone=status.scope if scope_of(status) in nothing else "",
             spent=usd(status.posted_usd),
             held=usd(status.held_usd) if status.held_usd else None,
             limit=usd(status.limit_usd),
             period=problems.period_in_words(status),
             resets_at=status.resets_at,
-            bar=progress_bar(status),
+            bar=progress_bar(status, in_force=scope_of(status) not in nothing),
         )
         for status in urgent[:_BUDGETS]
     ]

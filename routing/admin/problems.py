@@ -32,6 +32,7 @@ from accounting.models import Budget, BudgetMode, EntryState, LedgerEntry, Recon
 from accounting.reports import BudgetStatus
 from routing import catalog
 from routing.admin.breakers import PHASE
+from routing.admin.budgets import scope_of, that_limit_nothing
 from routing.admin.names import few
 from routing.models import Breaker, BreakerState, ModelAlias, Provider
 from routing.secrets import references
@@ -278,11 +279,18 @@ def _refusals(_: Situation) -> list[Problem]:
 
 def _budgets(situation: Situation) -> list[Problem]:
     problems = []
+    nothing = that_limit_nothing(situation.budgets)
     for status in sorted(situation.budgets, key=used, reverse=True):
+        page = reverse("admin:accounting_budget_change", args=[status.budget_id])
+        if scope_of(status) in nothing:
+            words = "The budget {} limits nothing: there is no {} {}. Name another, or disable the budget."
+            problems.append(Problem(format_html(words, status.budget, status.scope, status.scope_value), page))
+            continue
         if used(status) < NEARLY:
-            break
+            continue
         spent = format_html("{} of {} {}", usd(status.posted_usd), usd(status.limit_usd), period_in_words(status))
-        until = f"until {_moment(status.resets_at)}" if status.resets_at else "until its limit is raised"
+        reopens = status.resets_at if status.limit_usd else None
+        until = f"until {_moment(reopens)}" if reopens else "until its limit is raised"
         is_spent = status.posted_usd >= status.limit_usd
         if is_spent and status.mode == BudgetMode.ALERT:
             text = format_html("The alert budget {} has passed its limit: {}.", status.budget, spent)
@@ -297,7 +305,6 @@ def _budgets(situation: Situation) -> list[Problem]:
             )
         else:
             text = format_html("The budget {} is nearly spent: {}.", status.budget, spent)
-        page = reverse("admin:accounting_budget_change", args=[status.budget_id])
         problems.append(Problem(text, page, is_urgent=is_spent and status.mode != BudgetMode.ALERT))
     return problems
 

@@ -115,6 +115,8 @@ class EntryReader:
             raise InvalidConfig(f"{item.path}.litellm_params", "must be a mapping (name: value)", item.line)
         params = self._with_credential(fields["litellm_params"].fields())
         info = fields["model_info"].fields() if "model_info" in fields else {}
+        if "blocked" in info and info["blocked"].value is True:
+            raise NotServed("it is blocked, so LiteLLM sends nobody there")
         if "model" not in params:
             raise fields["litellm_params"].refused("has no model")
         model = params["model"].text()

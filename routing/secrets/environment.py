@@ -8,6 +8,6 @@ from routing.upstreams.disclosure import allow_variable
 
 
 def read(name: str) -> str | None:
-    """The variable's value; None when the variable is not set or is empty. Raises NotAllowed."""
+    """The variable's value; None when the variable is not set. Raises NotAllowed."""
     allow_variable(name)
-    return os.environ.get(name, "").strip() or None
+    return os.environ.get(name)

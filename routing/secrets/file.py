@@ -6,9 +6,9 @@ from routing.upstreams.disclosure import allowed_file
 
 
 def read(path: str) -> str | None:
-    """The file's text; None when the file cannot be read or is empty. Raises NotAllowed."""
+    """The file's text; None when the file cannot be read. Raises NotAllowed."""
     place = allowed_file(path)
     try:
-        return place.read_text(encoding="utf-8").strip() or None
+        return place.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return None

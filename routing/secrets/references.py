@@ -66,7 +66,14 @@ def read(reference: str) -> str | None:
     store, _, place = reference.partition(":")
     if store not in _STORES:
         raise UnknownStore(reference)
-    return _STORES[store](place)
+    kept = _STORES[store](place)
+    return _bare(kept) or None if kept else None
+
+
+def _bare(kept: str) -> str:
+    """A key without what files have around it: white space, Windows' byte-order mark, quotes. No key has them."""
+    kept = kept.strip().removeprefix("\ufeff").strip()
+    return kept[1:-1].strip() if len(kept) > 1 and kept[0] == kept[-1] and kept[0] in "'\"" else kept
 
 
 def find(reference: str) -> str | None:

@@ -95,7 +95,9 @@ class Failed(Exception):
 def counted(reported: Usage | None, estimate: Callable[[], Usage], *, is_in_words: bool = False) -> Usage:
     """The provider's count, or ours where it gave none. No request is without input: servers that copy Anthropic's
     format leave it out, and such a zero is not believed. Nor is it of the output, when the answer ``is_in_words``.
-    What is counted in other units has no tokens."""
+    What is counted in other units has no tokens. Of an answer that went on behind the count, the count is the least."""
+    if reported is not None and reported.source is UsageSource.ESTIMATED:
+        return at_least(reported, estimate())
     if reported is not None and (reported.input_tokens or (reported.quantities and not reported.output_tokens)):
         if reported.output_tokens or not is_in_words or not reported.input_tokens:
             return reported
@@ -105,6 +107,19 @@ def counted(reported: Usage | None, estimate: Callable[[], Usage], *, is_in_word
     if reported is None or reported == Usage():
         return estimated
     return replace(reported, input_tokens=estimated.input_tokens, source=estimated.source)
+
+
+def at_least(reported: Usage, estimated: Usage) -> Usage:
+    """The usage of an answer that was not counted to its end: the provider's input count when it gave one, and no less
+    output than was received.
+
+    It stays an estimate where the provider has counted as much."""
+    return replace(
+        reported,
+        input_tokens=reported.input_tokens or estimated.input_tokens,
+        output_tokens=max(reported.output_tokens, estimated.output_tokens),
+        source=estimated.source,
+    )
 
 
 def record_attempt(

@@ -13,17 +13,17 @@ from accounting.models import BudgetMode
 from accounting.pricing import PriceList, ceiling_usd, dearest_output_usd_per_mtok
 from accounting.rates import RateLimits
 from accounting.record import record
-from accounting.usage import Meter, Tier, split_quantity_name
+from accounting.usage import Meter, split_quantity_name
 from routing.catalog import Step
 from routing.serving.call import LEAST_OUTPUT_CAP_TOKENS, Call, CappedBy, Quantities, Unbounded
-from routing.upstreams.tiers import is_priced_apart
+from routing.upstreams import tiers
 
 #: What a model makes that is billed by the piece. A price of these alone, beside tokens at 0, is not a free model.
 MADE: Final = frozenset({Meter.IMAGE, Meter.OUTPUT_SECOND, Meter.OUTPUT_CHARACTER})
 
-#: A request that asks for the priority tier holds for at least so many tokens of input, however short its text is. What
+#: A request that asks for a dearer tier holds for at least so many tokens of input, however short its text is. What
 #: a provider adds to a prompt is not documented, and there each token of it may cost twice as much as elsewhere.
-LEAST_INPUT_TOKENS_AT_PRIORITY: Final = 1_024
+LEAST_INPUT_TOKENS_IN_A_DEARER_TIER: Final = 1_024
 
 #: So many requests whose clients set no output cap run at once under a hard budget, however small it is.
 AT_ONCE: Final = 20
@@ -78,8 +78,8 @@ class Ceiling:
             most = call.ceiling(step)
         except Unbounded as error:
             most, unbounded = error.bounded, error
-        if most.tier is Tier.PRIORITY and is_priced_apart(step.provider.litellm_provider, most.tier):
-            most = replace(most, input_tokens=max(most.input_tokens, LEAST_INPUT_TOKENS_AT_PRIORITY))
+        if most.tier in tiers.DEARER and tiers.is_priced_apart(step.provider.litellm_provider, most.tier):
+            most = replace(most, input_tokens=max(most.input_tokens, LEAST_INPUT_TOKENS_IN_A_DEARER_TIER))
         if most.capped_by is CappedBy.MODEL:
             most = replace(most, output_cap_tokens=room.output_cap(most, price))
         if price is None:
@@ -124,9 +124,12 @@ def _hold_usd(most: Quantities, output_tokens: int, price: PriceList) -> Decimal
 def _unpriced(most: Quantities, step: Step, price: PriceList) -> Unbounded | None:
     """What the request asks for by name, and what has a price of its own that nobody has said."""
     tier = most.tier
-    is_dearer = tier is Tier.PRIORITY and is_priced_apart(step.provider.litellm_provider, tier)
+    if most.tiers == tiers.ALL:
+        return Unbounded("service_tier", "nobody knows what a tier of this name costs", most)
+    is_dearer = tier in tiers.DEARER and tiers.is_priced_apart(step.provider.litellm_provider, tier)
     if is_dearer and all(rate.tier is not tier for rate in price.rates):
-        return Unbounded("service_tier", f"{step.deployment.model} has no price in the tier '{tier}'", most)
+        param = "speed" if step.provider.litellm_provider == "anthropic" else "service_tier"  # its fast mode
+        return Unbounded(param, f"{step.deployment.model} has no price in the tier '{tier}'", most)
     made = None if any(rate.meter.is_tokens and rate.usd_per_unit for rate in price.rates) else _made(most, price)
     if made is not None:
         return Unbounded("model", f"{step.deployment.model} is billed by the {made}, and nobody knows how many", most)

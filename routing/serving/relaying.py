@@ -26,7 +26,7 @@ from routing.breakers import breaker
 from routing.exceptions import ClientClosed, GatewayError, InternalError
 from routing.serving import books, cascade
 from routing.serving.admission import Admission
-from routing.serving.attempts import Clock, Failed, OpenStream, Served, counted
+from routing.serving.attempts import Clock, Failed, OpenStream, Served, at_least, counted
 from routing.serving.books import Ending
 from routing.serving.call import Client, Consumed, as_streamed
 from routing.serving.decisions import REFUSED
@@ -281,7 +281,7 @@ class LiveAnswer:
         if not received and not answer.head:
             return reported or NO_USAGE
         estimated = self._estimated()
-        return estimated if reported is None else _at_least(reported, estimated)
+        return estimated if reported is None else at_least(reported, estimated)
 
     def _estimated(self) -> Usage:
         return self._served.admission.call.estimate(self._partial.received, self._served.step)
@@ -382,15 +382,3 @@ def _has_rescuers(served: Served[OpenStream]) -> bool:
     admission = served.admission
     alias = admission.catalog.alias(admission.call.alias)
     return bool(served.rest) and alias is not None and alias.rescues_streams
-
-
-def _at_least(reported: Usage, estimated: Usage) -> Usage:
-    """A cut stream's usage: the provider's input count when it gave one, and no less output than was received.
-
-    It stays an estimate where the provider has counted as much: it has not counted to the end."""
-    return replace(
-        reported,
-        input_tokens=reported.input_tokens or estimated.input_tokens,
-        output_tokens=max(reported.output_tokens, estimated.output_tokens),
-        source=estimated.source,
-    )

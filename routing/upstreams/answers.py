@@ -440,6 +440,8 @@ def _conforming_logprobs(logprobs: object) -> object:
                 if "top_logprobs" in token:
                     likely = token["top_logprobs"]
                     token["top_logprobs"] = _conforming_tokens(likely if isinstance(likely, list) else [])
+        elif name in ("content", "refusal"):
+            logprobs[name] = None
     return logprobs
 
 

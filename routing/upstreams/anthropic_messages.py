@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 from accounting.usage import Usage
-from routing.upstreams import errors
+from routing.upstreams import errors, tiers
 from routing.upstreams.answers import dumps, loads
 from routing.upstreams.base import QUIET, FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
@@ -137,7 +137,7 @@ def _may_be_empty(body: Mapping[str, Any]) -> bool:
 
 
 def _tier(usage: object) -> str | None:
-    tier = usage.get("service_tier") if isinstance(usage, dict) else None
+    tier = tiers.served_by_anthropic(usage) if isinstance(usage, dict) else None
     return tier if isinstance(tier, str) else None
 
 
@@ -149,7 +149,6 @@ class Events:
         self.http_status = reader.status
         self.provider_request_id = errors.request_id(reader.headers, request.api_key)
         self.progress = Progress(may_be_empty=_may_be_empty(request.body))
-        self.service_tier: str | None = None
         self._reader = reader
         self._secret = request.api_key
         self._usage: Json = {}
@@ -160,6 +159,10 @@ class Events:
     @property
     def usage(self) -> Usage | None:
         return usage_of_messages(self._usage) if self._usage else None
+
+    @property
+    def service_tier(self) -> str | None:
+        return _tier(self._usage)
 
     @property
     def has_event(self) -> bool:
@@ -212,7 +215,7 @@ class Events:
                     return []
                 self._finish = reason
                 if reason in _SPEAKING_ENDS:
-                    self._has_spoken()
+                    self.progress.spoken = True
                 return [self._choice({}, _FINISH_REASONS.get(reason, "stop"))]
         return []
 
@@ -250,14 +253,15 @@ class Events:
         return [self._choice(said)]
 
     def _has_spoken(self) -> None:
-        self.progress.spoken = True
+        self.progress.spoken = self.progress.is_uncounted = True
         self._reader.limits.content_seen()
 
     def _count(self, usage: Any) -> None:
         """Anthropic counts the input at the start, and the output at the end. A later number is the newer."""
         if isinstance(usage, dict):
             self._usage |= {name: value for name, value in lasting_counts(usage).items() if value is not None}
-            self.service_tier = self.service_tier or _tier(usage)
+            if usage.get("output_tokens") is not None:
+                self.progress.is_uncounted = False
 
     @staticmethod
     def _choice(delta: Json, reason: str | None = None) -> Json:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from accounting.record import record
 from accounting.usage import Meter, Usage, quantity_name
 from routing.upstreams.base import Deployment
-from routing.upstreams.formats import ANTHROPIC_PARAMETERS, GEMINI_PARAMETERS, PARAMETERS
+from routing.upstreams.formats.parameters import ANTHROPIC_PARAMETERS, GEMINI_PARAMETERS, PARAMETERS
 from routing.upstreams.providers import COMMON_PARAMETERS, OPTIONAL_PARAMETERS, PROVIDERS, facts_of
 
 
@@ -191,6 +191,8 @@ def _judge(name: str, value: Any, deployment: Deployment, judged: _Judged) -> No
             _judge_modalities(value, judged)
         case "web_search_options":
             _judge_search(value, deployment, judged)
+        case "speed" if value == "fast" and deployment.litellm_provider == "anthropic":
+            pass  # a tier: a model that has no price in it is not bounded
         case "speed" | "inference_geo":
             if value not in ("standard", "global"):
                 judged.refuse(name, "it has a price of its own")

@@ -17,7 +17,7 @@ from accounting.usage import Usage
 from routing.upstreams import errors
 from routing.upstreams.answers import dumps, ends_empty, loads
 from routing.upstreams.base import QUIET, FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
-from routing.upstreams.formats import Gemini
+from routing.upstreams.formats.gemini import Gemini
 from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
 from routing.upstreams.mends.endings import STOPPED
@@ -230,7 +230,10 @@ class Events:
             self._note_count(event)
             if failure := _failure(event, self._secret):
                 raise failure
-            yield {**self._head, "choices": self._choices(event), "native": event}
+            choices = self._choices(event)
+            if "usageMetadata" in event:
+                self.progress.is_uncounted = False  # it counts what its own event says
+            yield {**self._head, "choices": choices, "native": event}
         self._reader.close()
         is_empty = all(ends_empty(end, may_be_empty=self.progress.may_be_empty) for end in self._ends.values())
         if not self._ends or (is_empty and not self.progress.spoken):
@@ -252,8 +255,8 @@ class Events:
             index = candidate.get("index")
             index = index if isinstance(index, int) else 0
             delta = _said(candidate, self._calls.get(index, 0))
-            if delta and not self.progress.spoken:
-                self.progress.spoken = True
+            if delta and not self.progress.is_uncounted:
+                self.progress.spoken = self.progress.is_uncounted = True
                 self._reader.limits.content_seen()
             self._calls[index] = self._calls.get(index, 0) + len(delta.get("tool_calls") or ())
             end = _end_of(candidate, is_calling=self._calls[index] > 0)

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from routing.upstreams import litellm_import
-from routing.upstreams.formats import ANTHROPIC_PARAMETERS, GEMINI_PARAMETERS, PARAMETERS
+from routing.upstreams.formats.parameters import ANTHROPIC_PARAMETERS, GEMINI_PARAMETERS, PARAMETERS
 
 
 class LitellmMisfit(Exception):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -25,6 +26,8 @@ _NAMES: Mapping[str, tuple[Meter, str]] = {
     "cache_read_input_audio_token_cost": (Meter.CACHED_AUDIO_INPUT, ""),
     "cache_read_input_image_token_cost": (Meter.CACHED_IMAGE_INPUT, ""),
     "cache_creation_input_token_cost": (Meter.CACHE_WRITE, ""),
+    # OpenAI's long lifetime is twelve hours. It comes first, so that a price is written under the name of an hour.
+    "cache_creation_input_token_cost_above_12hr": (Meter.CACHE_WRITE_1H, ""),
     "cache_creation_input_token_cost_above_1hr": (Meter.CACHE_WRITE_1H, ""),
     "input_cost_per_audio_token": (Meter.AUDIO_INPUT, ""),
     "input_cost_per_image_token": (Meter.IMAGE_INPUT, ""),
@@ -49,10 +52,16 @@ _NAMES: Mapping[str, tuple[Meter, str]] = {
 }
 #: Names that end in a size. The size is the qualifier: ``output_cost_per_image_4K``, ``output_cost_per_second_1080p``.
 _SIZED = {"output_cost_per_image": r"0\.5K|[124]K|\d{3,4}", "output_cost_per_second": r"\d{3,4}p|[24]k"}
-_TIERS = {"": Tier.STANDARD, "_flex": Tier.FLEX, "_priority": Tier.PRIORITY, "_batches": Tier.BATCH}
+_TIERS = {
+    "": Tier.STANDARD,
+    "_flex": Tier.FLEX,
+    "_priority": Tier.PRIORITY,
+    "_ultrafast": Tier.ULTRA,
+    "_batches": Tier.BATCH,
+}
 _NAME = re.compile(
     rf"(?P<name>{'|'.join(_NAMES)}|{'|'.join(f'{name}_(?:{sizes})' for name, sizes in _SIZED.items())})"
-    r"(?:_above_(?P<above>\d+)(?P<thousands>k?)_tokens)?(?P<tier>_flex|_priority|_batches)?"
+    rf"(?:_above_(?P<above>\d+)(?P<thousands>k?)_tokens)?(?P<tier>{'|'.join(filter(None, _TIERS))})?"
 )
 #: An object with prices for three sizes of a search's context. litellm takes medium when a request names no size.
 SEARCHES = "search_context_cost_per_query"
@@ -208,6 +217,7 @@ def read(entry: Mapping[str, Any], litellm_provider: str) -> PriceList | None:
     _bill_text_as_images(rates)
     _count_images_made(rates, str(entry.get("mode") or ""))
     _bill_seconds_heard(rates, str(entry.get("mode") or ""))
+    _add_fast_mode(rates, entry)
     return PriceList(tuple(rates.values())) if rates else None
 
 
@@ -307,6 +317,17 @@ def _discount_cached(rates: dict[Any, Rate], litellm_provider: str) -> None:
     plain, cached = Rate(Meter.INPUT, Decimal(0)).place, Rate(Meter.CACHED_INPUT, Decimal(0)).place
     if litellm_provider in _CACHED_SHARE and plain in rates and cached not in rates:
         rates[cached] = Rate(Meter.CACHED_INPUT, rates[plain].usd_per_unit * _CACHED_SHARE[litellm_provider])
+
+
+def _add_fast_mode(rates: dict[Any, Rate], entry: Mapping[str, Any]) -> None:
+    """Anthropic's fast mode: the map says how many times the standard rates of its tokens it costs."""
+    times = (entry.get("provider_specific_entry") or {}).get("fast")
+    if times is None:
+        return
+    for rate in list(rates.values()):
+        if rate.meter.is_tokens and rate.tier is Tier.STANDARD:
+            fast = replace(rate, usd_per_unit=rate.usd_per_unit * _exact(times), tier=Tier.ULTRA)
+            rates.setdefault(fast.place, fast)
 
 
 def _bill_text_as_images(rates: dict[Any, Rate]) -> None:

@@ -23,6 +23,7 @@ from routing.upstreams.answers import (
     ends_in_failure,
     loads,
     may_be_empty,
+    speaks,
     tier_of,
     whole_answer,
     why_failed,
@@ -314,7 +315,8 @@ class Chunks:
                 last.clear()
             # Some servers give one choice where several were asked for: those that have begun are the answer.
             finished = len(self._finished) >= self._asked_choices
-            data = next_event(self._reader, finished=finished, counted=self._usage is not None)
+            counted = self._usage is not None and not self.progress.is_uncounted
+            data = next_event(self._reader, finished=finished, counted=counted)
             if data is None or data == b"[DONE]":
                 break
             if data is SILENCE:
@@ -364,7 +366,8 @@ class Chunks:
             raise error
         usage = chunk.get("usage")
         if usage is not None or "x_groq" in chunk:
-            self._take_usage(reported_in(chunk))
+            usage = reported_in(chunk)
+            self._take_usage(usage)
             chunk["usage"] = None  # the usage is sent at the end
             if not choices:
                 return None
@@ -379,6 +382,8 @@ class Chunks:
         for place, choice in enumerate(choices):
             if not self._is_ordinary(choice):
                 self._conform(choice, place)
+        if usage is not None:
+            self.progress.is_uncounted = False  # it counts what its own chunk says
         return chunk
 
     def _is_ordinary(self, choice: Json) -> bool:
@@ -404,12 +409,13 @@ class Chunks:
                 says = True
             else:
                 return False
-        if says and not self.progress.spoken:
+        if says and not self.progress.is_uncounted:
             self._has_spoken()
         return True
 
     def _take_usage(self, usage: object) -> None:
         self._usage = usage if self._usage is None else together(self._usage, usage)
+        self.progress.is_uncounted = self.progress.is_uncounted and usage is None
 
     def _conform(self, choice: Json, place: int) -> None:
         """Puts the choice into OpenAI's shape, and notes what it says."""
@@ -417,21 +423,25 @@ class Chunks:
             raise UpstreamError(
                 FailureKind.OVERLOADED, why_failed([choice]), http_status=self.http_status, secret=self._api_key
             )
-        if choice.get("usage") is not None:
-            self._take_usage(choice["usage"])  # Moonshot reports usage here
+        counted = choice.get("usage")
         index = choice["index"] = choice["index"] if type(choice.get("index")) is int else place
         calls = self._calls.setdefault(index, Calls())
         delta = conforming_choice(choice, place, "delta", calls)
         self._begun.add(index)
         reason = choice.get("finish_reason")
         choice["finish_reason"] = reason = conforming_reason(reason, called=bool(calls)) if reason else None
-        if not self.progress.spoken and says_something(delta, reason, may_be_empty=self.progress.may_be_empty):
+        if speaks(delta):
             self._has_spoken()
+        elif not self.progress.spoken and says_something(delta, reason, may_be_empty=self.progress.may_be_empty):
+            self.progress.spoken = True
+            self._reader.limits.content_seen()
+        if counted is not None:
+            self._take_usage(counted)  # Moonshot reports usage here
         if reason:
             self._finished.add(index)
 
     def _has_spoken(self) -> None:
-        self.progress.spoken = True
+        self.progress.spoken = self.progress.is_uncounted = True
         self._reader.limits.content_seen()
 
     def _ends_unsaid(self) -> Iterator[Json]:

@@ -40,13 +40,14 @@ from routing.upstreams.answers import (
     conforming_reason,
     ends_in_failure,
     may_be_empty,
+    speaks,
     tier_of,
     whole_answer,
     why_failed,
 )
 from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.deployment_parameters import resolved, values_of_variables
-from routing.upstreams.formats import PARAMETERS, dropped_params
+from routing.upstreams.formats.parameters import PARAMETERS, dropped_params
 from routing.upstreams.http import media
 from routing.upstreams.litellm_import import load
 from routing.upstreams.mends import schemas
@@ -344,6 +345,7 @@ class Answering:
         usage = chunk.pop("usage", None)
         if usage:
             self._usage = usage
+            self.progress.is_uncounted = False
         if not chunk.get("choices"):
             return None  # the usage is sent at the end
         for place, choice in enumerate(chunk["choices"]):
@@ -355,6 +357,7 @@ class Answering:
             choice["finish_reason"] = reason = conforming_reason(reason, called=bool(calls)) if reason else None
             if says_something(delta, reason, may_be_empty=self.progress.may_be_empty):
                 self.progress.spoken = True
+            self.progress.is_uncounted = self.progress.is_uncounted or speaks(delta)
             if reason and self._cut_off():
                 raise self.progress.ended_early()
             self._finished = self._finished or bool(reason)

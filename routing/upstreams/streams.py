@@ -41,6 +41,7 @@ class Progress:
     """How far an answer has come, and so what it means when its stream ends."""
 
     spoken: bool = False  # something of the answer has come
+    is_uncounted: bool = False  # something of it has come since the provider counted last
     malformed: bool = False  # something has come that could not be read
     may_be_empty: bool = False  # an end without content is an answer
 
@@ -98,7 +99,11 @@ class LiveStream:
 
     @property
     def usage(self) -> Usage | None:
-        return self._source.usage
+        """What the provider has counted. It is marked as an estimate when the answer went on behind the last count."""
+        usage = self._source.usage
+        if usage is not None and self._source.progress.is_uncounted:
+            usage = replace(usage, source=UsageSource.ESTIMATED)
+        return usage
 
     @property
     def service_tier(self) -> str | None:

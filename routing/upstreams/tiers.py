@@ -16,9 +16,12 @@ from routing.upstreams.scrubbing import scrubbed
 
 STANDARD_ALONE: Final = frozenset({Tier.STANDARD})
 ALL: Final = frozenset(Tier)
+#: Those that cost more than the standard one. A request for one of them is bounded only where it has a price.
+DEARER: Final = frozenset({Tier.PRIORITY, Tier.ULTRA})
 
 #: No two providers mean different things by one word.
-#: OpenAI: https://platform.openai.com/docs/api-reference/chat/create#chat_create-service_tier
+#: OpenAI: https://platform.openai.com/docs/api-reference/chat/create#chat_create-service_tier ·
+#: https://developers.openai.com/api/docs/guides/ultrafast-mode
 #: Anthropic: https://docs.anthropic.com/en/api/service-tiers · Groq: https://console.groq.com/docs/service-tiers
 #: Google: https://ai.google.dev/gemini-api/docs/optimization, and Vertex AI's `trafficType`
 #: Capacity that is bought ahead (`scale`, `provisioned_throughput`) has no price a token: the standard one is charged.
@@ -27,6 +30,7 @@ _WORDS: Final[Mapping[str, Tier]] = {
     **dict.fromkeys(("unspecified", "provisioned_throughput"), Tier.STANDARD),
     **dict.fromkeys(("flex", "on_demand_flex"), Tier.FLEX),
     **dict.fromkeys(("priority", "performance", "fast", "on_demand_priority"), Tier.PRIORITY),
+    "ultrafast": Tier.ULTRA,
     "batch": Tier.BATCH,
 }
 #: Providers whose priority is capacity that is bought ahead, so that it has no other price a token.
@@ -46,6 +50,8 @@ def asked(body: Mapping[str, Any], deployment: Deployment) -> tuple[Tier, frozen
     A provider that has no room in a tier serves some requests in its standard one. `auto` is what the account is set
     to, which may be priority. A word that nobody knows may be any tier. Without a word it is the standard tier.
     """
+    if body.get("speed") == "fast" and deployment.litellm_provider == "anthropic":
+        return Tier.ULTRA, STANDARD_ALONE | {Tier.ULTRA}
     word = body.get("service_tier")
     if word is None or not _is_sent(word, deployment):
         return Tier.STANDARD, STANDARD_ALONE
@@ -53,6 +59,12 @@ def asked(body: Mapping[str, Any], deployment: Deployment) -> tuple[Tier, frozen
         return Tier.STANDARD, frozenset({Tier.STANDARD, Tier.PRIORITY})
     tier = _tier(word)
     return (Tier.STANDARD, ALL) if tier is None else (tier, STANDARD_ALONE | {tier})
+
+
+def served_by_anthropic(usage: Mapping[str, Any]) -> object:
+    """The provider's word for the tier. Its fast mode is one of its own, beside those that it calls tiers.
+    https://platform.claude.com/docs/en/build-with-claude/fast-mode"""
+    return "ultrafast" if usage.get("speed") == "fast" else usage.get("service_tier")
 
 
 def served(word: str | None, otherwise: Tier) -> Tier:

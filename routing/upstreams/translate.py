@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -36,7 +36,10 @@ from routing.upstreams.base import (
     UpstreamRequest,
     WholeAnswer,
 )
-from routing.upstreams.formats import Anthropic, Gemini, Parser, Prepared, WireFormat, dropped_params
+from routing.upstreams.formats.anthropic import Anthropic
+from routing.upstreams.formats.gemini import Gemini
+from routing.upstreams.formats.parameters import dropped_params
+from routing.upstreams.formats.wire import Parser, Prepared, WireFormat
 from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
 from routing.upstreams.mends.capability import cannot, lacking
@@ -297,10 +300,10 @@ def _as_chat_completion(wire: WireFormat, prepared: Prepared, answer: Whole, raw
     reports_usage = bool(raw.get(wire.usage_name))
     if not reports_usage:
         raw[wire.usage_name] = dict(wire.no_usage)
-    readable = wire.readable(raw, prepared)
-    if not reports_usage or readable is not raw:
-        answer = Whole(answer.status, answer.headers, dumps(readable))
     try:
+        readable = wire.readable(raw, prepared)
+        if not reports_usage or readable is not raw:
+            answer = Whole(answer.status, answer.headers, dumps(readable))
         body = cleaned(wire.read(prepared, answer).model_dump(exclude_none=True))
     except Exception as error:
         usage = _usage_alone(wire, prepared, answer, raw) if reports_usage else None
@@ -430,26 +433,30 @@ class Translated:
         # Text may be what litellm makes of a tool's call.
         if self._is_converted or not _IS_SHORT:
             return self._translated(event)
-        text = self._wire.plain_text(event)
+        text, is_count = self._wire.plain_text(event), False
         if text is None:
             rest = self._wire.plain_rest(event) if self._parser is None else None
             if rest is None or (rest.is_count and not self._has_counted(event)):
                 return self._translated(event)
-            text = rest.text
+            text, is_count = rest.text, rest.is_count
             if rest.end is not None:
                 self._finish[0] = rest.end
         elif self._wire.usage_name in event:
             self._count_by({self._wire.usage_name: event[self._wire.usage_name]})
+            is_count = True
         if self.service_tier is None and isinstance(tier := self._wire.service_tier(event), str):
             self.service_tier = tier
         if not self._id_known:
             self._head["id"] = self._wire.answer_id(event) or self._head["id"]
             self._id_known = True
-        if not text:
-            return ()
-        if self.progress.spoken and 0 in self._opened:
-            return (self._chunk(0, {"content": text}, None),)
-        return (self._said(0, {"content": text}),)
+        if text:
+            is_going_on = self.progress.spoken and 0 in self._opened
+            chunk = self._chunk(0, {"content": text}, None) if is_going_on else self._said(0, {"content": text})
+            self.progress.is_uncounted = not is_count
+            return (chunk,)
+        if is_count:
+            self.progress.is_uncounted = False
+        return ()
 
     def _has_counted(self, event: Json) -> bool:
         """Takes the event's count, if it can be read without litellm."""
@@ -488,7 +495,12 @@ class Translated:
         if not self._id_known and chunk.id:
             self._head["id"] = chunk.id
             self._id_known = True
-        for choice in chunk.choices:
+        yield from self._told(chunk.choices, finished)
+        if usage is not None or count is not None:
+            self.progress.is_uncounted = False  # it counts what its own event says
+
+    def _told(self, choices: Iterable[Any], finished: Collection[int]) -> Iterator[Json]:
+        for choice in choices:
             if choice.index in finished:
                 self._finish[choice.index] = choice.finish_reason or "stop"
             delta = _delta(choice.delta)
@@ -499,8 +511,8 @@ class Translated:
         if "tool_calls" in delta:
             self._calling.add(index)
             self._note_arguments(index, delta["tool_calls"])
-        if not self.progress.spoken and speaks(delta):
-            self.progress.spoken = True
+        if not self.progress.is_uncounted and speaks(delta):
+            self.progress.spoken = self.progress.is_uncounted = True
             self._reader.limits.content_seen()
         if index not in self._opened:
             self._opened.add(index)

@@ -80,13 +80,15 @@ def usage_of(reported: object) -> Usage | None:
             output_tokens += beside_tokens
             reasoning_tokens = beside_tokens
     audio_tokens = _count(prompt, "audio_tokens")
-    cached_audio = _count(_part(prompt, "cached_tokens_details"), "audio_tokens") if audio_tokens else 0
-    cached_audio = min(cached_audio, audio_tokens, cached_tokens)
+    cached_audio = 0
+    if audio_tokens:
+        told = _count(_part(prompt, "cached_tokens_details"), "audio_tokens")
+        cached_audio = _in_both(told, audio_tokens, cached_tokens, input_tokens)
     return Usage(
         input_tokens=input_tokens + citation_tokens,
         cached_input_tokens=cached_tokens,
         cache_write_tokens=written_tokens,
-        cache_write_1h_tokens=_count(_part(prompt, "cache_creation_token_details"), "ephemeral_1h_input_tokens"),
+        cache_write_1h_tokens=_living_an_hour(written_tokens, _lifetimes(prompt)) if written_tokens else 0,
         audio_input_tokens=audio_tokens - cached_audio,
         output_tokens=output_tokens,
         reasoning_tokens=reasoning_tokens,
@@ -159,23 +161,50 @@ def usage_of_messages(reported: object) -> Usage | None:
     if None in counts:
         _refuse(reported, names)
         return None
-    written_1h = _count(_part(reported, "cache_creation"), "ephemeral_1h_input_tokens")
     each = reported.get("iterations")
     rounds = [one for one in each if isinstance(one, Mapping)] if isinstance(each, list) else []
     plain, cached, written, output = (
         max(count or 0, sum(_count(one, name) for one in rounds)) for count, name in zip(counts, names, strict=True)
     )
-    written_1h = max(
-        written_1h, sum(_count(_part(one, "cache_creation"), "ephemeral_1h_input_tokens") for one in rounds)
-    )
+    lifetimes = [_part(one, "cache_creation") for one in (reported, *rounds)]
     return Usage(
         input_tokens=plain + cached + written,
         cached_input_tokens=cached,
         cache_write_tokens=written,
-        cache_write_1h_tokens=min(written_1h, written),
+        cache_write_1h_tokens=_living_an_hour(written, *lifetimes),
         output_tokens=output,
         quantities=_searches(reported, {}),
     )
+
+
+def _lifetimes(prompt: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of the cache writes of a prompt, in Anthropic's words. OpenAI's are half an hour and twelve hours."""
+    openais = _part(prompt, "cache_write_tokens_details")
+    if not openais:
+        return _part(prompt, "cache_creation_token_details")
+    names = {"ephemeral_5m_input_tokens": "ttl_30m_tokens", "ephemeral_1h_input_tokens": "ttl_12h_tokens"}
+    return {ours: openais.get(theirs) for ours, theirs in names.items()}
+
+
+def _living_an_hour(written: int, lifetimes: Mapping[str, Any], *of_rounds: Mapping[str, Any]) -> int:
+    """Of what was written into the cache, what lives an hour or longer: as the whole says, or its rounds.
+
+    A stream says the lifetimes at its beginning, and at its end how much was written in all. What the rounds of a
+    server's tool have written in between is in neither lifetime: it is billed as the dearer of those that were used."""
+    if not written:
+        return 0
+    short, hour = (
+        max(_count(lifetimes, name), sum(_count(one, name) for one in of_rounds))
+        for name in ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+    )
+    if hour and "ephemeral_5m_input_tokens" in lifetimes:
+        hour = max(hour, written - short)
+    return min(hour, written)
+
+
+def _in_both(told: int, audio: int, cached: int, whole: int) -> int:
+    """The sound that was read from the cache. What two parts have beyond their whole is in both, told or not."""
+    return min(max(told, audio + cached - whole), audio, cached)
 
 
 def usage_of_response(response: object, asked: Mapping[str, Any]) -> Usage | None:
@@ -252,7 +281,7 @@ def usage_of_contents(answer: Mapping[str, Any]) -> Usage | None:
     images = min(_of_modality(reported.get("candidatesTokensDetails"), "IMAGE"), output_tokens)
     cached = min(_count(reported, "cachedContentTokenCount"), input_tokens)
     audio = min(_of_modality(reported.get("promptTokensDetails"), "AUDIO"), input_tokens)
-    cached_audio = min(_of_modality(reported.get("cacheTokensDetails"), "AUDIO"), audio, cached)
+    cached_audio = _in_both(_of_modality(reported.get("cacheTokensDetails"), "AUDIO"), audio, cached, input_tokens)
     return Usage(
         input_tokens=input_tokens,
         cached_input_tokens=cached,

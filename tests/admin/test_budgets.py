@@ -14,7 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from accounting.keys import fields_for
 from accounting.models import ApiKey, Budget, BudgetPeriod
 from routing import defaults
-from tests.admin.conftest import Operator, alias, grant, text, version
+from routing.models import ModelAlias
+from tests.admin.conftest import Operator, alias, grant, provider, text, version
 from tests.ledger.conftest import Book
 
 LIST = "accounting/budget/"
@@ -39,7 +40,10 @@ def test_a_budget_of_everything_is_added(operator: Operator) -> None:
         ({"scope": "key"}, "Choose the key that this budget is for."),
         ({"scope": "alias"}, "Say which alias this budget is for."),
         ({"scope": "alias", "scope_value": "gpt-9"}, "There is no alias “gpt-9”. There are: claude-sonnet, gpt-4o,"),
-        ({"scope": "provider", "scope_value": "x"}, "There is no provider “x”. There are: anthropic, google, openai."),
+        (
+            {"scope": "provider", "scope_value": "x"},
+            "There is no provider “x”. There are: anthropic, google and openai.",
+        ),
         ({"scope": "user"}, "Say which user this budget is for."),
         ({"scope": "tag", "scope_value": "team"}, "Write a tag as name=value."),
         ({"scope": "tag", "scope_value": "=a"}, "Write a tag as name=value."),
@@ -219,9 +223,9 @@ def test_a_budget_of_a_deleted_alias_is_marked(operator: Operator) -> None:
 
 
 def test_the_list_of_budgets_makes_as_few_queries_for_fifty_as_for_one(operator: Operator) -> None:
-    operator.get(LIST)
     counts = []
     for _ in range(2):
+        operator.get(LIST)  # reads the changed configuration, once
         with CaptureQueriesContext(connection) as queries:
             operator.get(LIST)
         counts.append(len(queries))
@@ -235,3 +239,25 @@ def test_a_budget_of_nothing_is_used_up_before_its_first_request(operator: Opera
     page = operator.get(LIST)
     assert page.count("gateway-bar-full") == 1
     assert "100% spent, 0% held" in page
+
+
+@pytest.mark.parametrize("why", ["it is disabled", "its alias is gone"])
+def test_a_budget_of_nothing_that_refuses_nothing_is_not_shown_as_used_up(operator: Operator, why: str) -> None:
+    budget = Budget.objects.create(
+        name="closed", scope="alias", scope_value="claude-sonnet", limit_usd=0, enabled=why != "it is disabled"
+    )
+    if why == "its alias is gone":
+        alias("claude-sonnet").delete()
+    for page in (LIST, page_of(budget)):
+        shown = operator.get(page)
+        assert "gateway-bar-full" not in shown
+        assert "0% spent, 0% held" in shown
+        assert "100%" not in shown
+
+
+def test_a_budget_may_be_for_a_name_that_a_wildcard_answers_to(operator: Operator) -> None:
+    ModelAlias.objects.create(name="house/*", provider=provider("openai"), upstream_model="gpt-*")
+    add(operator, scope="alias", scope_value="house/4o")
+    assert Budget.objects.get(name="new").scope_value == "house/4o"
+    assert "alias house/4o" in operator.get(LIST)
+    assert "(gone)" not in operator.get(LIST)

@@ -109,6 +109,24 @@ def test_the_last_day_is_summed_up_and_unknown_entries_stand_out(book: Book, key
 
 
 @pytest.mark.usefixtures("keys", "compared")
+def test_a_budget_whose_alias_or_provider_is_gone_limits_nothing_and_the_page_says_so(operator: Operator) -> None:
+    Budget.objects.create(name="of-old", scope="alias", scope_value="claude-sonnet", limit_usd=0)
+    Budget.objects.create(name="of-eu", scope="provider", scope_value="mistral-eu", limit_usd=5)
+    page = operator.get("")
+    assert "The budget of-eu limits nothing: there is no provider mistral-eu." in problems(page)
+    assert "The budget of-old is spent: $0 of $0 a day. It refuses requests until its limit is raised." in problems(
+        page
+    )
+    ModelAlias.objects.get(name="claude-sonnet").delete()
+    page = operator.get("")
+    assert "The budget of-old limits nothing: there is no alias claude-sonnet." in problems(page)
+    assert "It refuses requests" not in page
+    assert "gateway-bar-full" not in page
+    budgets = text(page, "budgets")
+    assert budgets.index("global hard") < budgets.index("of-old hard, alias gone")
+
+
+@pytest.mark.usefixtures("keys", "compared")
 @pytest.mark.parametrize(
     ("limit", "mode", "words"),
     [

@@ -181,6 +181,12 @@ def test_who_runs_the_gateway_unlocks_an_operator(olga: User) -> None:
     assert try_(RIGHT) == "in"
 
 
+def test_only_an_operator_that_there_is_can_be_unlocked(olga: User) -> None:
+    with pytest.raises(CommandError, match="There is no operator 'Olga'"):
+        call_command("unlock", "Olga", "--address", HOME, stdout=StringIO())
+    assert not SignInTries.objects.exists()
+
+
 def test_an_unlocked_address_is_kept_open_while_others_go_on_guessing(olga: User) -> None:
     for number in range(20):
         for _ in range(6):

@@ -160,6 +160,16 @@ def test_the_overview_names_the_provider_without_a_key_and_the_latest_request(pa
     expect(page.locator("#attempts-group")).to_contain_text("answered")
 
 
+def test_a_key_s_form_stays_short_with_many_aliases(page: Page) -> None:
+    """The limits stand below the list of aliases, which an operator has to pass."""
+    page.goto("/admin/accounting/apikey/add/")
+    page.evaluate(
+        "const row = document.querySelector('#id_allowed_aliases > div');"
+        "for (let i = 0; i < 500; i++) row.after(row.cloneNode(true))"
+    )
+    assert page.evaluate("document.documentElement.scrollHeight") < 3000
+
+
 @pytest.mark.parametrize(
     "path", ["", "routing/modelalias/", "routing/provider/add/", "accounting/ledgerentry/", "accounting/apikey/add/"]
 )

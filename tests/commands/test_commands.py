@@ -262,6 +262,7 @@ def test_spend_report_agrees_with_the_views(book: Book) -> None:
         (("--by", "colour"), "use one of day, hour"),
         (("--since", "yesterday"), "not a day or time"),
         (("--time-zone", "Mars/Base"), "not a time zone"),
+        (("--since", "2026-03-31", "--until", "2026-03-01"), "--until '2026-03-01' is not after --since '2026-03-31'"),
     ],
 )
 @pytest.mark.django_db

@@ -336,6 +336,7 @@ model_list:
         {search_context_size_low: 0.01, search_context_size_medium: 0.02, search_context_size_high: 0.03}
       annotation_cost_per_page: 0.005
       cache_read_input_token_cost_ultrafast: 1.0e-6
+      cache_read_input_token_cost_balanced: 1.0e-6
 """
 
 
@@ -353,12 +354,13 @@ def test_costs_of_every_tier_threshold_and_unit_move_over(tmp_path: Path) -> Non
             "standard above 256000": {"input": "6"},
             "flex": {"input": "0.5"},
             "priority above 256000": {"output": "20"},
+            "ultra": {"cached_input": "1"},
             "batch": {"output": "1"},
         }
     )  # fmt: skip
     # What no price here has room for is named, as every key that is not supported.
     assert (
-        "  model_list[0].litellm_params.cache_read_input_token_cost_ultrafast, line 21: a price that is not carried"
+        "  model_list[0].litellm_params.cache_read_input_token_cost_balanced, line 22: a price that is not carried"
     ) in said.splitlines()
     assert load(write(tmp_path, ALL_COSTS)).splitlines()[-1] == "nothing changed"
     before = snapshot()

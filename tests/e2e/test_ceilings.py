@@ -71,7 +71,7 @@ def test_the_tier_that_was_served_decides_the_cost(
 
 @pytest.mark.parametrize(
     ("asked", "output_usd_per_mtok"),
-    [(None, "10"), ("default", "10"), ("flex", "10"), ("priority", "17"), ("auto", "17"), ("warp-9", "17")],
+    [(None, "10"), ("default", "10"), ("flex", "10"), ("priority", "17"), ("auto", "17")],
 )
 def test_the_dearest_tier_that_the_request_allows_decides_the_hold(
     gateway: Gateway, asked: str | None, output_usd_per_mtok: str
@@ -83,6 +83,15 @@ def test_the_dearest_tier_that_the_request_allows_decides_the_hold(
     gateway.wait_settled(route.alias, 2)
     first, second = (entry["hold_usd"] for entry in gateway.entries(route.alias))
     assert second - first == Decimal(output_usd_per_mtok) / 1000
+
+
+def test_a_tier_that_nobody_knows_is_refused_under_a_hard_budget(gateway: Gateway) -> None:
+    route = priced(gateway, "openai")
+    body = json.dumps(asks(model=route.alias, service_tier="warp-9")).encode()
+    with gateway.nothing_written():
+        refused = gateway.post(body)
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"], error["param"]) == (400, "unbounded_cost", "service_tier")
 
 
 def parts(*media: dict[str, Any]) -> dict[str, Any]:

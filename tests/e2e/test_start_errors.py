@@ -107,6 +107,30 @@ def test_a_user_that_may_make_no_tables(postgres: EmbeddedPostgres) -> None:
     assert "GRANT ALL ON SCHEMA public TO that user" in line
 
 
+def test_a_command_before_there_are_tables(postgres: EmbeddedPostgres) -> None:
+    with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
+        admin.execute("CREATE DATABASE unmade")
+    line = line_of(start("manage.py", "create_key", "a", given={"DATABASE_URL": postgres.url("unmade")}))
+    assert line.startswith("DATABASE_URL: relation ")
+    assert line.endswith("which a start of the gateway makes, or `manage.py migrate`")
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("print('x' * 100_000)", 141), ("import signal; signal.raise_signal(signal.SIGINT)", 130)]
+)
+def test_a_command_that_nobody_reads_or_wants_any_more_ends_without_a_word(code: str, status: int) -> None:
+    """As under `| head`, and by Ctrl-C."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "manage.py", "shell", "-v", "0", "-c", code], cwd=ROOT, stdout=writer, check=False,
+        env={"PATH": os.environ["PATH"], "GATEWAY_ENV_FILE": os.devnull, "DATABASE_URL": "postgresql://u@127.0.0.1:1/x"},
+        stderr=subprocess.PIPE, timeout=60,
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (status, b"")
+
+
 @pytest.fixture(scope="module")
 def first_start(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     """A data directory with a database in it, whose name has what breaks addresses and command lines; and how many

@@ -29,6 +29,7 @@ STATES: tuple[State, ...] = (
     {"accounting": "0014_first_page", "routing": "0011_breaker_uses"},
     {"accounting": "0014_first_page", "routing": "0012_when_aliases_were_made"},
     {"accounting": "0015_rollup", "routing": "0012_when_aliases_were_made"},
+    {"accounting": "0016_ultrafast_tier", "routing": "0012_when_aliases_were_made"},
 )
 NOW = STATES[-1]
 #: Code of this state and of those after it may serve while migrations run, so those only add: no column goes or

@@ -237,6 +237,34 @@ def test_requests_are_served_while_the_rollup_waits_for_a_transaction_that_lasts
         assert lasts.fetchone() == (1,)
 
 
+@pytest.mark.parametrize(
+    ("before", "first", "then"),
+    [
+        ("0011_whose_money", "accounting_budgetperiod", "accounting_ledgerentry"),  # as an admission
+        ("0012_refusals_and_windows", "accounting_ledgerentry", "accounting_adjustment"),  # as a settlement's commit
+    ],
+)
+def test_a_request_and_a_migration_never_wait_for_each_other(
+    databases: Databases, at_state: dict[str, str], before: str, first: str, then: str
+) -> None:
+    """Postgres would end one of them, and the version before refuses the request whose transaction that is."""
+    state = {"accounting": before, "routing": "0009_optional_output_cap"}
+    database = databases.create(f"{before}_beside", template=at_state[name_of(state)])
+    waits = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"
+    migrating = threading.Thread(target=migrate, args=(database,))
+    with connected(database) as request, request.cursor() as cursor:
+        with transaction.atomic():
+            cursor.execute(sql.load("share_ledger"))
+            cursor.execute(f"LOCK TABLE {first} IN ROW EXCLUSIVE MODE")
+            migrating.start()
+            with connected(database) as other, other.cursor() as asks:
+                assert eventually(lambda: asks.execute(waits).fetchone() == (True,))
+            cursor.execute(f"LOCK TABLE {then} IN ROW EXCLUSIVE MODE")  # raises when it is the one to be ended
+        migrating.join(30)
+        cursor.execute("SELECT count(*) FROM django_migrations WHERE name = '0015_rollup'")
+        assert cursor.fetchone() == (1,)
+
+
 def test_the_states_name_each_migration() -> None:
     """A migration that fails here belongs at the end of states.py; its columns and tables belong in rows.py."""
     named = {(app, migration) for state in STATES for app, migration in state.items()}

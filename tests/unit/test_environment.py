@@ -24,6 +24,7 @@ from gateway_project.environment import (
     is_loopback,
     load_env_file,
     subdomains_pattern,
+    take_quotes_off,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,6 +57,19 @@ def test_an_unset_and_an_empty_variable_give_the_default(set_variable: pytest.Mo
 def test_a_switch_is_true_or_false(set_variable: pytest.MonkeyPatch, text: str, value: bool) -> None:
     set_variable.setenv("X", text)
     assert envbool("X", not value) is value
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_quotes_around_a_value_are_no_part_of_it(set_variable: pytest.MonkeyPatch, quote: str) -> None:
+    """docker run --env-file keeps what every other reader of the same file takes off."""
+    for given, value in (("a.example, b.example", "a.example, b.example"), ("", ""), (f"it{quote}s", f"it{quote}s")):
+        set_variable.setenv("X", f"{quote}{given}{quote} ")
+        take_quotes_off()
+        assert os.environ["X"] == value
+    for kept in (f"it{quote}s", f"{quote}a", quote):
+        set_variable.setenv("X", kept)
+        take_quotes_off()
+        assert os.environ["X"] == kept
 
 
 def test_lists_are_separated_by_commas(set_variable: pytest.MonkeyPatch) -> None:
@@ -222,6 +236,12 @@ def test_on_loopback_everything_has_a_default(tmp_path: Path) -> None:
     shown = settings_value("settings.HOST, settings.PORT, settings.GATEWAY_AUTH, settings.HTTPS", tmp_path)
     assert shown.stdout == "('127.0.0.1', 4000, 'open', False)\n"
     assert settings_value("settings.ALLOWED_HOSTS", tmp_path).stdout == "['localhost', '127.0.0.1', '[::1]']\n"
+
+
+def test_a_start_reads_quoted_variables_as_their_values(tmp_path: Path) -> None:
+    quoted = {name: f'"{value}"' for name, value in DEPLOYED.items()} | {"AWS_REGION": "'eu-west-1'"}
+    shown = settings_value("settings.ALLOWED_HOSTS[0], settings.os.environ['AWS_REGION']", tmp_path, **quoted)
+    assert shown.stdout == "('gateway.example', 'eu-west-1')\n"
 
 
 def test_the_secret_key_is_made_once_and_kept_private(tmp_path: Path) -> None:

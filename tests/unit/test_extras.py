@@ -68,7 +68,7 @@ def test_what_other_servers_sample_with_costs_nothing_more(provider: str) -> Non
         ("gemini", {"cached_content": "cachedContents/1"}, "cached_content"),
         ("anthropic", {"mcp_servers": [{"type": "url"}]}, "mcp_servers"),
         ("anthropic", {"container": {"skills": []}}, "container"),
-        ("anthropic", {"speed": "fast"}, "speed"),
+        ("anthropic", {"speed": "warp"}, "speed"),
         ("anthropic", {"context_management": {"edits": [{"type": "compact_20260112"}]}}, "context_management"),
         ("anthropic", {"web_search_options": {"search_context_size": "huge"}}, "web_search_options"),
     ],

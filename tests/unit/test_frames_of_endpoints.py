@@ -188,3 +188,14 @@ def test_a_count_of_ours_takes_the_place_of_a_providers_that_is_not_all() -> Non
     frames.event({"choices": [], "native": said, "raw": b""})
     consumed = Consumed(Usage(input_tokens=30, output_tokens=20), Decimal(1), is_counted=False)
     assert b'"input_tokens":30' in frames.end(consumed)
+
+
+@pytest.mark.parametrize("odd", [5, "x", [5], [{}], [{"image_url": [{}]}], [{"image_url": {"url": 5}}]])
+def test_pictures_in_no_known_shape_do_not_break_an_answer_that_is_paid_for(odd: Any) -> None:
+    call = parse_gemini({"contents": [{"parts": [{"text": "hi"}]}]}, "a")
+    message = {"role": "assistant", "content": "seen", "images": odd}
+    body = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    (candidate,) = gemini.whole(call, body, "a", None)["candidates"]
+    assert candidate["content"]["parts"] == [{"text": "seen"}]
+    (line,) = (frames_of("gemini").event(chunk(message)) or b"").strip().splitlines()
+    assert b'"parts":[{"text":"seen"}]' in line

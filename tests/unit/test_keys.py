@@ -32,6 +32,9 @@ def test_a_required_tag_is_missing_when_it_is_not_there_or_empty() -> None:
     assert bot.missing_tag({"team": "red"}) == "project"
     assert bot.missing_tag({"team": "red", "project": ""}) == "project"
     assert bot.missing_tag({"team": "red", "project": []}) == "project"
+    assert bot.missing_tag({"team": "red", "project": " "}) == "project"
+    assert bot.missing_tag({"team": "red", "project": ["", " "]}) == "project"
+    assert bot.missing_tag({"team": "red", "project": ["", "a"]}) is None
 
 
 @pytest.mark.parametrize(

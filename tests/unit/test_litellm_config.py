@@ -296,6 +296,19 @@ def test_where_tags_only_count_every_deployment_is_taken() -> None:
         assert found.left_out == ()
 
 
+def test_a_deployment_that_litellm_keeps_blocked_is_left_out() -> None:
+    found = config(
+        "model_list:\n"
+        "  - {model_name: gpt, litellm_params: {model: openai/paused}, model_info: {blocked: true}}\n"
+        "  - {model_name: gpt, litellm_params: {model: openai/b}, model_info: {blocked: false}}\n"
+    )
+    assert [model.model for model in found.models] == ["b"]
+    assert said_once(found.unsupported) == [
+        "model_list[0] (gpt), line 2: it is blocked, so LiteLLM sends nobody there",
+        "model_list[1].model_info.blocked, line 3",
+    ]
+
+
 def test_the_cap_of_newer_models_is_the_alias_s_too() -> None:
     assert entry("model: openai/x, max_completion_tokens: 300").output_cap_tokens == 300
     assert entry("model: openai/x, max_tokens: 200, max_completion_tokens: 300").output_cap_tokens == 200

@@ -10,9 +10,10 @@ from typing import Any, cast
 
 import pytest
 
-from routing.upstreams import capabilities, estimate, formats, sdk
+from routing.upstreams import capabilities, estimate, sdk
 from routing.upstreams.base import FailureKind, UpstreamError, UpstreamRequest
-from routing.upstreams.formats import Prepared
+from routing.upstreams.formats import anthropic, gemini, transforms
+from routing.upstreams.formats.wire import Prepared
 from routing.upstreams.litellm_fit import CALLS, Call, LitellmMisfit, check
 from routing.upstreams.litellm_import import load
 from routing.upstreams.translate import FORMATS, Translate
@@ -84,7 +85,7 @@ def test_what_is_checked_is_what_is_called() -> None:
         known.setdefault(checked.where.rpartition(":")[2].rpartition(".")[2], []).append(checked)
     called = [
         (name, given)
-        for module in (formats, capabilities, sdk, estimate)
+        for module in (anthropic, gemini, transforms, capabilities, sdk, estimate)
         for name, given in _named_calls(module)
         if name in known
     ]

@@ -16,6 +16,7 @@ from accounting.rates import RateLimits
 from routing.catalog import Provider, Step
 from routing.defaults import ALIASES, PRICES, PROVIDERS
 from routing.endpoints.chat.request import parse_chat
+from routing.endpoints.messages.request import parse_messages
 from routing.serving.call import CappedBy
 from routing.serving.ceiling import AT_ONCE, Ceiling, Room
 from routing.upstreams.base import Deployment, Timeouts
@@ -126,6 +127,38 @@ def test_at_the_priority_tier_a_hold_counts_what_a_provider_adds_to_a_short_prom
     assert most["default"].most.input_tokens < 150
     claude = step("anthropic", "claude-sonnet-4-6")
     assert ceiling(claude, FLAT, service_tier="auto", max_tokens=9).most.input_tokens < 150
+
+
+def test_a_tier_that_costs_six_times_as_much_is_held_for_and_refused_without_its_price() -> None:
+    """https://developers.openai.com/api/docs/guides/ultrafast-mode"""
+    standard, priority = {"input": "10", "output": "50"}, {"input": "20", "output": "100"}
+    prices = PriceList.of({"standard": standard, "priority": priority, "ultra": {"input": "60", "output": "300"}})
+    most = ceiling(GPT_4O, prices, service_tier="ultrafast", max_tokens=1000)
+    assert (most.hold_usd, most.unbounded) == (Decimal(1024 * 60 + 1000 * 300) / 1_000_000, None)
+    unpriced = PriceList.of({"standard": standard, "priority": priority})
+    without = ceiling(GPT_4O, unpriced, service_tier="ultrafast", max_tokens=1000).unbounded
+    assert without is not None
+    assert (without.param, str(without)) == ("service_tier", "gpt-4o has no price in the tier 'ultra'")
+
+
+def test_anthropics_fast_mode_is_held_for_and_refused_without_its_price() -> None:
+    """Claude Code asks for it with /fast."""
+    claude = step("anthropic", "claude-opus-5")
+    prices = PriceList.of({"standard": {"input": "5", "output": "25"}, "ultra": {"input": "10", "output": "50"}})
+    most = ceiling(claude, prices, speed="fast", max_tokens=1000)
+    assert (most.hold_usd, most.unbounded) == (Decimal(1024 * 10 + 1000 * 50) / 1_000_000, None)
+    without = ceiling(claude, FLAT, speed="fast", max_tokens=1000).unbounded
+    assert without is not None
+    assert (without.param, str(without)) == ("speed", "claude-opus-5 has no price in the tier 'ultra'")
+    body = {"model": "a", "max_tokens": 1000, "speed": "fast", "messages": [{"role": "user", "content": "hi"}]}
+    native = Ceiling.of(parse_messages(body), claude, prices, Room())
+    assert (native.hold_usd, native.unbounded) == (Decimal(1024 * 10 + 1000 * 50) / 1_000_000, None)
+
+
+def test_a_tier_that_nobody_knows_is_not_bounded() -> None:
+    unbounded = ceiling(GPT_4O, FLAT, service_tier="warp", max_tokens=1000).unbounded
+    assert unbounded is not None
+    assert (unbounded.param, str(unbounded)) == ("service_tier", "nobody knows what a tier of this name costs")
 
 
 def test_a_deep_research_holds_for_its_searches_citations_and_thoughts() -> None:

@@ -17,7 +17,6 @@ from tests.prices import LONG_AGO
 
 #: Prices of the map that our prices do not have, and why.
 NOT_CARRIED = {
-    "*_ultrafast": "a tier that the gateway does not ask for, as balanced and decisions",
     "*_balanced": "a tier of Sail alone",
     "*_decisions": "a tier of one model, for its router's decisions",
     "off_peak_pricing": "by the hour of the day: the dearer, standard rates are charged",
@@ -26,8 +25,7 @@ NOT_CARRIED = {
     "regional_endpoint_uplift_multiplier": "where a deployment answers is its address: price it as it is billed there",
     "regional_processing_uplift_multiplier_*": "as above",
     "fedramp_uplift_multiplier": "as above",
-    "cache_creation_input_token_cost_above_12hr*": "asked for by a parameter that a hard budget refuses",
-    "provider_specific_entry": "factors for a region, or for an option that the map does not name as a tier",
+    "provider_specific_entry": "factors for a region; that of Anthropic's fast mode is read",
     "cost_per_second": "rented capacity, paid by the hour and not by the request",
     "cache_creation_input_audio_token_cost": "no provider counts written audio apart from written text",
     "input_cost_per_token_cache_hit": "cache_read_input_token_cost under its old name, beside it",
@@ -93,8 +91,8 @@ def test_every_carried_price_is_a_rate_with_its_tier_and_threshold(litellm: Any)
                 continue
             threshold = re.search(r"_above_(\d+)k_tokens", name)
             above = int(threshold[1]) * 1000 if threshold else 0
-            ending = next((tier for tier in ("flex", "priority", "batches") if name.endswith(tier)), "standard")
-            tier = Tier.BATCH if ending == "batches" else Tier(ending)
+            endings = {"flex": Tier.FLEX, "priority": Tier.PRIORITY, "ultrafast": Tier.ULTRA, "batches": Tier.BATCH}
+            tier = next((tier for ending, tier in endings.items() if name.endswith(f"_{ending}")), Tier.STANDARD)
             found = [r.usd_per_unit for r in prices.rates if (r.tier, r.above_input_tokens) == (tier, above)]
             amount = Decimal(str(value))
             assert amount in found or amount * 1_000_000 in found, (model, name)
@@ -230,10 +228,10 @@ MODELS = {
 }
 
 
-TIERS = {Tier.STANDARD: None, Tier.FLEX: "flex", Tier.PRIORITY: "priority"}
+TIERS = {Tier.STANDARD: None, Tier.FLEX: "flex", Tier.PRIORITY: "priority", Tier.ULTRA: "ultrafast"}
 
 
-def in_litellms_words(litellm: Any, ours: Usage) -> Any:
+def in_litellms_words(litellm: Any, ours: Usage, *, long_life: str = "1h") -> Any:
     from litellm.types.utils import (
         CacheCreationTokenDetails,
         CompletionTokensDetailsWrapper,
@@ -258,7 +256,7 @@ def in_litellms_words(litellm: Any, ours: Usage) -> Any:
             cache_creation_tokens=ours.cache_write_tokens,
             cache_creation_token_details=CacheCreationTokenDetails(
                 ephemeral_5m_input_tokens=ours.cache_write_tokens - ours.cache_write_1h_tokens,
-                ephemeral_1h_input_tokens=ours.cache_write_1h_tokens,
+                **{f"ephemeral_{long_life}_input_tokens": ours.cache_write_1h_tokens},
             ),
         ),
         completion_tokens_details=CompletionTokensDetailsWrapper(
@@ -307,13 +305,16 @@ def test_costs_agree_over_the_whole_map(litellm: Any) -> None:
         assert prices is not None, model
         steps = {2_000, *(found.above_input_tokens for found in prices.rates if found.above_input_tokens)}
         tiers = {Tier.STANDARD, *(found.tier for found in prices.rates)} - {Tier.BATCH}
+        if "fast" in (entry.get("provider_specific_entry") or {}):
+            tiers.remove(Tier.ULTRA)  # litellm takes the multiple beside this function
         for input_tokens in {n for step in steps for n in (step, step + 1)}:
             part = input_tokens // 10
             usage = Usage(
                 input_tokens, part, 2 * part, part, part, 1000, 300, 100,
                 quantities={"image_input": Decimal(part), "image_output": Decimal(50)},
             )  # fmt: skip
-            theirs = in_litellms_words(litellm, usage)
+            lives = "12h" if "cache_creation_input_token_cost_above_12hr" in entry else "1h"
+            theirs = in_litellms_words(litellm, usage, long_life=lives)
             for tier in tiers:
                 prompt, completion = generic_cost_per_token(
                     "m", theirs, provider, service_tier=TIERS[tier], model_info=entry, current_time=LONG_AGO
@@ -322,3 +323,22 @@ def test_costs_agree_over_the_whole_map(litellm: Any) -> None:
                 assert cost is not None, model
                 assert abs(cost - Decimal(str(prompt + completion))) < Decimal("1e-9"), (model, tier, input_tokens)
     assert len(checked) > 500
+
+
+def test_anthropics_fast_mode_costs_what_litellm_says(litellm: Any) -> None:
+    """https://platform.claude.com/docs/en/build-with-claude/fast-mode"""
+    from litellm.llms.anthropic.cost_calculation import cost_per_token
+
+    fast = [
+        model for model, entry in litellm.model_cost.items()
+        if entry.get("litellm_provider") == "anthropic" and "fast" in (entry.get("provider_specific_entry") or {})
+    ]  # fmt: skip
+    assert fast
+    usage = Usage(1000, cached_input_tokens=400, cache_write_tokens=200, cache_write_1h_tokens=100, output_tokens=300)
+    for model in fast:
+        prices = price_map.price_of("anthropic", model)
+        assert prices is not None
+        theirs = in_litellms_words(litellm, usage)
+        theirs.speed = "fast"
+        cost = Decimal(str(sum(cost_per_token(model, theirs)))).quantize(Decimal("1e-12"))
+        assert cost_usd(usage, prices, tier=Tier.ULTRA) == cost > (cost_usd(usage, prices) or 0)

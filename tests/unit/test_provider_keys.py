@@ -50,6 +50,22 @@ def limited(retry_after_s: float | None) -> UpstreamError:
     return UpstreamError(FailureKind.RATE_LIMITED, "slow down", retry_after_s=retry_after_s)
 
 
+@pytest.mark.parametrize("kept", ["sk-a\r\n", '"sk-a"\n', "'sk-a'", "\ufeffsk-a", ' "sk-a" '])
+def test_what_surrounds_a_key_is_no_part_of_it(kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "key").write_text(kept)
+    monkeypatch.setenv("SURROUNDED_API_KEY", kept)
+    assert find(f"file:{tmp_path / 'key'}") == "sk-a"
+    assert find("env:SURROUNDED_API_KEY") == "sk-a"
+
+
+@pytest.mark.parametrize("kept", ["", " \n", '""', "''"])
+def test_nothing_in_quotes_is_no_key(kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "key").write_text(kept)
+    monkeypatch.setenv("SURROUNDED_API_KEY", kept)
+    assert find(f"file:{tmp_path / 'key'}") is None
+    assert find("env:SURROUNDED_API_KEY") is None
+
+
 def test_calls_take_turns(three: Provider) -> None:
     taken = take(three, 9)
     assert sorted(taken[:3]) == ["secret 1", "secret 2", "secret 3"]

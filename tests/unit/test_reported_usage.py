@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -16,6 +17,7 @@ from routing.upstreams.usage import (
     usage_of_contents,
     usage_of_input,
     usage_of_messages,
+    usage_of_response,
 )
 
 ALL = {"prompt_tokens": 20, "completion_tokens": 7, "total_tokens": 27}
@@ -200,3 +202,52 @@ def test_parts_that_count_nothing_change_nothing(parts: dict[str, Any]) -> None:
 )
 def test_each_part_is_counted(parts: dict[str, Any], usage: Usage) -> None:
     assert usage_of({**ALL, **parts}) == usage
+
+
+def test_a_count_that_the_answer_went_on_behind_is_the_least_that_it_was() -> None:
+    early = Usage(100, cached_input_tokens=40, output_tokens=5, source=UsageSource.ESTIMATED)
+    ours = Usage(8, output_tokens=30, source=UsageSource.ESTIMATED)
+    assert counted(early, lambda: ours) == replace(early, output_tokens=30)
+    assert counted(early, lambda: replace(ours, output_tokens=2)) == early
+
+
+@pytest.mark.parametrize(
+    ("lifetimes", "hour"),
+    [
+        ({"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 80}, 480),
+        ({"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 100}, 500),
+        ({"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 0}, 0),
+        ({"ephemeral_1h_input_tokens": 100}, 100),
+        ({"ephemeral_5m_input_tokens": 900, "ephemeral_1h_input_tokens": 900}, 500),
+    ],
+)
+def test_what_a_servers_tool_writes_into_the_cache_has_the_dearer_of_the_lifetimes_used(
+    lifetimes: dict[str, Any], hour: int
+) -> None:
+    """A stream names the lifetimes of what was written before its first word, and then all that was written."""
+    counted = {"input_tokens": 30, "cache_creation_input_tokens": 500, "output_tokens": 40}
+    usage = Usage(530, cache_write_tokens=500, cache_write_1h_tokens=hour, output_tokens=40)
+    assert usage_of_messages({**counted, "cache_creation": lifetimes}) == usage
+    prompt = {"cache_creation_tokens": 500, "cache_creation_token_details": lifetimes}
+    assert usage_of({"prompt_tokens": 530, "completion_tokens": 40, "prompt_tokens_details": prompt}) == usage
+
+
+def test_sound_and_cache_that_are_more_than_the_input_are_partly_the_same() -> None:
+    prompt = {"cached_tokens": 60, "audio_tokens": 80}
+    usage = Usage(100, cached_input_tokens=60, audio_input_tokens=40, output_tokens=5,
+                  quantities={"cached_audio_input": Decimal(40)})  # fmt: skip
+    assert usage_of({"prompt_tokens": 100, "completion_tokens": 5, "prompt_tokens_details": prompt}) == usage
+    modalities = {"promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 80}], "cachedContentTokenCount": 60}
+    counted = {"promptTokenCount": 100, "candidatesTokenCount": 5, "totalTokenCount": 105, **modalities}
+    assert usage_of_contents({"usageMetadata": counted}) == usage
+
+
+def test_what_openai_keeps_for_twelve_hours_is_counted_apart() -> None:
+    """https://developers.openai.com/api/docs/guides/prompt-caching"""
+    split = {"ttl_30m_tokens": 20, "ttl_12h_tokens": 80}
+    details = {"cached_tokens": 5, "cache_write_tokens": 100, "cache_write_tokens_details": split}
+    usage = Usage(200, cached_input_tokens=5, cache_write_tokens=100, cache_write_1h_tokens=80, output_tokens=7)
+    chat = {"prompt_tokens": 200, "completion_tokens": 7, "prompt_tokens_details": details}
+    assert usage_of(chat) == usage
+    response = {"input_tokens": 200, "output_tokens": 7, "input_tokens_details": details}
+    assert usage_of_response({"usage": response, "output": []}, {}) == usage

@@ -8,7 +8,7 @@ from accounting.usage import Tier
 from routing.upstreams import tiers
 from routing.upstreams.base import Deployment, Timeouts
 
-STANDARD, FLEX, PRIORITY, BATCH = Tier.STANDARD, Tier.FLEX, Tier.PRIORITY, Tier.BATCH
+STANDARD, FLEX, PRIORITY, ULTRA, BATCH = Tier.STANDARD, Tier.FLEX, Tier.PRIORITY, Tier.ULTRA, Tier.BATCH
 
 
 def deployment(provider: str, model: str = "gpt-4o", base_url: str | None = None) -> Deployment:
@@ -19,6 +19,7 @@ def deployment(provider: str, model: str = "gpt-4o", base_url: str | None = None
     ("word", "tier"),
     [
         ("default", STANDARD), ("scale", STANDARD), ("flex", FLEX), ("priority", PRIORITY),  # OpenAI
+        ("fast", PRIORITY), ("ultrafast", ULTRA),
         ("standard", STANDARD), ("batch", BATCH),  # Anthropic
         ("on_demand", STANDARD), ("performance", PRIORITY),  # Groq
         ("SERVICE_TIER_FLEX", FLEX), ("PRIORITY", PRIORITY), ("SERVICE_TIER_UNSPECIFIED", STANDARD),  # Gemini
@@ -42,6 +43,8 @@ def test_a_provider_that_says_nothing_served_what_was_asked() -> None:
         ("openai", "auto", STANDARD, {STANDARD, PRIORITY}),
         ("openai", "flex", FLEX, {STANDARD, FLEX}),
         ("openai", "priority", PRIORITY, {STANDARD, PRIORITY}),
+        ("openai", "fast", PRIORITY, {STANDARD, PRIORITY}),
+        ("openai", "ultrafast", ULTRA, {STANDARD, ULTRA}),
         ("openai", "warp", STANDARD, set(Tier)),
         ("openai", {"type": "priority"}, STANDARD, set(Tier)),
         ("anthropic", "standard_only", STANDARD, {STANDARD}),
@@ -53,3 +56,13 @@ def test_a_provider_that_says_nothing_served_what_was_asked() -> None:
 def test_what_is_asked_allows_some_tiers(provider: str, word: object, tier: Tier, possible: set[Tier]) -> None:
     body = {} if word is None else {"service_tier": word}
     assert tiers.asked(body, deployment(provider)) == (tier, frozenset(possible))
+
+
+def test_anthropics_fast_mode_is_a_tier() -> None:
+    """https://platform.claude.com/docs/en/build-with-claude/fast-mode"""
+    fast = {"service_tier": "auto", "speed": "fast"}
+    assert tiers.asked(fast, deployment("anthropic")) == (ULTRA, frozenset({STANDARD, ULTRA}))
+    assert tiers.asked(fast, deployment("openai")) == (STANDARD, frozenset({STANDARD, PRIORITY}))
+    assert tiers.asked({"speed": "standard"}, deployment("anthropic")) == (STANDARD, frozenset({STANDARD}))
+    assert tiers.served_by_anthropic({"service_tier": "standard", "speed": "fast"}) == "ultrafast"
+    assert tiers.served_by_anthropic({"service_tier": "standard", "speed": "standard"}) == "standard"

@@ -441,6 +441,18 @@ def test_an_error_in_the_place_of_a_stream_is_the_error() -> None:
     assert raised.value.kind is FailureKind.RATE_LIMITED
 
 
+@pytest.mark.parametrize("odd", [True, 5, "x", {"token": "a"}])
+def test_likelihoods_that_are_no_list_are_none(odd: Any) -> None:
+    """Whoever writes them anew, as Responses, would fail over them."""
+    likely = {"content": odd, "refusal": odd}
+    said = {"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop", "logprobs": likely}
+    choice = whole(json.dumps({"choices": [said], "usage": COUNTED}).encode()).body["choices"][0]
+    assert choice["logprobs"] == {"content": None, "refusal": None}
+    part = {"index": 0, "delta": {"content": "a"}, "finish_reason": None, "logprobs": dict(likely)}
+    chunks, _ = streamed(sse({"choices": [part]}, {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}))
+    assert chunks[0]["choices"][0]["logprobs"] == {"content": None, "refusal": None}
+
+
 @pytest.mark.parametrize("head", [SSE_HEAD, JSON_HEAD], ids=["as a stream", "as JSON"])
 def test_a_stream_in_the_place_of_an_answer_is_put_together(head: bytes) -> None:
     likely: dict[str, Any] = {

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from routing.upstreams import translate
 from routing.upstreams.answers import dumps
 from routing.upstreams.base import Json, UpstreamError
-from routing.upstreams.formats import Anthropic, Gemini, Prepared, WireFormat
+from routing.upstreams.formats.anthropic import Anthropic
+from routing.upstreams.formats.gemini import Gemini
+from routing.upstreams.formats.wire import Prepared, WireFormat
 from routing.upstreams.http.events import replayed
 from routing.upstreams.http.transport import Whole
 from routing.upstreams.plain_conversations import MAX_PARAMETERS_BYTES, conversation_of, parameters_of

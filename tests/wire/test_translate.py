@@ -219,6 +219,26 @@ def test_a_stream_in_the_place_of_an_answer_is_put_together(wire: str) -> None:
     assert (answer.usage, answer.service_tier) == (Usage(10, output_tokens=5), "priority")
 
 
+@pytest.mark.parametrize("is_native", [True, False], ids=["Messages", "chat"])
+def test_anthropics_fast_mode_is_told_as_a_tier(is_native: bool) -> None:
+    """https://platform.claude.com/docs/en/build-with-claude/fast-mode"""
+    counted = {"input_tokens": 10, "output_tokens": 5, "service_tier": "standard", "speed": "fast"}
+    body = json.dumps({**ANSWERS["anthropic"], "usage": counted}).encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with Raw(head, body) as server:
+        asked = call(server.url.removesuffix("/v1/chat/completions"), provider="anthropic")
+        whole = Translate().messages(asked, {}) if is_native else Translate().whole(asked)
+    assert whole.service_tier == "ultrafast"
+    start, *rest = STREAMS["anthropic"]
+    start = {**start, "message": {**start["message"], "usage": counted}}
+    events = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in (start, *rest)]
+    with Raw(SSE_HEAD, *events) as server:
+        asked = call(server.url.removesuffix("/v1/chat/completions"), provider="anthropic")
+        stream = Translate().messages_stream(asked, {}) if is_native else Translate().stream(asked)
+        read(stream)
+    assert stream.service_tier == "ultrafast"
+
+
 @WIRES
 def test_the_tier_that_served_is_told(sim: Simulator, wire: str) -> None:
     sim.behave(wire, Behaviour(status=200, body=ANSWERS[wire]))
@@ -231,9 +251,12 @@ def test_the_tier_that_served_is_told(sim: Simulator, wire: str) -> None:
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
-def test_what_litellm_cannot_read_is_malformed_and_keeps_its_count(sim: Simulator, streamed: bool) -> None:
+@pytest.mark.parametrize(
+    "part", [7, {"functionCall": {"name": ["f"], "args": {}}}], ids=["a number", "a list as a name"]
+)
+def test_what_litellm_cannot_read_is_malformed_and_keeps_its_count(sim: Simulator, part: Any, streamed: bool) -> None:
     """Gemini's only: litellm's reader of Anthropic takes anything."""
-    body = {**ANSWERS["gemini"], "candidates": [{"content": {"parts": [7]}, "finishReason": "STOP", "index": 0}]}
+    body = {**ANSWERS["gemini"], "candidates": [{"content": {"parts": [part]}, "finishReason": "STOP", "index": 0}]}
     if streamed:
         with Raw(SSE_HEAD, b"data: " + json.dumps(body).encode() + b"\n\n") as server:
             stream = Translate().stream(call(server.url.removesuffix("/chat/completions"), provider="gemini"))

@@ -43,6 +43,8 @@ class Command(BaseCommand):
             None if options[name] is None else instants.past(f"--{name}", options[name], zone)
             for name in ("since", "until")
         )
+        if since is not None and until is not None and since >= until:
+            raise CommandError(f"--until {options['until']!r} is not after --since {options['since']!r}.")
         rows = spend(by, since, until, zone)
         name = by.partition(":")[2] or by
         if name in COLUMNS:

@@ -128,8 +128,10 @@ def _parts(message: Mapping[str, Any], *, shows_thoughts: bool) -> Iterator[Json
     text = message.get("content") or message.get("refusal")
     if isinstance(text, str) and text:
         yield {"text": text}
-    for image in message.get("images") or ():
-        url = (image.get("image_url") or {}).get("url") if isinstance(image, dict) else None
+    images = message.get("images")
+    for image in images if isinstance(images, list) else ():
+        shown = image.get("image_url") if isinstance(image, dict) else None
+        url = shown.get("url") if isinstance(shown, dict) else None
         kind, is_inline, data = str(url or "").removeprefix("data:").partition(";base64,")
         if is_inline:
             yield {"inlineData": {"mimeType": kind, "data": data}}

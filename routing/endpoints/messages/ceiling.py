@@ -90,6 +90,8 @@ def _paid_parameter(body: Mapping[str, Any]) -> Unlimited | None:
             continue
         if name in ("speed", "inference_geo") and value in ("standard", "global"):
             continue
+        if name == "speed" and value == "fast":
+            continue  # a tier: a model that has no price in it is not bounded
         return Unlimited(name, "it is not on the list of parameters that cost nothing more")
     return None
 

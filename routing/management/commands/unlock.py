@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 
 from routing.models import SignInTries
@@ -25,6 +26,8 @@ class Command(BaseCommand):
         name, address = options["name"], options["address"]
         if address is not None and tries.counted(address) == "unknown":
             raise CommandError(f"--address {address!r} is not an IP address.")
+        if not get_user_model().objects.filter(username=name).exists():
+            raise CommandError(f"There is no operator {name!r}.")
         found = SignInTries.objects.filter(user_name=name).update(tries=0)
         if address is not None:
             tries.remember(name, tries.counted(address))

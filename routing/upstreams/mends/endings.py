@@ -55,7 +55,7 @@ def with_lasting_counts(event: Json) -> Json:
 def with_whole_calls(event: Json, names: Mapping[str, str]) -> Json:
     """A Gemini answer or event whose calls have arguments, which Google leaves out when they are none, and the
     client's names. https://ai.google.dev/api/caching#FunctionCall"""
-    if all(call.get("args") is not None and call.get("name") not in names for call in _calls(event)):
+    if all(call.get("args") is not None and str(call.get("name")) not in names for call in _calls(event)):
         return event
     event = copy.deepcopy(event)
     for call in _calls(event):
