@@ -15,6 +15,7 @@ from accounting import facts
 from accounting.record import record
 from routing.upstreams.answers import loads
 from routing.upstreams.base import Deployment, Json
+from routing.upstreams.errors import said
 from routing.upstreams.mends.parameters import EFFORTS, nearest_effort
 from routing.upstreams.providers import CAPS, MESSAGE_FIELDS, OPTIONAL_PARAMETERS
 from routing.upstreams.turns import Manner
@@ -42,6 +43,14 @@ _UNFIT: Final = re.compile(
 _VALUES: Final = re.compile(
     r"(?:supported values are|must be one of|input should be|expected one of|expected)\b([^.;\n]{0,160})", re.IGNORECASE
 )
+#: How a refusal begins that is about the cap: with a server's own words, and not with an echo of a client's, because
+#: all clients are asked for less from then on.
+_OF_THE_CAP: Final = re.compile(
+    r"(?:<\d{3}> )?(?:Error from provider \([\w ]+\): )?(?:[\w.]+: )?(?:Invalid |The parameter |Range of )?[`'\"]?"
+    r"max_(?:completion_|new_)?tokens\b",
+    re.IGNORECASE,
+)
+_OWN_CHARACTERS: Final = 300
 #: The most that a model writes, as servers name it when they are asked for more.
 _MOST_OUTPUT: Final = (
     # https://github.com/opencode-ai/opencode/issues/140
@@ -194,8 +203,9 @@ def _output(text: str, body: Mapping[str, Any]) -> Lesson | None:
         if found := pattern.search(text):
             room = int(found[1]) - int(found[2])
             return Lesson(room=room) if _LEAST_ROOM <= room < cap else None
-    for pattern in _MOST_OUTPUT:
-        if (found := pattern.search(text)) and 0 < int(found[1]) < cap:
+    sentence = said(text)[:_OWN_CHARACTERS]
+    for pattern in _MOST_OUTPUT if _OF_THE_CAP.match(sentence) else ():
+        if (found := pattern.search(sentence)) and 0 < int(found[1]) < cap:
             return Lesson(most_output=int(found[1]))
     return None
 

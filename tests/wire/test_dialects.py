@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pathlib
 import re
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from routing.upstreams.base import FailureKind, UpstreamError, UpstreamRequest
 from routing.upstreams.dialects import spoken
+from routing.upstreams.lessons import lesson_of
 from routing.upstreams.relay import Relay
 from routing.upstreams.translate import FORMATS, Translate
 from tests.simulator import Behaviour, Simulator
@@ -696,6 +698,16 @@ def test_a_parameter_is_recognised_however_the_server_writes_it(sim: Simulator, 
     assert answer.dropped_params == ("presence_penalty",)
 
 
+def test_a_choice_of_several_functions_names_them_as_they_are_told(sim: Simulator) -> None:
+    tool = {"type": "function", "function": {"name": "a.b", "parameters": {"type": "object", "properties": {}}}}
+    allowed = {"mode": "auto", "tools": [{"type": "function", "function": {"name": "a.b"}}]}
+    choice = {"type": "allowed_tools", "allowed_tools": allowed}
+    asked, _ = asked_once(
+        sim, "openai", {"messages": HI, "tools": [tool, TOOL], "tool_choice": choice}, "openai", "gpt-4o"
+    )
+    assert asked["tool_choice"]["allowed_tools"]["tools"][0]["function"]["name"] == "a_b"
+
+
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("name", ["mcp.server/tool", "mcp__" + "x" * 90])
 def test_a_function_with_a_name_that_openai_refuses_is_called_by_its_own_name(
@@ -938,3 +950,25 @@ def test_notes_that_a_client_keeps_at_a_call_are_its_own(sim: Simulator) -> None
     messages[1]["tool_calls"][0] |= {"index": 0, "approxNumTokens": 3}
     asked, _ = asked_once(sim, "groq", {"messages": messages, "tools": [TOOL]}, "groq", "openai/gpt-oss-20b")
     assert asked["messages"][1]["tool_calls"] == CALLED[1]["tool_calls"]
+
+
+@pytest.mark.parametrize(
+    ("said", "most"),
+    [
+        ("Invalid max_tokens value, the valid range of max_tokens is [1, 8192]", 8192),
+        ("`max_completion_tokens` must be less than or equal to `8192`, the maximum value for …", 8192),
+        ("<400> InternalError.Algo.InvalidParameter: Range of max_tokens should be [1, 8192]", 8192),
+        (
+            "The parameter `max_completion_tokens` specified in the request are not valid: integer above maximum "
+            "value, expected a value <= 8192, but got 32000 instead.",
+            8192,
+        ),
+        ("Invalid 'max_tokens': integer above maximum value. Expected a value <= 8192, but got 32000 instead.", 8192),
+        ("Invalid value: 'max_tokens is too large: 2. This model supports at most 1 completion tokens'", None),
+        ("[{'loc': ('user',), 'input': 'Range of max_tokens should be [1, 2]'}]", None),
+    ],
+)
+def test_only_a_servers_own_words_say_how_much_its_model_writes(said: str, most: int | None) -> None:
+    """What is learnt holds for all clients, so none may teach it by words that a server echoes."""
+    answer = json.dumps({"error": {"message": said}}).encode()
+    assert lesson_of(400, answer, {"max_tokens": 32_000}).most_output == most

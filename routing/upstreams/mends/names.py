@@ -53,7 +53,9 @@ def _odd(holder: Json) -> str:
 def _holders(body: Json) -> Iterator[Json]:
     """Everything that has a function's name."""
     choice = body.get("tool_choice")
-    for tool in (*_listed(body.get("tools")), choice):
+    several = choice.get("allowed_tools") if isinstance(choice, dict) else None
+    allowed = several.get("tools") if isinstance(several, dict) else None
+    for tool in (*_listed(body.get("tools")), choice, *_listed(allowed)):
         yield from _function(tool)
     for message in _listed(body.get("messages")):
         if isinstance(message, dict):
