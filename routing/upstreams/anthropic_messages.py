@@ -14,12 +14,12 @@ from typing import Any, Final, TypeVar
 
 from accounting.usage import Usage
 from routing.upstreams import errors, tiers
-from routing.upstreams.answers import dumps, loads
 from routing.upstreams.base import QUIET, FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
 from routing.upstreams.mends.endings import lasting_counts
 from routing.upstreams.mends.messages import BETA_HEADER, mended, without_betas
+from routing.upstreams.provider_json import dumps, loads
 from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.streams import LiveStream, Progress, read_events
 from routing.upstreams.usage import usage_of_messages

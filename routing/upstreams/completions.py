@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from routing.upstreams.answers import loads
 from routing.upstreams.base import Deployment, Json, UpstreamRequest
 from routing.upstreams.kinds import Kind, kind_of
+from routing.upstreams.provider_json import loads
 from routing.upstreams.providers import PROVIDERS, facts_of
 
 #: Where a choice has the log probabilities in this format's own shape. Every choice of this format has the field.

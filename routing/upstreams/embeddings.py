@@ -16,10 +16,10 @@ from typing import Any, Final
 
 from accounting.usage import Usage, UsageSource
 from routing.upstreams import errors
-from routing.upstreams.answers import loads
 from routing.upstreams.base import Deployment, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.estimate import count_text, text_of_tokens
 from routing.upstreams.http.transport import Whole
+from routing.upstreams.provider_json import loads
 from routing.upstreams.providers import ProviderFacts, facts_of
 
 #: The parameters of OpenAI's embeddings that an answer does without.

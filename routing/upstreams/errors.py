@@ -21,8 +21,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from accounting.usage import Usage
-from routing.upstreams.answers import dumps, loads
 from routing.upstreams.base import FailureKind, UpstreamError
+from routing.upstreams.provider_json import dumps, loads
 from routing.upstreams.scrubbing import identifier
 from routing.upstreams.wordings import CODES, kind_by_words
 

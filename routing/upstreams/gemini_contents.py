@@ -15,13 +15,14 @@ from typing import Any, Final, TypeVar
 
 from accounting.usage import Usage
 from routing.upstreams import errors
-from routing.upstreams.answers import dumps, ends_empty, loads
+from routing.upstreams.answers import ends_empty
 from routing.upstreams.base import QUIET, FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.formats.gemini import Gemini
 from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post
 from routing.upstreams.mends.endings import STOPPED
 from routing.upstreams.mends.gemini import contents_mended
+from routing.upstreams.provider_json import dumps, loads
 from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.streams import LiveStream, Progress, read_events
 from routing.upstreams.usage import usage_of_contents

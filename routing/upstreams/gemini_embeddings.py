@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from accounting.usage import Usage
 from routing.upstreams import errors
-from routing.upstreams.answers import dumps
 from routing.upstreams.base import FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.embeddings import answered
 from routing.upstreams.http.transport import USER_AGENT, post
+from routing.upstreams.provider_json import dumps
 from routing.upstreams.providers import PROVIDERS
 
 #: Parameters beside `dimensions` that clients send in OpenAI's format, in Google's own words.

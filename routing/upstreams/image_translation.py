@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from routing.upstreams import errors, images
-from routing.upstreams.answers import dumps
 from routing.upstreams.base import FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.embeddings import answered
 from routing.upstreams.http.transport import USER_AGENT, post
 from routing.upstreams.litellm_import import load
 from routing.upstreams.mends.capability import cannot
+from routing.upstreams.provider_json import dumps
 from routing.upstreams.scrubbing import scrubbed
 
 #: litellm's providers whose classes were read: they call nobody.

@@ -16,7 +16,6 @@ from typing import Any, Final
 from accounting import json_text
 from accounting.usage import Meter, Usage, UsageSource, quantity_name
 from routing.upstreams import errors
-from routing.upstreams.answers import dumps
 from routing.upstreams.base import (
     QUIET,
     Deployment,
@@ -35,6 +34,7 @@ from routing.upstreams.http.events import EventReader, post_stream
 from routing.upstreams.http.transport import Whole, post
 from routing.upstreams.mends.capability import cannot
 from routing.upstreams.price_map import limits_of
+from routing.upstreams.provider_json import dumps
 from routing.upstreams.streams import LiveStream, Progress, read_events
 from routing.upstreams.usage import usage_of_pictures
 

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from accounting import facts
 from accounting.record import record
-from routing.upstreams.answers import loads
 from routing.upstreams.base import Deployment, Json
 from routing.upstreams.errors import said
 from routing.upstreams.mends.parameters import EFFORTS, nearest_effort
+from routing.upstreams.provider_json import loads
 from routing.upstreams.providers import CAPS, MESSAGE_FIELDS, OPTIONAL_PARAMETERS
 from routing.upstreams.turns import Manner
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from routing.upstreams import errors
-from routing.upstreams.answers import dumps
 from routing.upstreams.base import FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.embeddings import answered
 from routing.upstreams.http.transport import post
 from routing.upstreams.mends.capability import cannot
+from routing.upstreams.provider_json import dumps
 from routing.upstreams.usage import usage_of_input
 
 #: Whose servers have the path. Mistral's answers are of the same shape, with categories of its own.

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 from accounting.usage import Usage
 from routing.upstreams import errors
-from routing.upstreams.answers import dumps, loads
 from routing.upstreams.base import (
     QUIET,
     FailureKind,
@@ -29,6 +28,7 @@ from routing.upstreams.base import (
 from routing.upstreams.http.events import EventReader, is_stream, post_stream, replayed
 from routing.upstreams.http.transport import USER_AGENT, Whole, post, send
 from routing.upstreams.mends.capability import cannot
+from routing.upstreams.provider_json import dumps, loads
 from routing.upstreams.responses_dialect import SEAM, Keeper, NoSuchPath, is_certain, learn_silence
 from routing.upstreams.streams import LiveStream, Progress, read_events
 from routing.upstreams.usage import usage_of_response

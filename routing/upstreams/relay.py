@@ -14,21 +14,10 @@ from typing import Any, Final, TypeVar
 
 from accounting.usage import Usage
 from routing.upstreams import completions, embeddings, errors, images, moderations, openai_responses, rerank, sound
-from routing.upstreams.answers import (
-    TEXTS,
-    Calls,
-    conforming_choice,
-    conforming_reason,
-    dumps,
-    ends_in_failure,
-    loads,
-    may_be_empty,
-    speaks,
-    tier_of,
-    whole_answer,
-    why_failed,
-)
+from routing.upstreams.answers import may_be_empty, speaks, tier_of, whole_answer
 from routing.upstreams.base import QUIET, FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.calls import Calls
+from routing.upstreams.conforming import TEXTS, conforming_choice, conforming_reason, ends_in_failure, why_failed
 from routing.upstreams.deployment_parameters import resolved
 from routing.upstreams.dialects import Spoken, spoken
 from routing.upstreams.http.events import SILENCE, EventReader, is_stream, post_stream, replayed
@@ -37,6 +26,7 @@ from routing.upstreams.lessons import NOTHING, learn, lesson_of
 from routing.upstreams.mends.capability import lacking
 from routing.upstreams.mends.endings import write_function_calls
 from routing.upstreams.mends.names import write_names
+from routing.upstreams.provider_json import dumps, loads
 from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.streams import LiveStream, Progress, collected, completed, next_event, says_something
 from routing.upstreams.usage import conforming_usage, reported_in, together, usage_of, usage_of_input

@@ -15,7 +15,6 @@ from typing import Any, Final
 from accounting import json_text
 from accounting.usage import Meter, Usage, UsageSource, quantity_name
 from routing.upstreams import errors
-from routing.upstreams.answers import dumps
 from routing.upstreams.base import Deployment, FailureKind, Json, UpstreamError, UpstreamRequest, WholeAnswer
 from routing.upstreams.embeddings import answered
 from routing.upstreams.estimate import count_text
@@ -23,6 +22,7 @@ from routing.upstreams.http.transport import USER_AGENT, post
 from routing.upstreams.litellm_import import load
 from routing.upstreams.mends.capability import cannot
 from routing.upstreams.price_map import costs_of
+from routing.upstreams.provider_json import dumps
 from routing.upstreams.providers import PROVIDERS
 from routing.upstreams.scrubbing import scrubbed
 from routing.upstreams.usage import counted_tokens

@@ -33,19 +33,10 @@ from routing.upstreams import (
     rerank,
     sound,
 )
-from routing.upstreams.answers import (
-    Calls,
-    cleaned,
-    conforming_choice,
-    conforming_reason,
-    ends_in_failure,
-    may_be_empty,
-    speaks,
-    tier_of,
-    whole_answer,
-    why_failed,
-)
+from routing.upstreams.answers import cleaned, may_be_empty, speaks, tier_of, whole_answer
 from routing.upstreams.base import FailureKind, Json, Timeouts, UpstreamError, UpstreamRequest, WholeAnswer
+from routing.upstreams.calls import Calls
+from routing.upstreams.conforming import conforming_choice, conforming_reason, ends_in_failure, why_failed
 from routing.upstreams.deployment_parameters import resolved, values_of_variables
 from routing.upstreams.formats.parameters import PARAMETERS, dropped_params
 from routing.upstreams.http import media

@@ -15,13 +15,14 @@ from typing import Any, Final
 
 from accounting.usage import Meter, Usage, quantity_name
 from routing.upstreams import errors
-from routing.upstreams.answers import dumps, has_content
+from routing.upstreams.answers import has_content
 from routing.upstreams.base import QUIET, Content, File, Json, UpstreamRequest, WholeAnswer
 from routing.upstreams.embeddings import answered
 from routing.upstreams.http import forms
 from routing.upstreams.http.events import SILENCE, EventReader, post_stream
 from routing.upstreams.http.pieces import PieceReader, post_for_pieces
 from routing.upstreams.http.transport import Whole, post
+from routing.upstreams.provider_json import dumps
 from routing.upstreams.streams import LiveStream, Progress, read_events
 from routing.upstreams.usage import MAX_TOKENS
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from accounting.usage import Usage, UsageSource
-from routing.upstreams.answers import ends_empty, loads, speaks
+from routing.upstreams.answers import ends_empty, speaks
 from routing.upstreams.base import QUIET, AnswerStream, FailureKind, Json, UpstreamError
 from routing.upstreams.http.events import SILENCE, EventReader
+from routing.upstreams.provider_json import loads
 
 log = logging.getLogger("gateway.upstreams")
 

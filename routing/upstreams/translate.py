@@ -25,7 +25,7 @@ from routing.upstreams import (
     images,
     rerank,
 )
-from routing.upstreams.answers import cleaned, dumps, ends_empty, loads, may_be_empty, speaks, whole_answer
+from routing.upstreams.answers import cleaned, ends_empty, may_be_empty, speaks, whole_answer
 from routing.upstreams.base import (
     QUIET,
     Deployment,
@@ -45,6 +45,7 @@ from routing.upstreams.http.transport import USER_AGENT, Whole, post
 from routing.upstreams.mends.capability import cannot, lacking
 from routing.upstreams.mends.endings import as_function_call, write_function_calls
 from routing.upstreams.plain_conversations import conversation_of, is_for_one, parameters_of, sample
+from routing.upstreams.provider_json import dumps, loads
 from routing.upstreams.relay import Chunks
 from routing.upstreams.scrubbing import scrubbed
 from routing.upstreams.streams import LiveStream, Progress, collected, read_events

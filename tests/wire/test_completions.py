@@ -18,9 +18,9 @@ from routing.endpoints.completions import rendering
 from routing.endpoints.completions.request import parse_completions
 from routing.serving.ceiling import Ceiling, Room
 from routing.upstreams import price_map
-from routing.upstreams.answers import conforming
 from routing.upstreams.base import Deployment, FailureKind, Timeouts, UpstreamError, UpstreamRequest
 from routing.upstreams.completions import asked, is_native, prompts_of
+from routing.upstreams.conforming import conforming
 from routing.upstreams.kinds import Kind, can_serve, kind_of
 from routing.upstreams.litellm_import import load
 from routing.upstreams.registry import upstream_for

@@ -13,7 +13,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from routing.upstreams import translate
-from routing.upstreams.answers import dumps
 from routing.upstreams.base import Json, UpstreamError
 from routing.upstreams.formats.anthropic import Anthropic
 from routing.upstreams.formats.gemini import Gemini
@@ -21,6 +20,7 @@ from routing.upstreams.formats.wire import Prepared, WireFormat
 from routing.upstreams.http.events import replayed
 from routing.upstreams.http.transport import Whole
 from routing.upstreams.plain_conversations import MAX_PARAMETERS_BYTES, conversation_of, parameters_of
+from routing.upstreams.provider_json import dumps
 from routing.upstreams.streams import LiveStream
 from routing.upstreams.translate import Translated, _by_litellm, _frame, _prepare, _read_whole
 from tests.wire.upstream_calls import HELLO, call
