@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from routing.upstreams.base import Deployment, Timeouts, UpstreamRequest
 from routing.upstreams.estimate import estimated_usage
+from routing.upstreams.formats import FORMATS
 from routing.upstreams.formats.wire import WireFormat
 from routing.upstreams.http.transport import Whole
 from routing.upstreams.litellm_fit import LitellmMisfit, check
-from routing.upstreams.translate import FORMATS
 
 _REQUEST: Final[dict[str, Any]] = {
     "model": "warm",

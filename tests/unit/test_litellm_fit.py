@@ -12,11 +12,11 @@ import pytest
 
 from routing.upstreams import capabilities, estimate, sdk
 from routing.upstreams.base import FailureKind, UpstreamError, UpstreamRequest
-from routing.upstreams.formats import anthropic, gemini, transforms
+from routing.upstreams.formats import FORMATS, anthropic, gemini, transforms
 from routing.upstreams.formats.wire import Prepared
 from routing.upstreams.litellm_fit import CALLS, Call, LitellmMisfit, check
 from routing.upstreams.litellm_import import load
-from routing.upstreams.translate import FORMATS, Translate
+from routing.upstreams.translate import Translate
 from routing.upstreams.warming import warm_translation
 from tests.wire.upstream_calls import call
 

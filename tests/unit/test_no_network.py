@@ -24,7 +24,8 @@ for model in ("command-r", "command-r-plus", "meta-llama/Llama-3-70b", "llama-2-
         estimated_usage({"messages": messages, "tools": tools}, "said", model)
 """
 TRANSLATED = """
-from routing.upstreams.translate import FORMATS, _prepare
+from routing.upstreams.formats import FORMATS
+from routing.upstreams.frames import prepare
 from tests.wire.upstream_calls import call
 calls = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
 messages = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": None, "tool_calls": calls},
@@ -33,9 +34,9 @@ messages = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content
 for wire in ("anthropic", "gemini"):
     for streamed in (True, False):
         body = {"messages": messages, "tools": tools, "max_tokens": 5}
-        _prepare(FORMATS[wire], call("https://provider.example", body, provider=wire), streamed=streamed)
+        prepare(FORMATS[wire], call("https://provider.example", body, provider=wire), streamed=streamed)
 anthropic_fetches = {"messages": [{"role": "user", "content": [parts[1]]}], "max_tokens": 5}
-_prepare(FORMATS["anthropic"], call("https://provider.example", anthropic_fetches, provider="anthropic"), streamed=True)
+prepare(FORMATS["anthropic"], call("https://provider.example", anthropic_fetches, provider="anthropic"), streamed=True)
 """
 REFUSED = """
 from routing.upstreams.base import UpstreamError

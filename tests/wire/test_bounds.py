@@ -18,7 +18,8 @@ from routing.exceptions import GatewayError
 from routing.serving.ceiling import Ceiling, Room
 from routing.upstreams.base import Deployment, Timeouts, UpstreamError, UpstreamRequest
 from routing.upstreams.dialects import spoken
-from routing.upstreams.translate import FORMATS, _prepare
+from routing.upstreams.formats import FORMATS
+from routing.upstreams.frames import prepare
 from tests.media import data_url, encoded
 from tests.wire.biller import FILES, Rates, most_usd
 
@@ -176,7 +177,7 @@ def sent(call_body: dict[str, Any], deployment: Deployment) -> Any:
     """The body as it goes out."""
     request = UpstreamRequest(deployment, "sk-test", call_body, Timeouts())
     if deployment.litellm_provider in FORMATS:
-        return _prepare(FORMATS[deployment.litellm_provider], request, streamed=False).body
+        return prepare(FORMATS[deployment.litellm_provider], request, streamed=False).body
     return spoken(call_body, deployment, streamed=False).body
 
 

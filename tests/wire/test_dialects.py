@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from routing.upstreams.base import FailureKind, UpstreamError, UpstreamRequest
 from routing.upstreams.dialects import spoken
+from routing.upstreams.formats import FORMATS
 from routing.upstreams.lessons import lesson_of
 from routing.upstreams.relay import Relay
-from routing.upstreams.translate import FORMATS, Translate
+from routing.upstreams.translate import Translate
 from tests.simulator import Behaviour, Simulator
 from tests.simulator.strictness import RULES
 from tests.wire import every_parameter

@@ -12,17 +12,19 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from routing.upstreams import translate
+from routing.upstreams import frames
 from routing.upstreams.base import Json, UpstreamError
 from routing.upstreams.formats.anthropic import Anthropic
 from routing.upstreams.formats.gemini import Gemini
 from routing.upstreams.formats.wire import Prepared, WireFormat
+from routing.upstreams.frames import _frame, by_litellm, prepare
 from routing.upstreams.http.events import replayed
 from routing.upstreams.http.transport import Whole
 from routing.upstreams.plain_conversations import MAX_PARAMETERS_BYTES, conversation_of, parameters_of
 from routing.upstreams.provider_json import dumps
 from routing.upstreams.streams import LiveStream
-from routing.upstreams.translate import Translated, _by_litellm, _frame, _prepare, _read_whole
+from routing.upstreams.translate import _read_whole
+from routing.upstreams.translated import Translated
 from tests.wire.upstream_calls import HELLO, call
 
 TEXTS = st.sampled_from(["Hello", " ", "\n", "", "{", "ü\u2028", "\ud800", "data:audio/wav;base64,UklG", None, 7])
@@ -251,7 +253,7 @@ def test_geminis_text_is_read_as_litellm_reads_it(body: str, events: list[Json])
 
 def _same(provider: str, body: Json, events: list[Json]) -> None:
     ours, litellms = FORMATS[provider]
-    prepared = _prepare(ours, call("http://x", body, provider=provider), streamed=True)
+    prepared = prepare(ours, call("http://x", body, provider=provider), streamed=True)
     found = [played(wire, prepared, json.loads(json.dumps(events)), provider) for wire in (ours, litellms)]
     for chunks, _, _ in found:
         for chunk in chunks:
@@ -379,7 +381,7 @@ ASKED: dict[str, Json] = {
 def read_by(wire: WireFormat, provider: str, body: Json, answer: Json, headers: dict[str, str]) -> Any:
     # The newest Claudes go on with no answer that was begun.
     request = call("http://x", body, provider=provider, model="claude-sonnet-4-5" if body is ASKED["begun"] else None)
-    prepared = _prepare(wire, request, streamed=False)
+    prepared = prepare(wire, request, streamed=False)
     try:
         whole = _read_whole(wire, prepared, Whole(200, headers, json.dumps(answer).encode()), request)
     except UpstreamError as error:
@@ -456,7 +458,7 @@ GEMINIS = {
 def test_an_ordinary_answer_is_read_without_litellm() -> None:
     for provider, answer in (("anthropic", CLAUDES), ("gemini", GEMINIS)):
         wire, _ = FORMATS[provider]
-        prepared = _prepare(wire, call("http://x", provider=provider), streamed=False)
+        prepared = prepare(wire, call("http://x", provider=provider), streamed=False)
         assert wire.plain_answer(answer, prepared, "m", None) is not None
         found = [read_by(wire, provider, HELLO, answer, {}) for wire in FORMATS[provider]]
         assert found[0] == found[1]
@@ -535,10 +537,10 @@ def test_a_conversation_is_told_as_litellm_tells_it(
     wire, _ = FORMATS[provider]
     body = {"model": "alias", "messages": messages, "max_tokens": 9000, **parameters}
     sent: list[tuple[Any, ...]] = []
-    for prepare in (_prepare, _by_litellm):
+    for write in (prepare, by_litellm):
         try:
             asked = call("http://x", json.loads(json.dumps(body)), provider=provider, model=MODELS[provider][number])
-            prepared = prepare(wire, asked, streamed=streamed)
+            prepared = write(wire, asked, streamed=streamed)
         except UpstreamError as error:
             sent.append((error.kind, error.message, error.param))
         else:
@@ -556,10 +558,10 @@ def test_an_ordinary_conversation_is_told_without_litellm(provider: str, streame
     _frame.cache_clear()
     for question in ("Hello?", "And then?"):
         body = {**HELLO, "messages": [*system, {"role": "user", "content": question}], "temperature": 0.5}
-        _prepare(wire, call("http://x", body, provider=provider), streamed=streamed)
+        prepare(wire, call("http://x", body, provider=provider), streamed=streamed)
     found = _frame.cache_info()
     assert (found.hits, found.misses) == (1, 1)
-    _prepare(wire, call("http://x", HELLO, provider=provider, api_key="sk-another"), streamed=streamed)
+    prepare(wire, call("http://x", HELLO, provider=provider, api_key="sk-another"), streamed=streamed)
     assert _frame.cache_info().misses == 2, "a frame has the key that it was made with"
 
 
@@ -576,7 +578,7 @@ def test_frames_for_end_users_push_out_no_others() -> None:
     found = []
     for user in ("u-1", "u-2", "u-1"):
         asked = call("http://x", {**HELLO, "user": user}, provider="anthropic")
-        found.append(_prepare(wire, asked, streamed=False).body["metadata"]["user_id"])
+        found.append(prepare(wire, asked, streamed=False).body["metadata"]["user_id"])
     assert found == ["u-1", "u-2", "u-1"]
     assert _frame.cache_info().currsize == kept
 
@@ -600,8 +602,8 @@ def test_litellm_tells_what_is_no_plain_conversation(messages: list[Json]) -> No
 @pytest.mark.parametrize("provider", ["anthropic", "gemini"])
 def test_the_way_back_asks_litellm_about_plain_text_too(monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
     request, wire = call("http://x", {**HELLO, "max_tokens": 918}, provider=provider), FORMATS[provider][0]
-    short = _prepare(wire, request, streamed=False)
-    monkeypatch.setattr(translate, "_IS_SHORT", False)
-    remembered = translate._frame.cache_info()
-    assert dumps(_prepare(wire, request, streamed=False).body) == dumps(short.body)
-    assert translate._frame.cache_info() == remembered
+    short = prepare(wire, request, streamed=False)
+    monkeypatch.setattr(frames, "IS_SHORT", False)
+    remembered = frames._frame.cache_info()
+    assert dumps(prepare(wire, request, streamed=False).body) == dumps(short.body)
+    assert frames._frame.cache_info() == remembered
