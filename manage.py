@@ -46,6 +46,9 @@ def main(arguments: list[str]) -> int:
         except (ImportError, OperationalError, ProgrammingError) as error:  # no package, database or tables of ours
             start_errors.tell(error)
             return 2
+        except EOFError:  # `changepassword` by `docker exec` without -it
+            sys.stderr.write("This command asks, and here is nobody to answer: run it in a terminal (exec -it).\n")
+            return 2
         except BrokenPipeError:  # `| head` has read enough; what is still buffered goes nowhere
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core import checks
 from django.core.checks import CheckMessage, Tags, register
 from django.core.exceptions import ImproperlyConfigured
@@ -201,4 +202,24 @@ def database_has_connections(*, databases: Sequence[str] | None = None, **_: Any
                     id="gateway.W007",
                 )
             )
+    return messages
+
+
+@register(TAG, Tags.database, deploy=True)
+def somebody_may_sign_in(*, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """Runs only when a database is named, like the one before."""
+    messages: list[CheckMessage] = []
+    for alias in databases or ():
+        try:
+            if get_user_model().objects.using(alias).filter(is_superuser=True, is_active=True).exists():
+                continue
+        except Error:
+            continue  # a database that does not answer, or has no tables yet, is reported elsewhere
+        messages.append(
+            checks.Warning(
+                "Nobody may sign in to the admin, as there is no superuser.",
+                hint="Set DJANGO_SUPERUSER_PASSWORD and start again, or run manage.py createsuperuser.",
+                id="gateway.W010",
+            )
+        )
     return messages

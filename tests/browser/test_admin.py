@@ -160,7 +160,7 @@ def test_the_overview_names_the_provider_without_a_key_and_the_latest_request(pa
     expect(page.locator("#attempts-group")).to_contain_text("answered")
 
 
-def test_a_key_s_form_stays_short_with_many_aliases(page: Page) -> None:
+def test_a_key_s_form_stays_short_and_narrow_with_many_aliases_and_long_ones(page: Page) -> None:
     """The limits stand below the list of aliases, which an operator has to pass."""
     page.goto("/admin/accounting/apikey/add/")
     page.evaluate(
@@ -168,6 +168,9 @@ def test_a_key_s_form_stays_short_with_many_aliases(page: Page) -> None:
         "for (let i = 0; i < 500; i++) row.after(row.cloneNode(true))"
     )
     assert page.evaluate("document.documentElement.scrollHeight") < 3000
+    page.evaluate(f"document.querySelector('#id_allowed_aliases span').innerText = '{'a-long-name-' * 8}'")
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,12 @@ def test_a_command_before_there_are_tables(postgres: EmbeddedPostgres) -> None:
     assert line.endswith("which a start of the gateway makes, or `manage.py migrate`")
 
 
+def test_a_command_that_asks_where_nobody_answers() -> None:
+    given = {"DATABASE_URL": "postgresql://u@127.0.0.1:1/x"}
+    line = line_of(start("manage.py", "shell", "-v", "0", "-c", "input()", given=given))
+    assert line.endswith("run it in a terminal (exec -it).")
+
+
 @pytest.mark.parametrize(
     ("code", "status"), [("print('x' * 100_000)", 141), ("import signal; signal.raise_signal(signal.SIGINT)", 130)]
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.core import checks as django_checks
 from django.core.checks.registry import registry
 from pytest_django import Settings
@@ -86,6 +87,7 @@ def test_a_secret_key_that_others_may_read_is_found(deployed: Settings, tmp_path
 
 @pytest.mark.django_db
 def test_more_workers_than_the_database_has_connections_for_are_found(deployed: Settings) -> None:
+    User.objects.create_superuser("olga")
     assert found("default") == []
     deployed.WEB_CONCURRENCY = 256
     assert found("default") == ["gateway.W007"]
@@ -94,6 +96,7 @@ def test_more_workers_than_the_database_has_connections_for_are_found(deployed: 
 
 @pytest.mark.django_db
 def test_keys_that_may_not_be_read_are_found(deployed: Settings) -> None:
+    User.objects.create_superuser("olga")
     row = Provider.objects.create(name="mine", litellm_provider="openai", key_reference="env:SECRET_KEY")
     Provider.objects.create(name="cloud", litellm_provider="bedrock", parameters={"aws_role": "os.environ/ROLE"})
     ProviderKey.objects.create(provider=row, key_reference="file:/etc/hostname")
@@ -112,6 +115,15 @@ def test_keys_that_may_not_be_read_are_found(deployed: Settings) -> None:
         "The provider mine has a key that will not be read: SECRET_KEY is the gateway's own secret, which no provider "
         "may have."
     ]
+
+
+@pytest.mark.django_db
+def test_an_admin_that_nobody_may_sign_in_to_is_found(deployed: Settings) -> None:
+    User.objects.create_superuser("olga", is_active=False)
+    User.objects.create_user("reader", is_staff=True)
+    assert found("default") == ["gateway.W010"]
+    User.objects.create_superuser("olaf")
+    assert found("default") == []
 
 
 def test_a_warning_is_printed_in_a_line_and_lets_the_gateway_start(
