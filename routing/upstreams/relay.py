@@ -180,7 +180,7 @@ def _ask(
         lesson = more
     else:
         return answer, asked
-    if lesson != NOTHING:
+    if lesson is not NOTHING:
         learn(request.deployment, lesson)
     return answer, asked
 
