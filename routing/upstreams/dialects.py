@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-import string
 import sys
 from collections.abc import Collection, Mapping
-from functools import lru_cache
 from typing import Any, Final
 
 from accounting.record import record
 from routing.upstreams.base import Deployment, Json
+from routing.upstreams.call_ids import Ids
 from routing.upstreams.lessons import NOTHING, Lesson, known
-from routing.upstreams.litellm_import import load
 from routing.upstreams.mends import schemas
 from routing.upstreams.mends.anthropic import JSON_SENTENCE
 from routing.upstreams.mends.capability import cannot
@@ -30,7 +28,7 @@ from routing.upstreams.mends.parameters import (
     stop_without_empty_words,
     without_empty_wishes,
 )
-from routing.upstreams.price_map import costs_of
+from routing.upstreams.model_facts import EFFORTS, has_effort, refused_by_model, thinks, written_at_most
 from routing.upstreams.providers import (
     CAPS,
     COMMON_PARAMETERS,
@@ -38,40 +36,15 @@ from routing.upstreams.providers import (
     NEW_CAP,
     OLD_CAP,
     OPTIONAL_PARAMETERS,
-    CallIds,
     ProviderFacts,
     facts_of,
 )
 from routing.upstreams.turns import Manner, arranged
 
-#: litellm appends this and Gemini's thought signature to call ids, as many clients keep only OpenAI's fields.
-_SIGNATURE_MARK: Final = "__thought__"
-_ALPHANUMERIC: Final = re.compile(r"[A-Za-z0-9]+")
-_LETTERS: Final = string.digits + string.ascii_letters
-
 _PLAIN: Final = {"role", "content"}
-#: What a call has in OpenAI's format. Clients hand back more, which strict servers refuse: the `index` of a stream, or
-#: notes of their own. https://github.com/microsoft/copilot-intellij-feedback/issues/1874
-_CALL: Final = frozenset({"id", "type", "function", "custom"})
 #: The types of the content parts in which Mistral's and Anthropic's models think.
 _THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
 
-#: litellm is asked which of these parameters a model refuses. No value here is refused because of the value.
-_PROBES: Final[Mapping[str, Any]] = {
-    "frequency_penalty": 0.5,
-    "logit_bias": {"1": 1},
-    "logprobs": True,
-    "parallel_tool_calls": True,
-    "prediction": {"type": "content", "content": "-"},
-    "presence_penalty": 0.5,
-    "reasoning_effort": "low",
-    "stop": ["-"],
-    "temperature": 0.5,
-    "top_logprobs": 1,
-    "top_p": 0.5,
-    "verbosity": "low",
-}
-_EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh")
 #: By which a provider tells end users and caches apart.
 _IDENTIFIERS: Final = frozenset({"prompt_cache_key", "safety_identifier", "user"})
 #: Every model writes as much, so that most caps need no look at the price map.
@@ -112,9 +85,9 @@ def spoken(
     body["messages"] = _messages(messages, row, refused, dropped)
     if "reasoning_effort" in body:
         _set_effort(body, row, model, dropped)
-    _set_parameters(body, row, refused | _refused_by_model(row, model, body), dropped)
+    _set_parameters(body, row, refused | refused_by_model(row, model, body), dropped)
     names = _set_tools(body, row, model, refused, dropped) if body.get("tools") else None
-    if row.thinks_freely and _thinks(row.name, model):
+    if row.thinks_freely and thinks(row.name, model):
         _call_beside_thinking(body, refused, dropped)
     if manners := row.manners | lesson.manners:
         _follow(body, manners, streamed, dropped)
@@ -353,73 +326,20 @@ def _set_cap(body: Json, row: ProviderFacts, lesson: Lesson, model: str, dropped
 def _most_output(row: ProviderFacts, model: str, lesson: Lesson) -> int:
     """How many tokens may be asked for: what the server has said, and at OpenAI what the price map says, too. Of other
     providers the map is often behind, and a cap that is too low cuts answers."""
-    limits = (lesson.most_output, lesson.room, _written_at_most(model) if row.name == "openai" else None)
+    limits = (lesson.most_output, lesson.room, written_at_most(model) if row.name == "openai" else None)
     return min((limit for limit in limits if limit is not None), default=sys.maxsize)
-
-
-@lru_cache(maxsize=4096)
-def _written_at_most(model: str) -> int | None:
-    most = costs_of("openai", model).get("max_output_tokens")
-    return most if isinstance(most, int) and most > 0 else None
 
 
 def _set_effort(body: Json, row: ProviderFacts, model: str, dropped: list[str]) -> None:
     """The nearest effort that this model has, if it has any."""
     asked = body["reasoning_effort"]
-    if not row.by_model or not isinstance(asked, str) or asked not in _EFFORTS:
+    if not row.by_model or not isinstance(asked, str) or asked not in EFFORTS:
         return
-    if _has_effort(row.name, model, asked):
+    if has_effort(row.name, model, asked):
         return
-    offered = [word for word in _EFFORTS if _has_effort(row.name, model, word)]
+    offered = [word for word in EFFORTS if has_effort(row.name, model, word)]
     if nearest := nearest_effort(asked, offered):
         _replace(body, "reasoning_effort", nearest, dropped)
-
-
-@lru_cache(maxsize=4096)
-def _has_effort(provider: str, model: str, effort: str) -> bool:
-    return _is_kept(provider, model, "reasoning_effort", {"reasoning_effort": effort})
-
-
-def _refused_by_model(row: ProviderFacts, model: str, body: Mapping[str, Any]) -> frozenset[str]:
-    """The parameters that this model refuses, though other models of its provider take them."""
-    refused: frozenset[str] = frozenset()
-    if not row.thinkers_refuse.isdisjoint(body) and _thinks(row.name, model):
-        refused = row.thinkers_refuse
-    if not row.thinkers_take.isdisjoint(body) and _thinks_never(row.name, model):
-        refused |= row.thinkers_take
-    if row.by_model and not _PROBES.keys().isdisjoint(body):
-        effort = body.get("reasoning_effort")
-        known = effort if isinstance(effort, str) and effort in _EFFORTS else None
-        refused |= _refused_by_litellm(row.name, model, known)
-    return refused
-
-
-@lru_cache(maxsize=4096)
-def _thinks(provider: str, model: str) -> bool:
-    return bool(costs_of(provider, model).get("supports_reasoning"))
-
-
-@lru_cache(maxsize=4096)
-def _thinks_never(provider: str, model: str) -> bool:
-    known_of = costs_of(provider, model)
-    return bool(known_of) and not known_of.get("supports_reasoning")
-
-
-@lru_cache(maxsize=4096)
-def _refused_by_litellm(provider: str, model: str, effort: str | None) -> frozenset[str]:
-    """The parameters that litellm leaves out for this model and this reasoning effort. Takes milliseconds, once."""
-    asked = {} if effort is None else {"reasoning_effort": effort}
-    return frozenset(
-        name for name, value in _PROBES.items() if not _is_kept(provider, model, name, {name: value, **asked})
-    )
-
-
-def _is_kept(provider: str, model: str, name: str, given: Mapping[str, Any]) -> bool:
-    try:
-        kept = load().utils.get_optional_params(model=model, custom_llm_provider=provider, **given)
-    except Exception:  # noqa: BLE001 - when litellm cannot say, nothing is known to be refused
-        return True
-    return name in kept or name in (kept.get("extra_body") or {})
 
 
 # --- messages -------------------------------------------------------------------------------------------------
@@ -428,7 +348,7 @@ def _is_kept(provider: str, model: str, name: str, given: Mapping[str, Any]) -> 
 def _messages(messages: Any, row: ProviderFacts, refused: Collection[str], dropped: list[str]) -> Any:
     if not isinstance(messages, list):
         return messages
-    ids = _Ids(row.call_ids)
+    ids = Ids(row.call_ids)
     told = [_message(message, row, refused, ids, dropped) for message in messages]
     if row.empty_turns or not any(map(_is_empty_turn, told)):
         return told
@@ -444,7 +364,7 @@ def _is_empty_turn(message: Any) -> bool:
     return not message.get("content") and not message.get("tool_calls")
 
 
-def _message(message: Any, row: ProviderFacts, refused: Collection[str], ids: _Ids, dropped: list[str]) -> Any:
+def _message(message: Any, row: ProviderFacts, refused: Collection[str], ids: Ids, dropped: list[str]) -> Any:
     if not isinstance(message, dict):
         return message
     role = message.get("role")
@@ -518,56 +438,6 @@ def _without_cache_mark(thing: Any, where: str, dropped: list[str]) -> Any:
         return thing
     dropped.append(f"{where}[].cache_control")
     return {name: value for name, value in thing.items() if name != "cache_control"}
-
-
-class _Ids:
-    """The ids of a request's tool calls, as the provider takes them.
-
-    A call and its result have the same id, two calls have two ids, and the conversation's next request has the same ids
-    again."""
-
-    def __init__(self, taken: CallIds) -> None:
-        self._taken = taken
-        self._given: dict[str, str] = {}
-        self._theirs: set[str] = set()
-
-    def of_call(self, call: Any) -> Any:
-        if not isinstance(call, dict):
-            return call
-        signed = self._taken.signed
-        said = {name: value for name, value in call.items() if signed or name in _CALL}
-        if "id" in said:
-            said["id"] = self.of(said["id"])
-        function = said.get("function")
-        if not signed and isinstance(function, dict) and "provider_specific_fields" in function:
-            said["function"] = {name: v for name, v in function.items() if name != "provider_specific_fields"}
-        return said
-
-    def of(self, id_: Any) -> Any:
-        if not isinstance(id_, str):
-            return id_
-        if id_ not in self._given:
-            theirs = id_ if self._taken.signed else id_.partition(_SIGNATURE_MARK)[0]
-            if not self._is_taken(theirs) or theirs in self._theirs:
-                theirs = _hashed(id_, self._taken)
-            self._theirs.add(theirs)
-            self._given[id_] = theirs
-        return self._given[id_]
-
-    def _is_taken(self, id_: str) -> bool:
-        taken = self._taken
-        if not taken.shortest <= len(id_) <= taken.longest:
-            return False
-        return not taken.alphanumeric or _ALPHANUMERIC.fullmatch(id_) is not None
-
-
-def _hashed(id_: str, taken: CallIds) -> str:
-    number = int.from_bytes(hashlib.sha256(id_.encode("utf-8", "surrogatepass")).digest())
-    letters = []
-    for _ in range(min(taken.longest, 24)):
-        number, rest = divmod(number, len(_LETTERS))
-        letters.append(_LETTERS[rest])
-    return "".join(letters)
 
 
 def _dicts(values: Any) -> list[Json]:
