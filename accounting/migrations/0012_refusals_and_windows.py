@@ -1,11 +1,12 @@
 from django.db import migrations, models
 from django.db.models import Q
 
+from accounting.postgres import locks
 from accounting.sql import load_frozen
 
 # Requests are served meanwhile, and lock tables of the ledger in another order than this: one of us would be ended for a
 # deadlock, and its request refused. So their transactions, of milliseconds, wait until this is over (lock_ledger.sql).
-LOCK = "SELECT pg_advisory_xact_lock(7234, 0)"
+LOCK = f"SELECT pg_advisory_xact_lock({locks.LEDGER}, 0)"
 # How an open window counts is seen from its length. A budget that has spent its limit was told of already, or is no news.
 KNOW_OPEN_WINDOWS = """
     UPDATE accounting_budgetperiod p

@@ -3,11 +3,12 @@ from django.db import migrations, models
 from django.db.models import Q
 
 import accounting.models
+from accounting.postgres import locks
 from accounting.sql import load_frozen
 
 # Requests are served meanwhile, and lock tables of the ledger in another order than this: one of us would be ended for a
 # deadlock, and its request refused. So their transactions, of milliseconds, wait until this is over (lock_ledger.sql).
-LOCK = "SELECT pg_advisory_xact_lock(7234, 0)"
+LOCK = f"SELECT pg_advisory_xact_lock({locks.LEDGER}, 0)"
 # A row before these checks may break them (a price was once allowed to be negative), and a ledger is large: so they count
 # for what is written from now on, and nobody reads the rest.
 CHECKS = (
