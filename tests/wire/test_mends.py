@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from accounting.usage import Usage
 from routing.upstreams.base import FailureKind, Json, UpstreamError, WholeAnswer
+from routing.upstreams.mends import gemini
 from routing.upstreams.registry import upstream_for
 from routing.upstreams.relay import Relay
 from routing.upstreams.translate import Translate
@@ -166,6 +167,28 @@ def test_what_google_says_that_a_model_lacks_is_left_out_and_not_sent_to_it_agai
     assert [request.status for request in sim.requests][3:] == [200]
     other = call_to(sim, "gemini", asks(presence_penalty=0.1), model="gemini-2.0-flash")
     assert Translate().whole(other).dropped_params == (), "another model may have what this one lacks"
+
+
+@pytest.mark.parametrize("echo", ["Penalty is not enabled for models/x", "thinking level low is not supported"])
+def test_what_google_repeats_of_a_client_teaches_nothing(echo: str) -> None:
+    config = {"frequency_penalty": 0.5, "thinkingConfig": {"thinkingLevel": "low"}}
+    for wrong in (
+        f"Invalid value at 'contents[0].role', \"{echo}\"",
+        f'{{"message": "{echo}"}}',
+        f"Unknown name: {echo}",
+    ):
+        said = json.dumps({"error": {"code": 400, "message": wrong}}).encode()
+        assert not gemini.learn_what_is_lacking({"generationConfig": config}, said, "gemini-2.5-flash-echo")
+        assert gemini.contents_mended({"generationConfig": config}, said) is None
+    said = json.dumps({"error": {"code": 400, "message": echo}}).encode()
+    assert gemini.learn_what_is_lacking({"generationConfig": config}, said, "gemini-2.5-flash-echo")
+
+
+def test_a_level_that_another_request_has_learnt_meanwhile_is_asked_for_otherwise_too() -> None:
+    body = {"generationConfig": {"thinkingConfig": {"thinkingLevel": "minimal"}}}
+    said = json.dumps({"error": {"message": "Thinking level MINIMAL is not supported for this model."}}).encode()
+    for _ in range(2):
+        assert gemini.learn_what_is_lacking(body, said, "gemini-4-flash-twice")
 
 
 def test_gemini_is_told_the_schema_in_words_when_tools_stand_beside_it(sim: Simulator) -> None:

@@ -34,8 +34,13 @@ _MAX_OUTPUT_TOKENS: Final = 65_536
 _TWIN: Final = "_twin"
 _SEARCHES: Final = ("googleSearch", "google_search", "urlContext", "url_context", "enterpriseWebSearch")
 
+#: A refusal is believed at the start of Google's sentence alone. Behind it, Google repeats what a client has sent, and
+#: one client must not teach this process what the others lose.
+_BEGINS: Final = r'"message":\s*"[a-z ]{0,60}?'
 #: What Google says that a model does not have, in lower case, and the fields of generationConfig for it.
-_LACKING: Final = re.compile(r"(penalty|logprobs|multiple candidates|thinking)[a-z ]* is not (?:enabled|supported)")
+_LACKING: Final = re.compile(
+    _BEGINS + r"\b(penalty|logprobs|multiple candidates|thinking)[a-z ]* is not (?:enabled|supported)"
+)
 _FIELDS: Final = {
     "penalty": {"frequency_penalty", "presence_penalty"},
     "logprobs": {"responseLogprobs", "logprobs"},
@@ -57,7 +62,7 @@ _PARAMETERS: Final = {
 }
 _LEVELS: Final = ("minimal", "low", "medium", "high")
 #: https://github.com/earendil-works/pi/issues/9455, https://github.com/jenslys/opencode-gemini-auth/issues/14
-_REFUSED_LEVEL: Final = re.compile(r"thinking[_ ]level[_ ](minimal|low|medium|high)\b")
+_REFUSED_LEVEL: Final = re.compile(_BEGINS + r"\bthinking[_ ]level[_ ](minimal|low|medium|high)\b")
 _MAX_LACKING: Final = 1000
 #: By model, what Google has said to this process that it does not have.
 _lacking: dict[str, frozenset[str]] = {}
@@ -102,11 +107,12 @@ def contents_mended(body: Mapping[str, Any], said: bytes) -> tuple[Json, tuple[s
 
 def _learn_level(body: Mapping[str, Any], level: str, model: str) -> bool:
     """A level is refused, and not thinking itself: another one is asked for."""
-    if _level_of(body) != level or level in _refused_levels.get(model, frozenset()):
+    refused = _refused_levels.get(model, frozenset()) | {level}  # perhaps learnt by another request meanwhile
+    if _level_of(body) != level or refused.issuperset(_LEVELS):
         return False
     if len(_refused_levels) >= _MAX_LACKING:
         _refused_levels.clear()
-    _refused_levels[model] = _refused_levels.get(model, frozenset()) | {level}
+    _refused_levels[model] = refused
     return True
 
 
